@@ -1,0 +1,147 @@
+#include "blockcore/base/error.h"
+
+#include "blockcore/base/memory.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+struct error {
+    enum error_class error_class;
+    int errnum;
+    char *message;
+};
+
+static PRINTF_LIKE(1, 0) char *format_text(const char *format, va_list args)
+{
+    char *text;
+    if (vasprintf(&text, format, args) < 0)
+        return xstrdup("out of memory while formatting an error");
+    return text;
+}
+
+static struct error *error_make(enum error_class error_class, int errnum, char *message)
+{
+    struct error *err = xmalloc(sizeof(*err));
+    *err = (struct error){ .error_class = error_class, .errnum = errnum, .message = message };
+    return err;
+}
+
+struct error *error_new(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    char *message = format_text(format, args);
+    va_end(args);
+    return error_make(ERROR_GENERIC, 0, message);
+}
+
+struct error *error_new_class(enum error_class error_class, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    char *message = format_text(format, args);
+    va_end(args);
+    return error_make(error_class, 0, message);
+}
+
+struct error *error_errno(int errnum, const char *format, ...)
+{
+    char buffer[128];
+    const char *reason = strerror_r(errnum, buffer, sizeof(buffer));
+
+    va_list args;
+    va_start(args, format);
+    char *text = format_text(format, args);
+    va_end(args);
+    char *message = xasprintf("%s: %s", text, reason);
+    free(text);
+    return error_make(ERROR_GENERIC, errnum, message);
+}
+
+static PRINTF_LIKE(3, 0) struct error *prepend(struct error *err, const char *separator, const char *format,
+                                               va_list args)
+{
+    char *text = format_text(format, args);
+    char *message = xasprintf("%s%s%s", text, separator, err->message);
+    free(text);
+    free(err->message);
+    err->message = message;
+    return err;
+}
+
+struct error *error_wrap(struct error *err, const char *format, ...)
+{
+    if (!err)
+        return NULL;
+    va_list args;
+    va_start(args, format);
+    err = prepend(err, ": ", format, args);
+    va_end(args);
+    return err;
+}
+
+struct error *error_prepend(struct error *err, const char *format, ...)
+{
+    if (!err)
+        return NULL;
+    va_list args;
+    va_start(args, format);
+    err = prepend(err, "", format, args);
+    va_end(args);
+    return err;
+}
+
+struct error *error_set_class(struct error *err, enum error_class error_class)
+{
+    if (err)
+        err->error_class = error_class;
+    return err;
+}
+
+const char *error_message(const struct error *err)
+{
+    return err->message;
+}
+
+enum error_class error_get_class(const struct error *err)
+{
+    return err->error_class;
+}
+
+const char *error_class_name(enum error_class error_class)
+{
+    switch (error_class) {
+    case ERROR_COMMAND_NOT_FOUND:
+        return "CommandNotFound";
+    case ERROR_DEVICE_NOT_ACTIVE:
+        return "DeviceNotActive";
+    case ERROR_DEVICE_NOT_FOUND:
+        return "DeviceNotFound";
+    case ERROR_KVM_MISSING_CAP:
+        return "KVMMissingCap";
+    case ERROR_GENERIC:
+        break;
+    }
+    return "GenericError";
+}
+
+int error_errnum(const struct error *err)
+{
+    return err->errnum;
+}
+
+void error_free(struct error *err)
+{
+    if (!err)
+        return;
+    free(err->message);
+    free(err);
+}
+
+void close_fd(int fd)
+{
+    if (fd >= 0)
+        close(fd);
+}

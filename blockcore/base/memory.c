@@ -1,0 +1,77 @@
+#include "blockcore/base/memory.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static NORETURN void out_of_memory(size_t bytes)
+{
+    fprintf(stderr, "cairn: out of memory (%zu bytes)\n", bytes);
+    abort();
+}
+
+void *xmalloc(size_t bytes)
+{
+    void *p = malloc(bytes ? bytes : 1);
+    if (!p)
+        out_of_memory(bytes);
+    return p;
+}
+
+void *xcalloc(size_t count, size_t bytes)
+{
+    void *p = calloc(count ? count : 1, bytes ? bytes : 1);
+    if (!p)
+        out_of_memory(bytes);
+    return p;
+}
+
+void *xrealloc_array(void *p, size_t count, size_t bytes)
+{
+    void *grown = reallocarray(p, count ? count : 1, bytes ? bytes : 1);
+    if (!grown)
+        out_of_memory(bytes);
+    return grown;
+}
+
+char *xstrdup(const char *s)
+{
+    return xstrndup(s, strlen(s));
+}
+
+char *xstrdup_or_null(const char *s)
+{
+    return s ? xstrdup(s) : NULL;
+}
+
+char *xstrndup(const char *s, size_t n)
+{
+    char *copy = strndup(s, n);
+    if (!copy)
+        out_of_memory(n);
+    return copy;
+}
+
+char *xasprintf(const char *format, ...)
+{
+    char *text;
+    va_list args;
+    va_start(args, format);
+    int length = vasprintf(&text, format, args);
+    va_end(args);
+    if (length < 0)
+        out_of_memory(0);
+    return text;
+}
+
+void *try_calloc(size_t count, size_t bytes)
+{
+    return calloc(count ? count : 1, bytes ? bytes : 1);
+}
+
+void *try_aligned_alloc(size_t alignment, size_t bytes)
+{
+    void *p;
+    return posix_memalign(&p, alignment, bytes ? bytes : 1) == 0 ? p : NULL;
+}
