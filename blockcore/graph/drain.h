@@ -1,0 +1,23 @@
+/* drain - hold part of the graph still
+ *
+ * Changing an edge, closing a node, resizing: none can share the graph with running requests. A drain makes
+ * every handle that can reach the node hold back new requests, then awaits those in flight. What is already inside
+ * goes on unhindered, so a drain cannot deadlock.
+ *
+ *     export --> overlay --> base     draining base holds back export and job;
+ *     job ---------------'            a handle that cannot reach base is not touched
+ *
+ * Invariant: while a handle is held, its requests in flight only become fewer. begin awaits, end does not. Drains nest,
+ * also of different commands at once. */
+#ifndef CAIRN_GRAPH_DRAIN_H
+#define CAIRN_GRAPH_DRAIN_H
+
+#include "blockcore/graph/node.h"
+
+struct drain;
+
+struct drain *drain_begin(struct node *node) CO_FN CONTROL_FN;
+/* Takes NULL. */
+void drain_end(struct drain *drain) CONTROL_FN;
+
+#endif

@@ -1,0 +1,105 @@
+/* driver - the code of a kind of node: one table of functions and one option struct
+ *
+ * A driver gets requests that are inside the node (or end past it on an edge that may resize), aligned to its limits
+ * and not longer than them; io/ has done the rest. It may be called from any loop, several requests at once, and guards
+ * its own state; for plain data it holds no lock. It reaches its children through child_preadv() and friends
+ * (io/request.h).
+ *
+ * What a driver leaves out has one meaning each, given beside the entry. For a filter, what is left out passes to
+ * the filtered child. Requests return 0 or -errno.
+ *
+ * Source of the table's shape: docs/architecture.md, "A driver". */
+#ifndef CAIRN_GRAPH_DRIVER_H
+#define CAIRN_GRAPH_DRIVER_H
+
+#include "blockcore/base/annotations.h"
+#include "blockcore/base/error.h"
+#include "blockcore/base/iov.h"
+#include "blockcore/base/range.h"
+
+#include <stddef.h>
+
+struct blockdev_create_options;
+struct blockdev_options;
+struct child;
+struct extents;
+struct image_info;
+struct arena;
+struct node;
+struct open_context;
+
+enum driver_kind {
+    DRIVER_PROTOCOL, /* stands on storage */
+    DRIVER_FORMAT,   /* computes its content from its children */
+    DRIVER_FILTER,   /* shows its filtered child */
+};
+
+enum request_flags {
+    REQ_FUA = 0x1,         /* on stable storage before the request ends */
+    REQ_MAY_UNMAP = 0x2,   /* write zeroes: storage may be given back */
+    REQ_NO_FALLBACK = 0x4, /* write zeroes: -ENOTSUP rather than writing zeroes the slow way */
+};
+
+/* How a resize fills what it adds. */
+enum truncate_mode {
+    TRUNCATE_SPARSE,
+    TRUNCATE_FALLOC,
+    TRUNCATE_FULL,
+};
+
+/* The events that a test may order an error at, passed by formats to node_debug_event(): only their name matters. */
+struct driver {
+    const char *name; /* as on the wire */
+    enum driver_kind kind;
+    size_t state_size;
+    unsigned write_flags; /* the request_flags that pwritev and pwrite_zeroes honour; io/ emulates FUA with a flush */
+
+    /* Setting up: control thread, may await. After an error close is not called: open cleans up after itself, children
+     * attached so far are let go by the graph. Sets length, limits, filename. */
+    struct error *(*open)(struct node *node, const struct blockdev_options *options,
+                          const struct open_context *context)CO_FN;
+    /* Everything cached has been flushed before (see flush). Children are still attached. Absent: nothing to do. */
+    void (*close)(struct node *node) CO_FN;
+
+    int (*preadv)(struct node *node, struct range range, const struct iov *iov, unsigned flags) CO_FN;
+    int (*pwritev)(struct node *node, struct range range, const struct iov *iov, unsigned flags) CO_FN;
+    /* The range reads as zero afterwards. -ENOTSUP (or absent): io/ writes zeroes, unless REQ_NO_FALLBACK. */
+    int (*pwrite_zeroes)(struct node *node, struct range range, unsigned flags) CO_FN;
+    /* A hint. Afterwards the range reads as zero or as before. Absent: ignored. */
+    int (*pdiscard)(struct node *node, struct range range) CO_FN;
+    /* Hands everything that the node itself caches to its children, in the right order; io/ then flushes data, metadata
+     * and filtered children. A protocol makes completed writes stable. Absent: nothing cached. */
+    int (*flush)(struct node *node) CO_FN;
+    /* Changes the length; what is added reads as zero. Calls node_set_length. Absent: -ENOTSUP. */
+    int (*truncate)(struct node *node, uint64_t bytes, enum truncate_mode mode) CO_FN;
+
+    /* What the node itself knows of the range: see io/block_status.h. Absent: a filter shows its child; a protocol has
+     * data everywhere, mapped one to one; a format has data of its own everywhere, without a mapping. */
+    int (*block_status)(struct node *node, struct range range, unsigned ask, struct extents *extents) CO_FN;
+
+    /* Storage that the node occupies, in bytes, or -errno. Absent: the sum over data and metadata children. */
+    int64_t (*allocated_bytes)(struct node *node) CO_FN;
+    /* Adds what it knows to the answer of query-named-block-nodes; strings from @arena. Does not wait. Absent: nothing.
+     */
+    void (*describe)(struct node *node, struct image_info *info, struct arena *arena) CONTROL_FN;
+
+    /* Which permissions @child needs, and lets others have, when the node's parents together need @perm and share
+     * @shared. Absent: the rule of the child's role. Does not wait. */
+    void (*child_permissions)(const struct node *node, const struct child *child, unsigned perm, unsigned shared,
+                              unsigned *child_perm, unsigned *child_shared) CONTROL_FN;
+    /* A protocol brings its locks in line with what its users now need together. On error the old ones still hold.
+     * Not called twice at the same time for one node. Absent: no locks. */
+    struct error *(*set_permissions)(struct node *node, unsigned perm, unsigned shared)CO_FN CONTROL_FN;
+
+    /* blockdev-create. Control thread. Absent: "driver 'x' cannot create images". */
+    struct error *(*create)(const struct blockdev_create_options *options)CO_FN;
+
+    /* A filter that listens to events of the formats above it (blkdebug): @event as in BlkdebugEvent. Absent: passes
+     * on. */
+    void (*debug_event)(struct node *node, const char *event) CO_FN;
+};
+
+/* NULL when there is none. The list is in drivers/drivers.c. */
+const struct driver *driver_find(const char *name);
+
+#endif

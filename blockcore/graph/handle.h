@@ -1,0 +1,36 @@
+/* handle - the door through which an outside user's requests enter the graph
+ *
+ * An export, a job, a monitor command each hold a handle on a node. The handle counts its requests in flight, so nodes
+ * need no counters, and a drain (drain.h) closes the doors that can reach a node. Requests may come from any loop:
+ * inside, each loop has a lane of its own, so that counting costs no shared cache line.
+ *
+ * I/O through handles: io/request.h. */
+#ifndef CAIRN_GRAPH_HANDLE_H
+#define CAIRN_GRAPH_HANDLE_H
+
+#include "blockcore/graph/node.h"
+
+struct handle;
+
+/* Attaches to @node (taking a reference) with the permissions @perm, letting others have @shared. @user says in
+ * messages who that is: "export 'disk0'"; it is copied. Fails when a permission conflicts, naming the holder, or when
+ * the file below is locked by another process. */
+struct error *handle_open(struct node *node, const char *user, unsigned perm, unsigned shared, struct handle **out)
+    CO_FN CONTROL_FN MUST_CHECK;
+
+/* Lets go of the node. The owner has ended its requests before. NULL is allowed. */
+void handle_close(struct handle *handle) CO_FN CONTROL_FN;
+
+struct node *handle_node(const struct handle *handle);
+const char *handle_user(const struct handle *handle);
+
+/* Requests in flight and held back, over all lanes; exact only while drained. For listings and tests. */
+unsigned handle_in_flight(const struct handle *handle);
+unsigned handle_waiting(const struct handle *handle);
+
+/* A request enters: waits while the handle is held. io/ calls these around each request; a user that needs several
+ * requests to be one (none of them held back half-way) may call them around all of it: they nest. */
+void handle_enter(struct handle *handle) CO_FN;
+void handle_leave(struct handle *handle);
+
+#endif

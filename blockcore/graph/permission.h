@@ -1,0 +1,21 @@
+/* permission - what an edge needs of a node, and what it lets others do
+ *
+ * The words and bit values are QEMU's, because the file driver maps the bits to the same byte-range locks, so that a
+ * running VM and this daemon cannot write one image together. */
+#ifndef CAIRN_GRAPH_PERMISSION_H
+#define CAIRN_GRAPH_PERMISSION_H
+
+enum permission {
+    PERM_CONSISTENT_READ = 0x1, /* what is read is what the node's guest would see */
+    PERM_WRITE = 0x2,           /* may change content */
+    PERM_WRITE_UNCHANGED = 0x4, /* may write what is there already (copy-on-read) */
+    PERM_RESIZE = 0x8,          /* may change the length */
+    PERM_ALL = 0xf,
+};
+
+#define PERM_BITS 4
+
+/* "write", "resize", ...: @permission is one bit. */
+const char *permission_name(enum permission permission);
+
+#endif
