@@ -1,0 +1,49 @@
+"""Fixtures that all integration tests share.
+
+daemon        a running cairnd with a QMP monitor; its directory is tmp_path
+qmp           a negotiated client of that daemon
+start_daemon  starts further or differently configured ones: start_daemon("--config", path, monitor=False)
+"""
+
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+from process import Daemon  # noqa: E402 (the path above comes first)
+
+
+@pytest.fixture
+def start_daemon(tmp_path):
+    started = []
+
+    def start(*args, **options):
+        directory = tmp_path
+        if started:
+            directory = tmp_path / f"daemon{len(started)}"
+            directory.mkdir()
+        daemon = Daemon(directory, *args, **options)
+        started.append(daemon)
+        return daemon
+
+    yield start
+    failures = []
+    for daemon in reversed(started):
+        try:
+            daemon.stop()
+        except AssertionError as failure:
+            failures.append(failure)
+    if failures:
+        raise failures[0]
+
+
+@pytest.fixture
+def daemon(start_daemon):
+    return start_daemon()
+
+
+@pytest.fixture
+def qmp(daemon):
+    return daemon.connect()
