@@ -28,8 +28,8 @@ const char *handle_user(const struct handle *handle);
 unsigned handle_in_flight(const struct handle *handle);
 unsigned handle_waiting(const struct handle *handle);
 
-/* A request enters: waits while the handle is held. io/ calls these around each request; a user that needs several
- * requests to be one (none of them held back half-way) may call them around all of it: they nest. */
+/* A request enters: waits while the handle is held. io/ calls these around each request of handle_*(). They do not
+ * nest: a coroutine that is inside must not enter again. */
 void handle_enter(struct handle *handle) CO_FN;
 void handle_leave(struct handle *handle);
 

@@ -48,6 +48,7 @@ struct node_limits {
     uint64_t max_write_zeroes;    /* longest pwrite_zeroes; 0: no limit */
     uint64_t max_discard;         /* longest pdiscard; 0: no limit */
     uint32_t discard_granularity; /* discards are cut inwards to it; power of two, at least 1 */
+    uint32_t zero_granularity;    /* pwrite_zeroes is cut at its multiples, head and tail come alone; at least 1 */
 };
 
 /* Opens a node from its description, with the children it describes inline; the caller gets a reference. The
@@ -137,15 +138,18 @@ struct error *open_check_loop(const struct open_context *context, dev_t device, 
                               const char *filename) CONTROL_FN MUST_CHECK;
 void node_set_identity(struct node *node, dev_t device, ino_t inode) CONTROL_FN;
 
-/* In open: what the options say, after the generic layer has decoded them. */
+/* In open: what the options say. The members of BlockdevOptions that a child inherits from its parent where they are
+ * not given (read-only, auto-read-only, discard, cache, force-share) are filled in in the options that open gets. */
 bool open_read_only(const struct open_context *context);      /* "read-only", or below a read-only parent */
 bool open_auto_read_only(const struct open_context *context); /* may fall back to read-only */
 void node_set_read_only(struct node *node, bool read_only);   /* in open only: the fall-back happened */
-struct node_limits *node_limits_mutable(struct node *node);   /* in open only */
+struct node_limits *node_limits_mutable(struct node *node);   /* in open only; begins as 1 or 0 everywhere */
 void node_set_filename(struct node *node, const char *filename) CONTROL_FN; /* copies */
 
 /* Any thread: after open, after a resize, after a write that made the file longer. */
 void node_set_length(struct node *node, uint64_t bytes);
+/* The node is always as long as @child's node: what a filter does by default; in open only. */
+void node_follow_length(struct node *node, struct child *child);
 /* Makes it at least @bytes: for writes that end past the end, which may race with each other. */
 void node_grow_length(struct node *node, uint64_t bytes);
 

@@ -28,12 +28,16 @@ enum extent_flags {
     EXTENT_DATA = 0x4,        /* storage below holds bytes for the range */
     EXTENT_MAPPED = 0x8,      /* file and file_offset are valid */
     EXTENT_COMPRESSED = 0x10, /* stored compressed */
+    EXTENT_PRESENT = 0x20,    /* some layer has an entry of its own for it; without: absent from the whole chain.
+                                 Set by the generic layer wherever a driver says EXTENT_ALLOCATED */
 };
 
 /* In the answer of a driver: bytes are found in @file (a child of the node) from file_offset on; the generic layer
- * asks that child. With EXTENT_ZERO the driver itself is sure (the mapping stays, but is not read). Without it and
- * without EXTENT_MAPPED, EXTENT_DATA says: bytes of its own that lie nowhere raw. No EXTENT_ALLOCATED: the backing
- * child shows through (or zeroes where it ends or is missing). */
+ * asks that child (@child NULL: the node itself is the storage). With EXTENT_ZERO the driver itself is sure (the
+ * mapping stays, but is not read). Without it and without EXTENT_MAPPED, EXTENT_DATA says: bytes of its own that lie
+ * nowhere raw. With EXTENT_MAPPED, EXTENT_DATA says that there is data whatever the child says (a qcow2 cluster over a
+ * hole); without it the child's answer holds (raw). No EXTENT_ALLOCATED: the backing child shows through (or zeroes
+ * where it ends or is missing). */
 struct extent {
     uint64_t offset;
     uint64_t bytes;

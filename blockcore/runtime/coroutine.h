@@ -27,7 +27,7 @@ typedef void coroutine_entry(void *arg);
 
 /* Usable bytes of a coroutine's stack; deeper recursion hits the guard page. A graph as deep as GRAPH_DEPTH_MAX fits.
  */
-#define COROUTINE_STACK_BYTES (256 * 1024)
+#define COROUTINE_STACK_BYTES (1024 * 1024)
 
 /* Runs @entry(@arg) as a new coroutine, at once, on this thread (which must have a loop); returns when it first waits
  * or ends. From inside a coroutine the caller goes on then. @name is static text, shown in logs and listings. */
