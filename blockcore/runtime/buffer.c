@@ -1,0 +1,71 @@
+#include "blockcore/runtime/buffer.h"
+
+#include "blockcore/base/memory.h"
+#include "blockcore/runtime/loop_private.h"
+#include "blockcore/runtime/sanitizer.h"
+
+#include <stdlib.h>
+
+#define SMALLEST_BITS 12
+
+/* The link lies in the buffer itself; the rest is poisoned while nobody owns it. */
+struct spare_buffer {
+    struct spare_buffer *next;
+};
+
+static unsigned class_of(size_t bytes)
+{
+    if (bytes <= (size_t)1 << SMALLEST_BITS)
+        return 0;
+    return (unsigned)(64 - __builtin_clzll(bytes - 1) - SMALLEST_BITS);
+}
+
+static size_t class_bytes(unsigned class)
+{
+    return (size_t)1 << (SMALLEST_BITS + class);
+}
+
+void *buffer_get(size_t bytes)
+{
+    if (bytes > BUFFER_CACHED_MAX)
+        return try_aligned_alloc(BUFFER_ALIGNMENT, bytes);
+    unsigned class = class_of(bytes);
+    struct loop *loop = current_loop;
+    if (!loop || !loop->buffers.spare[class])
+        return try_aligned_alloc(BUFFER_ALIGNMENT, class_bytes(class));
+    struct buffer_cache *cache = &loop->buffers;
+    struct spare_buffer *buffer = cache->spare[class];
+    memory_unpoison(buffer, class_bytes(class));
+    cache->spare[class] = buffer->next;
+    cache->bytes -= class_bytes(class);
+    return buffer;
+}
+
+void buffer_put(void *p, size_t bytes)
+{
+    struct loop *loop = current_loop;
+    if (!p)
+        return;
+    unsigned class = bytes <= BUFFER_CACHED_MAX ? class_of(bytes) : BUFFER_CLASSES;
+    if (!loop || class == BUFFER_CLASSES || loop->buffers.bytes + class_bytes(class) > BUFFER_CACHE_BYTES) {
+        free(p);
+        return;
+    }
+    struct spare_buffer *buffer = p;
+    buffer->next = loop->buffers.spare[class];
+    loop->buffers.spare[class] = buffer;
+    loop->buffers.bytes += class_bytes(class);
+    memory_poison(buffer + 1, class_bytes(class) - sizeof(*buffer));
+}
+
+void buffer_cache_fini(struct buffer_cache *cache)
+{
+    for (unsigned class = 0; class < BUFFER_CLASSES; class ++) {
+        while (cache->spare[class]) {
+            struct spare_buffer *buffer = cache->spare[class];
+            cache->spare[class] = buffer->next;
+            memory_unpoison(buffer, class_bytes(class));
+            free(buffer);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+/* file_private - what the two halves of file_io share */
+#ifndef CAIRN_RUNTIME_FILE_PRIVATE_H
+#define CAIRN_RUNTIME_FILE_PRIVATE_H
+
+#include "blockcore/runtime/coroutine.h"
+#include "blockcore/runtime/file_io.h"
+#include "blockcore/runtime/pool_private.h"
+#include "blockcore/runtime/sync.h"
+
+#include <stdatomic.h>
+
+/* Pieces per system call; the kernel's limit is IOV_MAX (1024), and the array lies on a stack. */
+#define PIECES_MAX 64
+
+/* Buffered writes to one file contend for the lock of its inode, so one thread at a time takes all that wait. */
+struct file_writer {
+    struct spinlock guard;
+    struct list queue; /* of struct file_write */
+    bool active;       /* a job of the pool is queued or running */
+    struct pool_job job;
+};
+
+/* What the file system lets us do without waiting. */
+enum file_way {
+    WAY_UNKNOWN, /* nobody has asked yet */
+    WAY_NOWAIT,  /* it can tell that a read would have to wait (RWF_NOWAIT) */
+    WAY_MEMORY,  /* the file lies in memory: nothing waits */
+    WAY_POOL,    /* nothing */
+};
+
+struct file_io {
+    int fd;
+    bool direct;
+    bool use_threads;
+    _Atomic enum file_way way;
+    struct pool_domain *domain;
+    struct file_writer writer;
+};
+
+/* preadv(2) and pwritev(2), continued until all is moved, on the calling thread. Bytes past the end read as zero. */
+int read_blocking(int fd, uint64_t offset, const struct iov *iov);
+int write_blocking(int fd, uint64_t offset, const struct iov *iov);
+
+void file_writer_init(struct file_writer *writer);
+
+/* Queues a buffered write and waits for it. */
+int file_writer_write(struct file_io *file, uint64_t offset, const struct iov *iov) CO_FN;
+
+/* Writes on this thread, if nobody else is writing: for files that lie in memory. */
+int file_writer_write_here(struct file_io *file, uint64_t offset, const struct iov *iov) CO_FN;
+
+#endif

@@ -1,0 +1,211 @@
+#include "blockcore/runtime/loop.h"
+
+#include "blockcore/runtime/coroutine_private.h"
+#include "blockcore/runtime/loop_private.h"
+#include "blockcore/runtime/loop_uv.h"
+#include "blockcore/runtime/ring.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Passes over what is ready before sockets and timers get their turn again. */
+#define PASSES_MAX 16
+
+_Thread_local struct loop *current_loop;
+
+void loop_awake(struct loop *loop)
+{
+    if (atomic_load_explicit(&loop->asleep, memory_order_relaxed)) {
+        atomic_store_explicit(&loop->asleep, false, memory_order_relaxed);
+        loop->now_ns = uv_hrtime();
+    }
+}
+
+static void nothing_to_do(uv_idle_t *handle)
+{
+    loop_awake(handle->data);
+}
+
+static void woken(uv_async_t *handle)
+{
+    loop_awake(handle->data);
+}
+
+/* Makes ready what others have posted, the oldest first. */
+static void take_inbox(struct loop *loop)
+{
+    if (!atomic_load_explicit(&loop->inbox, memory_order_relaxed))
+        return;
+    struct loop_task *task = atomic_exchange_explicit(&loop->inbox, NULL, memory_order_acquire);
+    struct loop_task *oldest_first = NULL;
+    while (task) {
+        struct loop_task *older = task->next;
+        task->next = oldest_first;
+        oldest_first = task;
+        task = older;
+    }
+    while (oldest_first) {
+        task = oldest_first;
+        oldest_first = task->next;
+        loop_make_ready(loop, task);
+    }
+}
+
+/* One pass: what becomes ready meanwhile waits for the next. */
+static void run_ready(struct loop *loop)
+{
+    struct loop_task *task = loop->ready;
+    loop->ready = NULL;
+    loop->ready_end = &loop->ready;
+    while (task) {
+        struct loop_task *next = task->next;
+        task->run(task);
+        task = next;
+    }
+}
+
+/* False when something was posted at the last moment. */
+static bool go_to_sleep(struct loop *loop)
+{
+    atomic_store(&loop->asleep, true);
+    if (!atomic_load(&loop->inbox))
+        return true;
+    atomic_store_explicit(&loop->asleep, false, memory_order_relaxed);
+    return false;
+}
+
+/* New I/O is submitted when nothing else is left to run, so that all of it goes in one system call; what is complete by
+ * then (a read that hit the page cache) needs no sleep. */
+static void loop_turn(struct loop *loop)
+{
+    loop_awake(loop);
+    bool more = true;
+    for (int pass = 0; more && pass < PASSES_MAX; pass++) {
+        take_inbox(loop);
+        if (!loop->ready)
+            more = ring_turn(loop);
+        run_ready(loop);
+    }
+    if (more)
+        more = ring_turn(loop) || loop->ready;
+    if (!more && go_to_sleep(loop))
+        uv_idle_stop(&loop->busy);
+    else
+        uv_idle_start(&loop->busy, nothing_to_do);
+}
+
+static void before_sleep(uv_prepare_t *handle)
+{
+    loop_turn(handle->data);
+}
+
+void loop_post(struct loop *loop, struct loop_task *task)
+{
+    struct loop_task *newest = atomic_load_explicit(&loop->inbox, memory_order_relaxed);
+    do {
+        task->next = newest;
+    } while (!atomic_compare_exchange_weak(&loop->inbox, &newest, task));
+    /* The loop's own thread takes its inbox before it sleeps. Another may find the loop gone to sleep after it looked
+     * into its inbox: the exchanges are sequentially consistent, so either the loop sees the task or we see it asleep.
+     */
+    if (loop != current_loop && atomic_load(&loop->asleep) && atomic_exchange(&loop->asleep, false))
+        uv_async_send(&loop->wakeup);
+}
+
+void loop_init(struct loop *loop, unsigned index)
+{
+    *loop = (struct loop){ .index = index };
+    loop->ready_end = &loop->ready;
+    list_init(&loop->coroutines);
+    list_init(&loop->spare);
+    if (uv_loop_init(&loop->uv) != 0 || uv_async_init(&loop->uv, &loop->wakeup, woken) != 0) {
+        fprintf(stderr, "cairn: cannot make an event loop\n");
+        abort();
+    }
+    uv_prepare_init(&loop->uv, &loop->before_sleep);
+    uv_idle_init(&loop->uv, &loop->busy);
+    loop->before_sleep.data = loop->busy.data = loop->wakeup.data = loop;
+    uv_prepare_start(&loop->before_sleep, before_sleep);
+    timer_heap_init(loop);
+    loop->now_ns = uv_hrtime();
+}
+
+void loop_adopt(struct loop *loop)
+{
+    current_loop = loop;
+    if (loop)
+        context_init_thread(&loop->context);
+}
+
+static void count_closing(uv_handle_t *handle, void *count)
+{
+    if (uv_is_closing(handle))
+        ++*(unsigned *)count;
+    else
+        fprintf(stderr, "cairn: a libuv handle (%s) is still open\n", uv_handle_type_name(handle->type));
+}
+
+static void let_uv_close(uv_loop_t *uv)
+{
+    unsigned closing;
+    do {
+        closing = 0;
+        uv_walk(uv, count_closing, &closing);
+        uv_run(uv, UV_RUN_NOWAIT);
+    } while (closing > 0);
+    if (uv_loop_close(uv) != 0)
+        abort();
+}
+
+void loop_fini(struct loop *loop)
+{
+    struct loop *previous = current_loop;
+    loop_adopt(loop);
+    do {
+        take_inbox(loop);
+        run_ready(loop);
+    } while (loop->ready || atomic_load(&loop->inbox));
+    if (loop_coroutines_alive(loop) > 0) {
+        loop_print_coroutines(loop, stderr);
+        abort();
+    }
+    ring_close(loop);
+    timer_heap_close(loop);
+    uv_close((uv_handle_t *)&loop->before_sleep, NULL);
+    uv_close((uv_handle_t *)&loop->busy, NULL);
+    uv_close((uv_handle_t *)&loop->wakeup, NULL);
+    let_uv_close(&loop->uv);
+    ring_free(loop);
+    timer_heap_fini(loop);
+    buffer_cache_fini(&loop->buffers);
+    loop_free_coroutines(loop);
+    current_loop = previous;
+}
+
+struct loop *loop_current(void)
+{
+    return current_loop;
+}
+
+bool loop_is_current(const struct loop *loop)
+{
+    return loop == current_loop;
+}
+
+unsigned loop_index(const struct loop *loop)
+{
+    return loop->index;
+}
+
+uint64_t loop_now_ns(void)
+{
+    loop_awake(current_loop);
+    return current_loop->now_ns;
+}
+
+uv_loop_t *loop_uv(struct loop *loop)
+{
+    assert(loop == current_loop);
+    return &loop->uv;
+}

@@ -1,0 +1,261 @@
+#include "blockcore/runtime/pool.h"
+
+#include "blockcore/base/cleanup.h"
+#include "blockcore/base/memory.h"
+#include "blockcore/runtime/coroutine.h"
+#include "blockcore/runtime/pool_private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#define IDLE_SECONDS 5
+#define WORKER_STACK_BYTES (1024 * 1024)
+
+struct pool_domain {
+    _Atomic unsigned refs; /* its creator's, and one per job */
+    char *name;
+    unsigned threads_max;
+    unsigned running;
+    struct list queue; /* jobs beyond the limit, or beyond the threads there are */
+    struct list link;  /* in the pool's `runnable` */
+};
+
+struct worker {
+    struct list link; /* in the pool's `idle` */
+    pthread_cond_t wake;
+    struct pool_job *job; /* what it shall do next; NULL: nothing */
+};
+
+static struct {
+    pthread_mutex_t mutex;
+    pthread_cond_t thread_ended;
+    struct list idle;     /* workers; the last that went idle is the first to work again: its caches are warm */
+    struct list runnable; /* domains below their limit that have queued jobs; served in turn */
+    unsigned threads;
+    bool stopping;
+    struct pool_domain *shared;
+} pool = { .mutex = PTHREAD_MUTEX_INITIALIZER, .thread_ended = PTHREAD_COND_INITIALIZER };
+
+struct pool_domain *pool_domain_create(const char *name, unsigned threads_max)
+{
+    struct pool_domain *domain = xmalloc(sizeof(*domain));
+    *domain = (struct pool_domain){
+        .refs = 1,
+        .name = xstrdup(name),
+        .threads_max = threads_max ? threads_max : POOL_DOMAIN_THREADS_MAX,
+    };
+    list_init(&domain->queue);
+    list_init(&domain->link);
+    return domain;
+}
+
+struct pool_domain *pool_domain_ref(struct pool_domain *domain)
+{
+    atomic_fetch_add_explicit(&domain->refs, 1, memory_order_relaxed);
+    return domain;
+}
+
+void pool_domain_unref(struct pool_domain *domain)
+{
+    if (!domain || atomic_fetch_sub_explicit(&domain->refs, 1, memory_order_acq_rel) > 1)
+        return;
+    free(domain->name);
+    free(domain);
+}
+
+/* Keeps the domain in `runnable` exactly while it has work that may begin. The mutex is held. */
+static void update_runnable(struct pool_domain *domain)
+{
+    bool runnable = !list_empty(&domain->queue) && domain->running < domain->threads_max;
+    list_remove(&domain->link);
+    if (runnable)
+        list_append(&pool.runnable, &domain->link);
+}
+
+/* The mutex is held. */
+static struct pool_job *take_job(void)
+{
+    struct pool_domain *domain = list_first(&pool.runnable, struct pool_domain, link);
+    if (!domain)
+        return NULL;
+    struct pool_job *job = list_entry(list_take_first(&domain->queue), struct pool_job, link);
+    domain->running++;
+    update_runnable(domain);
+    return job;
+}
+
+static void wait_for_work(struct worker *worker)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += IDLE_SECONDS;
+    list_prepend(&pool.idle, &worker->link);
+    int ret = 0;
+    while (!worker->job && !pool.stopping && ret != ETIMEDOUT)
+        ret = pthread_cond_timedwait(&worker->wake, &pool.mutex, &until);
+    list_remove(&worker->link);
+}
+
+/* Runs the worker's job. The mutex is held before and after, not meanwhile. */
+static void work(struct worker *worker)
+{
+    struct pool_job *job = worker->job;
+    struct pool_domain *domain = job->domain;
+    pthread_mutex_unlock(&pool.mutex);
+    job->run(job);
+    pthread_mutex_lock(&pool.mutex);
+    domain->running--;
+    update_runnable(domain);
+    pool_domain_unref(domain);
+    worker->job = take_job();
+}
+
+static void worker_init(struct worker *worker, struct pool_job *job)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    *worker = (struct worker){ .job = job };
+    pthread_cond_init(&worker->wake, &attributes);
+    pthread_condattr_destroy(&attributes);
+    list_init(&worker->link);
+}
+
+static void *worker_main(void *job)
+{
+    struct worker worker;
+    pthread_setname_np(pthread_self(), "pool");
+    worker_init(&worker, job);
+    pthread_mutex_lock(&pool.mutex);
+    while (worker.job) {
+        work(&worker);
+        if (!worker.job)
+            wait_for_work(&worker);
+    }
+    pthread_cond_destroy(&worker.wake);
+    pool.threads--;
+    pthread_cond_signal(&pool.thread_ended);
+    pthread_mutex_unlock(&pool.mutex);
+    return NULL;
+}
+
+static int start_worker(struct pool_job *job)
+{
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, WORKER_STACK_BYTES);
+
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_t thread;
+    int ret = pthread_create(&thread, &attributes, worker_main, job);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return ret;
+}
+
+/* The system gives no thread: the job waits for one of those that are there. */
+static int queue_without_thread(struct pool_job *job)
+{
+    struct pool_domain *domain = job->domain;
+    pthread_mutex_lock(&pool.mutex);
+    pool.threads--;
+    domain->running--;
+    bool others = pool.threads > 0;
+    if (others)
+        list_prepend(&domain->queue, &job->link);
+    update_runnable(domain);
+    pthread_mutex_unlock(&pool.mutex);
+    if (others)
+        return 0;
+    pool_domain_unref(domain);
+    return -EAGAIN;
+}
+
+int pool_submit(struct pool_domain *domain, struct pool_job *job)
+{
+    if (!domain)
+        domain = pool.shared;
+    job->domain = pool_domain_ref(domain);
+    list_init(&job->link);
+
+    bool need_thread = false;
+    pthread_mutex_lock(&pool.mutex);
+    struct worker *worker = list_first(&pool.idle, struct worker, link);
+    if (domain->running < domain->threads_max && (worker || pool.threads < POOL_THREADS_MAX)) {
+        domain->running++;
+        if (worker) {
+            list_remove(&worker->link);
+            worker->job = job;
+            pthread_cond_signal(&worker->wake);
+        } else {
+            pool.threads++;
+            need_thread = true;
+        }
+    } else {
+        list_append(&domain->queue, &job->link);
+        update_runnable(domain);
+    }
+    pthread_mutex_unlock(&pool.mutex);
+    if (need_thread && start_worker(job) != 0)
+        return queue_without_thread(job);
+    return 0;
+}
+
+struct blocking_call {
+    struct pool_job job;
+    struct co_event done;
+    int (*fn)(void *arg);
+    void *arg;
+    int result;
+};
+
+static void run_call(struct pool_job *job)
+{
+    struct blocking_call *call = CONTAINER_OF(job, struct blocking_call, job);
+    call->result = call->fn(call->arg);
+    co_event_set(&call->done);
+}
+
+int co_blocking(struct pool_domain *domain, int (*fn)(void *arg), void *arg)
+{
+    struct blocking_call call = { .job.run = run_call, .fn = fn, .arg = arg };
+    co_event_init(&call.done);
+    int ret = pool_submit(domain, &call.job);
+    if (ret < 0)
+        return ret;
+    co_event_wait(&call.done, "a blocking call");
+    return call.result;
+}
+
+void pool_start(void)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    list_init(&pool.idle);
+    list_init(&pool.runnable);
+    pool.stopping = false;
+    pool.shared = pool_domain_create("shared", cores > 1 ? (unsigned)cores : 2);
+}
+
+void pool_stop(void)
+{
+    struct worker *worker;
+    pthread_mutex_lock(&pool.mutex);
+    pool.stopping = true;
+    list_for_each (worker, &pool.idle, link)
+        pthread_cond_signal(&worker->wake);
+    while (pool.threads > 0)
+        pthread_cond_wait(&pool.thread_ended, &pool.mutex);
+    pthread_mutex_unlock(&pool.mutex);
+    pool_domain_unref(pool.shared);
+    pool.shared = NULL;
+}

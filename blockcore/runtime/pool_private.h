@@ -1,0 +1,25 @@
+/* pool_private - jobs that need no coroutine to wait for them */
+#ifndef CAIRN_RUNTIME_POOL_PRIVATE_H
+#define CAIRN_RUNTIME_POOL_PRIVATE_H
+
+#include "blockcore/base/list.h"
+#include "blockcore/runtime/pool.h"
+
+struct pool_job {
+    struct list link;
+    struct pool_domain *domain;
+    void (*run)(struct pool_job *job); /* on a thread of the pool; the job may be gone when it returns */
+};
+
+/* Any thread. @job->run is set; the job stays where it is until run() is called. 0, or -EAGAIN when there is no thread
+ * and the system gives none; run() is not called then. @domain NULL: the shared one. */
+int pool_submit(struct pool_domain *domain, struct pool_job *job);
+
+struct pool_domain *pool_domain_ref(struct pool_domain *domain);
+
+void pool_start(void);
+
+/* Ends the threads and waits for them. */
+void pool_stop(void);
+
+#endif

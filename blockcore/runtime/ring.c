@@ -1,0 +1,205 @@
+#include "blockcore/runtime/ring.h"
+
+#include "blockcore/base/list.h"
+#include "blockcore/base/memory.h"
+#include "blockcore/runtime/coroutine.h"
+#include "blockcore/runtime/loop_private.h"
+#include "blockcore/runtime/runtime_private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <liburing.h>
+#include <stdlib.h>
+
+#define SUBMISSIONS 256
+#define COMPLETIONS 4096
+
+struct ring {
+    struct io_uring uring;
+    uv_poll_t poll;
+    unsigned in_flight; /* never more than the completion queue holds */
+    bool deferred;      /* completions are posted only when we enter the kernel */
+    bool unsubmitted;
+    struct list waiting; /* requests that found the ring full */
+};
+
+struct ring_op {
+    struct list link;
+    struct co_event done;
+    void (*prepare)(struct io_uring_sqe *, int, const struct iovec *, unsigned, __u64);
+    int fd;
+    unsigned count;
+    const struct iovec *vec;
+    uint64_t offset;
+    int result;
+};
+
+static void complete(struct ring *ring, struct io_uring_cqe *cqe)
+{
+    struct ring_op *op = io_uring_cqe_get_data(cqe);
+    op->result = cqe->res;
+    ring->in_flight--;
+    co_event_set(&op->done);
+}
+
+static bool reap(struct ring *ring)
+{
+    unsigned head;
+    unsigned count = 0;
+    struct io_uring_cqe *cqe;
+    io_uring_for_each_cqe(&ring->uring, head, cqe)
+    {
+        complete(ring, cqe);
+        count++;
+    }
+    io_uring_cq_advance(&ring->uring, count);
+    return count > 0;
+}
+
+static void completions_arrived(uv_poll_t *poll, int status, int events)
+{
+    struct loop *loop = poll->data;
+    (void)status;
+    (void)events;
+    loop_awake(loop);
+    if (loop->ring->deferred)
+        io_uring_get_events(&loop->ring->uring);
+    reap(loop->ring);
+}
+
+/* The newest set of flags that this kernel takes. All of them spare interruptions of this thread. */
+static int setup(struct ring *ring)
+{
+    static const unsigned flags[] = {
+        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+        IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+        0,
+    };
+    int ret = -EINVAL;
+    for (size_t i = 0; i < ARRAY_SIZE(flags) && ret == -EINVAL; i++) {
+        struct io_uring_params params = {
+            .flags = flags[i] | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
+            .cq_entries = COMPLETIONS,
+        };
+        ret = io_uring_queue_init_params(SUBMISSIONS, &ring->uring, &params);
+        ring->deferred = flags[i] & IORING_SETUP_DEFER_TASKRUN;
+    }
+    return ret;
+}
+
+static struct ring *ring_create(struct loop *loop)
+{
+    struct ring *ring = xcalloc(1, sizeof(*ring));
+    list_init(&ring->waiting);
+    if (setup(ring) != 0) {
+        free(ring);
+        return NULL;
+    }
+    if (uv_poll_init(&loop->uv, &ring->poll, ring->uring.ring_fd) != 0) {
+        io_uring_queue_exit(&ring->uring);
+        free(ring);
+        return NULL;
+    }
+    ring->poll.data = loop;
+    uv_poll_start(&ring->poll, UV_READABLE, completions_arrived);
+    return ring;
+}
+
+bool ring_available(void)
+{
+    struct loop *loop = current_loop;
+    if (!loop->ring && !loop->ring_refused) {
+        loop->ring = runtime_io_uring_disabled() ? NULL : ring_create(loop);
+        loop->ring_refused = !loop->ring;
+    }
+    return loop->ring;
+}
+
+static void submit(struct ring *ring)
+{
+    if (ring->deferred)
+        io_uring_submit_and_get_events(&ring->uring);
+    else
+        io_uring_submit(&ring->uring);
+    ring->unsubmitted = io_uring_sq_ready(&ring->uring) > 0;
+}
+
+/* False when the ring is full. */
+static bool enqueue(struct ring *ring, struct ring_op *op)
+{
+    if (ring->in_flight >= *ring->uring.cq.kring_entries)
+        return false;
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
+    if (!sqe) {
+        submit(ring);
+        sqe = io_uring_get_sqe(&ring->uring);
+        if (!sqe)
+            return false;
+    }
+    op->prepare(sqe, op->fd, op->vec, op->count, op->offset);
+    io_uring_sqe_set_data(sqe, op);
+    ring->in_flight++;
+    ring->unsubmitted = true;
+    return true;
+}
+
+static void enqueue_waiting(struct ring *ring)
+{
+    while (!list_empty(&ring->waiting)) {
+        struct ring_op *op = list_first(&ring->waiting, struct ring_op, link);
+        if (!enqueue(ring, op))
+            return;
+        list_remove(&op->link);
+    }
+}
+
+bool ring_turn(struct loop *loop)
+{
+    struct ring *ring = loop->ring;
+    if (!ring)
+        return false;
+    enqueue_waiting(ring);
+    if (ring->unsubmitted)
+        submit(ring);
+    bool progress = reap(ring);
+    return progress || ring->unsubmitted;
+}
+
+static int await(struct ring_op *op, const char *what)
+{
+    struct ring *ring = current_loop->ring;
+    co_event_init(&op->done);
+    if (!list_empty(&ring->waiting) || !enqueue(ring, op))
+        list_append(&ring->waiting, &op->link);
+    co_event_wait(&op->done, what);
+    return op->result;
+}
+
+int ring_preadv(int fd, const struct iovec *vec, unsigned count, uint64_t offset)
+{
+    struct ring_op op = { .prepare = io_uring_prep_readv, .fd = fd, .vec = vec, .count = count, .offset = offset };
+    return await(&op, "a read");
+}
+
+int ring_pwritev(int fd, const struct iovec *vec, unsigned count, uint64_t offset)
+{
+    struct ring_op op = { .prepare = io_uring_prep_writev, .fd = fd, .vec = vec, .count = count, .offset = offset };
+    return await(&op, "a write");
+}
+
+void ring_close(struct loop *loop)
+{
+    if (loop->ring) {
+        assert(loop->ring->in_flight == 0);
+        uv_close((uv_handle_t *)&loop->ring->poll, NULL);
+    }
+}
+
+void ring_free(struct loop *loop)
+{
+    if (!loop->ring)
+        return;
+    io_uring_queue_exit(&loop->ring->uring);
+    free(loop->ring);
+    loop->ring = NULL;
+}
