@@ -10,6 +10,9 @@
 #ifndef CAIRN_BASE_ANNOTATIONS_H
 #define CAIRN_BASE_ANNOTATIONS_H
 
+#include <stddef.h>
+#include <stdint.h>
+
 #define CO_FN
 #define CONTROL_FN
 #define LOOP_FN
@@ -23,6 +26,6 @@
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+#define CONTAINER_OF(ptr, type, member) ((type *)((uintptr_t)(ptr)-offsetof(type, member)))
 
 #endif

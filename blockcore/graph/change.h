@@ -33,6 +33,6 @@ struct error *change_commit(struct change *change) CO_FN CONTROL_FN MUST_CHECK;
 void change_abort(struct change *change) CO_FN CONTROL_FN;
 
 /* The edge of a handle. */
-struct child *handle_edge(const struct handle *handle);
+struct child *handle_edge(struct handle *handle);
 
 #endif

@@ -16,6 +16,7 @@
 
 struct drain;
 
+/* The caller keeps @node until the end. Handles that come to reach it meanwhile are held from their start. */
 struct drain *drain_begin(struct node *node) CO_FN CONTROL_FN;
 /* Takes NULL. */
 void drain_end(struct drain *drain) CONTROL_FN;

@@ -1,0 +1,164 @@
+/* layout - how nodes, edges and handles look inside: for graph/ and io/ only */
+#ifndef CAIRN_GRAPH_LAYOUT_H
+#define CAIRN_GRAPH_LAYOUT_H
+
+#include "blockcore/base/hash.h"
+#include "blockcore/base/list.h"
+#include "blockcore/graph/drain.h"
+#include "blockcore/graph/driver.h"
+#include "blockcore/graph/handle.h"
+#include "blockcore/io/tracking.h"
+#include "blockcore/runtime/loop.h"
+#include "blockcore/runtime/sync.h"
+
+#include <stdatomic.h>
+
+struct change;
+
+struct child {
+    char *name;
+    unsigned role;
+    struct node *parent; /* one of parent and handle */
+    struct handle *handle;
+    struct node *node;     /* holds a reference; I/O threads read it, it changes while they are drained */
+    _Atomic unsigned perm; /* changes on the control thread; I/O threads look at it */
+    unsigned shared;
+    bool claim;             /* prepared by a change: holds permissions, carries no requests */
+    struct change *leaving; /* the change at whose end the edge will lead elsewhere */
+    struct list in_parent;  /* in parent->children */
+    struct list in_node;    /* in node->parents */
+};
+
+enum node_phase {
+    NODE_OPENING, /* the name is reserved; found by nobody */
+    NODE_OPEN,
+    NODE_CLOSING, /* the name is still reserved: its locks may still be held */
+};
+
+enum detect_zeroes {
+    DETECT_ZEROES_OFF,
+    DETECT_ZEROES_ON,
+    DETECT_ZEROES_UNMAP,
+};
+
+struct node {
+    char *name;
+    char *filename;
+    const struct driver *driver;
+    void *state;
+
+    /* Read by requests on any thread. */
+    _Atomic uint64_t length;
+    struct child *length_of; /* length follows this child */
+    struct child *backing;
+    struct child *filtered;
+    struct node_limits limits;
+    bool read_only;
+    enum detect_zeroes detect_zeroes;
+    struct tracker tracker;
+
+    /* Control thread. */
+    enum node_phase phase;
+    unsigned refs;
+    unsigned height; /* at least the longest path down, in edges */
+    bool monitor_owned;
+    bool force_share;
+    bool identified;
+    dev_t device;
+    ino_t inode;
+    uint64_t visit; /* the last walk over the graph that came by */
+    struct list children;
+    struct list parents;
+    struct list in_graph;
+    struct hash_link by_name;
+
+    /* How many edges to this node hold each permission, and how many refuse it to others. */
+    unsigned holders[PERM_BITS];
+    unsigned refusers[PERM_BITS];
+    struct co_mutex locking; /* around driver->set_permissions */
+    unsigned locked_perm;    /* what the driver was told last */
+    unsigned locked_shared;
+};
+
+/* A loop's share of a handle, touched by that loop only. */
+struct lane {
+    struct hold *hold;          /* requests wait; NULL: open */
+    bool answered;              /* told the hold that nothing is in flight here */
+    _Atomic unsigned in_flight; /* written here only; listings look at it */
+    _Atomic unsigned waiting;
+    struct list waiters;
+} __attribute__((aligned(64)));
+
+struct handle {
+    struct child edge;
+    char *user;
+    unsigned holds;          /* drains that hold it */
+    struct hold *hold;       /* while holds > 0 */
+    struct co_queue quieted; /* drains that wait for the requests in flight */
+    unsigned refs;           /* the owner, drains, the hold */
+    unsigned lanes_count;
+    struct lane *lanes;
+};
+
+/* node.c */
+struct graph {
+    struct hash by_name;
+    struct list nodes; /* NODE_OPEN, in order of opening */
+    uint64_t visit;
+    uint64_t names_made;
+};
+
+extern struct graph graph;
+
+struct node *node_create(const char *name, const struct driver *driver);
+void node_free(struct node *node);
+void node_published(struct node *node);
+
+/* Attaches @edge to @node (taking a reference) and to its parent's list of children, without permissions yet. */
+void edge_attach(struct child *edge, struct node *node);
+/* The reverse; gives the reference to the caller, who unrefs it where it may await. Permissions were dropped before. */
+struct node *edge_detach(struct child *edge);
+void edge_fini(struct child *edge);
+
+/* Raises node->height to hold for @below standing under it, upwards. False when the graph would be too deep. */
+bool height_raise(struct node *node, unsigned below);
+
+/* permission.c: permissions of an edge change on the control thread at once; locks of files follow with an await. */
+struct journal;
+
+struct journal *journal_begin(struct change *change);
+/* Sets what @edge needs and shares, and what follows for the edges below. Error: conflict; all is as before. */
+struct error *journal_set(struct journal *journal, struct child *edge, unsigned perm, unsigned shared) MUST_CHECK;
+/* Takes all permissions of @edge away; cannot fail. */
+void journal_relax(struct journal *journal, struct child *edge);
+/* As it was before journal_begin; only without an await since. */
+void journal_undo(struct journal *journal);
+/* Brings locks of the files in line with the permissions as they are now. */
+struct error *journal_sync(struct journal *journal) CO_FN MUST_CHECK;
+void journal_end(struct journal *journal) CO_FN;
+
+/* What a child edge of @node needs and shares, given what the node's parents need and share now. */
+void edge_wanted(const struct node *node, const struct child *edge, unsigned *perm, unsigned *shared);
+
+/* Gives the edge its permissions and locks; on error it has none. Edge is attached. */
+struct error *edge_claim(struct child *edge, unsigned perm, unsigned shared) CO_FN MUST_CHECK;
+/* Takes permissions away, detaches, unlocks, drops the reference on the node. */
+void edge_release(struct child *edge) CO_FN;
+
+/* drain.c */
+struct drain *drain_begin_edges(struct child *const *edges, size_t count) CO_FN;
+/* Edges were switched, or a handle is new: handles that now reach a drained node are held too. */
+void drains_refresh(void);
+/* The handle goes away: drains let go of it. */
+void drains_forget(struct handle *handle);
+void handle_put(struct handle *handle);
+
+/* change.c: the edge goes away before the change that would move it is done. */
+void change_forget(struct change *change, const struct child *edge);
+
+/* handle.c */
+void handle_hold(struct handle *handle);
+void handle_wait_quiet(struct handle *handle) CO_FN;
+void handle_release(struct handle *handle);
+
+#endif

@@ -1,0 +1,324 @@
+/* Opening nodes from descriptions, and letting them go. */
+#include "blockcore/graph/layout.h"
+
+#include "blockcore/base/memory.h"
+#include "blockcore/io/flush.h"
+#include "schema/cairn_types.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <string.h>
+
+/* Where an open happens: the descriptions that led here, outermost last. It lives on the stack of the outermost open.
+ */
+struct open_context {
+    const struct open_context *up;
+    struct node *node;
+    const struct blockdev_options *options;
+    unsigned depth;
+};
+
+/* Options and their cache member, where what the parent hands down has been filled in. */
+struct inherited {
+    struct blockdev_options options;
+    struct blockdev_cache_options cache;
+};
+
+static struct error *check_name(const char *name)
+{
+    size_t length = strlen(name);
+    if (length > NODE_NAME_MAX)
+        return error_new("node-name: Node name too long: %zu characters, at most %d are allowed", length,
+                         NODE_NAME_MAX);
+    bool valid = isalpha((unsigned char)name[0]);
+    for (size_t i = 0; i < length; i++)
+        valid = valid && (isalnum((unsigned char)name[i]) || strchr("-._", name[i]));
+    if (!valid)
+        return error_new("Invalid node-name: '%s' (a letter, followed by letters, digits, '-', '.' and '_')", name);
+    if (hash_find_string(&graph.by_name, name))
+        return error_new("Duplicate nodes with node-name='%s'", name);
+    return NULL;
+}
+
+/* A name that no client can choose, since it begins with '#'. */
+static char *make_name(void)
+{
+    for (;;) {
+        char *name = xasprintf("#block%03llu", (unsigned long long)graph.names_made++);
+        if (!hash_find_string(&graph.by_name, name))
+            return name;
+        free(name);
+    }
+}
+
+static enum detect_zeroes detect_zeroes_of(const struct blockdev_options *options)
+{
+    if (!options->has_detect_zeroes)
+        return DETECT_ZEROES_OFF;
+    switch (options->detect_zeroes) {
+    case BLOCKDEV_DETECT_ZEROES_OPTIONS_ON:
+        return DETECT_ZEROES_ON;
+    case BLOCKDEV_DETECT_ZEROES_OPTIONS_UNMAP:
+        return DETECT_ZEROES_UNMAP;
+    default:
+        return DETECT_ZEROES_OFF;
+    }
+}
+
+static struct error *check_options(const struct blockdev_options *options)
+{
+    bool read_only = options->has_read_only && options->read_only;
+    bool unmaps = options->has_discard && options->discard == BLOCKDEV_DISCARD_OPTIONS_UNMAP;
+    if (detect_zeroes_of(options) == DETECT_ZEROES_UNMAP && !unmaps)
+        return error_new("detect-zeroes: 'unmap' needs 'discard' to be 'unmap'");
+    if (options->has_force_share && options->force_share && !read_only)
+        return error_new("force-share: true needs 'read-only' to be true");
+    return NULL;
+}
+
+static struct error *open_below(const struct blockdev_options *options, const struct open_context *up,
+                                struct node **out)
+{
+    const char *driver_name = blockdev_driver_name(options->driver);
+    const struct driver *driver = driver_find(driver_name);
+    if (!driver)
+        return error_new("driver: '%s' is not built in", driver_name);
+    if (up && up->depth >= GRAPH_DEPTH_MAX)
+        return error_new("the graph would be more than %d nodes deep", GRAPH_DEPTH_MAX);
+    struct error *err = options->node_name ? check_name(options->node_name) : NULL;
+    if (!err)
+        err = check_options(options);
+    if (err)
+        return err;
+
+    CLEANUP(free) char *made = options->node_name ? NULL : make_name();
+    struct node *node = node_create(made ? made : options->node_name, driver);
+    node->read_only = options->has_read_only && options->read_only;
+    node->force_share = options->has_force_share && options->force_share;
+    node->detect_zeroes = detect_zeroes_of(options);
+
+    const struct open_context context = {
+        .up = up,
+        .node = node,
+        .options = options,
+        .depth = up ? up->depth + 1 : 0,
+    };
+    err = driver->open(node, options, &context);
+    if (err) {
+        while (!list_empty(&node->children))
+            child_close(list_entry(node->children.next, struct child, in_parent));
+        err = error_wrap(err, "node '%s' (driver '%s')", node->name, driver->name);
+        node_free(node);
+        return err;
+    }
+    node_published(node);
+    *out = node;
+    return NULL;
+}
+
+struct error *node_open(const struct blockdev_options *options, struct node **out)
+{
+    return open_below(options, NULL, out);
+}
+
+/* What a child described inline takes over from its parent where it says nothing itself. Backing files are read only.
+ */
+static void inherit(struct inherited *child, const struct blockdev_options *given, const struct open_context *context,
+                    unsigned role)
+{
+    const struct blockdev_options *parent = context->options;
+    struct blockdev_options *options = &child->options;
+    *options = *given;
+    if (!options->has_read_only) {
+        options->has_read_only = true;
+        options->read_only = context->node->read_only || (role & CHILD_BACKING);
+    }
+    if (!options->has_auto_read_only && !(role & CHILD_BACKING)) {
+        options->has_auto_read_only = parent->has_auto_read_only;
+        options->auto_read_only = parent->auto_read_only;
+    }
+    if (!options->has_force_share && options->read_only) {
+        options->has_force_share = parent->has_force_share;
+        options->force_share = parent->force_share;
+    }
+    if (!options->has_discard && !(role & CHILD_BACKING)) {
+        options->has_discard = parent->has_discard;
+        options->discard = parent->discard;
+    }
+    if (parent->cache) {
+        child->cache = given->cache ? *given->cache : *parent->cache;
+        if (!child->cache.has_direct) {
+            child->cache.has_direct = parent->cache->has_direct;
+            child->cache.direct = parent->cache->direct;
+        }
+        if (!child->cache.has_no_flush) {
+            child->cache.has_no_flush = parent->cache->has_no_flush;
+            child->cache.no_flush = parent->cache->no_flush;
+        }
+        options->cache = &child->cache;
+    }
+}
+
+/* The roles have a place of their own in the node, so that requests need not search. */
+static void assign_role(struct node *parent, struct child *edge)
+{
+    if (edge->role & CHILD_BACKING)
+        parent->backing = edge;
+    if (edge->role & CHILD_FILTERED) {
+        parent->filtered = edge;
+        parent->length_of = edge;
+    }
+}
+
+static struct error *attach(struct node *parent, const char *name, unsigned role, struct node *node,
+                            const struct open_context *context, struct child **out)
+{
+    if (!height_raise(parent, node->height))
+        return error_new("%s: the graph would be more than %d nodes deep", name, GRAPH_DEPTH_MAX);
+    bool may_fall_back = context->options->has_auto_read_only && context->options->auto_read_only;
+    if (node->read_only && !(role & CHILD_BACKING) && may_fall_back)
+        parent->read_only = true;
+
+    struct child *edge = xcalloc(1, sizeof(*edge));
+    edge->name = xstrdup(name);
+    edge->role = role;
+    edge->parent = parent;
+    edge_attach(edge, node);
+    assign_role(parent, edge);
+
+    unsigned perm;
+    unsigned shared;
+    edge_wanted(parent, edge, &perm, &shared);
+    struct error *err = edge_claim(edge, perm, shared);
+    if (err) {
+        child_close(edge);
+        return err;
+    }
+    if (!parent->identified && node->identified && !(role & CHILD_BACKING))
+        node_set_identity(parent, node->device, node->inode);
+    *out = edge;
+    return NULL;
+}
+
+struct error *child_open(struct node *parent, const char *name, unsigned role, const struct blockdev_ref *ref,
+                         const struct open_context *context, struct child **out)
+{
+    if (!ref)
+        return error_new("%s: a node or its description is needed", name);
+    if (ref->kind == BLOCKDEV_REF_KIND_DEFINITION)
+        return child_open_options(parent, name, role, ref->u.definition, context, out);
+
+    struct node *node = node_find(ref->u.reference);
+    if (!node)
+        return error_wrap(node_not_found(ref->u.reference), "%s", name);
+    return attach(parent, name, role, node, context, out);
+}
+
+struct error *child_open_options(struct node *parent, const char *name, unsigned role,
+                                 const struct blockdev_options *options, const struct open_context *context,
+                                 struct child **out)
+{
+    struct inherited inherited = { 0 };
+    inherit(&inherited, options, context, role);
+    struct node *node;
+    struct error *err = open_below(&inherited.options, context, &node);
+    if (!err) {
+        err = attach(parent, name, role, node, context, out);
+        node_unref(node);
+    }
+    return error_wrap(err, "%s", name);
+}
+
+void child_close(struct child *child)
+{
+    edge_release(child);
+    edge_fini(child);
+    free(child);
+}
+
+struct error *open_check_loop(const struct open_context *context, dev_t device, ino_t inode, const char *filename)
+{
+    for (const struct open_context *up = context->up; up; up = up->up) {
+        if (up->node->identified && up->node->device == device && up->node->inode == inode)
+            return error_new("'%s' is the file that node '%s' above it stands on already: the chain is a loop",
+                             filename, up->node->name);
+    }
+    return NULL;
+}
+
+bool open_read_only(const struct open_context *context)
+{
+    return context->node->read_only;
+}
+
+bool open_auto_read_only(const struct open_context *context)
+{
+    return context->options->has_auto_read_only && context->options->auto_read_only;
+}
+
+/* Closes a node that nobody holds any more. The name stays reserved meanwhile: the file is still locked and written. */
+static void node_close(struct node *node)
+{
+    node->phase = NODE_CLOSING;
+    list_remove(&node->in_graph);
+    if (!node->read_only)
+        node_flush(node);
+    if (node->driver->close)
+        node->driver->close(node);
+    while (!list_empty(&node->children))
+        child_close(list_entry(node->children.next, struct child, in_parent));
+    node_free(node);
+}
+
+void node_unref(struct node *node)
+{
+    if (!node)
+        return;
+    assert(node->refs > 0);
+    if (--node->refs == 0)
+        node_close(node);
+}
+
+struct error *blockdev_add(const struct blockdev_options *options)
+{
+    if (!options->node_name)
+        return error_new("'node-name' must be specified for the root node");
+    struct node *node;
+    struct error *err = node_open(options, &node);
+    if (!err)
+        node->monitor_owned = true;
+    return err;
+}
+
+struct error *blockdev_del(const char *node_name)
+{
+    struct node *node = node_find(node_name);
+    if (!node)
+        return node_not_found(node_name);
+    if (!node->monitor_owned)
+        return error_new("Node %s is not owned by the monitor", node_name);
+    struct child *parent = node_parent_next(node, NULL);
+    if (parent) {
+        CLEANUP(free) char *user = child_user(parent);
+        return error_new("Block device %s is in use by %s", node_name, user);
+    }
+    node->monitor_owned = false;
+    node_unref(node);
+    return NULL;
+}
+
+void blockdev_del_all(void)
+{
+    for (;;) {
+        struct node *top = NULL;
+        struct node *node = NULL;
+        while (!top && (node = node_next(node))) {
+            if (node->monitor_owned && !node_parent_next(node, NULL))
+                top = node;
+        }
+        if (!top)
+            return;
+        top->monitor_owned = false;
+        node_unref(top);
+    }
+}

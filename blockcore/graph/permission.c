@@ -1,0 +1,310 @@
+#include "blockcore/graph/layout.h"
+
+#include "blockcore/base/memory.h"
+
+#include <assert.h>
+
+/* The journal of one change of permissions: what each edge had before, so that it can be put back, and the nodes whose
+ * files' locks have to follow. Claims only tighten and releases only relax, so each edge is visited a bounded number of
+ * times, also where paths meet again. */
+
+struct journal_entry {
+    struct child *edge;
+    unsigned perm;
+    unsigned shared;
+};
+
+struct journal {
+    struct change *change;
+    bool relaxing; /* permissions are only given up: nothing is checked, nothing can fail */
+    struct journal_entry *entries;
+    size_t entries_count;
+    struct node **to_lock; /* with a reference each */
+    size_t to_lock_count;
+};
+
+static const char *const permission_names[PERM_BITS] = { "consistent read", "write", "write unchanged", "resize" };
+
+const char *permission_name(enum permission permission)
+{
+    for (unsigned bit = 0; bit < PERM_BITS; bit++) {
+        if ((unsigned)permission == 1u << bit)
+            return permission_names[bit];
+    }
+    return "unknown";
+}
+
+struct journal *journal_begin(struct change *change)
+{
+    struct journal *journal = xcalloc(1, sizeof(*journal));
+    journal->change = change;
+    return journal;
+}
+
+/* Adds (@delta 1) or removes (-1) the edge in its node's counters. */
+static void count_edge(const struct child *edge, int delta)
+{
+    struct node *node = edge->node;
+    for (unsigned bit = 0; bit < PERM_BITS; bit++) {
+        if (edge->perm & (1u << bit))
+            node->holders[bit] += (unsigned)delta;
+        if (!(edge->shared & (1u << bit)))
+            node->refusers[bit] += (unsigned)delta;
+    }
+}
+
+static void edge_put(struct child *edge, unsigned perm, unsigned shared)
+{
+    count_edge(edge, -1);
+    edge->perm = perm;
+    edge->shared = shared;
+    count_edge(edge, 1);
+}
+
+static unsigned cumulative_perm(const struct node *node)
+{
+    unsigned perm = 0;
+    for (unsigned bit = 0; bit < PERM_BITS; bit++)
+        perm |= node->holders[bit] ? 1u << bit : 0;
+    return perm;
+}
+
+static unsigned cumulative_shared(const struct node *node)
+{
+    unsigned shared = PERM_ALL;
+    for (unsigned bit = 0; bit < PERM_BITS; bit++)
+        shared &= node->refusers[bit] ? ~(1u << bit) : PERM_ALL;
+    return shared;
+}
+
+static bool edges_conflict(const struct child *a, const struct child *b)
+{
+    return (a->perm & ~b->shared) || (b->perm & ~a->shared);
+}
+
+/* An edge that will be gone when the change is done does not stand in its way. */
+static bool stands_in_the_way(const struct journal *journal, const struct child *edge, const struct child *other)
+{
+    if (other == edge || (journal->change && other->leaving == journal->change))
+        return false;
+    return edges_conflict(edge, other);
+}
+
+/* Cheap answer for the usual case: do the counters alone show that nobody minds? */
+static bool counters_conflict(const struct child *edge)
+{
+    const struct node *node = edge->node;
+    for (unsigned bit = 0; bit < PERM_BITS; bit++) {
+        bool holds = edge->perm & (1u << bit);
+        bool refuses = !(edge->shared & (1u << bit));
+        if (holds && node->refusers[bit] > (refuses ? 1 : 0))
+            return true;
+        if (refuses && node->holders[bit] > (holds ? 1 : 0))
+            return true;
+    }
+    return false;
+}
+
+static struct error *conflict_error(const struct child *edge, const struct child *other)
+{
+    CLEANUP(free) char *user = child_user(edge);
+    CLEANUP(free) char *holder = child_user(other);
+    unsigned refused = edge->perm & ~other->shared;
+    if (refused)
+        return error_new("%s needs permission '%s' on node '%s', which %s does not share", user,
+                         permission_name(refused & -refused), edge->node->name, holder);
+    unsigned held = other->perm & ~edge->shared;
+    return error_new("%s does not share permission '%s' on node '%s', which %s holds", user,
+                     permission_name(held & -held), edge->node->name, holder);
+}
+
+static struct error *check_conflicts(const struct journal *journal, const struct child *edge)
+{
+    if (!counters_conflict(edge))
+        return NULL;
+    const struct child *other = NULL;
+    while ((other = node_parent_next(edge->node, other))) {
+        if (stands_in_the_way(journal, edge, other))
+            return conflict_error(edge, other);
+    }
+    return NULL;
+}
+
+static struct error *check_read_only(const struct child *edge)
+{
+    unsigned writes = edge->perm & (PERM_WRITE | PERM_WRITE_UNCHANGED | PERM_RESIZE);
+    if (!writes || !edge->node->read_only)
+        return NULL;
+    CLEANUP(free) char *user = child_user(edge);
+    return error_new("%s needs permission '%s', but node '%s' is read-only", user, permission_name(writes & -writes),
+                     edge->node->name);
+}
+
+/* The rules of the roles; the same as in QEMU, so that images are locked as QEMU would lock them. */
+static void permissions_of_role(const struct node *node, const struct child *edge, unsigned perm, unsigned shared,
+                                unsigned *edge_perm, unsigned *edge_shared)
+{
+    *edge_perm = perm;
+    *edge_shared = shared;
+    if (edge->role & CHILD_BACKING) {
+        /* An overlay never writes what it stands on; others may, if the overlay's users do not mind changing bytes. */
+        *edge_perm = perm & PERM_CONSISTENT_READ;
+        *edge_shared = PERM_CONSISTENT_READ | PERM_WRITE_UNCHANGED;
+        if (shared & PERM_WRITE)
+            *edge_shared |= PERM_WRITE | PERM_RESIZE;
+    } else if (edge->role & CHILD_METADATA) {
+        /* Tables are read always and written whenever the node may: nobody else may move them meanwhile. */
+        *edge_perm |= PERM_CONSISTENT_READ;
+        if (!node->read_only)
+            *edge_perm |= PERM_WRITE | PERM_RESIZE;
+        *edge_shared &= ~(unsigned)(PERM_WRITE | PERM_RESIZE);
+    }
+    if (node->force_share) {
+        *edge_perm &= PERM_CONSISTENT_READ;
+        *edge_shared = PERM_ALL;
+    }
+}
+
+void edge_wanted(const struct node *node, const struct child *edge, unsigned *perm, unsigned *shared)
+{
+    unsigned node_perm = cumulative_perm(node);
+    unsigned node_shared = cumulative_shared(node);
+    if (node->driver->child_permissions)
+        node->driver->child_permissions(node, edge, node_perm, node_shared, perm, shared);
+    else
+        permissions_of_role(node, edge, node_perm, node_shared, perm, shared);
+}
+
+static void remember_to_lock(struct journal *journal, struct node *node)
+{
+    if (!node->driver->set_permissions)
+        return;
+    for (size_t i = 0; i < journal->to_lock_count; i++) {
+        if (journal->to_lock[i] == node)
+            return;
+    }
+    journal->to_lock = xrealloc_array(journal->to_lock, journal->to_lock_count + 1, sizeof(struct node *));
+    journal->to_lock[journal->to_lock_count++] = node_ref(node);
+}
+
+static void remember(struct journal *journal, struct child *edge)
+{
+    journal->entries = xrealloc_array(journal->entries, journal->entries_count + 1, sizeof(struct journal_entry));
+    journal->entries[journal->entries_count++] =
+        (struct journal_entry){ .edge = edge, .perm = edge->perm, .shared = edge->shared };
+    remember_to_lock(journal, edge->node);
+}
+
+static struct error *check_edge(const struct journal *journal, const struct child *edge)
+{
+    struct error *err = check_read_only(edge);
+    return err ? err : check_conflicts(journal, edge);
+}
+
+static struct error *set_edge(struct journal *journal, struct child *edge, unsigned perm, unsigned shared)
+{
+    if (edge->perm == perm && edge->shared == shared)
+        return NULL;
+    remember(journal, edge);
+    edge_put(edge, perm, shared);
+    struct error *err = journal->relaxing ? NULL : check_edge(journal, edge);
+
+    struct child *below;
+    list_for_each (below, &edge->node->children, in_parent) {
+        if (err)
+            break;
+        unsigned below_perm;
+        unsigned below_shared;
+        edge_wanted(edge->node, below, &below_perm, &below_shared);
+        err = set_edge(journal, below, below_perm, below_shared);
+    }
+    return err;
+}
+
+struct error *journal_set(struct journal *journal, struct child *edge, unsigned perm, unsigned shared)
+{
+    struct error *err = set_edge(journal, edge, perm, shared);
+    if (err)
+        journal_undo(journal);
+    return err;
+}
+
+void journal_relax(struct journal *journal, struct child *edge)
+{
+    journal->relaxing = true;
+    error_free(set_edge(journal, edge, 0, PERM_ALL));
+    journal->relaxing = false;
+}
+
+void journal_undo(struct journal *journal)
+{
+    while (journal->entries_count > 0) {
+        struct journal_entry *entry = &journal->entries[--journal->entries_count];
+        edge_put(entry->edge, entry->perm, entry->shared);
+    }
+}
+
+/* The locks follow what is needed *now*, which other commands may have changed since: each command ends with a
+ * call of this, so the last one leaves them right. */
+static struct error *node_sync_locks(struct node *node)
+{
+    struct error *err = NULL;
+    co_mutex_lock(&node->locking);
+    unsigned perm = cumulative_perm(node);
+    unsigned shared = cumulative_shared(node);
+    if (perm != node->locked_perm || shared != node->locked_shared) {
+        err = node->driver->set_permissions(node, perm, shared);
+        if (!err) {
+            node->locked_perm = perm;
+            node->locked_shared = shared;
+        }
+    }
+    co_mutex_unlock(&node->locking);
+    return err;
+}
+
+struct error *journal_sync(struct journal *journal)
+{
+    struct error *err = NULL;
+    for (size_t i = 0; i < journal->to_lock_count && !err; i++)
+        err = error_wrap(node_sync_locks(journal->to_lock[i]), "node '%s'", journal->to_lock[i]->name);
+    return err;
+}
+
+void journal_end(struct journal *journal)
+{
+    for (size_t i = 0; i < journal->to_lock_count; i++)
+        node_unref(journal->to_lock[i]);
+    free(journal->to_lock);
+    free(journal->entries);
+    free(journal);
+}
+
+struct error *edge_claim(struct child *edge, unsigned perm, unsigned shared)
+{
+    struct journal *journal = journal_begin(NULL);
+    struct error *err = journal_set(journal, edge, perm, shared);
+    if (!err) {
+        err = journal_sync(journal);
+        if (err) {
+            /* Not journal_undo: while the locks were awaited, others may have changed what is below. */
+            journal_relax(journal, edge);
+            error_free(journal_sync(journal));
+        }
+    }
+    journal_end(journal);
+    return err;
+}
+
+void edge_release(struct child *edge)
+{
+    if (edge->leaving)
+        change_forget(edge->leaving, edge);
+    struct journal *journal = journal_begin(NULL);
+    journal_relax(journal, edge);
+    struct node *node = edge_detach(edge);
+    /* Giving locks up can only fail where the file is lost anyway. */
+    error_free(journal_sync(journal));
+    journal_end(journal);
+    node_unref(node);
+}

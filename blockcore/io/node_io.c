@@ -1,0 +1,342 @@
+#include "blockcore/io/node_io.h"
+
+#include "blockcore/graph/layout.h"
+#include "blockcore/io/request.h"
+#include "blockcore/runtime/buffer.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Longest piece of a request that is bounced, and of zeroes that are written the slow way. */
+#define BOUNCE_MAX (1024 * 1024)
+
+/* Zeroes to write where a driver cannot zero by itself: repeated, since reading them costs only the cache. */
+#define ZEROES_BYTES (64 * 1024)
+static _Alignas(4096) const unsigned char zeroes[ZEROES_BYTES];
+
+static bool range_is_aligned(struct range range, uint64_t alignment)
+{
+    return is_aligned(range.offset | range.bytes, alignment);
+}
+
+/* The longest piece that begins at @range's begin and ends at its end or at a multiple of @limit. */
+static struct range first_piece(struct range range, uint64_t limit)
+{
+    if (limit && range.bytes > limit)
+        range.bytes = limit;
+    return range;
+}
+
+static struct range range_after(struct range range, uint64_t bytes)
+{
+    return range_make(range.offset + bytes, range.bytes - bytes);
+}
+
+static bool memory_fits(const struct node *node, const struct iov *iov)
+{
+    return node->limits.memory_alignment == 1 || iov_is_aligned(iov, node->limits.memory_alignment);
+}
+
+/* Reading --------------------------------------------------------------------------------------------------- */
+
+static int driver_read(struct node *node, struct range range, const struct iov *iov, unsigned flags)
+{
+    const struct driver *driver = node->driver;
+    if (!driver->preadv)
+        return driver->kind == DRIVER_FILTER ? child_preadv(node->filtered, range, iov, flags) : -ENOTSUP;
+    uint64_t limit = node->limits.max_transfer;
+    if (!limit || range.bytes <= limit)
+        return driver->preadv(node, range, iov, flags);
+
+    int ret = 0;
+    for (size_t done = 0; done < iov->bytes && ret == 0;) {
+        struct range piece = first_piece(range_after(range, done), limit);
+        struct iov part = iov_slice(iov, done, piece.bytes);
+        ret = driver->preadv(node, piece, &part, flags);
+        done += piece.bytes;
+    }
+    return ret;
+}
+
+/* Reads whole units into a buffer of ours, and copies what was asked for. */
+static int read_bounced(struct node *node, struct range range, const struct iov *iov, unsigned flags)
+{
+    uint64_t alignment = node->limits.request_alignment;
+    int ret = 0;
+    for (size_t done = 0; done < iov->bytes && ret == 0;) {
+        struct range wanted = first_piece(range_after(range, done), BOUNCE_MAX);
+        struct range whole = range_align_out(wanted, alignment);
+        char *buffer = buffer_get(whole.bytes);
+        if (!buffer)
+            return -ENOMEM;
+        struct iovec storage;
+        struct iov bounce = iov_of(&storage, buffer, whole.bytes);
+        ret = driver_read(node, whole, &bounce, flags);
+        if (ret == 0) {
+            struct iov part = iov_slice(iov, done, wanted.bytes);
+            iov_copy_from(&part, buffer + (wanted.offset - whole.offset));
+        }
+        buffer_put(buffer, whole.bytes);
+        done += wanted.bytes;
+    }
+    return ret;
+}
+
+int node_read(struct node *node, struct range range, const struct iov *iov, unsigned flags)
+{
+    if (range.bytes == 0)
+        return 0;
+    if (likely(range_is_aligned(range, node->limits.request_alignment) && memory_fits(node, iov)))
+        return driver_read(node, range, iov, flags);
+    return read_bounced(node, range, iov, flags);
+}
+
+/* Writing --------------------------------------------------------------------------------------------------- */
+
+static int driver_write(struct node *node, struct range range, const struct iov *iov, unsigned flags)
+{
+    const struct driver *driver = node->driver;
+    if (!driver->pwritev)
+        return driver->kind == DRIVER_FILTER ? child_pwritev(node->filtered, range, iov, flags) : -ENOTSUP;
+
+    bool flush_after = (flags & REQ_FUA) && !(driver->write_flags & REQ_FUA);
+    unsigned driver_flags = flags & driver->write_flags;
+    uint64_t limit = node->limits.max_transfer;
+    int ret = 0;
+    for (size_t done = 0; done < iov->bytes && ret == 0;) {
+        struct range piece = first_piece(range_after(range, done), limit);
+        struct iov part = iov_slice(iov, done, piece.bytes);
+        ret = driver->pwritev(node, piece, &part, driver_flags);
+        done += piece.bytes;
+    }
+    return ret == 0 && flush_after ? node_flush(node) : ret;
+}
+
+/* Fills @buffer (of @whole) with what surrounds @inner: the first and the last unit, where @inner covers them in part.
+ */
+static int read_edges(struct node *node, struct range whole, struct range inner, char *buffer)
+{
+    uint64_t alignment = node->limits.request_alignment;
+    struct iovec storage;
+    int ret = 0;
+    bool head = whole.offset < inner.offset;
+    bool tail = range_end(whole) > range_end(inner);
+    if (head) {
+        struct iov iov = iov_of(&storage, buffer, alignment);
+        ret = driver_read(node, range_make(whole.offset, alignment), &iov, 0);
+    }
+    if (ret == 0 && tail && !(head && whole.bytes == alignment)) {
+        struct iov iov = iov_of(&storage, buffer + whole.bytes - alignment, alignment);
+        ret = driver_read(node, range_make(range_end(whole) - alignment, alignment), &iov, 0);
+    }
+    return ret;
+}
+
+/* One piece of at most BOUNCE_MAX bytes as whole units. The units are ours alone meanwhile (tracked by the caller). */
+static int write_bounced(struct node *node, struct range range, const struct iov *iov, unsigned flags)
+{
+    struct range whole = range_align_out(range, node->limits.request_alignment);
+    char *buffer = buffer_get(whole.bytes);
+    if (!buffer)
+        return -ENOMEM;
+    int ret = read_edges(node, whole, range, buffer);
+    if (ret == 0) {
+        iov_copy_to(iov, buffer + (range.offset - whole.offset));
+        struct iovec storage;
+        struct iov bounce = iov_of(&storage, buffer, whole.bytes);
+        ret = driver_write(node, whole, &bounce, flags);
+    }
+    buffer_put(buffer, whole.bytes);
+    return ret;
+}
+
+static int write_pieces_bounced(struct node *node, struct range range, const struct iov *iov, unsigned flags)
+{
+    int ret = 0;
+    for (size_t done = 0; done < iov->bytes && ret == 0;) {
+        /* Pieces end at units, so that only the outer two are read. */
+        struct range piece = range_after(range, done);
+        if (piece.bytes > BOUNCE_MAX)
+            piece.bytes = align_down(piece.offset + BOUNCE_MAX, node->limits.request_alignment) - piece.offset;
+        struct iov part = iov_slice(iov, done, piece.bytes);
+        ret = write_bounced(node, piece, &part, flags);
+        done += piece.bytes;
+    }
+    return ret;
+}
+
+/* On nodes with units larger than a byte. */
+static int write_tracked(struct node *node, struct range range, const struct iov *iov, unsigned flags)
+{
+    bool aligned = range_is_aligned(range, node->limits.request_alignment);
+    struct tracked tracked;
+    tracked_begin(&node->tracker, &tracked, range_align_out(range, node->limits.request_alignment), !aligned);
+    int ret;
+    if (aligned && memory_fits(node, iov))
+        ret = driver_write(node, range, iov, flags);
+    else
+        ret = write_pieces_bounced(node, range, iov, flags);
+    tracked_end(&node->tracker, &tracked);
+    return ret;
+}
+
+int node_write(struct node *node, struct range range, const struct iov *iov, unsigned flags)
+{
+    if (range.bytes == 0)
+        return 0;
+    if (node->detect_zeroes != DETECT_ZEROES_OFF && iov_is_zero(iov)) {
+        unsigned unmap = node->detect_zeroes == DETECT_ZEROES_UNMAP ? REQ_MAY_UNMAP : 0;
+        return node_write_zeroes(node, range, (flags & REQ_FUA) | unmap);
+    }
+    if (likely(node->limits.request_alignment == 1 && memory_fits(node, iov)))
+        return driver_write(node, range, iov, flags);
+    return write_tracked(node, range, iov, flags);
+}
+
+/* Zeroes ---------------------------------------------------------------------------------------------------- */
+
+/* As data: for what the driver cannot zero by itself. */
+static int write_zero_data(struct node *node, struct range range, unsigned flags)
+{
+    struct iovec pieces[BOUNCE_MAX / ZEROES_BYTES];
+    for (size_t i = 0; i < ARRAY_SIZE(pieces); i++)
+        pieces[i] = (struct iovec){ .iov_base = (void *)(uintptr_t)zeroes, .iov_len = ZEROES_BYTES };
+    struct iov all = iov_of_vec(pieces, ARRAY_SIZE(pieces));
+
+    int ret = 0;
+    while (range.bytes > 0 && ret == 0) {
+        struct range piece = first_piece(range, BOUNCE_MAX);
+        struct iov iov = iov_slice(&all, 0, piece.bytes);
+        if (range_is_aligned(piece, node->limits.request_alignment) && memory_fits(node, &iov))
+            ret = driver_write(node, piece, &iov, flags);
+        else
+            ret = write_bounced(node, piece, &iov, flags);
+        range = range_after(range, piece.bytes);
+    }
+    return ret;
+}
+
+/* The head up to the next multiple of @granularity, the middle, the tail: what comes first of @range. */
+static struct range zero_piece(const struct node *node, struct range range)
+{
+    uint64_t granularity = max_u64(node->limits.zero_granularity, node->limits.request_alignment);
+    uint64_t rest = range.offset & (granularity - 1);
+    if (rest)
+        return first_piece(range, granularity - rest);
+    uint64_t limit = node->limits.max_write_zeroes;
+    if (range.bytes > granularity) {
+        range.bytes = align_down(range.bytes, granularity);
+        if (limit && range.bytes > limit)
+            range.bytes = max_u64(align_down(limit, granularity), granularity);
+    }
+    return range;
+}
+
+static int driver_write_zeroes(struct node *node, struct range range, unsigned flags)
+{
+    const struct driver *driver = node->driver;
+    if (driver->kind == DRIVER_FILTER && !driver->pwrite_zeroes)
+        return child_pwrite_zeroes(node->filtered, range, flags);
+    int ret = -ENOTSUP;
+    if (driver->pwrite_zeroes && range_is_aligned(range, node->limits.request_alignment)) {
+        bool flush_after = (flags & REQ_FUA) && !(driver->write_flags & REQ_FUA);
+        ret = driver->pwrite_zeroes(node, range, flush_after ? flags & ~(unsigned)REQ_FUA : flags);
+        if (ret == 0 && flush_after)
+            ret = node_flush(node);
+    }
+    if (ret == -ENOTSUP && !(flags & REQ_NO_FALLBACK))
+        ret = write_zero_data(node, range, flags & REQ_FUA);
+    return ret;
+}
+
+int node_write_zeroes(struct node *node, struct range range, unsigned flags)
+{
+    struct tracked tracked;
+    bool track = node->limits.request_alignment > 1;
+    if (track)
+        tracked_begin(&node->tracker, &tracked, range_align_out(range, node->limits.request_alignment),
+                      !range_is_aligned(range, node->limits.request_alignment));
+    int ret = 0;
+    while (range.bytes > 0 && ret == 0) {
+        struct range piece = zero_piece(node, range);
+        ret = driver_write_zeroes(node, piece, flags);
+        range = range_after(range, piece.bytes);
+    }
+    if (track)
+        tracked_end(&node->tracker, &tracked);
+    return ret;
+}
+
+/* Discard, flush, truncate ---------------------------------------------------------------------------------- */
+
+static int driver_discard(struct node *node, struct range range)
+{
+    int ret = 0;
+    while (range.bytes > 0 && ret == 0) {
+        struct range piece = first_piece(range, node->limits.max_discard);
+        ret = node->driver->pdiscard(node, piece);
+        range = range_after(range, piece.bytes);
+    }
+    return ret == -ENOTSUP ? 0 : ret;
+}
+
+int node_discard(struct node *node, struct range range)
+{
+    const struct driver *driver = node->driver;
+    if (!driver->pdiscard)
+        return driver->kind == DRIVER_FILTER ? child_pdiscard(node->filtered, range) : 0;
+
+    /* A unit that is not asked for as a whole keeps its content. The last one of a node may be short. */
+    uint64_t granularity = max_u64(node->limits.discard_granularity, node->limits.request_alignment);
+    uint64_t begin = align_up(range.offset, granularity);
+    uint64_t end = range_end(range) == node_length(node) ? range_end(range) : align_down(range_end(range), granularity);
+    range = range_between(begin, end);
+    if (range.bytes == 0)
+        return 0;
+
+    struct tracked tracked;
+    bool track = node->limits.request_alignment > 1;
+    if (track)
+        tracked_begin(&node->tracker, &tracked, range, false);
+    int ret = driver_discard(node, range);
+    if (track)
+        tracked_end(&node->tracker, &tracked);
+    return ret;
+}
+
+int node_flush(struct node *node)
+{
+    int ret = node->driver->flush ? node->driver->flush(node) : 0;
+    struct child *edge = NULL;
+    while (ret == 0 && (edge = node_child_next(node, edge))) {
+        if (edge->role & (CHILD_DATA | CHILD_METADATA | CHILD_FILTERED))
+            ret = child_flush(edge);
+    }
+    return ret;
+}
+
+int node_truncate(struct node *node, uint64_t bytes, enum truncate_mode mode)
+{
+    if (bytes > NODE_LENGTH_MAX)
+        return -EFBIG;
+    if (node->driver->truncate)
+        return node->driver->truncate(node, bytes, mode);
+    return node->driver->kind == DRIVER_FILTER ? child_truncate(node->filtered, bytes, mode) : -ENOTSUP;
+}
+
+int64_t node_allocated_bytes(struct node *node)
+{
+    if (node->driver->allocated_bytes)
+        return node->driver->allocated_bytes(node);
+    int64_t sum = 0;
+    struct child *edge = NULL;
+    while ((edge = node_child_next(node, edge))) {
+        if (!(edge->role & (CHILD_DATA | CHILD_METADATA | CHILD_FILTERED)))
+            continue;
+        int64_t bytes = node_allocated_bytes(edge->node);
+        if (bytes < 0)
+            return bytes;
+        sum += bytes;
+    }
+    return sum;
+}

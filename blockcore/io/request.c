@@ -1,0 +1,186 @@
+#include "blockcore/io/request.h"
+
+#include "blockcore/graph/layout.h"
+#include "blockcore/io/node_io.h"
+
+#include <errno.h>
+
+/* What an outside user may do, before its request enters. */
+static int handle_check(const struct handle *handle, unsigned perm)
+{
+    if (!perm)
+        return 0;
+    if (handle->edge.node->read_only)
+        return -EACCES;
+    return (handle->edge.perm & perm) ? 0 : -EPERM;
+}
+
+/* Looks at the node only inside, where it cannot be exchanged. Returns 0 with the handle entered. */
+static int handle_begin(struct handle *handle, struct range range, unsigned perm)
+{
+    handle_enter(handle);
+    int ret = handle_check(handle, perm);
+    if (ret == 0 && !range_inside(range, node_length(handle->edge.node)))
+        ret = -EINVAL;
+    if (ret < 0)
+        handle_leave(handle);
+    return ret;
+}
+
+int handle_preadv(struct handle *handle, struct range range, const struct iov *iov)
+{
+    int ret = handle_begin(handle, range, 0);
+    if (ret < 0)
+        return ret;
+    ret = node_read(handle->edge.node, range, iov, 0);
+    handle_leave(handle);
+    return ret;
+}
+
+int handle_pwritev(struct handle *handle, struct range range, const struct iov *iov, unsigned flags)
+{
+    int ret = handle_begin(handle, range, PERM_WRITE);
+    if (ret < 0)
+        return ret;
+    ret = node_write(handle->edge.node, range, iov, flags);
+    handle_leave(handle);
+    return ret;
+}
+
+int handle_pwrite_zeroes(struct handle *handle, struct range range, unsigned flags)
+{
+    int ret = handle_begin(handle, range, PERM_WRITE);
+    if (ret < 0)
+        return ret;
+    ret = node_write_zeroes(handle->edge.node, range, flags);
+    handle_leave(handle);
+    return ret;
+}
+
+int handle_pdiscard(struct handle *handle, struct range range)
+{
+    int ret = handle_begin(handle, range, PERM_WRITE);
+    if (ret < 0)
+        return ret;
+    ret = node_discard(handle->edge.node, range);
+    handle_leave(handle);
+    return ret;
+}
+
+int handle_flush(struct handle *handle)
+{
+    handle_enter(handle);
+    int ret = handle->edge.node->read_only ? 0 : node_flush(handle->edge.node);
+    handle_leave(handle);
+    return ret;
+}
+
+int handle_truncate(struct handle *handle, uint64_t bytes, enum truncate_mode mode)
+{
+    int ret = handle_begin(handle, range_make(0, 0), PERM_RESIZE);
+    if (ret < 0)
+        return ret;
+    ret = node_truncate(handle->edge.node, bytes, mode);
+    handle_leave(handle);
+    return ret;
+}
+
+/* What lies past the end of a child reads as zero: a backing file may be shorter than its overlay, and tables may
+ * have been announced that nobody wrote yet. */
+static int read_across_end(struct node *node, struct range range, const struct iov *iov, unsigned flags)
+{
+    uint64_t length = node_length(node);
+    size_t inside = range.offset < length ? (size_t)min_u64(range.bytes, length - range.offset) : 0;
+    struct iov rest = iov_slice(iov, inside, iov->bytes - inside);
+    iov_fill(&rest, 0);
+    if (inside == 0)
+        return 0;
+    struct iov front = iov_slice(iov, 0, inside);
+    return node_read(node, range_make(range.offset, inside), &front, flags);
+}
+
+int child_preadv(struct child *child, struct range range, const struct iov *iov, unsigned flags)
+{
+    struct node *node = child->node;
+    if (likely(range_inside(range, node_length(node))))
+        return node_read(node, range, iov, flags);
+    if (!range_inside(range, NODE_LENGTH_MAX))
+        return -EINVAL;
+    return read_across_end(node, range, iov, flags);
+}
+
+static int child_check_write(const struct child *child, struct range range)
+{
+    if (child->node->read_only)
+        return -EACCES;
+    if (!(child->perm & (PERM_WRITE | PERM_WRITE_UNCHANGED)))
+        return -EPERM;
+    if (likely(range_inside(range, node_length(child->node))))
+        return 0;
+    return (child->perm & PERM_RESIZE) && range_inside(range, NODE_LENGTH_MAX) ? 0 : -EINVAL;
+}
+
+int child_pwritev(struct child *child, struct range range, const struct iov *iov, unsigned flags)
+{
+    int ret = child_check_write(child, range);
+    return ret < 0 ? ret : node_write(child->node, range, iov, flags);
+}
+
+int child_pwrite_zeroes(struct child *child, struct range range, unsigned flags)
+{
+    int ret = child_check_write(child, range);
+    return ret < 0 ? ret : node_write_zeroes(child->node, range, flags);
+}
+
+int child_pdiscard(struct child *child, struct range range)
+{
+    int ret = child_check_write(child, range_make(0, 0));
+    if (ret < 0)
+        return ret;
+    /* Past the end there is nothing to give back. */
+    range = range_intersect(range, range_make(0, node_length(child->node)));
+    return range.bytes ? node_discard(child->node, range) : 0;
+}
+
+int child_flush(struct child *child)
+{
+    return child->node->read_only ? 0 : node_flush(child->node);
+}
+
+int child_truncate(struct child *child, uint64_t bytes, enum truncate_mode mode)
+{
+    if (child->node->read_only)
+        return -EACCES;
+    if (!(child->perm & PERM_RESIZE))
+        return -EPERM;
+    return node_truncate(child->node, bytes, mode);
+}
+
+uint64_t child_length(const struct child *child)
+{
+    return node_length(child->node);
+}
+
+int child_pread(struct child *child, uint64_t offset, void *data, size_t bytes)
+{
+    struct iovec storage;
+    struct iov iov = iov_of(&storage, data, bytes);
+    return child_preadv(child, range_make(offset, bytes), &iov, 0);
+}
+
+int child_pwrite(struct child *child, uint64_t offset, const void *data, size_t bytes, unsigned flags)
+{
+    struct iovec storage;
+    struct iov iov = iov_of(&storage, (void *)(uintptr_t)data, bytes); /* a write only reads the memory */
+    return child_pwritev(child, range_make(offset, bytes), &iov, flags);
+}
+
+void child_debug_event(struct child *child, const char *event)
+{
+    struct node *node = child->node;
+    while (node->driver->kind == DRIVER_FILTER && node->filtered) {
+        if (node->driver->debug_event)
+            node->driver->debug_event(node, event);
+        node = node->filtered->node;
+    }
+}

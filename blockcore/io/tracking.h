@@ -1,0 +1,34 @@
+/* tracking - requests that must not overlap wait for each other
+ *
+ * A read-modify-write changes bytes that nobody asked it to change: a write that lands between its read and its write
+ * would be lost. So on nodes where that can happen every write is listed while it runs, and of two that overlap, one of
+ * them serialising, the later waits for the earlier. Requests that do not overlap never wait. Waiting follows the order
+ * of arrival, so there is no circle. */
+#ifndef CAIRN_IO_TRACKING_H
+#define CAIRN_IO_TRACKING_H
+
+#include "blockcore/base/list.h"
+#include "blockcore/base/range.h"
+#include "blockcore/runtime/sync.h"
+
+#include <stdbool.h>
+
+struct tracker {
+    struct spinlock lock;
+    struct list requests GUARDED_BY(lock); /* oldest first */
+};
+
+struct tracked {
+    struct list link;
+    struct range range;
+    bool serialising;
+    struct co_queue waiters;
+};
+
+void tracker_init(struct tracker *tracker);
+
+/* Lists the request and waits for earlier ones that it must not overlap. @tracked lives until tracked_end(). */
+void tracked_begin(struct tracker *tracker, struct tracked *tracked, struct range range, bool serialising) CO_FN;
+void tracked_end(struct tracker *tracker, struct tracked *tracked);
+
+#endif
