@@ -5,6 +5,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Sanitizers end the process when there is no memory, which the try-functions are there to survive. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+
 static NORETURN void out_of_memory(size_t bytes)
 {
     fprintf(stderr, "cairn: out of memory (%zu bytes)\n", bytes);
@@ -67,6 +80,8 @@ char *xasprintf(const char *format, ...)
 
 void *try_calloc(size_t count, size_t bytes)
 {
+    if (bytes > 0 && count > SIZE_MAX / bytes)
+        return NULL;
     return calloc(count ? count : 1, bytes ? bytes : 1);
 }
 
