@@ -72,6 +72,9 @@ static inline void extents_fini_cleanup(struct extents *extents)
  * (same flags, depth, layer, and contiguous mapping). Extents of 0 bytes are ignored. */
 void extents_append(struct extents *extents, const struct extent *extent);
 
+/* Would the two be one extent, if they were neighbours? */
+bool extents_alike(const struct extent *a, const struct extent *b);
+
 /* Room for no more: count reached max. Merging may still lengthen the last one. */
 bool extents_full(const struct extents *extents);
 

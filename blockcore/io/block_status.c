@@ -1,0 +1,626 @@
+#include "blockcore/io/block_status.h"
+
+#include "blockcore/base/memory.h"
+#include "blockcore/graph/layout.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+/* How an answer comes about
+ *
+ *     layer_status(n, window)
+ *         own     = driver's extents of n over the window, own layer only
+ *         located = for own extents that lie in a data child: the child's zero and mapping, child by child in order of
+ *                   offset, so that each part of a child is asked about once
+ *         below   = layer_status(backing of n, hull of the absent parts), if there are any
+ *         merge own, located and below in one pass
+ *
+ * Filters are stepped over before. Depth and deciding layer are absolute from the start, so a layer that has nothing of
+ * its own in the window hands on the list from below untouched: the cost of a deep chain is that of the layers that
+ * have something to say. Windows shrink to what one step can hold (STEP_MAX extents), so memory is bounded too. */
+
+#define STEP_MAX 8192
+
+struct walk {
+    unsigned ask;
+    const struct node *base; /* filters skipped; NULL: whole chain */
+    bool include_base;
+};
+
+static int layer_status(struct node *node, struct range range, const struct walk *walk, uint32_t depth, size_t max,
+                        struct extents *out) CO_FN;
+
+/* The node that decides for @node: filters are transparent. */
+static struct node *skip_filters(const struct node *node)
+{
+    while (node->driver->kind == DRIVER_FILTER && node->filtered)
+        node = node->filtered->node;
+    return (struct node *)(uintptr_t)node;
+}
+
+bool chain_contains(const struct node *top, const struct node *node)
+{
+    const struct node *wanted = skip_filters(node);
+    for (const struct node *layer = skip_filters(top); layer; layer = skip_filters(layer->backing->node)) {
+        if (layer == wanted)
+            return true;
+        if (!layer->backing)
+            break;
+    }
+    return false;
+}
+
+static struct extent extent_make(struct range range, uint32_t flags)
+{
+    return (struct extent){ .offset = range.offset, .bytes = range.bytes, .flags = flags };
+}
+
+static struct range extent_range(const struct extent *extent)
+{
+    return range_make(extent->offset, extent->bytes);
+}
+
+/* The part of @extent that lies in @range, mapping moved along. */
+static struct extent extent_cut(const struct extent *extent, struct range range)
+{
+    struct extent cut = *extent;
+    struct range part = range_intersect(extent_range(extent), range);
+    cut.offset = part.offset;
+    cut.bytes = part.bytes;
+    if (cut.flags & EXTENT_MAPPED)
+        cut.file_offset += part.offset - extent->offset;
+    return cut;
+}
+
+static uint64_t extents_end(const struct extents *extents)
+{
+    const struct extent *last = &extents->items[extents->count - 1];
+    return last->offset + last->bytes;
+}
+
+/* The driver's words about its own layer, checked: they come from an image in the end. */
+static int own_status(struct node *node, struct range range, unsigned ask, struct extents *own)
+{
+    const struct driver *driver = node->driver;
+    if (driver->block_status) {
+        int ret = driver->block_status(node, range, ask, own);
+        if (ret < 0)
+            return ret;
+        assert(own->count > 0 && own->items[0].offset == range.offset && extents_end(own) <= range_end(range));
+        return 0;
+    }
+    struct extent everything = extent_make(range, EXTENT_ALLOCATED | EXTENT_DATA);
+    if (driver->kind == DRIVER_PROTOCOL) {
+        everything.flags |= EXTENT_MAPPED;
+        everything.file_offset = range.offset;
+    }
+    extents_append(own, &everything);
+    return 0;
+}
+
+/* Children of own extents ------------------------------------------------------------------------------------- */
+
+/* One own extent that has to be looked up in a child, in the order of the child's offsets. */
+struct lookup {
+    const struct extent *own;
+    size_t first; /* what was found: items [first, first + count) of the found list */
+    size_t count;
+};
+
+struct located {
+    struct lookup *lookups;
+    size_t lookups_count;
+    struct extent *found; /* offsets are the parent's */
+    size_t found_count;
+    size_t found_capacity;
+};
+
+static void located_fini(struct located *located)
+{
+    free(located->lookups);
+    free(located->found);
+}
+
+static void located_add(struct located *located, const struct extent *extent)
+{
+    if (located->found_count == located->found_capacity) {
+        located->found_capacity = located->found_capacity ? located->found_capacity * 2 : 16;
+        located->found = xrealloc_array(located->found, located->found_capacity, sizeof(struct extent));
+    }
+    located->found[located->found_count++] = *extent;
+}
+
+static bool needs_child(const struct extent *own, unsigned ask)
+{
+    if (!(own->flags & EXTENT_MAPPED) || !own->file.child)
+        return false;
+    if (ask & ASK_MAP)
+        return true;
+    return (ask & ASK_ZERO) && !(own->flags & EXTENT_ZERO);
+}
+
+static int lookup_order(const void *a, const void *b)
+{
+    const struct extent *x = ((const struct lookup *)a)->own;
+    const struct extent *y = ((const struct lookup *)b)->own;
+    if (x->file.child != y->file.child)
+        return (uintptr_t)x->file.child < (uintptr_t)y->file.child ? -1 : 1;
+    return x->file_offset < y->file_offset ? -1 : x->file_offset > y->file_offset;
+}
+
+static int own_order(const void *a, const void *b)
+{
+    const struct extent *x = ((const struct lookup *)a)->own;
+    const struct extent *y = ((const struct lookup *)b)->own;
+    return x < y ? -1 : x > y;
+}
+
+/* What the parent's extent becomes where its child says @child. */
+static struct extent combine(const struct extent *own, const struct extent *child)
+{
+    struct extent result = *own;
+    result.offset = own->offset + (child->offset - own->file_offset);
+    result.bytes = child->bytes;
+    result.flags = own->flags & ~(uint32_t)EXTENT_MAPPED;
+    result.flags |= child->flags & (EXTENT_MAPPED | EXTENT_ZERO | EXTENT_COMPRESSED);
+    if (!(own->flags & (EXTENT_DATA | EXTENT_ZERO)))
+        result.flags |= child->flags & EXTENT_DATA;
+    if (own->flags & EXTENT_ZERO)
+        result.flags &= ~(uint32_t)EXTENT_COMPRESSED; /* the bytes below are not the answer */
+    result.file.node = child->file.node;
+    result.file_offset = child->file_offset;
+    return result;
+}
+
+/* What a child is known to say; asked in windows as lookups come by in ascending order. */
+struct child_view {
+    struct child *child;
+    struct extents known;
+    size_t at; /* first known extent that does not end before the last lookup's begin */
+};
+
+/* Past the end a child has nothing: zeroes without a mapping. */
+static int view_load(struct child_view *view, struct range wanted, uint64_t hull_end, unsigned ask)
+{
+    view->known.count = 0;
+    view->at = 0;
+    uint64_t length = node_length(view->child->node);
+    if (wanted.offset >= length) {
+        struct extent nothing =
+            extent_make(range_between(wanted.offset, max_u64(hull_end, range_end(wanted))), EXTENT_ZERO);
+        extents_append(&view->known, &nothing);
+        return 0;
+    }
+    struct walk walk = { .ask = ask & ~(unsigned)ASK_ALLOCATED };
+    struct range window = range_between(wanted.offset, min_u64(hull_end, length));
+    return layer_status(view->child->node, window, &walk, 0, STEP_MAX, &view->known);
+}
+
+static int view_lookup(struct child_view *view, const struct extent *own, uint64_t hull_end, unsigned ask,
+                       struct located *located)
+{
+    struct range left = range_make(own->file_offset, own->bytes);
+    while (left.bytes > 0) {
+        while (view->at < view->known.count && range_end(extent_range(&view->known.items[view->at])) <= left.offset)
+            view->at++;
+        if (view->at == view->known.count || view->known.items[view->at].offset > left.offset) {
+            int ret = view_load(view, left, hull_end, ask);
+            if (ret < 0)
+                return ret;
+        }
+        struct extent part = extent_cut(&view->known.items[view->at], left);
+        struct extent result = combine(own, &part);
+        located_add(located, &result);
+        left = range_between(left.offset + part.bytes, range_end(left));
+    }
+    return 0;
+}
+
+/* The end of what will be asked of the child of lookup @i: where its last lookup ends. */
+static uint64_t hull_end_of(const struct located *located, size_t i)
+{
+    const struct child *child = located->lookups[i].own->file.child;
+    uint64_t end = 0;
+    for (; i < located->lookups_count && located->lookups[i].own->file.child == child; i++)
+        end = max_u64(end, located->lookups[i].own->file_offset + located->lookups[i].own->bytes);
+    return end;
+}
+
+static int locate_all(struct located *located, unsigned ask)
+{
+    struct child_view view = { 0 };
+    uint64_t hull_end = 0;
+    int ret = 0;
+    extents_init(&view.known, STEP_MAX);
+    for (size_t i = 0; i < located->lookups_count && ret == 0; i++) {
+        struct lookup *lookup = &located->lookups[i];
+        if (lookup->own->file.child != view.child) {
+            view.child = lookup->own->file.child;
+            view.known.count = 0;
+            view.at = 0;
+            hull_end = hull_end_of(located, i);
+        }
+        lookup->first = located->found_count;
+        ret = view_lookup(&view, lookup->own, hull_end, ask, located);
+        lookup->count = located->found_count - lookup->first;
+    }
+    extents_fini(&view.known);
+    return ret;
+}
+
+static int locate(const struct extents *own, unsigned ask, struct located *located)
+{
+    *located = (struct located){ 0 };
+    for (size_t i = 0; i < own->count; i++)
+        located->lookups_count += needs_child(&own->items[i], ask);
+    if (located->lookups_count == 0)
+        return 0;
+    located->lookups = xcalloc(located->lookups_count, sizeof(struct lookup));
+    size_t n = 0;
+    for (size_t i = 0; i < own->count; i++) {
+        if (needs_child(&own->items[i], ask))
+            located->lookups[n++] = (struct lookup){ .own = &own->items[i] };
+    }
+    qsort(located->lookups, n, sizeof(struct lookup), lookup_order);
+    int ret = locate_all(located, ask);
+    qsort(located->lookups, n, sizeof(struct lookup), own_order);
+    return ret;
+}
+
+/* Below own extents ------------------------------------------------------------------------------------------- */
+
+/* From the first absent byte to the last; empty when nothing is absent. */
+static struct range absent_hull(const struct extents *own)
+{
+    uint64_t begin = UINT64_MAX;
+    uint64_t end = 0;
+    for (size_t i = 0; i < own->count; i++) {
+        const struct extent *extent = &own->items[i];
+        if (extent->flags & EXTENT_ALLOCATED)
+            continue;
+        begin = min_u64(begin, extent->offset);
+        end = extent->offset + extent->bytes;
+    }
+    return begin == UINT64_MAX ? range_make(0, 0) : range_between(begin, end);
+}
+
+/* Nobody in the chain has an entry: the bottom layer decides that it is zero. */
+static struct extent absent_zero(struct range range, struct node *layer, uint32_t depth)
+{
+    struct extent extent = extent_make(range, EXTENT_ALLOCATED | EXTENT_ZERO);
+    extent.depth = depth;
+    extent.layer = layer;
+    return extent;
+}
+
+/* What shows through @node in @range, which it does not decide itself. @below covers a prefix of the range. */
+static int below_status(struct node *node, struct range range, const struct walk *walk, uint32_t depth, size_t max,
+                        struct extents *below)
+{
+    if (node == walk->base) { /* included, and the last to be looked at */
+        struct extent decided_below = extent_make(range, 0);
+        extents_append(below, &decided_below);
+        return 0;
+    }
+    if (!node->backing) {
+        struct extent zero = absent_zero(range, node, depth);
+        extents_append(below, &zero);
+        return 0;
+    }
+    struct node *backing = skip_filters(node->backing->node);
+    uint64_t length = node_length(node->backing->node);
+    struct range inside = range_between(range.offset, min_u64(range_end(range), length));
+    if (inside.bytes > 0) {
+        int ret = layer_status(node->backing->node, inside, walk, depth + 1, max, below);
+        if (ret < 0 || extents_end(below) < range_end(inside))
+            return ret;
+    }
+    struct range past = range_between(max_u64(range.offset, length), range_end(range));
+    bool looked_at = !(backing == walk->base && !walk->include_base);
+    struct extent zero = looked_at ? absent_zero(past, backing, depth + 1) : extent_make(past, 0);
+    extents_append(below, &zero);
+    return 0;
+}
+
+/* Merging ----------------------------------------------------------------------------------------------------- */
+
+/* Keeps of the flags what was asked for, so that alike is alike whatever the driver told besides. */
+static void append_answer(struct extents *out, struct extent extent, const struct walk *walk)
+{
+    if (!(walk->ask & ASK_MAP)) {
+        extent.flags &= ~(uint32_t)(EXTENT_DATA | EXTENT_MAPPED | EXTENT_COMPRESSED);
+    }
+    if (!(extent.flags & EXTENT_MAPPED)) {
+        extent.file.node = NULL;
+        extent.file_offset = 0;
+    }
+    if (!(walk->ask & ASK_ZERO))
+        extent.flags &= ~(uint32_t)EXTENT_ZERO;
+    if (!(walk->ask & ASK_ALLOCATED)) {
+        extent.flags &= ~(uint32_t)(EXTENT_ALLOCATED | EXTENT_PRESENT);
+        extent.depth = 0;
+        extent.layer = NULL;
+    }
+    extents_append(out, &extent);
+}
+
+struct merge {
+    struct node *node;
+    const struct walk *walk;
+    uint32_t depth;
+    size_t max;
+    const struct located *located;
+    size_t next_lookup;
+    const struct extents *below;
+    size_t next_below;
+    struct extents *out;
+};
+
+static bool merge_full(const struct merge *merge)
+{
+    return merge->out->count > merge->max;
+}
+
+static void merge_own(struct merge *merge, struct extent extent)
+{
+    extent.flags |= EXTENT_PRESENT;
+    extent.depth = merge->depth;
+    extent.layer = merge->node;
+    append_answer(merge->out, extent, merge->walk);
+}
+
+static void merge_located(struct merge *merge)
+{
+    const struct lookup *lookup = &merge->located->lookups[merge->next_lookup++];
+    for (size_t i = 0; i < lookup->count && !merge_full(merge); i++)
+        merge_own(merge, merge->located->found[lookup->first + i]);
+}
+
+/* False when the list from below ends before @range does. */
+static bool merge_below(struct merge *merge, struct range range)
+{
+    const struct extents *below = merge->below;
+    while (range.bytes > 0 && !merge_full(merge)) {
+        while (merge->next_below < below->count &&
+               range_end(extent_range(&below->items[merge->next_below])) <= range.offset)
+            merge->next_below++;
+        if (merge->next_below == below->count)
+            return false;
+        struct extent part = extent_cut(&below->items[merge->next_below], range);
+        extents_append(merge->out, &part);
+        range = range_between(range.offset + part.bytes, range_end(range));
+    }
+    return true;
+}
+
+static void merge_all(struct merge *merge, const struct extents *own)
+{
+    for (size_t i = 0; i < own->count && !merge_full(merge); i++) {
+        const struct extent *extent = &own->items[i];
+        if (!(extent->flags & EXTENT_ALLOCATED)) {
+            if (!merge_below(merge, extent_range(extent)))
+                return;
+        } else if (needs_child(extent, merge->walk->ask)) {
+            merge_located(merge);
+        } else {
+            struct extent self = *extent;
+            if (self.flags & EXTENT_MAPPED) {
+                if (self.file.child) /* not asked for */
+                    self.flags &= ~(uint32_t)EXTENT_MAPPED;
+                else
+                    self.file.node = merge->node;
+            }
+            merge_own(merge, self);
+        }
+    }
+}
+
+static int resolve(struct node *node, const struct extents *own, const struct walk *walk, uint32_t depth, size_t max,
+                   struct extents *out)
+{
+    struct extents below;
+    struct located located = { 0 };
+    extents_init(&below, max);
+    struct range hull = absent_hull(own);
+    int ret = hull.bytes ? below_status(node, hull, walk, depth, max, &below) : 0;
+    if (ret == 0 && own->count == 1 && hull.bytes) {
+        extents_fini(out);
+        *out = below; /* nothing of its own: the answer from below is the answer */
+        return 0;
+    }
+    if (ret == 0)
+        ret = locate(own, walk->ask, &located);
+    if (ret == 0) {
+        struct merge merge = {
+            .node = node,
+            .walk = walk,
+            .depth = depth,
+            .max = max,
+            .located = &located,
+            .below = &below,
+            .out = out,
+        };
+        merge_all(&merge, own);
+    }
+    located_fini(&located);
+    extents_fini(&below);
+    return ret;
+}
+
+/* Units ------------------------------------------------------------------------------------------------------- */
+
+/* What can be said of a unit whose parts are @a and @b: the weaker of each. */
+static struct extent weaker(const struct extent *a, const struct extent *b)
+{
+    struct extent result = *a;
+    uint32_t any = EXTENT_ALLOCATED | EXTENT_DATA | EXTENT_COMPRESSED | EXTENT_PRESENT;
+    result.flags = ((a->flags | b->flags) & any) | (a->flags & b->flags & EXTENT_ZERO);
+    result.file.node = NULL;
+    result.file_offset = 0;
+    /* The layer nearest to the top that decides a part of it. */
+    bool b_decides = (b->flags & EXTENT_ALLOCATED) && (!(a->flags & EXTENT_ALLOCATED) || b->depth < a->depth);
+    if (b_decides) {
+        result.depth = b->depth;
+        result.layer = b->layer;
+    }
+    return result;
+}
+
+/* Moves boundaries to multiples of the node's units: a unit that several extents share gets the weaker answer of all.
+ * The list begins at a unit; its end is the node's, or is cut back to a whole unit. */
+static void coarsen(struct extents *list, uint64_t unit, uint64_t node_end)
+{
+    struct extents result;
+    extents_init(&result, list->max);
+    uint64_t end = extents_end(list);
+    if (end < node_end)
+        end = align_down(end, unit);
+    struct extent open = { 0 }; /* the part of a unit seen so far */
+    for (size_t i = 0; i < list->count; i++) {
+        struct extent rest = extent_cut(&list->items[i], range_between(0, end));
+        if (open.bytes > 0) {
+            uint64_t unit_end = min_u64(align_up(open.offset + open.bytes, unit), end);
+            struct extent part = extent_cut(&rest, range_between(rest.offset, unit_end));
+            uint64_t bytes = open.bytes + part.bytes;
+            open = weaker(&open, &part);
+            open.bytes = bytes;
+            if (open.offset + bytes < unit_end)
+                continue;
+            extents_append(&result, &open);
+            open.bytes = 0;
+            rest = extent_cut(&rest, range_between(unit_end, UINT64_MAX));
+        }
+        uint64_t rest_end = rest.offset + rest.bytes;
+        uint64_t whole_end = rest_end == end ? end : align_down(rest_end, unit);
+        if (whole_end > rest.offset) {
+            struct extent whole = extent_cut(&rest, range_between(rest.offset, whole_end));
+            extents_append(&result, &whole);
+            rest = extent_cut(&rest, range_between(whole_end, UINT64_MAX));
+        }
+        open = rest;
+    }
+    extents_fini(list);
+    *list = result;
+}
+
+/* Cuts what lies outside @range off. */
+static void clip(struct extents *list, struct range range)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < list->count; i++) {
+        struct extent part = extent_cut(&list->items[i], range);
+        if (part.bytes > 0)
+            list->items[kept++] = part;
+    }
+    list->count = kept;
+}
+
+/* Steps from @node through filters to the layer that decides, and lets them interfere on the way (tests make them). */
+static int pass_filters(struct node **node, struct range range, unsigned ask)
+{
+    int ret = 0;
+    while ((*node)->driver->kind == DRIVER_FILTER && (*node)->filtered && ret == 0) {
+        if ((*node)->driver->block_status)
+            ret = (*node)->driver->block_status(*node, range, ask, NULL);
+        *node = (*node)->filtered->node;
+    }
+    return ret;
+}
+
+static int aligned_status(struct node *node, struct range range, const struct walk *walk, uint32_t depth, size_t max,
+                          struct extents *out)
+{
+    struct extents own;
+    extents_init(&own, max);
+    int ret = own_status(node, range, walk->ask, &own);
+    if (ret == 0)
+        ret = resolve(node, &own, walk, depth, max, out);
+    extents_fini(&own);
+    return ret;
+}
+
+/* The prefix of @range (inside the node) that one step can tell; @max: how many extents are wanted, a few more may
+ * come. */
+static int layer_status(struct node *node, struct range range, const struct walk *walk, uint32_t depth, size_t max,
+                        struct extents *out)
+{
+    int ret = pass_filters(&node, range, walk->ask);
+    if (ret < 0)
+        return ret;
+    if (node == walk->base && !walk->include_base) {
+        struct extent below_base = extent_make(range, 0);
+        extents_append(out, &below_base);
+        return 0;
+    }
+    uint64_t unit = node->limits.request_alignment;
+    if (unit == 1)
+        return aligned_status(node, range, walk, depth, max, out);
+
+    uint64_t length = node_length(node);
+    struct range whole = range_align_out(range, unit);
+    whole = range_between(whole.offset, min_u64(range_end(whole), max_u64(length, range_end(range))));
+    /* As many extents as a unit has bytes always hold a whole unit. */
+    ret = aligned_status(node, whole, walk, depth, max > unit ? max : unit + 1, out);
+    if (ret == 0) {
+        coarsen(out, unit, range_end(whole));
+        clip(out, range);
+    }
+    return ret;
+}
+
+/* Moves from @part to @out as many as fit; false when one did not. */
+static bool take(struct extents *out, const struct extents *part)
+{
+    for (size_t i = 0; i < part->count; i++) {
+        if (extents_full(out) && !extents_alike(&out->items[out->count - 1], &part->items[i]))
+            return false;
+        extents_append(out, &part->items[i]);
+    }
+    return true;
+}
+
+static int status(struct node *node, struct range range, const struct walk *walk, struct extents *out)
+{
+    uint64_t end = range_end(range);
+    int ret = 0;
+    bool room = true;
+    while (range.bytes > 0 && room && ret == 0) {
+        size_t left = out->max > out->count ? out->max - out->count : 1;
+        struct extents part;
+        extents_init(&part, STEP_MAX);
+        ret = layer_status(node, range, walk, 0, left < STEP_MAX ? left + 1 : STEP_MAX, &part);
+        if (ret == 0) {
+            room = take(out, &part);
+            range = range_between(extents_end(&part), end);
+        }
+        extents_fini(&part);
+    }
+    if (ret < 0)
+        out->count = 0;
+    return ret;
+}
+
+int handle_block_status(struct handle *handle, struct range range, unsigned ask, struct node *base, bool include_base,
+                        struct extents *extents)
+{
+    handle_enter(handle);
+    struct node *node = handle->edge.node;
+    int ret = 0;
+    if (range.bytes == 0 || !range_inside(range, node_length(node)) || (base && !chain_contains(node, base)))
+        ret = -EINVAL;
+    if (ret == 0) {
+        struct walk walk = { .ask = ask, .base = base ? skip_filters(base) : NULL, .include_base = include_base };
+        ret = status(node, range, &walk, extents);
+    }
+    handle_leave(handle);
+    return ret;
+}
+
+int child_block_status(struct child *child, struct range range, unsigned ask, struct extents *extents)
+{
+    if (range.bytes == 0 || !range_inside(range, node_length(child->node)))
+        return -EINVAL;
+    struct walk walk = { .ask = ask };
+    return status(child->node, range, &walk, extents);
+}

@@ -1,0 +1,50 @@
+#include "blockcore/io/block_status.h"
+
+#include "blockcore/base/memory.h"
+
+#include <stdlib.h>
+
+void extents_init(struct extents *extents, size_t max)
+{
+    *extents = (struct extents){ .max = max ? max : 1 };
+}
+
+void extents_fini(struct extents *extents)
+{
+    free(extents->items);
+    extents->items = NULL;
+    extents->count = 0;
+    extents->capacity = 0;
+}
+
+bool extents_alike(const struct extent *a, const struct extent *b)
+{
+    if (a->flags != b->flags || a->depth != b->depth || a->layer != b->layer)
+        return false;
+    if (!(a->flags & EXTENT_MAPPED))
+        return true;
+    return a->file.node == b->file.node && a->file_offset + a->bytes == b->file_offset;
+}
+
+void extents_append(struct extents *extents, const struct extent *extent)
+{
+    if (extent->bytes == 0)
+        return;
+    if (extents->count > 0) {
+        struct extent *last = &extents->items[extents->count - 1];
+        if (extents_alike(last, extent)) {
+            last->bytes += extent->bytes;
+            return;
+        }
+    }
+    if (extents->count == extents->capacity) {
+        extents->capacity = extents->capacity ? extents->capacity * 2 : 8;
+        extents->items = xrealloc_array(extents->items, extents->capacity, sizeof(struct extent));
+    }
+    extents->items[extents->count++] = *extent;
+}
+
+bool extents_full(const struct extents *extents)
+{
+    return extents->count >= extents->max;
+}
