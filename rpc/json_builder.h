@@ -1,0 +1,57 @@
+/* json_builder - a value out of tokens
+ *
+ * Checks the order of tokens and the limits on a message, and builds the value as far as it is known: what was taken
+ * so far never has to be looked at again. Errors are those that a person who typed the input understands. */
+#ifndef CAIRN_RPC_JSON_BUILDER_H
+#define CAIRN_RPC_JSON_BUILDER_H
+
+#include "blockcore/base/error.h"
+#include "rpc/json_lexer.h"
+
+#include <jansson.h>
+
+#define JSON_DEPTH_MAX 1024
+#define JSON_VALUES_MAX (256 * 1024) /* in one message: a value costs up to 300 bytes of memory */
+
+enum json_expectation {
+    EXPECT_VALUE,
+    EXPECT_VALUE_OR_END, /* after '[' */
+    EXPECT_SEPARATOR,    /* or the end of the container */
+    EXPECT_KEY,
+    EXPECT_KEY_OR_END, /* after '{' */
+    EXPECT_COLON,
+};
+
+struct json_level;
+
+struct json_builder {
+    enum json_expectation expect;
+    json_t *root;
+    struct json_level *levels; /* containers that are open, the root first */
+    size_t depth;
+    size_t capacity;
+    size_t values;
+    char *id_number; /* member "id" of the root as written, if it is a number that json_t cannot hold exactly */
+};
+
+void json_builder_init(struct json_builder *builder);
+
+/* Drops what was built. */
+void json_builder_reset(struct json_builder *builder);
+void json_builder_fini(struct json_builder *builder);
+
+/* Takes the token that @lexer just gave; not TOKEN_MORE or TOKEN_STRAY, and not after a value is complete. */
+struct error *json_builder_take(struct json_builder *builder, enum json_token token,
+                                const struct json_lexer *lexer) MUST_CHECK;
+
+static inline bool json_builder_is_empty(const struct json_builder *builder)
+{
+    return !builder->root;
+}
+
+static inline bool json_builder_is_complete(const struct json_builder *builder)
+{
+    return builder->root && builder->depth == 0;
+}
+
+#endif

@@ -1,0 +1,265 @@
+#include "rpc/json_reader.h"
+
+#include "blockcore/base/memory.h"
+#include "rpc/json_builder.h"
+
+#include <stdlib.h>
+
+struct json_reader {
+    struct json_lexer lexer;
+    struct json_builder builder;
+    struct json_budget *budget;
+    size_t bytes;   /* of the message so far */
+    size_t charged; /* to the budget, of these */
+
+    bool lost;                /* an error was told; be silent until a message is complete */
+    size_t skipping;          /* brackets open in the message that is passed over; 0: none is */
+    struct error *kept_error; /* lost and skipping: what will be told if the message turns out to be complete */
+};
+
+struct json_reader *json_reader_create(struct json_budget *budget)
+{
+    struct json_reader *reader = xcalloc(1, sizeof(*reader));
+    json_lexer_init(&reader->lexer);
+    json_builder_init(&reader->builder);
+    reader->budget = budget;
+    return reader;
+}
+
+/* Drops the message that was being built, and what it held. */
+static void drop_message(struct json_reader *reader)
+{
+    json_builder_reset(&reader->builder);
+    if (reader->budget)
+        reader->budget->used -= reader->charged;
+    reader->charged = 0;
+    reader->bytes = 0;
+}
+
+void json_reader_destroy(struct json_reader *reader)
+{
+    if (!reader)
+        return;
+    drop_message(reader);
+    json_builder_fini(&reader->builder);
+    json_lexer_fini(&reader->lexer);
+    error_free(reader->kept_error);
+    free(reader);
+}
+
+void json_message_fini(struct json_message *message, struct json_budget *budget)
+{
+    json_decref(message->value);
+    free(message->id_number);
+    if (budget)
+        budget->used -= message->bytes;
+    *message = (struct json_message){ 0 };
+}
+
+static bool opens(enum json_token token)
+{
+    return token == TOKEN_LBRACE || token == TOKEN_LBRACKET;
+}
+
+static bool closes(enum json_token token)
+{
+    return token == TOKEN_RBRACE || token == TOKEN_RBRACKET;
+}
+
+/* Where messages begin and end is not known any more. @err (owned) is what to say about it. */
+static struct error *lose(struct json_reader *reader, struct error *err)
+{
+    drop_message(reader);
+    json_lexer_reset(&reader->lexer);
+    error_free(steal(&reader->kept_error));
+    reader->skipping = 0;
+    if (reader->lost) {
+        error_free(err);
+        return NULL;
+    }
+    reader->lost = true;
+    return err;
+}
+
+static void find_again(struct json_reader *reader)
+{
+    json_lexer_reset(&reader->lexer);
+    error_free(steal(&reader->kept_error));
+    reader->skipping = 0;
+    reader->lost = false;
+}
+
+/* Passes over the rest of the message. @token is its last one that was looked at, @err (owned) what is wrong. */
+static struct error *skip_rest(struct json_reader *reader, enum json_token token, struct error *err)
+{
+    size_t depth = reader->builder.depth + (opens(token) ? 1 : 0) - (closes(token) ? 1 : 0);
+    drop_message(reader);
+    if (depth == 0) {
+        find_again(reader);
+        return err;
+    }
+    json_lexer_skip(&reader->lexer);
+    reader->skipping = depth;
+    if (!reader->lost)
+        return err;
+    reader->kept_error = err;
+    return NULL;
+}
+
+static struct error *skip_token(struct json_reader *reader, enum json_token token)
+{
+    if (opens(token))
+        reader->skipping++;
+    if (!closes(token) || --reader->skipping > 0)
+        return NULL;
+    struct error *err = steal(&reader->kept_error);
+    find_again(reader);
+    return err;
+}
+
+/* In input that is passed over, a line that begins with '{' is taken for a new message: a client that left a bracket
+ * open would never be answered again otherwise. */
+static bool is_new_beginning(const struct json_reader *reader, enum json_token token)
+{
+    return reader->skipping && token == TOKEN_LBRACE && reader->lexer.line_begin;
+}
+
+static void stop_skipping(struct json_reader *reader)
+{
+    json_lexer_reset(&reader->lexer);
+    error_free(steal(&reader->kept_error));
+    reader->skipping = 0;
+}
+
+static struct error *charge(struct json_reader *reader, size_t bytes)
+{
+    reader->bytes += bytes;
+    if (reader->bytes > JSON_MESSAGE_BYTES_MAX)
+        return error_new("JSON message size limit exceeded: a message may have %d bytes", JSON_MESSAGE_BYTES_MAX);
+    if (!reader->budget)
+        return NULL;
+    reader->charged += bytes;
+    reader->budget->used += bytes;
+    if (reader->budget->used > reader->budget->max)
+        return error_new("too much input waits to be executed: more than %zu bytes from all clients together",
+                         reader->budget->max);
+    return NULL;
+}
+
+/* Between messages: anything but the beginning of one. */
+static struct error *not_a_message(struct json_reader *reader, enum json_token token)
+{
+    if (token == TOKEN_BAD)
+        return lose(reader, error_new("JSON parse error, %s", reader->lexer.message));
+    if (closes(token) || token == TOKEN_COMMA || token == TOKEN_COLON)
+        return lose(reader, error_new("JSON parse error, expecting value"));
+    return lose(reader, error_new("QMP input must be a JSON object"));
+}
+
+/* Part of a token: it is only counted. */
+static struct error *take_part(struct json_reader *reader, size_t bytes)
+{
+    bool empty = json_builder_is_empty(&reader->builder);
+    if (reader->skipping || (empty && reader->lexer.state == LEX_BETWEEN))
+        return NULL;
+    struct error *err = charge(reader, bytes);
+    if (!err)
+        return NULL;
+    return empty ? lose(reader, err) : skip_rest(reader, TOKEN_MORE, err);
+}
+
+static struct error *take_token(struct json_reader *reader, enum json_token token, size_t bytes)
+{
+    if (token == TOKEN_STRAY)
+        return lose(reader, error_new("JSON parse error, %s", reader->lexer.message));
+    if (token == TOKEN_MORE)
+        return take_part(reader, bytes);
+    if (is_new_beginning(reader, token))
+        stop_skipping(reader);
+    if (reader->skipping)
+        return skip_token(reader, token);
+    if (json_builder_is_empty(&reader->builder) && !opens(token))
+        return not_a_message(reader, token);
+
+    struct error *err = charge(reader, bytes);
+    if (!err)
+        err = json_builder_take(&reader->builder, token, &reader->lexer);
+    return err ? skip_rest(reader, token, err) : NULL;
+}
+
+static enum json_reader_result end_message(struct json_reader *reader, struct json_message *message, struct error **err)
+{
+    if (!json_is_object(reader->builder.root)) {
+        *err = error_new("QMP input must be a JSON object");
+        drop_message(reader);
+        find_again(reader);
+        return JSON_READ_ERROR;
+    }
+    *message = (struct json_message){
+        .value = steal(&reader->builder.root),
+        .id_number = steal(&reader->builder.id_number),
+        .bytes = reader->charged,
+    };
+    reader->charged = 0; /* it goes with the message */
+    drop_message(reader);
+    find_again(reader);
+    return JSON_READ_MESSAGE;
+}
+
+enum json_reader_result json_reader_next(struct json_reader *reader, const char **at, const char *end,
+                                         struct json_message *message, struct error **err)
+{
+    while (*at < end) {
+        const char *begin = *at;
+        enum json_token token = json_lexer_next(&reader->lexer, at, end);
+        *err = take_token(reader, token, (size_t)(*at - begin));
+        if (*err)
+            return JSON_READ_ERROR;
+        if (json_builder_is_complete(&reader->builder))
+            return end_message(reader, message, err);
+    }
+    return JSON_READ_MORE;
+}
+
+static struct error *parse_piece(struct json_builder *builder, struct json_lexer *lexer, const char *at,
+                                 const char *end)
+{
+    for (;;) {
+        enum json_token token = json_lexer_next(lexer, &at, end);
+        if (token == TOKEN_MORE)
+            return NULL;
+        if (token == TOKEN_STRAY)
+            return error_new("JSON parse error, %s", lexer->message);
+        if (json_builder_is_complete(builder))
+            return error_new("JSON parse error, something follows the value");
+        struct error *err = json_builder_take(builder, token, lexer);
+        if (err)
+            return err;
+    }
+}
+
+static struct error *parse_whole(struct json_builder *builder, struct json_lexer *lexer, const char *text,
+                                 size_t length)
+{
+    static const char blank = ' '; /* ends a number or a word */
+    struct error *err = parse_piece(builder, lexer, text, text + length);
+    if (!err && lexer->state == LEX_WORD)
+        err = parse_piece(builder, lexer, &blank, &blank + 1);
+    if (!err && (!json_builder_is_complete(builder) || lexer->state != LEX_BETWEEN))
+        err = error_new("JSON parse error, the value is not complete");
+    return err;
+}
+
+struct error *json_parse(const char *text, size_t length, json_t **out)
+{
+    struct json_lexer lexer;
+    struct json_builder builder;
+    json_lexer_init(&lexer);
+    json_builder_init(&builder);
+    struct error *err = parse_whole(&builder, &lexer, text, length);
+    if (!err)
+        *out = steal(&builder.root);
+    json_builder_fini(&builder);
+    json_lexer_fini(&lexer);
+    return err;
+}
