@@ -1,0 +1,16 @@
+#include "blockcore/drivers/drivers.h"
+
+#include <string.h>
+
+static const struct driver *const drivers[] = {
+    &blkdebug_driver, &file_driver, &gate_driver, &host_device_driver, &null_co_driver, &raw_driver,
+};
+
+const struct driver *driver_find(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(drivers); i++) {
+        if (strcmp(drivers[i]->name, name) == 0)
+            return drivers[i];
+    }
+    return NULL;
+}

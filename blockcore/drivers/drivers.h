@@ -1,0 +1,14 @@
+/* drivers - the kinds of nodes that are built in */
+#ifndef CAIRN_DRIVERS_DRIVERS_H
+#define CAIRN_DRIVERS_DRIVERS_H
+
+#include "blockcore/graph/driver.h"
+
+extern const struct driver blkdebug_driver;
+extern const struct driver file_driver;
+extern const struct driver gate_driver;
+extern const struct driver host_device_driver;
+extern const struct driver null_co_driver;
+extern const struct driver raw_driver;
+
+#endif

@@ -1,0 +1,202 @@
+/* file and host_device - storage of the host, opened by name. */
+#include "blockcore/drivers/file/file_private.h"
+
+#include "blockcore/base/memory.h"
+#include "schema/cairn_types.h"
+
+#include <errno.h>
+
+static struct error *check_options(const struct blockdev_options *options, const struct blockdev_options_file *own)
+{
+    bool direct = options->cache && options->cache->has_direct && options->cache->direct;
+
+    if (own->filename[0] == '\0')
+        return error_new("filename: must not be empty");
+    if (own->pr_manager)
+        return error_new("pr-manager: '%s' does not exist", own->pr_manager);
+    if (own->has_aio && own->aio == BLOCKDEV_AIO_OPTIONS_NATIVE && !direct)
+        return error_new("aio: 'native' needs cache.direct to be true");
+    return NULL;
+}
+
+/* Looks first and opens second: a file that would close a loop is not even opened. */
+static struct error *look_and_open(struct probe *probe, struct node *node, struct pool_domain *domain,
+                                   const struct open_context *context)
+{
+    dev_t device;
+    ino_t inode;
+
+    if (co_blocking(domain, probe_name, probe) < 0)
+        return steal(&probe->err);
+    probe_identity(probe, &device, &inode);
+    struct error *err = open_check_loop(context, device, inode, probe->filename);
+    if (err)
+        return err;
+    if (co_blocking(domain, probe_open, probe) < 0)
+        return steal(&probe->err);
+    node_set_identity(node, device, inode);
+    return NULL;
+}
+
+static void set_limits(struct node *node, const struct probe *probe)
+{
+    struct node_limits *limits = node_limits_mutable(node);
+
+    limits->request_alignment = probe->request_alignment;
+    limits->memory_alignment = probe->memory_alignment;
+}
+
+static void set_state(struct node *node, const struct blockdev_options *options,
+                      const struct blockdev_options_file *own, const struct probe *probe)
+{
+    struct file *file = node_state(node);
+    const struct blockdev_cache_options *cache = options->cache;
+
+    file->filename = xstrdup(own->filename);
+    file->device = probe->device;
+    file->direct = probe->direct;
+    file->unmap = options->has_discard && options->discard == BLOCKDEV_DISCARD_OPTIONS_UNMAP;
+    file->no_flush = cache && cache->has_no_flush && cache->no_flush;
+    file->locking = probe->locks_work && !(own->has_locking && own->locking == ON_OFF_AUTO_OFF);
+    file->follows_writers = probe->auto_read_only && !probe->read_only;
+    file->open_for_writing = !probe->auto_read_only && !probe->read_only;
+}
+
+static struct error *open_any(struct node *node, const struct blockdev_options *options,
+                              const struct blockdev_options_file *own, const struct open_context *context, bool device)
+{
+    struct error *err = check_options(options, own);
+    if (err)
+        return err;
+    struct pool_domain *domain = pool_domain_create(own->filename, 0);
+    struct probe probe = {
+        .filename = own->filename,
+        .device = device,
+        .direct = options->cache && options->cache->has_direct && options->cache->direct,
+        .read_only = open_read_only(context),
+        .auto_read_only = open_auto_read_only(context) && !open_read_only(context),
+        .fd = -1,
+    };
+    err = look_and_open(&probe, node, domain, context);
+    if (!err && own->has_locking && own->locking == ON_OFF_AUTO_ON && !probe.locks_work) {
+        co_close(domain, probe.fd);
+        err = error_new("locking: '%s' cannot be locked on this system", own->filename);
+    }
+    if (err) {
+        pool_domain_unref(domain);
+        return err;
+    }
+    struct file_io_options io_options = {
+        .direct = probe.direct,
+        .use_threads = own->has_aio && own->aio == BLOCKDEV_AIO_OPTIONS_THREADS,
+    };
+    set_state(node, options, own, &probe);
+    ((struct file *)node_state(node))->io = file_io_create(probe.fd, domain, &io_options);
+    set_limits(node, &probe);
+    node_set_read_only(node, probe.read_only);
+    node_set_length(node, probe.length);
+    node_set_filename(node, own->filename);
+    return NULL;
+}
+
+static struct error *file_open(struct node *node, const struct blockdev_options *options,
+                               const struct open_context *context)
+{
+    return open_any(node, options, &options->u.file, context, false);
+}
+
+static struct error *host_device_open(struct node *node, const struct blockdev_options *options,
+                                      const struct open_context *context)
+{
+    return open_any(node, options, &options->u.host_device, context, true);
+}
+
+static void file_close(struct node *node)
+{
+    struct file *file = node_state(node);
+
+    /* What close(2) says is news about writes that a flush has answered for already. */
+    file_io_destroy(file->io);
+    free(file->filename);
+}
+
+static int file_preadv(struct node *node, struct range range, const struct iov *iov, unsigned flags)
+{
+    struct file *file = node_state(node);
+
+    (void)flags;
+    return file_io_preadv(file->io, range.offset, iov);
+}
+
+static int file_pwritev(struct node *node, struct range range, const struct iov *iov, unsigned flags)
+{
+    struct file *file = node_state(node);
+    int ret = file_io_pwritev(file->io, range.offset, iov);
+
+    (void)flags;
+    if (ret == 0 && !file->device && range_end(range) > node_length(node))
+        node_grow_length(node, range_end(range));
+    return ret;
+}
+
+/* When fdatasync has failed, the kernel may have dropped the pages and called them clean: the next one would succeed
+ * and mean nothing. So nothing is on stable storage any more until the file is opened again. With O_DIRECT the
+ * page cache has no part in it. */
+static int file_flush(struct node *node)
+{
+    struct file *file = node_state(node);
+
+    if (file->no_flush)
+        return 0;
+    int failed = atomic_load(&file->flush_errno);
+    if (failed)
+        return -failed;
+    int ret = file_io_fdatasync(file->io);
+    if (ret < 0 && !file->direct)
+        atomic_store(&file->flush_errno, -ret);
+    return ret;
+}
+
+static int64_t file_allocated_bytes(struct node *node)
+{
+    struct file *file = node_state(node);
+    struct stat st;
+    int ret = file_io_fstat(file->io, &st);
+
+    return ret < 0 ? ret : (int64_t)st.st_blocks * 512; /* the unit of st_blocks, whatever the file system */
+}
+
+const struct driver file_driver = {
+    .name = "file",
+    .kind = DRIVER_PROTOCOL,
+    .state_size = sizeof(struct file),
+    .open = file_open,
+    .close = file_close,
+    .preadv = file_preadv,
+    .pwritev = file_pwritev,
+    .pwrite_zeroes = file_pwrite_zeroes,
+    .pdiscard = file_pdiscard,
+    .flush = file_flush,
+    .truncate = file_truncate,
+    .block_status = file_block_status,
+    .allocated_bytes = file_allocated_bytes,
+    .set_permissions = file_set_permissions,
+    .create = file_create,
+};
+
+const struct driver host_device_driver = {
+    .name = "host_device",
+    .kind = DRIVER_PROTOCOL,
+    .state_size = sizeof(struct file),
+    .open = host_device_open,
+    .close = file_close,
+    .preadv = file_preadv,
+    .pwritev = file_pwritev,
+    .pwrite_zeroes = file_pwrite_zeroes,
+    .pdiscard = file_pdiscard,
+    .flush = file_flush,
+    .truncate = file_truncate,
+    .block_status = file_block_status,
+    .allocated_bytes = file_allocated_bytes,
+    .set_permissions = file_set_permissions,
+};

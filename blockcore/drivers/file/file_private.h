@@ -1,0 +1,92 @@
+/* file_private - what the parts of the file driver share
+ *
+ *     file.c         the drivers 'file' and 'host_device': open, close, data, locks
+ *     probe.c        what is behind a name: kind, size, alignment; opening it
+ *     permissions.c  locks and access mode follow what the node's users need
+ *     locks.c        byte locks between processes
+ *     status.c       where the file has holes
+ *     space.c        zeroes, discard and length
+ *     create.c       blockdev-create
+ *
+ * Functions marked "blocks" make system calls on storage that may be dead: they run on the pool only, in the domain of
+ * their file, so that a dead file costs itself and nobody else. */
+#ifndef CAIRN_DRIVERS_FILE_PRIVATE_H
+#define CAIRN_DRIVERS_FILE_PRIVATE_H
+
+#include "blockcore/drivers/file/locks.h"
+#include "blockcore/graph/driver.h"
+#include "blockcore/graph/node.h"
+#include "blockcore/runtime/file_io.h"
+#include "blockcore/runtime/pool.h"
+
+#include <stdatomic.h>
+#include <sys/stat.h>
+
+/* The state of a node. */
+struct file {
+    struct file_io *io;
+    char *filename;
+    bool device;   /* a block or character device */
+    bool direct;   /* opened with O_DIRECT */
+    bool unmap;    /* discard=unmap: storage may be given back */
+    bool no_flush; /* flushes do nothing */
+    bool locking;
+    bool follows_writers;  /* auto-read-only: open for writing only while somebody writes */
+    bool open_for_writing; /* changed on the pool, with the locks, one change at a time */
+    struct locks locks;
+    _Atomic int flush_errno; /* of the first fdatasync that failed: the page cache may have lost data since */
+    /* What this file system turned out not to be able to do, so that it is not tried for every request. */
+    _Atomic bool no_zero_range;
+    _Atomic bool no_punch_hole;
+    _Atomic bool no_allocate;
+    _Atomic bool no_discard;
+    _Atomic bool no_seek_hole;
+};
+
+/* What is found out about a name before and while it is opened. */
+struct probe {
+    const char *filename;
+    bool device;         /* must be a device; else a regular file */
+    bool direct;         /* open with O_DIRECT */
+    bool read_only;      /* in: open so; out: writing is not possible */
+    bool auto_read_only; /* open read-only at first; no error when writing is not possible */
+    struct stat st;      /* of what the name led to when it was looked at */
+    int fd;
+    uint64_t length;
+    uint32_t request_alignment;
+    uint32_t memory_alignment;
+    bool locks_work;
+    struct error *err;
+};
+
+/* Fills in st and checks the kind of file, without opening. Blocks. Returns 0; or -1 with probe->err. */
+int probe_name(void *probe);
+/* Opens what was looked at and finds out the rest. Blocks. Returns 0; or -1 with probe->err. */
+int probe_open(void *probe);
+
+/* Opens the file behind @fd once more, with another access mode. Works when the name has gone, and cannot lead to
+ * another file. The descriptor, or -errno. Blocks. */
+int reopen_descriptor(int fd, int flags);
+
+/* What makes the file the same file under another name. For block devices that is the device they stand for. */
+void probe_identity(const struct probe *probe, dev_t *device, ino_t *inode);
+
+/* permissions.c */
+struct error *file_set_permissions(struct node *node, unsigned perm, unsigned shared) CO_FN CONTROL_FN;
+
+/* space.c */
+int file_pwrite_zeroes(struct node *node, struct range range, unsigned flags) CO_FN;
+int file_pdiscard(struct node *node, struct range range) CO_FN;
+int file_truncate(struct node *node, uint64_t bytes, enum truncate_mode mode) CO_FN;
+
+/* Resizes a regular file. Bytes that are added read as zero; when filling them fails the old length is put back. 0 or
+ * -errno, -ENOTSUP when it shall shrink and be filled. Blocks. */
+int resize_file(int fd, uint64_t bytes, enum truncate_mode mode);
+
+/* status.c */
+int file_block_status(struct node *node, struct range range, unsigned ask, struct extents *extents) CO_FN;
+
+/* create.c */
+struct error *file_create(const struct blockdev_create_options *options) CO_FN;
+
+#endif

@@ -1,0 +1,126 @@
+/* null-co - a device that stores nothing: for measuring everything else. */
+#include "blockcore/drivers/drivers.h"
+#include "blockcore/graph/node.h"
+#include "blockcore/io/block_status.h"
+#include "blockcore/runtime/coroutine.h"
+#include "schema/cairn_types.h"
+
+#include <time.h>
+
+#define LENGTH_DEFAULT (UINT64_C(1) << 30)
+#define NS_PER_MS UINT64_C(1000000)
+
+struct null {
+    uint64_t latency_ns;
+    bool read_zeroes;
+};
+
+static struct error *null_open(struct node *node, const struct blockdev_options *options,
+                               const struct open_context *context)
+{
+    const struct blockdev_options_null *own = &options->u.null_co;
+    struct null *null = node_state(node);
+
+    (void)context;
+    if (own->has_size && (own->size < 0 || (uint64_t)own->size > NODE_LENGTH_MAX))
+        return error_new("size: %lld is not between 0 and %llu", (long long)own->size,
+                         (unsigned long long)NODE_LENGTH_MAX);
+    null->latency_ns = own->has_latency_ns ? own->latency_ns : 0;
+    null->read_zeroes = own->has_read_zeroes && own->read_zeroes;
+    node_set_length(node, own->has_size ? (uint64_t)own->size : LENGTH_DEFAULT);
+    node_set_filename(node, "null-co://");
+    return NULL;
+}
+
+static uint64_t clock_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 * NS_PER_MS + (uint64_t)now.tv_nsec;
+}
+
+/* Timers know whole milliseconds; the rest is waited out by letting others run until it is over. */
+static void sleep_ns(uint64_t ns)
+{
+    uint64_t begin = clock_ns();
+
+    if (ns >= NS_PER_MS)
+        co_sleep_ms(ns / NS_PER_MS);
+    while (clock_ns() - begin < ns)
+        co_yield ();
+}
+
+static int null_wait(const struct null *null)
+{
+    if (unlikely(null->latency_ns))
+        sleep_ns(null->latency_ns);
+    return 0;
+}
+
+static int null_preadv(struct node *node, struct range range, const struct iov *iov, unsigned flags)
+{
+    const struct null *null = node_state(node);
+
+    (void)range;
+    (void)flags;
+    if (null->read_zeroes)
+        iov_fill(iov, 0);
+    return null_wait(null);
+}
+
+static int null_pwritev(struct node *node, struct range range, const struct iov *iov, unsigned flags)
+{
+    (void)iov;
+    (void)flags;
+    node_grow_length(node, range_end(range));
+    return null_wait(node_state(node));
+}
+
+static int null_pwrite_zeroes(struct node *node, struct range range, unsigned flags)
+{
+    (void)flags;
+    node_grow_length(node, range_end(range));
+    return null_wait(node_state(node));
+}
+
+static int null_pdiscard(struct node *node, struct range range)
+{
+    (void)range;
+    return null_wait(node_state(node));
+}
+
+static int null_flush(struct node *node)
+{
+    return null_wait(node_state(node));
+}
+
+/* Nothing is stored, but what is read is known to be zero only where that was asked for. */
+static int null_block_status(struct node *node, struct range range, unsigned ask, struct extents *extents)
+{
+    const struct null *null = node_state(node);
+    struct extent extent = {
+        .offset = range.offset,
+        .bytes = range.bytes,
+        .file_offset = range.offset,
+        .flags = EXTENT_ALLOCATED | EXTENT_MAPPED | (null->read_zeroes ? EXTENT_ZERO : EXTENT_DATA),
+    };
+
+    (void)ask;
+    extents_append(extents, &extent);
+    return 0;
+}
+
+const struct driver null_co_driver = {
+    .name = "null-co",
+    .kind = DRIVER_PROTOCOL,
+    .state_size = sizeof(struct null),
+    .write_flags = REQ_FUA,
+    .open = null_open,
+    .preadv = null_preadv,
+    .pwritev = null_pwritev,
+    .pwrite_zeroes = null_pwrite_zeroes,
+    .pdiscard = null_pdiscard,
+    .flush = null_flush,
+    .block_status = null_block_status,
+};

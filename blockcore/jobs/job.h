@@ -1,0 +1,126 @@
+/* job - long work on nodes, with a life that clients can follow and steer
+ *
+ *                          .--> paused --.         .--> standby --.
+ *     created --> running <--------------'-> ready <--------------'
+ *        |           |                         |
+ *        |           '-------> waiting <-------'         verbs (job_cancel ...) steer it where the table allows:
+ *        |                        |                      job_table.c
+ *        |                     pending
+ *        |                        |
+ *        '----> aborting <--------+--> concluded --> null
+ *                   '------------------^
+ *
+ * A job is a coroutine on the control thread that runs its driver's function; heavy work happens elsewhere while
+ * it waits. Its life goes by the table of QMP (qapi/job.json): failing or being cancelled leads through "aborting". A
+ * job that is not dismissed on its own stays "concluded", with its error, until a client has read that and dismisses
+ * it.
+ *
+ * Jobs live on the control thread; only the progress may be told and read anywhere. */
+#ifndef CAIRN_JOBS_JOB_H
+#define CAIRN_JOBS_JOB_H
+
+#include "blockcore/base/annotations.h"
+#include "blockcore/base/error.h"
+#include "schema/cairn_types.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct job;
+
+/* What a client, or the daemon, wants of a job. */
+enum job_verb {
+    JOB_VERB_CANCEL,
+    JOB_VERB_PAUSE,
+    JOB_VERB_RESUME,
+    JOB_VERB_SET_SPEED,
+    JOB_VERB_COMPLETE,
+    JOB_VERB_FINALIZE,
+    JOB_VERB_DISMISS,
+    JOB_VERB_CHANGE,
+    JOB_VERB_COUNT,
+};
+
+/* What there is to know of a kind of job. Absent functions: nothing to do. */
+struct job_driver {
+    enum job_type type;
+    size_t state_size;
+    /* The work. Calls job_go_on() now and then. */
+    struct error *(*run)(struct job *job)CO_FN;
+    /* The job was told something: whatever @run waits for that job_go_on() does not know must let it go. */
+    void (*wake)(struct job *job) CONTROL_FN;
+    /* The last step that can fail, when everything else has succeeded and the job is finalized. */
+    struct error *(*prepare)(struct job *job)CO_FN;
+    /* The outcome is certain: makes the result take effect, or undoes everything. */
+    void (*finish)(struct job *job, bool success) CO_FN;
+    /* Frees what the state holds. */
+    void (*fini)(struct job *job);
+};
+
+enum job_flags {
+    JOB_MANUAL_FINALIZE = 0x1, /* waits in "pending" for job_finalize() */
+    JOB_MANUAL_DISMISS = 0x2,  /* stays "concluded" until job_dismiss() */
+};
+
+/* job_table.c */
+bool job_may_move(enum job_status from, enum job_status to);
+bool job_accepts(enum job_status status, enum job_verb verb);
+/* As on the wire: "set-speed". */
+const char *job_verb_name(enum job_verb verb);
+
+/* A job in status "created". @id is copied; an error if it is taken or malformed. @flags: enum job_flags. The caller
+ * fills in the state (zeroed) and calls job_start(), or job_cancel(). */
+struct error *job_create(const struct job_driver *driver, const char *id, unsigned flags,
+                         struct job **out) CONTROL_FN MUST_CHECK;
+void job_start(struct job *job) CONTROL_FN;
+
+void *job_state(struct job *job);
+const char *job_id(const struct job *job);
+enum job_type job_get_type(const struct job *job);
+enum job_status job_get_status(const struct job *job);
+/* Why it failed; NULL while it has not. */
+const struct error *job_error(const struct job *job);
+
+/* NULL when there is none. */
+struct job *job_find(const char *id) CONTROL_FN;
+/* The error that clients know: "Job not found". */
+struct error *job_not_found(void) MUST_CHECK;
+/* All jobs, the oldest first: pass NULL first; NULL ends. Without awaits between. */
+struct job *job_next(const struct job *after) CONTROL_FN;
+
+/* Progress, in units of the job's own; any thread. The total may grow. */
+void job_progress_add(struct job *job, uint64_t done);
+void job_progress_add_total(struct job *job, uint64_t more);
+uint64_t job_progress_current(const struct job *job);
+uint64_t job_progress_total(const struct job *job);
+
+/* Called for each change of status, before anything else happens; must not call back. NULL: nobody listens. */
+typedef void job_listener(const struct job *job, enum job_status status, void *arg);
+void job_set_listener(job_listener *listener, void *arg) CONTROL_FN;
+
+/* Verbs. Errors: the job's status does not allow the verb. */
+/* A job that is ready ends without its final step unless @force; see job_is_forced(). */
+struct error *job_cancel(struct job *job, bool force) CONTROL_FN MUST_CHECK;
+struct error *job_pause(struct job *job) CONTROL_FN MUST_CHECK;
+struct error *job_resume(struct job *job) CONTROL_FN MUST_CHECK;
+struct error *job_complete(struct job *job) CONTROL_FN MUST_CHECK;
+struct error *job_finalize(struct job *job) CONTROL_FN MUST_CHECK;
+/* Frees the job. */
+struct error *job_dismiss(struct job *job) CONTROL_FN MUST_CHECK;
+
+/* For the end of the process: cancels all jobs, waits until they are concluded and forgets them. */
+void job_end_all(void) CO_FN CONTROL_FN;
+
+/* For a driver's functions ---------------------------------------------------------------------------------- */
+
+/* The place to pause: waits while the job is paused. False when it has been cancelled: return soon, with any result. */
+bool job_go_on(struct job *job) CO_FN;
+bool job_is_cancelled(const struct job *job);
+bool job_is_forced(const struct job *job); /* cancelled, even from "ready" without any further step */
+/* All is done but following changes. */
+void job_become_ready(struct job *job);
+/* Has the client said job_complete()? */
+bool job_shall_complete(const struct job *job);
+
+#endif
