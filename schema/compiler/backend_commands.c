@@ -1,0 +1,146 @@
+#include "schema/compiler/backend.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int compare_commands(const void *a, const void *b)
+{
+    const struct command *const *one = a, *const *other = b;
+    return strcmp((*one)->name, (*other)->name);
+}
+
+struct command_list {
+    VECTOR(const struct command *) list;
+};
+
+static struct command_list sorted_commands(struct output *output, const struct model *model)
+{
+    struct command_list commands = { 0 };
+    for (size_t i = 0; i < model->entities.count; i++)
+        if (model->entities.items[i].command)
+            VECTOR_PUSH(output->arena, &commands.list, (const struct command *)model->entities.items[i].command);
+    if (commands.list.count)
+        qsort(commands.list.items, commands.list.count, sizeof(*commands.list.items), compare_commands);
+    return commands;
+}
+
+static bool takes_arguments(const struct command *command)
+{
+    return command->arguments && !type_is_empty(command->arguments) && !command->raw;
+}
+
+/* "struct job_info_list ", "struct version_info ", "const char *": what *result is. NULL if there is none. */
+static const char *result_type(struct output *output, const struct command *command)
+{
+    const struct type *type = command->returns;
+    if (command->raw)
+        return "struct json_text ";
+    if (!type || type_is_empty(type))
+        return NULL;
+    if (type->kind == TYPE_BUILTIN)
+        return type->builtin->c_type;
+    return arena_printf(output->arena, "%s %s ", type->kind == TYPE_ENUM ? "enum" : "struct", type->c_name);
+}
+
+static void write_prototype(struct output *output, const struct command *command)
+{
+    const char *result = result_type(output, command);
+    output_printf(output, "struct error *handle_%s(struct command_context *context", command->c_name);
+    if (takes_arguments(command))
+        output_printf(output, ",\n    const struct %s *arguments", command->arguments->c_name);
+    if (result)
+        output_printf(output, ",\n    %s*result", result);
+    output_text(output, ") CO_FN;\n");
+}
+
+void write_commands_header(struct output *output, const struct model *model, const struct backend_options *options)
+{
+    struct command_list commands = sorted_commands(output, model);
+    output_header_begin(output, arena_printf(output->arena, "%scommands.h", options->prefix), options->schema);
+    output_printf(
+        output,
+        "#include \"%stypes.h\"\n#include \"schema/codec/command.h\"\n\n"
+        "#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
+        "/* All commands. */\nextern const struct command_table %scommands;\n\n"
+        "/* What the program defines: one function per command. @arguments lives until the reply is written.\n"
+        " * @result is zeroed; what it points to is taken from command_arena(context). NULL is success; an\n"
+        " * error is owned by the caller, and @result is ignored then. */\n",
+        options->prefix, options->prefix);
+    for (size_t i = 0; i < commands.list.count; i++) {
+        const struct command *command = commands.list.items[i];
+        output_if(output, command->condition);
+        write_prototype(output, command);
+        output_endif(output, command->condition);
+    }
+    output_header_end(output);
+}
+
+/* The function that gives untyped values their types. */
+static void write_invoke(struct output *output, const struct command *command)
+{
+    bool arguments = takes_arguments(command);
+    const char *result = result_type(output, command);
+    output_if(output, command->condition);
+    output_printf(output,
+                  "static struct error *invoke_%s(struct command_context *context, const void *arguments, "
+                  "void *result)\n{\n",
+                  command->c_name);
+    if (!arguments)
+        output_text(output, "    (void)arguments;\n");
+    if (!result)
+        output_text(output, "    (void)result;\n");
+    output_printf(output, "    return handle_%s(context%s%s);\n}\n", command->c_name, arguments ? ", arguments" : "",
+                  result ? ", result" : "");
+    output_endif(output, command->condition);
+    output_text(output, "\n");
+}
+
+static const char *descriptor(struct output *output, const struct type *type)
+{
+    if (!type || type_is_empty(type))
+        return "&codec_empty";
+    if (type->kind == TYPE_BUILTIN)
+        return arena_printf(output->arena, "&%s", type->builtin->descriptor);
+    return arena_printf(output->arena, "&%s_descriptor", type->c_name);
+}
+
+static const char *command_flags(struct output *output, const struct command *command)
+{
+    return arena_printf(output->arena, "0%s%s%s%s%s", command->allow_oob ? " | COMMAND_ALLOW_OOB" : "",
+                        command->success_response ? "" : " | COMMAND_NO_RESPONSE",
+                        features_contain(&command->features, "deprecated") ? " | COMMAND_DEPRECATED" : "",
+                        features_contain(&command->features, "unstable") ? " | COMMAND_UNSTABLE" : "",
+                        command->raw ? " | COMMAND_RAW" : "");
+}
+
+static void write_entry(struct output *output, const struct command *command)
+{
+    const char *returns = "0";
+    if (command->raw)
+        returns = "&codec_any";
+    else if (result_type(output, command))
+        returns = descriptor(output, command->returns);
+    output_if(output, command->condition);
+    output_printf(output, "    { \"%s\", %s, %s, %s, invoke_%s },\n", command->name, command_flags(output, command),
+                  takes_arguments(command) ? descriptor(output, command->arguments) : "&codec_empty", returns,
+                  command->c_name);
+    output_endif(output, command->condition);
+}
+
+void write_commands_source(struct output *output, const struct model *model, const struct backend_options *options)
+{
+    struct command_list commands = sorted_commands(output, model);
+    output_printf(output,
+                  "/* Written by schemac from %s: change that instead. */\n#include \"%scommands.h\"\n"
+                  "#include \"%sdescriptors.h\"\n\n",
+                  options->schema, options->prefix, options->prefix);
+    for (size_t i = 0; i < commands.list.count; i++)
+        write_invoke(output, commands.list.items[i]);
+    output_text(output, "static const struct command_descriptor commands[] = {\n");
+    for (size_t i = 0; i < commands.list.count; i++)
+        write_entry(output, commands.list.items[i]);
+    output_printf(output,
+                  "    { 0, 0, 0, 0, 0 },\n};\n\nconst struct command_table %scommands = { commands, "
+                  "sizeof(commands) / sizeof(commands[0]) - 1 };\n",
+                  options->prefix);
+}

@@ -1,0 +1,314 @@
+/* The answer to query-qmp-schema, in the form of QEMU's generator: commands and events in the order of definition, then
+ * the types they use in the order of first use, which also numbers them. */
+#include "schema/compiler/backend.h"
+
+#include <string.h>
+
+struct introspection {
+    struct output *output;
+    const struct model *model;
+    const struct backend_options *options;
+    bool as_c;                         /* keep conditions; else decide them */
+    VECTOR(const struct type *) used;  /* types to describe */
+    VECTOR(const struct type *) named; /* types with a number: their index here */
+};
+
+/* What has been written of a list, to know where commas go. An element needs one if any before it is there. */
+struct list {
+    bool certain; /* an element without condition was written */
+    VECTOR(const struct condition *) conditions;
+};
+
+static bool holds(const struct introspection *in, const struct condition *condition)
+{
+    if (!condition)
+        return true;
+    if (condition->kind == CONDITION_NAME)
+        return names_contain(in->options->defined, in->options->defined_count, condition->name);
+    if (condition->kind == CONDITION_NOT)
+        return !holds(in, condition->operands.items[0]);
+    for (size_t i = 0; i < condition->operands.count; i++)
+        if (holds(in, condition->operands.items[i]) != (condition->kind == CONDITION_ALL))
+            return condition->kind == CONDITION_ANY;
+    return condition->kind == CONDITION_ALL;
+}
+
+/* A piece of JSON; in C it is a string literal of its own, so that conditions can stand between pieces. */
+static void put(struct introspection *in, const char *text)
+{
+    if (!in->as_c) {
+        output_text(in->output, text);
+        return;
+    }
+    output_text(in->output, "    \"");
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\')
+            output_text(in->output, "\\");
+        if (*text == '\n')
+            output_text(in->output, "\\n");
+        else
+            output_printf(in->output, "%c", *text);
+    }
+    output_text(in->output, "\"\n");
+}
+
+static void put_conditional_comma(struct introspection *in, const struct list *list, const char *comma)
+{
+    output_text(in->output, "#if ");
+    for (size_t i = 0; i < list->conditions.count; i++)
+        output_printf(in->output, "%s%s", i ? " || " : "",
+                      condition_expression(in->output->arena, list->conditions.items[i]));
+    output_text(in->output, "\n");
+    put(in, comma);
+    output_text(in->output, "#endif\n");
+}
+
+/* Opens an element; false if its condition does not hold. What it says must be closed by end_element(). */
+static bool begin_element(struct introspection *in, struct list *list, const struct condition *condition,
+                          const char *comma)
+{
+    if (!in->as_c && !holds(in, condition))
+        return false;
+    if (in->as_c)
+        output_if(in->output, condition);
+    if (list->certain)
+        put(in, comma);
+    else if (list->conditions.count)
+        put_conditional_comma(in, list, comma);
+
+    if (!condition || !in->as_c)
+        list->certain = true;
+    else
+        VECTOR_PUSH(in->output->arena, &list->conditions, condition);
+    return true;
+}
+
+static void end_element(struct introspection *in, const struct condition *condition)
+{
+    if (in->as_c)
+        output_endif(in->output, condition);
+}
+
+static size_t number_of(struct introspection *in, const struct type *type)
+{
+    for (size_t i = 0; i < in->named.count; i++)
+        if (in->named.items[i] == type)
+            return i;
+    VECTOR_PUSH(in->output->arena, &in->named, type);
+    return in->named.count - 1;
+}
+
+static const struct type *without_width(const struct introspection *in, const struct type *type)
+{
+    return strcmp(type_json_type(type), "int") == 0 ? in->model->integer : type;
+}
+
+/* The name of a type for clients; notes that the type is used. */
+static const char *use_type(struct introspection *in, const struct type *type)
+{
+    struct arena *arena = in->output->arena;
+    type = type ? without_width(in, type) : in->model->empty;
+    if (type->kind == TYPE_ARRAY && without_width(in, type->element) != type->element)
+        type = in->model->integer->array;
+
+    bool known = false;
+    for (size_t i = 0; i < in->used.count && !known; i++)
+        known = in->used.items[i] == type;
+    if (!known)
+        VECTOR_PUSH(arena, &in->used, type);
+    if (type->kind == TYPE_BUILTIN)
+        return type->name;
+    if (type->kind == TYPE_ARRAY)
+        return arena_printf(arena, "[%s]", use_type(in, type->element));
+    return arena_printf(arena, "%zu", number_of(in, type));
+}
+
+static void put_features(struct introspection *in, const struct features *features)
+{
+    struct list list = { 0 };
+    if (!features->list.count)
+        return;
+    put(in, ", \"features\": [");
+    for (size_t i = 0; i < features->list.count; i++) {
+        const struct feature *feature = &features->list.items[i];
+        if (!begin_element(in, &list, feature->condition, ", "))
+            continue;
+        put(in, arena_printf(in->output->arena, "\"%s\"", feature->name));
+        end_element(in, feature->condition);
+    }
+    put(in, "]");
+}
+
+static void put_command(struct introspection *in, const struct command *command)
+{
+    const char *arguments = use_type(in, command->arguments);
+    const char *returns = use_type(in, command->returns);
+    put(in, arena_printf(in->output->arena,
+                         "{\"name\": \"%s\", \"meta-type\": \"command\", \"arg-type\": \"%s\", \"ret-type\": \"%s\"%s",
+                         command->name, arguments, returns, command->allow_oob ? ", \"allow-oob\": true" : ""));
+    put_features(in, &command->features);
+    put(in, "}");
+}
+
+static void put_event(struct introspection *in, const struct event *event)
+{
+    put(in, arena_printf(in->output->arena, "{\"name\": \"%s\", \"meta-type\": \"event\", \"arg-type\": \"%s\"",
+                         event->name, use_type(in, event->data)));
+    put_features(in, &event->features);
+    put(in, "}");
+}
+
+static void put_enum(struct introspection *in, const struct type *type)
+{
+    struct list members = { 0 }, values = { 0 };
+    put(in, "\"meta-type\": \"enum\", \"members\": [");
+    for (size_t i = 0; i < type->values.count; i++) {
+        const struct enum_value *value = &type->values.items[i];
+        if (!begin_element(in, &members, value->condition, ", "))
+            continue;
+        put(in, arena_printf(in->output->arena, "{\"name\": \"%s\"", value->name));
+        put_features(in, &value->features);
+        put(in, "}");
+        end_element(in, value->condition);
+    }
+    put(in, "], \"values\": [");
+    for (size_t i = 0; i < type->values.count; i++) {
+        const struct enum_value *value = &type->values.items[i];
+        if (!begin_element(in, &values, value->condition, ", "))
+            continue;
+        put(in, arena_printf(in->output->arena, "\"%s\"", value->name));
+        end_element(in, value->condition);
+    }
+    put(in, "]");
+}
+
+static void put_object(struct introspection *in, const struct type *type)
+{
+    struct arena *arena = in->output->arena;
+    struct list members = { 0 }, variants = { 0 };
+    put(in, "\"meta-type\": \"object\", \"members\": [");
+    for (size_t i = 0; i < type->members.count; i++) {
+        const struct member *member = &type->members.items[i];
+        if (!begin_element(in, &members, member->condition, ", "))
+            continue;
+        put(in, arena_printf(arena, "{\"name\": \"%s\", \"type\": \"%s\"%s", member->name, use_type(in, member->type),
+                             member->optional ? ", \"default\": null" : ""));
+        put_features(in, &member->features);
+        put(in, "}");
+        end_element(in, member->condition);
+    }
+    put(in, "]");
+    if (!type->discriminator)
+        return;
+    put(in, arena_printf(arena, ", \"tag\": \"%s\", \"variants\": [", type->discriminator));
+    for (size_t i = 0; i < type->branches.count; i++) {
+        const struct branch *branch = &type->branches.items[i];
+        if (!begin_element(in, &variants, branch->condition, ", "))
+            continue;
+        put(in, arena_printf(arena, "{\"case\": \"%s\", \"type\": \"%s\"}", branch->name, use_type(in, branch->type)));
+        end_element(in, branch->condition);
+    }
+    put(in, "]");
+}
+
+static void put_alternate(struct introspection *in, const struct type *type)
+{
+    struct list members = { 0 };
+    put(in, "\"meta-type\": \"alternate\", \"members\": [");
+    for (size_t i = 0; i < type->branches.count; i++) {
+        const struct branch *branch = &type->branches.items[i];
+        if (!begin_element(in, &members, branch->condition, ", "))
+            continue;
+        put(in, arena_printf(in->output->arena, "{\"type\": \"%s\"}", use_type(in, branch->type)));
+        end_element(in, branch->condition);
+    }
+    put(in, "]");
+}
+
+static void put_type(struct introspection *in, const struct type *type)
+{
+    put(in, arena_printf(in->output->arena, "{\"name\": \"%s\", ", use_type(in, type)));
+    switch (type->kind) {
+    case TYPE_BUILTIN:
+        put(in, arena_printf(in->output->arena, "\"meta-type\": \"builtin\", \"json-type\": \"%s\"",
+                             type->builtin->json_type));
+        break;
+    case TYPE_ARRAY:
+        put(in, arena_printf(in->output->arena, "\"meta-type\": \"array\", \"element-type\": \"%s\"",
+                             use_type(in, type->element)));
+        break;
+    case TYPE_ENUM:
+        put_enum(in, type);
+        break;
+    case TYPE_OBJECT:
+        put_object(in, type);
+        break;
+    case TYPE_ALTERNATE:
+        put_alternate(in, type);
+        break;
+    }
+    put_features(in, &type->features);
+    put(in, "}");
+}
+
+static void put_entity(struct introspection *in, struct list *list, const struct entity *entity)
+{
+    if (entity->type)
+        return;
+    const struct condition *condition = entity->command ? entity->command->condition : entity->event->condition;
+    if (!begin_element(in, list, condition, ", "))
+        return;
+    if (entity->command)
+        put_command(in, entity->command);
+    else
+        put_event(in, entity->event);
+    end_element(in, condition);
+}
+
+static void put_all(struct introspection *in)
+{
+    struct list list = { 0 };
+    put(in, "[");
+    for (size_t i = 0; i < in->model->entities.count; i++)
+        put_entity(in, &list, &in->model->entities.items[i]);
+    /* The list of used types grows while they are described. */
+    for (size_t i = 0; i < in->used.count; i++) {
+        const struct type *type = in->used.items[i];
+        if (!begin_element(in, &list, type->condition, ", "))
+            continue;
+        put_type(in, type);
+        end_element(in, type->condition);
+    }
+    put(in, "]");
+}
+
+void write_introspect_header(struct output *output, const struct model *model, const struct backend_options *options)
+{
+    (void)model;
+    output_header_begin(output, arena_printf(output->arena, "%sintrospect.h", options->prefix), options->schema);
+    output_printf(output,
+                  "#include <stddef.h>\n\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
+                  "/* The answer to query-qmp-schema: a JSON array. */\n"
+                  "extern const char %sintrospect_text[];\nextern const size_t %sintrospect_length;\n",
+                  options->prefix, options->prefix);
+    output_header_end(output);
+}
+
+void write_introspect_source(struct output *output, const struct model *model, const struct backend_options *options)
+{
+    struct introspection in = { .output = output, .model = model, .options = options, .as_c = true };
+    output_printf(output,
+                  "/* Written by schemac from %s: change that instead. */\n#include \"%sintrospect.h\"\n\n"
+                  "const char %sintrospect_text[] =\n",
+                  options->schema, options->prefix, options->prefix);
+    put_all(&in);
+    output_printf(output, "    ;\n\nconst size_t %sintrospect_length = sizeof(%sintrospect_text) - 1;\n",
+                  options->prefix, options->prefix);
+}
+
+void write_introspect_json(struct output *output, const struct model *model, const struct backend_options *options)
+{
+    struct introspection in = { .output = output, .model = model, .options = options };
+    put_all(&in);
+    output_text(output, "\n");
+}

@@ -1,0 +1,198 @@
+/* schemac - from one description of an interface to all that is written from it */
+#include "schema/compiler/backend.h"
+#include "schema/compiler/check.h"
+#include "schema/compiler/model.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum {
+    EXIT_INVALID = 1, /* the schema has an error, or a file cannot be written */
+    EXIT_USAGE = 2,
+};
+
+struct arguments {
+    const char *output_directory;
+    const char *depfile;
+    const char *depfile_target; /* NULL: the first file that is written */
+    const char *schema;
+    bool check;
+    bool introspect;
+    struct backend_options backend;
+    VECTOR(const char *) defined;
+};
+
+struct file_backend {
+    const char *name; /* behind the prefix */
+    void (*write)(struct output *output, const struct model *model, const struct backend_options *options);
+};
+
+static const struct file_backend files[] = {
+    { "types.h", write_types_header },
+    { "types.c", write_types_source },
+    { "descriptors.h", write_descriptors_header },
+    { "descriptors.c", write_descriptors_source },
+    { "commands.h", write_commands_header },
+    { "commands.c", write_commands_source },
+    { "events.h", write_events_header },
+    { "events.c", write_events_source },
+    { "introspect.h", write_introspect_header },
+    { "introspect.c", write_introspect_source },
+};
+
+static void print_usage(FILE *file)
+{
+    fputs("usage: schemac --check FILE.json\n"
+          "       schemac --output-dir DIR [--prefix PREFIX] [--depfile FILE [--depfile-target T]] FILE.json\n"
+          "       schemac --introspect [-D NAME]... FILE.json\n"
+          "\n"
+          "Reads an interface in the QAPI schema language.\n"
+          "\n"
+          "  --check            say whether it is valid, write nothing\n"
+          "  --output-dir DIR   write C to DIR; files that would stay the same are left alone\n"
+          "  --prefix PREFIX    begin the names of files and tables with PREFIX\n"
+          "  --depfile FILE     write which files were read, for make and ninja\n"
+          "  --depfile-target T name T as what depends on them, instead of the first file written\n"
+          "  --introspect       print the answer to query-qmp-schema\n"
+          "  -D NAME            take the condition NAME as true when printing\n"
+          "\n"
+          "Exit status: 0 valid, 1 not valid or not written, 2 wrong usage.\n",
+          file);
+}
+
+static bool parse_option(struct arguments *arguments, struct arena *arena, int option)
+{
+    switch (option) {
+    case 'c':
+        arguments->check = true;
+        return true;
+    case 'o':
+        arguments->output_directory = optarg;
+        return true;
+    case 'p':
+        arguments->backend.prefix = optarg;
+        return true;
+    case 'd':
+        arguments->depfile = optarg;
+        return true;
+    case 't':
+        arguments->depfile_target = optarg;
+        return true;
+    case 'i':
+        arguments->introspect = true;
+        return true;
+    case 'D':
+        VECTOR_PUSH(arena, &arguments->defined, optarg);
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool parse_arguments(struct arguments *arguments, struct arena *arena, int argc, char **argv)
+{
+    static const struct option options[] = {
+        { "check", no_argument, NULL, 'c' },
+        { "output-dir", required_argument, NULL, 'o' },
+        { "prefix", required_argument, NULL, 'p' },
+        { "depfile", required_argument, NULL, 'd' },
+        { "depfile-target", required_argument, NULL, 't' },
+        { "introspect", no_argument, NULL, 'i' },
+        { "help", no_argument, NULL, 'h' },
+        { NULL, 0, NULL, 0 },
+    };
+    int option;
+    while ((option = getopt_long(argc, argv, "o:p:D:h", options, NULL)) != -1) {
+        if (option == 'h') {
+            print_usage(stdout);
+            exit(EXIT_SUCCESS);
+        }
+        if (!parse_option(arguments, arena, option))
+            return false;
+    }
+    int modes = arguments->check + arguments->introspect + (arguments->output_directory != NULL);
+    if (modes != 1 || argc - optind != 1)
+        return false;
+    arguments->schema = argv[optind];
+    const char *slash = strrchr(arguments->schema, '/');
+    arguments->backend.schema = slash ? slash + 1 : arguments->schema;
+    arguments->backend.defined = arguments->defined.items;
+    arguments->backend.defined_count = arguments->defined.count;
+    return true;
+}
+
+static bool write_depfile(struct compilation *compilation, const struct program *program,
+                          const struct arguments *arguments)
+{
+    FILE *file = fopen(arguments->depfile, "we");
+    if (!file)
+        return compilation_error(compilation, (struct location){ 0 }, "can't write '%s': %s", arguments->depfile,
+                                 strerror(errno));
+    if (arguments->depfile_target)
+        fprintf(file, "%s:", arguments->depfile_target);
+    else
+        fprintf(file, "%s/%s%s:", arguments->output_directory, arguments->backend.prefix, files[0].name);
+    for (size_t i = 0; i < program->sources.count; i++) {
+        fputs(" \\\n ", file);
+        for (const char *p = program->sources.items[i]->path; *p; p++)
+            fprintf(file, *p == ' ' ? "\\ " : "%c", *p);
+    }
+    fputc('\n', file);
+    if (fclose(file) == 0)
+        return true;
+    return compilation_error(compilation, (struct location){ 0 }, "can't write '%s': %s", arguments->depfile,
+                             strerror(errno));
+}
+
+static bool write_files(struct compilation *compilation, const struct model *model, const struct arguments *arguments)
+{
+    if (mkdir(arguments->output_directory, 0777) < 0 && errno != EEXIST)
+        return compilation_error(compilation, (struct location){ 0 }, "can't make '%s': %s",
+                                 arguments->output_directory, strerror(errno));
+    for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+        struct output output = { .arena = compilation->arena };
+        files[i].write(&output, model, &arguments->backend);
+        const char *name = arena_printf(compilation->arena, "%s%s", arguments->backend.prefix, files[i].name);
+        if (!output_write(&output, compilation, arguments->output_directory, name))
+            return false;
+    }
+    return true;
+}
+
+static bool compile(struct compilation *compilation, const struct arguments *arguments)
+{
+    struct program program = { 0 };
+    struct model model;
+    if (!program_parse(&program, compilation, arguments->schema) || !program_check(&program, compilation) ||
+        !model_build(&model, compilation, &program))
+        return false;
+    if (arguments->introspect) {
+        struct output output = { .arena = compilation->arena };
+        write_introspect_json(&output, &model, &arguments->backend);
+        return fwrite(output.text.items, 1, output.text.count, stdout) == output.text.count && fflush(stdout) == 0;
+    }
+    if (arguments->check)
+        return true;
+    return write_files(compilation, &model, arguments) &&
+           (!arguments->depfile || write_depfile(compilation, &program, arguments));
+}
+
+int main(int argc, char **argv)
+{
+    struct arena arena;
+    arena_init(&arena, SIZE_MAX);
+    struct arguments arguments = { .backend = { .prefix = "" } };
+    int status = EXIT_USAGE;
+    if (parse_arguments(&arguments, &arena, argc, argv)) {
+        struct compilation compilation = { .arena = &arena, .messages = stderr };
+        status = compile(&compilation, &arguments) ? EXIT_SUCCESS : EXIT_INVALID;
+    } else {
+        print_usage(stderr);
+    }
+    arena_fini(&arena);
+    return status;
+}
