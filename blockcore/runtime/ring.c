@@ -18,7 +18,6 @@ struct ring {
     struct io_uring uring;
     uv_poll_t poll;
     unsigned in_flight; /* never more than the completion queue holds */
-    bool deferred;      /* completions are posted only when we enter the kernel */
     bool unsubmitted;
     struct list waiting; /* requests that found the ring full */
 };
@@ -62,19 +61,15 @@ static void completions_arrived(uv_poll_t *poll, int status, int events)
     (void)status;
     (void)events;
     loop_awake(loop);
-    if (loop->ring->deferred)
-        io_uring_get_events(&loop->ring->uring);
     reap(loop->ring);
 }
 
-/* The newest set of flags that this kernel takes. All of them spare interruptions of this thread. */
+/* Completions that need this thread are done whenever it enters the kernel, which epoll_wait does too; by default they
+ * interrupt it. IORING_SETUP_DEFER_TASKRUN would spare more, but the kernel (seen with 6.18) does not report deferred
+ * work to those who poll the ring's descriptor. Kernels before 6.0 know none of the flags. */
 static int setup(struct ring *ring)
 {
-    static const unsigned flags[] = {
-        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
-        IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
-        0,
-    };
+    static const unsigned flags[] = { IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN, 0 };
     int ret = -EINVAL;
     for (size_t i = 0; i < ARRAY_SIZE(flags) && ret == -EINVAL; i++) {
         struct io_uring_params params = {
@@ -82,7 +77,6 @@ static int setup(struct ring *ring)
             .cq_entries = COMPLETIONS,
         };
         ret = io_uring_queue_init_params(SUBMISSIONS, &ring->uring, &params);
-        ring->deferred = flags[i] & IORING_SETUP_DEFER_TASKRUN;
     }
     return ret;
 }
@@ -117,10 +111,7 @@ bool ring_available(void)
 
 static void submit(struct ring *ring)
 {
-    if (ring->deferred)
-        io_uring_submit_and_get_events(&ring->uring);
-    else
-        io_uring_submit(&ring->uring);
+    io_uring_submit(&ring->uring);
     ring->unsubmitted = io_uring_sq_ready(&ring->uring) > 0;
 }
 
