@@ -11,6 +11,8 @@
 struct move {
     struct child *edge; /* NULL: its handle was closed meanwhile */
     struct child *claim;
+    unsigned perm; /* of the edge, before */
+    unsigned shared;
 };
 
 struct change {
@@ -22,7 +24,7 @@ struct change {
 struct change *change_begin(void)
 {
     struct change *change = xcalloc(1, sizeof(*change));
-    change->journal = journal_begin(change);
+    change->journal = journal_begin();
     return change;
 }
 
@@ -48,7 +50,7 @@ static bool node_reaches(struct node *from, const struct node *to)
     return reaches(from, to);
 }
 
-static struct child *claim_make(struct change *change, struct child *edge, struct node *node)
+static void claim_make(struct change *change, struct child *edge, struct node *node)
 {
     struct child *claim = xcalloc(1, sizeof(*claim));
     claim->name = xstrdup(edge->name ? edge->name : "");
@@ -59,13 +61,17 @@ static struct child *claim_make(struct change *change, struct child *edge, struc
     edge_attach(claim, node);
 
     change->moves = xrealloc_array(change->moves, change->moves_count + 1, sizeof(struct move));
-    change->moves[change->moves_count++] = (struct move){ .edge = edge, .claim = claim };
+    change->moves[change->moves_count++] = (struct move){
+        .edge = edge,
+        .claim = claim,
+        .perm = edge->perm,
+        .shared = edge->shared,
+    };
     edge->leaving = change;
     if (edge->parent)
         node_ref(edge->parent);
     else
         edge->handle->refs++;
-    return claim;
 }
 
 struct error *change_edge(struct change *change, struct child *edge, struct node *node)
@@ -80,8 +86,8 @@ struct error *change_edge(struct change *change, struct child *edge, struct node
     if (edge->parent && !height_raise(edge->parent, node->height))
         return error_new("the graph would be more than %d nodes deep", GRAPH_DEPTH_MAX);
 
-    struct child *claim = claim_make(change, edge, node);
-    return journal_set(change->journal, claim, edge->perm, edge->shared);
+    claim_make(change, edge, node);
+    return NULL;
 }
 
 struct error *change_replace(struct change *change, struct node *from, struct node *to)
@@ -97,6 +103,28 @@ struct error *change_replace(struct change *change, struct node *from, struct no
         edge = next;
     }
     return err;
+}
+
+/* Would the graph be right with the claims in place of the edges? Asked of just that graph: the edges give up their
+ * permissions while the claims take theirs. Afterwards both hold them, until the change is done or given up. Nobody
+ * else runs in between. */
+static struct error *claims_take_permissions(struct change *change)
+{
+    journal_hide(change->journal);
+    for (size_t i = 0; i < change->moves_count; i++)
+        journal_relax(change->journal, change->moves[i].edge);
+    for (size_t i = 0; i < change->moves_count; i++) {
+        struct move *move = &change->moves[i];
+        struct error *err = journal_set(change->journal, move->claim, move->perm, move->shared);
+        if (err)
+            return err;
+    }
+    for (size_t i = 0; i < change->moves_count; i++) {
+        struct move *move = &change->moves[i];
+        journal_force(change->journal, move->edge, move->perm, move->shared);
+    }
+    journal_publish(change->journal);
+    return NULL;
 }
 
 static void swap_nodes(struct child *a, struct child *b)
@@ -116,6 +144,8 @@ static void swap_nodes(struct child *a, struct child *b)
     a->shared = b->shared;
     b->perm = perm;
     b->shared = shared;
+    a->granted = a->perm;
+    b->granted = b->perm;
 }
 
 static void moves_switch(struct change *change)
@@ -171,7 +201,9 @@ void change_abort(struct change *change)
 
 struct error *change_commit(struct change *change)
 {
-    struct error *err = journal_sync(change->journal);
+    struct error *err = claims_take_permissions(change);
+    if (!err)
+        err = journal_sync(change->journal);
     if (!err && change->moves_count > 0) {
         struct child **edges = xcalloc(change->moves_count, sizeof(struct child *));
         for (size_t i = 0; i < change->moves_count; i++)

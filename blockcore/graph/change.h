@@ -1,17 +1,18 @@
 /* change - alter the shape of the graph, all of it or nothing
  *
- * prepare  claims: for every edge that shall lead elsewhere, a second edge to the new node is made that carries no
- *          requests yet but already holds its permissions. Conflicts, cycles and too deep graphs show here.
- * await    locks of files below are brought in line; the parents are drained.
- * commit   the edges swap their ends; cannot fail and does not wait.
- * abort    claims are dropped, permissions are what they were.
+ * describe change_edge, change_replace: each edge that shall lead elsewhere gets a claim, a second edge to the new
+ *          node that carries no requests. Loops and graphs that would be too deep show here.
+ * commit   1. the claims take permissions; conflicts show, and the change is given up
+ *          2. locks of files below are brought in line (awaited; may fail, and the change is given up)
+ *          3. the handles above are drained (awaited)
+ *          4. edges and claims swap their ends: cannot fail, does not wait
  *
- *     before              claimed              committed
- *     P --file--> A       P --file--> A        P --file--> F --file--> A
+ *     before              claimed                  committed
+ *     P --file--> A       P --file--> A            P --file--> F --file--> A
  *                         P ..claim..> F --> A
  *
- * Other changes may run at the same time: claims are visible to their checks, so two that exclude each other cannot
- * both be prepared. */
+ * Other changes may run at the same time: permissions of claims are visible to their checks, so two that exclude each
+ * other cannot both go on. */
 #ifndef CAIRN_GRAPH_CHANGE_H
 #define CAIRN_GRAPH_CHANGE_H
 

@@ -73,9 +73,9 @@ struct driver {
     /* Changes the length; what is added reads as zero. Calls node_set_length. Absent: -ENOTSUP. */
     int (*truncate)(struct node *node, uint64_t bytes, enum truncate_mode mode) CO_FN;
 
-    /* What the node itself knows of the range: see io/block_status.h. Absent: a protocol has data everywhere, mapped one
-     * to one; a format has data of its own everywhere, without a mapping. A filter always shows its child: its entry is
-     * only told of the question (@extents is NULL) and may hold it up or fail it. */
+    /* What the node itself knows of the range: see io/block_status.h. Absent: a protocol has data everywhere, mapped
+     * one to one; a format has data of its own everywhere, without a mapping. A filter always shows its child: its
+     * entry is only told of the question (@extents is NULL) and may hold it up or fail it. */
     int (*block_status)(struct node *node, struct range range, unsigned ask, struct extents *extents) CO_FN;
 
     /* Storage that the node occupies, in bytes, or -errno. Absent: the sum over data and metadata children. */

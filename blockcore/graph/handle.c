@@ -1,3 +1,4 @@
+#include "blockcore/graph/change.h"
 #include "blockcore/graph/layout.h"
 
 #include "blockcore/base/memory.h"

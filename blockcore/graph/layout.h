@@ -20,13 +20,14 @@ struct child {
     unsigned role;
     struct node *parent; /* one of parent and handle */
     struct handle *handle;
-    struct node *node;     /* holds a reference; I/O threads read it, it changes while they are drained */
-    _Atomic unsigned perm; /* changes on the control thread; I/O threads look at it */
+    struct node *node; /* holds a reference; I/O threads read it, it changes while they are drained */
+    unsigned perm;
     unsigned shared;
-    bool claim;             /* prepared by a change: holds permissions, carries no requests */
-    struct change *leaving; /* the change at whose end the edge will lead elsewhere */
-    struct list in_parent;  /* in parent->children */
-    struct list in_node;    /* in node->parents */
+    _Atomic unsigned granted; /* perm, as I/O threads see it: without the moments in the middle of a change */
+    bool claim;               /* prepared by a change: holds permissions, carries no requests */
+    struct change *leaving;   /* the change at whose end the edge will lead elsewhere */
+    struct list in_parent;    /* in parent->children */
+    struct list in_node;      /* in node->parents */
 };
 
 enum node_phase {
@@ -126,14 +127,19 @@ bool height_raise(struct node *node, unsigned below);
 /* permission.c: permissions of an edge change on the control thread at once; locks of files follow with an await. */
 struct journal;
 
-struct journal *journal_begin(struct change *change);
+struct journal *journal_begin(void);
 /* Sets what @edge needs and shares, and what follows for the edges below. Error: conflict; all is as before. */
 struct error *journal_set(struct journal *journal, struct child *edge, unsigned perm, unsigned shared) MUST_CHECK;
+/* The same without looking for conflicts: for what was there before and comes back. */
+void journal_force(struct journal *journal, struct child *edge, unsigned perm, unsigned shared);
 /* Takes all permissions of @edge away; cannot fail. */
 void journal_relax(struct journal *journal, struct child *edge);
+/* Until journal_publish, requests go by the permissions from before. */
+void journal_hide(struct journal *journal);
+void journal_publish(struct journal *journal);
 /* As it was before journal_begin; only without an await since. */
 void journal_undo(struct journal *journal);
-/* Brings locks of the files in line with the permissions as they are now. */
+/* Brings locks of the files in line with the permissions as they are now. Nothing can be undone afterwards. */
 struct error *journal_sync(struct journal *journal) CO_FN MUST_CHECK;
 void journal_end(struct journal *journal) CO_FN;
 

@@ -15,8 +15,8 @@ struct journal_entry {
 };
 
 struct journal {
-    struct change *change;
-    bool relaxing; /* permissions are only given up: nothing is checked, nothing can fail */
+    bool unchecked; /* nothing is checked, nothing can fail */
+    bool hidden;    /* requests do not see it */
     struct journal_entry *entries;
     size_t entries_count;
     struct node **to_lock; /* with a reference each */
@@ -34,11 +34,9 @@ const char *permission_name(enum permission permission)
     return "unknown";
 }
 
-struct journal *journal_begin(struct change *change)
+struct journal *journal_begin(void)
 {
-    struct journal *journal = xcalloc(1, sizeof(*journal));
-    journal->change = change;
-    return journal;
+    return xcalloc(1, sizeof(struct journal));
 }
 
 /* Adds (@delta 1) or removes (-1) the edge in its node's counters. */
@@ -82,14 +80,6 @@ static bool edges_conflict(const struct child *a, const struct child *b)
     return (a->perm & ~b->shared) || (b->perm & ~a->shared);
 }
 
-/* An edge that will be gone when the change is done does not stand in its way. */
-static bool stands_in_the_way(const struct journal *journal, const struct child *edge, const struct child *other)
-{
-    if (other == edge || (journal->change && other->leaving == journal->change))
-        return false;
-    return edges_conflict(edge, other);
-}
-
 /* Cheap answer for the usual case: do the counters alone show that nobody minds? */
 static bool counters_conflict(const struct child *edge)
 {
@@ -118,13 +108,13 @@ static struct error *conflict_error(const struct child *edge, const struct child
                      permission_name(held & -held), edge->node->name, holder);
 }
 
-static struct error *check_conflicts(const struct journal *journal, const struct child *edge)
+static struct error *check_conflicts(const struct child *edge)
 {
     if (!counters_conflict(edge))
         return NULL;
     const struct child *other = NULL;
     while ((other = node_parent_next(edge->node, other))) {
-        if (stands_in_the_way(journal, edge, other))
+        if (other != edge && edges_conflict(edge, other))
             return conflict_error(edge, other);
     }
     return NULL;
@@ -195,10 +185,10 @@ static void remember(struct journal *journal, struct child *edge)
     remember_to_lock(journal, edge->node);
 }
 
-static struct error *check_edge(const struct journal *journal, const struct child *edge)
+static struct error *check_edge(const struct child *edge)
 {
     struct error *err = check_read_only(edge);
-    return err ? err : check_conflicts(journal, edge);
+    return err ? err : check_conflicts(edge);
 }
 
 static struct error *set_edge(struct journal *journal, struct child *edge, unsigned perm, unsigned shared)
@@ -207,7 +197,7 @@ static struct error *set_edge(struct journal *journal, struct child *edge, unsig
         return NULL;
     remember(journal, edge);
     edge_put(edge, perm, shared);
-    struct error *err = journal->relaxing ? NULL : check_edge(journal, edge);
+    struct error *err = journal->unchecked ? NULL : check_edge(edge);
 
     struct child *below;
     list_for_each (below, &edge->node->children, in_parent) {
@@ -221,26 +211,54 @@ static struct error *set_edge(struct journal *journal, struct child *edge, unsig
     return err;
 }
 
+void journal_hide(struct journal *journal)
+{
+    journal->hidden = true;
+}
+
+void journal_publish(struct journal *journal)
+{
+    journal->hidden = false;
+    for (size_t i = 0; i < journal->entries_count; i++)
+        atomic_store_explicit(&journal->entries[i].edge->granted, journal->entries[i].edge->perm, memory_order_relaxed);
+}
+
+static void publish_unless_hidden(struct journal *journal)
+{
+    if (!journal->hidden)
+        journal_publish(journal);
+}
+
 struct error *journal_set(struct journal *journal, struct child *edge, unsigned perm, unsigned shared)
 {
     struct error *err = set_edge(journal, edge, perm, shared);
     if (err)
         journal_undo(journal);
+    else
+        publish_unless_hidden(journal);
     return err;
+}
+
+void journal_force(struct journal *journal, struct child *edge, unsigned perm, unsigned shared)
+{
+    journal->unchecked = true;
+    error_free(set_edge(journal, edge, perm, shared));
+    journal->unchecked = false;
+    publish_unless_hidden(journal);
 }
 
 void journal_relax(struct journal *journal, struct child *edge)
 {
-    journal->relaxing = true;
-    error_free(set_edge(journal, edge, 0, PERM_ALL));
-    journal->relaxing = false;
+    journal_force(journal, edge, 0, PERM_ALL);
 }
 
 void journal_undo(struct journal *journal)
 {
+    journal->hidden = false;
     while (journal->entries_count > 0) {
         struct journal_entry *entry = &journal->entries[--journal->entries_count];
         edge_put(entry->edge, entry->perm, entry->shared);
+        atomic_store_explicit(&entry->edge->granted, entry->perm, memory_order_relaxed);
     }
 }
 
@@ -265,6 +283,8 @@ static struct error *node_sync_locks(struct node *node)
 
 struct error *journal_sync(struct journal *journal)
 {
+    /* While locks are awaited edges come and go: from here on nothing is undone step by step. */
+    journal->entries_count = 0;
     struct error *err = NULL;
     for (size_t i = 0; i < journal->to_lock_count && !err; i++)
         err = error_wrap(node_sync_locks(journal->to_lock[i]), "node '%s'", journal->to_lock[i]->name);
@@ -282,7 +302,7 @@ void journal_end(struct journal *journal)
 
 struct error *edge_claim(struct child *edge, unsigned perm, unsigned shared)
 {
-    struct journal *journal = journal_begin(NULL);
+    struct journal *journal = journal_begin();
     struct error *err = journal_set(journal, edge, perm, shared);
     if (!err) {
         err = journal_sync(journal);
@@ -300,7 +320,7 @@ void edge_release(struct child *edge)
 {
     if (edge->leaving)
         change_forget(edge->leaving, edge);
-    struct journal *journal = journal_begin(NULL);
+    struct journal *journal = journal_begin();
     journal_relax(journal, edge);
     struct node *node = edge_detach(edge);
     /* Giving locks up can only fail where the file is lost anyway. */

@@ -268,6 +268,26 @@ static int locate(const struct extents *own, unsigned ask, struct located *locat
     return ret;
 }
 
+/* Keeps of the flags what was asked for, so that alike is alike whatever the driver told besides. */
+static void append_answer(struct extents *out, struct extent extent, const struct walk *walk)
+{
+    if (!(walk->ask & ASK_MAP)) {
+        extent.flags &= ~(uint32_t)(EXTENT_DATA | EXTENT_MAPPED | EXTENT_COMPRESSED);
+    }
+    if (!(extent.flags & EXTENT_MAPPED)) {
+        extent.file.node = NULL;
+        extent.file_offset = 0;
+    }
+    if (!(walk->ask & ASK_ZERO))
+        extent.flags &= ~(uint32_t)EXTENT_ZERO;
+    if (!(walk->ask & ASK_ALLOCATED)) {
+        extent.flags &= ~(uint32_t)(EXTENT_ALLOCATED | EXTENT_PRESENT);
+        extent.depth = 0;
+        extent.layer = NULL;
+    }
+    extents_append(out, &extent);
+}
+
 /* Below own extents ------------------------------------------------------------------------------------------- */
 
 /* From the first absent byte to the last; empty when nothing is absent. */
@@ -305,7 +325,7 @@ static int below_status(struct node *node, struct range range, const struct walk
     }
     if (!node->backing) {
         struct extent zero = absent_zero(range, node, depth);
-        extents_append(below, &zero);
+        append_answer(below, zero, walk);
         return 0;
     }
     struct node *backing = skip_filters(node->backing->node);
@@ -319,31 +339,11 @@ static int below_status(struct node *node, struct range range, const struct walk
     struct range past = range_between(max_u64(range.offset, length), range_end(range));
     bool looked_at = !(backing == walk->base && !walk->include_base);
     struct extent zero = looked_at ? absent_zero(past, backing, depth + 1) : extent_make(past, 0);
-    extents_append(below, &zero);
+    append_answer(below, zero, walk);
     return 0;
 }
 
 /* Merging ----------------------------------------------------------------------------------------------------- */
-
-/* Keeps of the flags what was asked for, so that alike is alike whatever the driver told besides. */
-static void append_answer(struct extents *out, struct extent extent, const struct walk *walk)
-{
-    if (!(walk->ask & ASK_MAP)) {
-        extent.flags &= ~(uint32_t)(EXTENT_DATA | EXTENT_MAPPED | EXTENT_COMPRESSED);
-    }
-    if (!(extent.flags & EXTENT_MAPPED)) {
-        extent.file.node = NULL;
-        extent.file_offset = 0;
-    }
-    if (!(walk->ask & ASK_ZERO))
-        extent.flags &= ~(uint32_t)EXTENT_ZERO;
-    if (!(walk->ask & ASK_ALLOCATED)) {
-        extent.flags &= ~(uint32_t)(EXTENT_ALLOCATED | EXTENT_PRESENT);
-        extent.depth = 0;
-        extent.layer = NULL;
-    }
-    extents_append(out, &extent);
-}
 
 struct merge {
     struct node *node;

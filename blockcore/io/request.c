@@ -12,7 +12,7 @@ static int handle_check(const struct handle *handle, unsigned perm)
         return 0;
     if (handle->edge.node->read_only)
         return -EACCES;
-    return (handle->edge.perm & perm) ? 0 : -EPERM;
+    return (handle->edge.granted & perm) ? 0 : -EPERM;
 }
 
 /* Looks at the node only inside, where it cannot be exchanged. Returns 0 with the handle entered. */
@@ -113,11 +113,11 @@ static int child_check_write(const struct child *child, struct range range)
 {
     if (child->node->read_only)
         return -EACCES;
-    if (!(child->perm & (PERM_WRITE | PERM_WRITE_UNCHANGED)))
+    if (!(child->granted & (PERM_WRITE | PERM_WRITE_UNCHANGED)))
         return -EPERM;
     if (likely(range_inside(range, node_length(child->node))))
         return 0;
-    return (child->perm & PERM_RESIZE) && range_inside(range, NODE_LENGTH_MAX) ? 0 : -EINVAL;
+    return (child->granted & PERM_RESIZE) && range_inside(range, NODE_LENGTH_MAX) ? 0 : -EINVAL;
 }
 
 int child_pwritev(struct child *child, struct range range, const struct iov *iov, unsigned flags)
@@ -151,7 +151,7 @@ int child_truncate(struct child *child, uint64_t bytes, enum truncate_mode mode)
 {
     if (child->node->read_only)
         return -EACCES;
-    if (!(child->perm & PERM_RESIZE))
+    if (!(child->granted & PERM_RESIZE))
         return -EPERM;
     return node_truncate(child->node, bytes, mode);
 }
