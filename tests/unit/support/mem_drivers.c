@@ -70,9 +70,7 @@ static int mem_enter(struct mem *mem)
         mem->held--;
     }
     spinlock_unlock(&mem->lock);
-    int fail = mem->fail_next;
-    mem->fail_next = 0;
-    return fail;
+    return atomic_exchange(&mem->fail_next, 0);
 }
 
 static void check_request(struct node *node, struct range range, const struct iov *iov)

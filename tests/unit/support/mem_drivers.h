@@ -42,7 +42,7 @@ struct mem {
     _Atomic unsigned running;
     struct co_queue held_queue;
 
-    int fail_next; /* the next read or write returns this */
+    _Atomic int fail_next; /* the next read or write returns this */
     _Atomic unsigned reads, writes, zeroes, discards, flushes;
     unsigned perm, shared;
     bool closed_seen;
