@@ -1,0 +1,161 @@
+#include "blockcore/export/nbd/connection_private.h"
+
+#include "blockcore/base/memory.h"
+#include "blockcore/base/range.h"
+#include "blockcore/export/nbd/status.h"
+#include "blockcore/graph/driver.h"
+#include "blockcore/io/request.h"
+
+#include <errno.h>
+
+#define CACHE_BYTES (256 * 1024) /* read at a time for CACHE, which has no data of its own */
+
+struct command {
+    int (*run)(struct nbd_request *request) CO_FN;
+    uint16_t flags;  /* that it understands, beyond FUA */
+    bool writes;     /* not allowed on an export that is not writable */
+    bool has_range;  /* offset and length mean bytes of the export */
+    bool moves_data; /* as many bytes as its length says are sent one way or the other */
+    int beyond_end;  /* -errno when they lie outside of it */
+};
+
+static struct range range_of(const struct nbd_request *request)
+{
+    return range_make(request->header.offset, request->header.bytes);
+}
+
+static bool wants_fua(const struct nbd_request *request)
+{
+    return (request->header.flags & NBD_CMD_FLAG_FUA) || request->conn->access.writethrough;
+}
+
+static int run_read(struct nbd_request *request)
+{
+    struct iov iov = iov_of(&request->vec, request->buffer, request->header.bytes);
+    int ret = handle_preadv(request->conn->access.handle, range_of(request), &iov);
+    if (ret == 0)
+        request->payload_bytes = request->header.bytes;
+    return ret;
+}
+
+static int run_write(struct nbd_request *request)
+{
+    struct iov iov = iov_of(&request->vec, request->buffer, request->header.bytes);
+    unsigned flags = wants_fua(request) ? REQ_FUA : 0;
+    return handle_pwritev(request->conn->access.handle, range_of(request), &iov, flags);
+}
+
+static int run_flush(struct nbd_request *request)
+{
+    return handle_flush(request->conn->access.handle);
+}
+
+static int run_trim(struct nbd_request *request)
+{
+    int ret = handle_pdiscard(request->conn->access.handle, range_of(request));
+    if (ret == 0 && wants_fua(request))
+        ret = handle_flush(request->conn->access.handle);
+    return ret;
+}
+
+static int run_write_zeroes(struct nbd_request *request)
+{
+    unsigned flags = wants_fua(request) ? REQ_FUA : 0;
+    if (!(request->header.flags & NBD_CMD_FLAG_NO_HOLE))
+        flags |= REQ_MAY_UNMAP;
+    if (request->header.flags & NBD_CMD_FLAG_FAST_ZERO)
+        flags |= REQ_NO_FALLBACK;
+    return handle_pwrite_zeroes(request->conn->access.handle, range_of(request), flags);
+}
+
+/* Brings the range into whatever caches there are below, by reading it. */
+static int run_cache(struct nbd_request *request)
+{
+    struct range left = range_of(request);
+    int ret = 0;
+    while (ret == 0 && left.bytes > 0 && request->conn->state != NBD_CUT) {
+        size_t bytes = (size_t)min_u64(left.bytes, CACHE_BYTES);
+        struct iov iov = iov_of(&request->vec, request->buffer, bytes);
+        ret = handle_preadv(request->conn->access.handle, range_make(left.offset, bytes), &iov);
+        left = range_make(left.offset + bytes, left.bytes - bytes);
+    }
+    return ret;
+}
+
+static int run_block_status(struct nbd_request *request)
+{
+    struct nbd_status_query query = {
+        .handle = request->conn->access.handle,
+        .range = range_of(request),
+        .cookie = request->header.cookie,
+        .contexts = request->conn->contexts,
+        .one = request->header.flags & NBD_CMD_FLAG_REQ_ONE,
+    };
+    return nbd_status_reply(&query, request->buffer, request->buffer_bytes, &request->payload_bytes);
+}
+
+static const struct command commands[NBD_COMMANDS] = {
+    [NBD_CMD_READ] = { .run = run_read,
+                       .flags = NBD_CMD_FLAG_DF,
+                       .has_range = true,
+                       .moves_data = true,
+                       .beyond_end = -EINVAL },
+    [NBD_CMD_WRITE] = { .run = run_write,
+                        .writes = true,
+                        .has_range = true,
+                        .moves_data = true,
+                        .beyond_end = -ENOSPC },
+    [NBD_CMD_FLUSH] = { .run = run_flush },
+    [NBD_CMD_TRIM] = { .run = run_trim, .writes = true, .has_range = true, .beyond_end = -EINVAL },
+    [NBD_CMD_CACHE] = { .run = run_cache, .has_range = true, .beyond_end = -EINVAL },
+    [NBD_CMD_WRITE_ZEROES] = { .run = run_write_zeroes,
+                               .flags = NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO,
+                               .writes = true,
+                               .has_range = true,
+                               .beyond_end = -ENOSPC },
+    [NBD_CMD_BLOCK_STATUS] = { .run = run_block_status,
+                               .flags = NBD_CMD_FLAG_REQ_ONE,
+                               .has_range = true,
+                               .beyond_end = -EINVAL },
+};
+
+static bool flags_are_valid(const struct nbd_connection *conn, const struct nbd_request_header *header)
+{
+    unsigned allowed = NBD_CMD_FLAG_FUA | commands[header->type].flags;
+    if (!conn->structured)
+        allowed &= ~(unsigned)NBD_CMD_FLAG_DF;
+    return (header->flags & ~allowed) == 0;
+}
+
+int nbd_command_check(const struct nbd_connection *conn, const struct nbd_request_header *header)
+{
+    if (header->type >= NBD_COMMANDS || !commands[header->type].run || !flags_are_valid(conn, header))
+        return -EINVAL;
+    const struct command *command = &commands[header->type];
+    if (command->writes && !conn->access.writable)
+        return -EPERM;
+    if (command->moves_data && header->bytes > NBD_PAYLOAD_MAX)
+        return -EINVAL;
+    if (command->has_range && !range_inside(range_make(header->offset, header->bytes), conn->bytes))
+        return command->beyond_end;
+    if (header->type == NBD_CMD_BLOCK_STATUS && (conn->contexts == 0 || header->bytes == 0))
+        return -EINVAL;
+    return 0;
+}
+
+uint64_t nbd_command_bytes(const struct nbd_connection *conn, const struct nbd_request_header *header)
+{
+    if (commands[header->type].moves_data)
+        return header->bytes;
+    if (header->type == NBD_CMD_BLOCK_STATUS)
+        return nbd_status_bytes(conn->contexts, header->flags & NBD_CMD_FLAG_REQ_ONE);
+    if (header->type == NBD_CMD_CACHE)
+        return min_u64(header->bytes, CACHE_BYTES);
+    return 0;
+}
+
+void nbd_command_run(void *arg)
+{
+    struct nbd_request *request = arg;
+    nbd_request_end(request, commands[request->header.type].run(request));
+}

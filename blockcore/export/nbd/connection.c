@@ -1,0 +1,133 @@
+#include "blockcore/export/nbd/connection.h"
+
+#include "blockcore/base/memory.h"
+#include "blockcore/export/nbd/budget.h"
+#include "blockcore/export/nbd/connection_private.h"
+
+#include <assert.h>
+
+static void unref(struct nbd_connection *conn)
+{
+    if (atomic_fetch_sub(&conn->refs, 1) == 1)
+        free(conn);
+}
+
+void nbd_connection_wake(struct nbd_connection *conn)
+{
+    struct co_event *event = conn->parked;
+    conn->parked = NULL;
+    if (event)
+        co_event_set(event);
+}
+
+void nbd_connection_park(struct nbd_connection *conn, const char *what)
+{
+    struct co_event event;
+    co_event_init(&event);
+    assert(!conn->parked);
+    conn->parked = &event;
+    co_event_wait(&event, what);
+}
+
+void nbd_connection_cut(struct nbd_connection *conn)
+{
+    if (conn->state == NBD_CUT || !conn->stream)
+        return;
+    conn->state = NBD_CUT;
+    conn->is_cut = true;
+    stream_cut(conn->stream);
+    if (!conn->sending)
+        nbd_replies_drop(conn);
+    nbd_connection_wake(conn);
+    nbd_budget_kick();
+}
+
+static void handshake_took_too_long(void *arg)
+{
+    nbd_connection_cut(arg);
+}
+
+static bool handshake_in_time(struct nbd_connection *conn)
+{
+    conn->deadline = timer_create_on_loop(handshake_took_too_long, conn);
+    if (conn->options.handshake_ms > 0)
+        timer_start(conn->deadline, conn->options.handshake_ms);
+    bool chosen = nbd_handshake(conn);
+    timer_destroy(conn->deadline);
+    conn->deadline = NULL;
+    return chosen && conn->state != NBD_CUT;
+}
+
+/* On the control thread: the export may go now. */
+static int leave_everything(void *arg)
+{
+    struct nbd_connection *conn = arg;
+    if (conn->export)
+        nbd_export_detach(conn->export, &conn->in_export);
+    list_remove(&conn->in_server);
+    conn->options.closed(conn->options.arg);
+    return 0;
+}
+
+static void connection_main(void *arg)
+{
+    struct nbd_connection *conn = arg;
+    conn->stream = stream_create(conn->fd);
+    if (handshake_in_time(conn)) {
+        conn->state = NBD_TRANSMISSION;
+        nbd_receive(conn);
+    } else {
+        nbd_connection_cut(conn);
+    }
+    while (conn->in_flight > 0 || conn->sending)
+        nbd_connection_park(conn, "requests that have not ended");
+    stream_destroy(conn->stream);
+    conn->stream = NULL;
+    co_call_on(loop_control(), "end of an NBD connection", leave_everything, conn);
+    unref(conn);
+}
+
+void nbd_connection_start(int fd, const struct nbd_connection_options *options, struct list *connections)
+{
+    struct nbd_connection *conn = xcalloc(1, sizeof(*conn));
+    conn->fd = fd;
+    conn->options = *options;
+    conn->loop = loop_io_next();
+    conn->refs = 1;
+    list_init(&conn->replies);
+    list_init(&conn->in_export);
+    list_append(connections, &conn->in_server);
+    co_start_on(conn->loop, "NBD connection", connection_main, conn);
+}
+
+static void run_cut(struct loop_task *task)
+{
+    struct nbd_connection *conn = CONTAINER_OF(task, struct nbd_connection, cut_task);
+    nbd_connection_cut(conn);
+    unref(conn);
+}
+
+/* The loop sees this after the start of the connection, because both were posted from here. */
+static void post_cut(struct nbd_connection *conn)
+{
+    if (conn->cut_posted)
+        return;
+    conn->cut_posted = true;
+    conn->cut_task.run = run_cut;
+    atomic_fetch_add(&conn->refs, 1);
+    loop_post(conn->loop, &conn->cut_task);
+}
+
+void nbd_connections_cut(struct list *connections)
+{
+    struct nbd_connection *conn;
+    list_for_each (conn, connections, in_server)
+        post_cut(conn);
+}
+
+void nbd_export_connections_cut(struct list *connections)
+{
+    struct nbd_connection *conn;
+    list_for_each (conn, connections, in_export)
+        post_cut(conn);
+}

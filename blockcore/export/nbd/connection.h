@@ -1,0 +1,51 @@
+/* connection - one client of an NBD server
+ *
+ * A connection lives on one I/O loop, from its first byte to its last; nothing in it is locked. Its main coroutine goes
+ * through the states and, while there are requests, is the one that reads; each request is a coroutine of its own;
+ * replies are sent by whoever has some when nobody sends.
+ *
+ *     accepted --> HANDSHAKE --chose an export--> TRANSMISSION --DISC, end of input--> FINISHING --all answered-->
+ * closed |                               |                                   |
+ *                      '------------- cut -------------+-------------- cut ----------------'
+ *                                                      v
+ *                                                     CUT --requests in the graph have ended--> closed
+ *
+ * Cut means: the handshake took too long or ended without an export, the client broke the protocol, the socket failed,
+ * the export was removed, the server was stopped. It can happen in any state and between any two bytes; the socket is
+ * shut down at once and replies are dropped. Requests inside the graph cannot be called back, so their memory and the
+ * export stay until they have ended: what a write has done is done. There is one way out, at the end of the main
+ * coroutine.
+ *
+ * Memory is bounded: requests in flight (those whose replies are not sent yet included) by NBD_REQUESTS_MAX, their
+ * bytes by budget.h. A client that does not read its replies is not read from either. */
+#ifndef CAIRN_EXPORT_NBD_CONNECTION_H
+#define CAIRN_EXPORT_NBD_CONNECTION_H
+
+#include "blockcore/base/annotations.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct list;
+struct nbd_connection;
+
+#define NBD_REQUESTS_MAX 256 /* in flight, of one connection */
+
+/* What a connection asks of its server. */
+struct nbd_connection_options {
+    uint64_t handshake_ms; /* 0: any time */
+    bool single;           /* the server lets in one connection at a time */
+    /* On the control thread, when the connection is closed and everything in it has ended. */
+    void (*closed)(void *arg);
+    void *arg;
+};
+
+/* Takes over @fd, which is non-blocking, and starts on the next I/O loop. @link is appended to @connections, and taken
+ * out before closed() is called. */
+void nbd_connection_start(int fd, const struct nbd_connection_options *options, struct list *connections) CONTROL_FN;
+
+/* Cuts all connections of a list: a server's, or an export's. Does not wait for them. */
+void nbd_connections_cut(struct list *connections) CONTROL_FN;
+void nbd_export_connections_cut(struct list *connections) CONTROL_FN;
+
+#endif

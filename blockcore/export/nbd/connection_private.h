@@ -1,0 +1,126 @@
+/* connection_private - the layout of a connection and of its requests, for the files that are parts of it
+ *
+ *     connection.c  birth, cutting, death
+ *     handshake.c   greeting and options, until an export is chosen
+ *     receive.c     bytes to requests, and the limits
+ *     command.c     what each command does
+ *     reply.c       results to bytes */
+#ifndef CAIRN_EXPORT_NBD_CONNECTION_PRIVATE_H
+#define CAIRN_EXPORT_NBD_CONNECTION_PRIVATE_H
+
+#include "blockcore/base/list.h"
+#include "blockcore/export/nbd/connection.h"
+#include "blockcore/export/nbd/nbd_export.h"
+#include "blockcore/export/nbd/wire.h"
+#include "blockcore/net/stream.h"
+#include "blockcore/runtime/coroutine.h"
+#include "blockcore/runtime/loop.h"
+
+#include <stdbool.h>
+#include <sys/uio.h>
+
+enum nbd_connection_state {
+    NBD_HANDSHAKE,
+    NBD_TRANSMISSION,
+    NBD_FINISHING, /* nothing is read any more; what was asked is answered */
+    NBD_CUT,       /* nothing is sent any more */
+};
+
+struct nbd_connection {
+    /* Of the loop's thread. */
+    enum nbd_connection_state state;
+    bool is_cut;            /* state == NBD_CUT, for the budget to look at */
+    struct stream *stream;  /* NULL before the first and after the last state */
+    struct timer *deadline; /* of the handshake */
+    bool structured;
+    unsigned contexts; /* set of those selected */
+    uint64_t bytes;    /* length of the export as the client was told */
+    struct nbd_export_access access;
+
+    unsigned in_flight;       /* requests, until their reply is sent or dropped */
+    uint64_t bytes_in_flight; /* of their data */
+    struct co_event *parked;  /* the main coroutine waits for one of the above to become less */
+    bool reading;             /* the main coroutine runs requests, and will send the replies */
+    bool sending;             /* a coroutine waits to send, or sends, the replies */
+    struct list replies;      /* requests that are to be answered, first come first served */
+    size_t reply_sent;        /* bytes of the first of them */
+
+    int fd; /* until there is a stream */
+    struct loop *loop;
+    struct nbd_connection_options options;
+
+    /* Of the control thread. */
+    struct nbd_export *export; /* NULL while not attached */
+    struct list in_server;
+    struct list in_export;
+    bool cut_posted;
+    struct loop_task cut_task;
+    _Atomic unsigned refs; /* the main coroutine's, and the cut task's while it is posted */
+};
+
+#define NBD_HEAD_MAX NBD_DATA_CHUNK_BYTES
+
+struct nbd_request {
+    struct list link; /* in the connection's replies, or among the spare ones */
+    struct nbd_connection *conn;
+    struct nbd_request_header header;
+    int result;          /* decided before it was started, or 0 */
+    uint64_t charged;    /* bytes, to bytes_in_flight */
+    void *buffer;        /* data to write or data that were read; or NULL */
+    size_t buffer_bytes; /* as given to buffer_get() */
+    struct iovec vec;    /* the buffer, for the request inside the graph */
+
+    /* The reply: head, then the first bytes of the buffer. */
+    uint8_t head[NBD_HEAD_MAX];
+    uint32_t head_bytes;
+    size_t payload_bytes;
+};
+
+/* connection.c */
+
+/* Shuts the socket down; everything that waits goes on and sees it. May be called again. */
+void nbd_connection_cut(struct nbd_connection *conn) LOOP_FN;
+
+/* Something became less: the main coroutine should look again. */
+void nbd_connection_wake(struct nbd_connection *conn) LOOP_FN;
+/* Only the main coroutine. Returns after nbd_connection_wake(). */
+void nbd_connection_park(struct nbd_connection *conn, const char *what) CO_FN LOOP_FN;
+
+/* handshake.c: true when an export was chosen. */
+bool nbd_handshake(struct nbd_connection *conn) CO_FN LOOP_FN;
+
+/* receive.c: reads and starts requests until nothing more is to be read (NBD_FINISHING) or the connection is cut. */
+void nbd_receive(struct nbd_connection *conn) CO_FN LOOP_FN;
+
+/* command.c */
+
+/* 0 if the request is allowed, else the -errno that is its answer. */
+int nbd_command_check(const struct nbd_connection *conn, const struct nbd_request_header *header);
+/* Bytes of memory that the command needs for data, at most 32 MiB, given that it is allowed. */
+uint64_t nbd_command_bytes(const struct nbd_connection *conn, const struct nbd_request_header *header);
+/* Runs in a coroutine of its own; @arg is the request, whose charge is taken and whose data to write are there. */
+void nbd_command_run(void *arg) CO_FN LOOP_FN;
+
+/* reply.c */
+
+/* A request with nothing charged yet. Counted in in_flight. */
+struct nbd_request *nbd_request_create(struct nbd_connection *conn, const struct nbd_request_header *header) LOOP_FN;
+
+/* Without a reply: the rest of it never came. Nothing of it runs. */
+void nbd_request_destroy(struct nbd_request *request) LOOP_FN;
+
+/* The request has ended with @ret (0 or -errno); its reply is queued, and sent when others that are ready now have
+ * queued theirs. */
+void nbd_request_end(struct nbd_request *request, int ret) LOOP_FN;
+
+/* Sends what can be sent now; what cannot is left to a coroutine. */
+void nbd_replies_send(struct nbd_connection *conn) LOOP_FN;
+
+/* Of a connection that is cut. */
+void nbd_replies_drop(struct nbd_connection *conn) LOOP_FN;
+
+/* While others wait for memory, a client that holds some has this long to send the rest of a request or to take
+ * replies; one that said it is finished has it to take its last replies. */
+#define NBD_STALL_MS 10000
+
+#endif

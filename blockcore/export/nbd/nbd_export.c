@@ -1,0 +1,193 @@
+#include "blockcore/export/nbd/nbd_export.h"
+
+#include "blockcore/base/hash.h"
+#include "blockcore/base/memory.h"
+#include "blockcore/base/range.h"
+#include "blockcore/export/export_kind.h"
+#include "blockcore/export/nbd/connection.h"
+#include "blockcore/export/nbd/server.h"
+#include "blockcore/graph/handle.h"
+
+#include <string.h>
+
+#define PREFERRED_BLOCK_MIN 4096
+#define MINIMUM_BLOCK_MAX 65536 /* NBD protocol, "Block size constraints" */
+
+struct nbd_export {
+    struct export *export;
+    char *name;
+    char *description; /* or NULL */
+    bool writable;
+    bool writethrough;
+    bool allocation_depth;
+    uint64_t number;
+    struct hash_link by_name;
+    struct list link;
+    struct list connections;
+};
+
+static struct {
+    struct hash by_name;
+    struct list all;
+    uint64_t last_number;
+} exports = { .all = LIST_INIT(exports.all) };
+
+struct nbd_export *nbd_export_find(struct nbd_string name)
+{
+    char text[NBD_STRING_MAX + 1];
+    memcpy(text, name.data, name.bytes);
+    text[name.bytes] = '\0';
+    struct hash_link *link = hash_find_string(&exports.by_name, text);
+    if (link)
+        return hash_entry(link, struct nbd_export, by_name);
+    if (name.bytes == 0 && exports.by_name.count == 1)
+        return list_first(&exports.all, struct nbd_export, link);
+    return NULL;
+}
+
+struct nbd_export *nbd_export_next(const struct nbd_export *after)
+{
+    const struct list *link = after ? after->link.next : exports.all.next;
+    return link == &exports.all ? NULL : list_entry((struct list *)(uintptr_t)link, struct nbd_export, link);
+}
+
+uint64_t nbd_export_number(const struct nbd_export *export)
+{
+    return export->number;
+}
+
+static uint16_t flags_of(const struct nbd_export *export, bool single)
+{
+    unsigned flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_CACHE;
+    if (export->writable)
+        flags |= NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
+    else
+        flags |= NBD_FLAG_READ_ONLY;
+    /* All connections share the node and whatever it caches, so a flush of one covers the writes of all. */
+    if (!single)
+        flags |= NBD_FLAG_CAN_MULTI_CONN;
+    return (uint16_t)flags;
+}
+
+/* The node's alignment, unless its length is no multiple of that. Smaller requests work too; they cost more. */
+static uint32_t minimum_block(const struct node *node)
+{
+    uint32_t block = node_limits(node)->request_alignment;
+    while (block > MINIMUM_BLOCK_MAX || !is_aligned(node_length(node), block))
+        block /= 2;
+    return block;
+}
+
+static uint32_t preferred_block(const struct node *node, uint32_t minimum)
+{
+    uint64_t optimal = node_limits(node)->optimal_transfer;
+    if (optimal < PREFERRED_BLOCK_MIN || optimal > NBD_PAYLOAD_MAX || !is_power_of_two(optimal))
+        optimal = PREFERRED_BLOCK_MIN;
+    return (uint32_t)max_u64(optimal, minimum);
+}
+
+struct nbd_offer nbd_export_offer(const struct nbd_export *export, bool single)
+{
+    const struct node *node = export_node(export->export);
+    uint32_t minimum = minimum_block(node);
+    return (struct nbd_offer){
+        .name = xstrdup(export->name),
+        .description = xstrdup_or_null(export->description),
+        .bytes = node_length(node),
+        .flags = flags_of(export, single),
+        .block_minimum = minimum,
+        .block_preferred = preferred_block(node, minimum),
+        .contexts = 1u << NBD_CONTEXT_ALLOCATION | (export->allocation_depth ? 1u << NBD_CONTEXT_DEPTH : 0),
+    };
+}
+
+struct nbd_export_access nbd_export_attach(struct nbd_export *export, struct list *link)
+{
+    list_append(&export->connections, link);
+    export_enter(export->export);
+    return (struct nbd_export_access){
+        .handle = export_handle(export->export),
+        .writable = export->writable,
+        .writethrough = export->writethrough,
+    };
+}
+
+void nbd_export_detach(struct nbd_export *export, struct list *link)
+{
+    list_remove(link);
+    export_leave(export->export);
+}
+
+static struct error *check_options(const struct block_export_options_nbd *nbd, const char *name)
+{
+    if (!nbd_server_is_running())
+        return error_new("NBD server not running");
+    if (strlen(name) > NBD_STRING_MAX)
+        return error_new("export name '%s' too long", name);
+    if (nbd->description && strlen(nbd->description) > NBD_STRING_MAX)
+        return error_new("description '%s' too long", nbd->description);
+    if (hash_find_string(&exports.by_name, name))
+        return error_new("NBD server already has export named '%s'", name);
+    return NULL;
+}
+
+/* There are no dirty bitmaps yet that a name could mean. */
+static struct error *check_bitmaps(const struct block_export_options_nbd *nbd)
+{
+    if (nbd->bitmaps_count == 0)
+        return NULL;
+    const struct block_dirty_bitmap_or_str *bitmap = &nbd->bitmaps[0];
+    bool local = bitmap->kind == BLOCK_DIRTY_BITMAP_OR_STR_KIND_LOCAL;
+    return error_new("Bitmap '%s' is not found", local ? bitmap->u.local : bitmap->u.external->name);
+}
+
+static struct error *start(struct export *common, const struct block_export_options *options, void **state)
+{
+    const struct block_export_options_nbd *nbd = &options->u.nbd;
+    const char *name = nbd->name ? nbd->name : options->node_name;
+    struct error *err = check_options(nbd, name);
+    if (!err)
+        err = check_bitmaps(nbd);
+    if (err)
+        return err;
+
+    struct nbd_export *export = xcalloc(1, sizeof(*export));
+    export->export = common;
+    export->name = xstrdup(name);
+    export->description = xstrdup_or_null(nbd->description);
+    export->writable = options->has_writable && options->writable;
+    export->writethrough = options->has_writethrough && options->writethrough;
+    export->allocation_depth = nbd->has_allocation_depth && nbd->allocation_depth;
+    export->number = ++exports.last_number;
+    list_init(&export->connections);
+    list_append(&exports.all, &export->link);
+    hash_insert_string(&exports.by_name, &export->by_name, export->name);
+    *state = export;
+    return NULL;
+}
+
+/* The name is free again from here on. */
+static void shut_down(void *state)
+{
+    struct nbd_export *export = state;
+    list_remove(&export->link);
+    hash_remove(&exports.by_name, &export->by_name);
+    if (exports.by_name.count == 0)
+        hash_fini(&exports.by_name);
+    nbd_export_connections_cut(&export->connections);
+}
+
+static void destroy(void *state)
+{
+    struct nbd_export *export = state;
+    free(export->description);
+    free(export->name);
+    free(export);
+}
+
+const struct export_kind nbd_export_kind = {
+    .type = BLOCK_EXPORT_TYPE_NBD,
+    .start = start,
+    .shut_down = shut_down,
+    .destroy = destroy,
+};

@@ -1,0 +1,285 @@
+#include "blockcore/export/nbd/connection_private.h"
+
+#include "blockcore/base/range.h"
+#include "blockcore/export/nbd/budget.h"
+#include "blockcore/runtime/buffer.h"
+#include "blockcore/runtime/fd_watch.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+/* What one read may bring. Requests without data are 28 bytes each, so this is thousands of them; of writes of 4 KiB,
+ * it is the whole queue of a busy client. */
+#define CHUNK_BYTES (256 * 1024)
+
+/* Data at least this long are read to where they belong; then only the next header is read along, so that the data
+ * after that need not be moved either. */
+#define LARGE_BYTES (64 * 1024)
+#define CHUNK_AFTER_LARGE_BYTES 4096
+
+struct receiver {
+    struct nbd_connection *conn;
+    uint8_t *chunk; /* NULL while the client is idle: then the bytes are in the stash */
+    size_t begin;   /* of what has been read and not been looked at */
+    size_t end;
+    bool drained; /* the last read brought less than it could have: the socket is empty */
+    bool large;   /* the last data were large */
+    uint8_t stash[NBD_REQUEST_BYTES];
+};
+
+/* Before the main coroutine waits, for whatever it is: replies leave now, and later ones leave by themselves. */
+static void stop_reading(struct nbd_connection *conn)
+{
+    conn->reading = false;
+    nbd_replies_send(conn);
+}
+
+static size_t left_in_chunk(const struct receiver *receiver)
+{
+    return receiver->end - receiver->begin;
+}
+
+/* An idle connection keeps no chunk, only the beginning of a header. */
+static void put_chunk(struct receiver *receiver)
+{
+    size_t left = left_in_chunk(receiver);
+    assert(left < NBD_REQUEST_BYTES);
+    memcpy(receiver->stash, receiver->chunk + receiver->begin, left);
+    buffer_put(receiver->chunk, CHUNK_BYTES);
+    receiver->chunk = NULL;
+    receiver->begin = 0;
+    receiver->end = left;
+}
+
+static int get_chunk(struct receiver *receiver)
+{
+    receiver->chunk = buffer_get(CHUNK_BYTES);
+    if (!receiver->chunk)
+        return -ENOMEM;
+    memcpy(receiver->chunk, receiver->stash, receiver->end);
+    return 0;
+}
+
+/* Inside a request the client is expected to go on: if it does not, while others wait for the memory that this request
+ * holds, it has to go. */
+static int wait_readable(struct receiver *receiver, bool inside_request)
+{
+    struct nbd_connection *conn = receiver->conn;
+    int ret;
+    stop_reading(conn);
+    do {
+        ret = stream_wait_readable(conn->stream, inside_request ? NBD_STALL_MS : FD_WATCH_FOREVER);
+    } while (ret == -ETIMEDOUT && !nbd_budget_is_short());
+    conn->reading = true;
+    return ret;
+}
+
+/* Reads what is there, at least a byte. -ECONNRESET at the end of the stream. */
+static ssize_t read_some(struct receiver *receiver, const struct iovec *vec, int count, bool inside_request)
+{
+    struct stream *stream = receiver->conn->stream;
+    size_t room = vec[0].iov_len + (count > 1 ? vec[1].iov_len : 0);
+    for (;;) {
+        if (!receiver->drained) {
+            ssize_t n = stream_readv(stream, vec, count);
+            receiver->drained = n < (ssize_t)room;
+            if (n > 0)
+                return n;
+            if (n != -EAGAIN)
+                return n == 0 ? -ECONNRESET : n;
+        }
+        int ret = wait_readable(receiver, inside_request);
+        if (ret < 0)
+            return ret;
+        receiver->drained = false;
+    }
+}
+
+static void move_to_front(struct receiver *receiver)
+{
+    size_t left = left_in_chunk(receiver);
+    memmove(receiver->chunk, receiver->chunk + receiver->begin, left);
+    receiver->begin = 0;
+    receiver->end = left;
+}
+
+/* Waits for the first bytes of a request, which may be hours: the chunk is given back. */
+static int wait_for_request(struct receiver *receiver)
+{
+    put_chunk(receiver);
+    int ret = wait_readable(receiver, false);
+    if (ret == 0)
+        ret = get_chunk(receiver);
+    receiver->drained = false;
+    return ret;
+}
+
+/* Makes the next @bytes, at most a header, lie in the chunk. 0 or -errno. */
+static int fill(struct receiver *receiver, size_t bytes)
+{
+    if (left_in_chunk(receiver) >= bytes)
+        return 0;
+    move_to_front(receiver);
+    while (receiver->end < bytes) {
+        if (receiver->drained) {
+            int ret = wait_for_request(receiver);
+            if (ret < 0)
+                return ret;
+        }
+        size_t most = receiver->large ? CHUNK_AFTER_LARGE_BYTES : CHUNK_BYTES;
+        struct iovec vec = { receiver->chunk + receiver->end, most - receiver->end };
+        ssize_t n = stream_readv(receiver->conn->stream, &vec, 1);
+        receiver->drained = n < (ssize_t)vec.iov_len;
+        if (n == 0)
+            return -ECONNRESET;
+        if (n < 0 && n != -EAGAIN)
+            return (int)n;
+        receiver->end += n > 0 ? (size_t)n : 0;
+    }
+    return 0;
+}
+
+/* Data of a write: what the chunk has is moved, the rest is read to its place. */
+static int receive_data(struct receiver *receiver, uint8_t *data, size_t bytes)
+{
+    size_t have = (size_t)min_u64(bytes, left_in_chunk(receiver));
+    memcpy(data, receiver->chunk + receiver->begin, have);
+    receiver->begin += have;
+    while (have < bytes) {
+        size_t ahead = receiver->large ? NBD_REQUEST_BYTES : CHUNK_BYTES;
+        struct iovec vec[2] = { { data + have, bytes - have }, { receiver->chunk, ahead } };
+        ssize_t n = read_some(receiver, vec, 2, true);
+        if (n < 0)
+            return (int)n;
+        receiver->begin = 0;
+        receiver->end = (size_t)n > bytes - have ? (size_t)n - (bytes - have) : 0;
+        have += (size_t)n - receiver->end;
+    }
+    return 0;
+}
+
+/* Data that nobody wants, of any length. */
+static int skip_data(struct receiver *receiver, uint64_t bytes)
+{
+    size_t have = (size_t)min_u64(bytes, left_in_chunk(receiver));
+    receiver->begin += have;
+    bytes -= have;
+    while (bytes > 0) {
+        struct iovec vec = { receiver->chunk, (size_t)min_u64(bytes, CHUNK_BYTES) };
+        ssize_t n = read_some(receiver, &vec, 1, true);
+        if (n < 0)
+            return (int)n;
+        receiver->begin = receiver->end = 0;
+        bytes -= (uint64_t)n;
+    }
+    return 0;
+}
+
+static bool is_full(const struct nbd_connection *conn, uint64_t bytes)
+{
+    return conn->in_flight >= NBD_REQUESTS_MAX ||
+           (bytes > 0 && conn->bytes_in_flight + bytes > NBD_CONNECTION_BYTES_MAX);
+}
+
+/* Waits until one more request may be in flight. Requests that were answered in place leave at this point. */
+static int wait_for_place(struct nbd_connection *conn, uint64_t bytes)
+{
+    while (is_full(conn, bytes) && conn->state != NBD_CUT) {
+        stop_reading(conn);
+        if (is_full(conn, bytes) && conn->state != NBD_CUT)
+            nbd_connection_park(conn, "requests in flight");
+        conn->reading = true;
+    }
+    return conn->state == NBD_CUT ? -ECANCELED : 0;
+}
+
+static uint64_t share_of(const struct nbd_connection *conn, uint64_t bytes)
+{
+    return nbd_budget_share(conn->bytes_in_flight + bytes) - nbd_budget_share(conn->bytes_in_flight);
+}
+
+/* Takes @bytes from the budgets, for @request. */
+static int charge(struct nbd_request *request, uint64_t bytes)
+{
+    struct nbd_connection *conn = request->conn;
+    uint64_t share = share_of(conn, bytes);
+    if (share > 0) {
+        stop_reading(conn);
+        bool taken = nbd_budget_take(share, &conn->is_cut);
+        conn->reading = true;
+        if (!taken)
+            return -ECANCELED;
+        /* Other requests may have ended meanwhile, so that more of this one is free. */
+        nbd_budget_give(share - share_of(conn, bytes));
+    }
+    conn->bytes_in_flight += bytes;
+    request->charged = bytes;
+    return 0;
+}
+
+/* Memory for the data of @request, and the data if the client sends some. */
+static int provide_data(struct receiver *receiver, struct nbd_request *request, uint64_t bytes)
+{
+    bool sends_data = request->header.type == NBD_CMD_WRITE;
+    int ret = charge(request, bytes);
+    if (ret < 0)
+        return ret;
+    if (bytes > 0) {
+        request->buffer = buffer_get(bytes);
+        request->buffer_bytes = bytes;
+        if (!request->buffer)
+            request->result = -ENOMEM;
+    }
+    receiver->large = sends_data && bytes >= LARGE_BYTES;
+    if (!sends_data)
+        return 0;
+    return request->buffer ? receive_data(receiver, request->buffer, bytes)
+                           : skip_data(receiver, request->header.bytes);
+}
+
+/* Reads and starts one request. -ESHUTDOWN when the client wants to go, -ECONNRESET when it is gone. */
+static int receive_request(struct receiver *receiver)
+{
+    struct nbd_connection *conn = receiver->conn;
+    struct nbd_request_header header;
+    int ret = fill(receiver, NBD_REQUEST_BYTES);
+    if (ret < 0)
+        return ret;
+    if (!nbd_parse_request(receiver->chunk + receiver->begin, &header))
+        return -EPROTO;
+    receiver->begin += NBD_REQUEST_BYTES;
+    if (header.type == NBD_CMD_DISC)
+        return -ESHUTDOWN;
+
+    int result = nbd_command_check(conn, &header);
+    uint64_t bytes = result == 0 ? nbd_command_bytes(conn, &header) : 0;
+    ret = wait_for_place(conn, bytes);
+    if (ret < 0)
+        return ret;
+    struct nbd_request *request = nbd_request_create(conn, &header);
+    request->result = result;
+    ret = provide_data(receiver, request, bytes);
+    if (ret < 0)
+        nbd_request_destroy(request);
+    else if (request->result < 0)
+        nbd_request_end(request, request->result);
+    else
+        co_start("NBD request", nbd_command_run, request);
+    return ret;
+}
+
+void nbd_receive(struct nbd_connection *conn)
+{
+    struct receiver receiver = { .conn = conn };
+    conn->reading = true;
+    int ret = get_chunk(&receiver);
+    while (ret == 0)
+        ret = conn->state == NBD_CUT ? -ECANCELED : receive_request(&receiver);
+    buffer_put(receiver.chunk, CHUNK_BYTES);
+    if (ret != -ESHUTDOWN && ret != -ECONNRESET)
+        nbd_connection_cut(conn);
+    if (conn->state != NBD_CUT)
+        conn->state = NBD_FINISHING;
+    stop_reading(conn);
+}

@@ -1,0 +1,246 @@
+#include "blockcore/export/nbd/wire.h"
+
+#include "blockcore/base/endian.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* What is left of a message; each take checks that it is there. */
+struct reader {
+    const uint8_t *at;
+    size_t left;
+};
+
+static bool take_be16(struct reader *reader, uint16_t *out)
+{
+    if (reader->left < 2)
+        return false;
+    *out = load_be16(reader->at);
+    reader->at += 2;
+    reader->left -= 2;
+    return true;
+}
+
+static bool take_be32(struct reader *reader, uint32_t *out)
+{
+    if (reader->left < 4)
+        return false;
+    *out = load_be32(reader->at);
+    reader->at += 4;
+    reader->left -= 4;
+    return true;
+}
+
+static bool take_string(struct reader *reader, size_t bytes, struct nbd_string *out)
+{
+    if (bytes > NBD_STRING_MAX || bytes > reader->left)
+        return false;
+    if (bytes > 0 && memchr(reader->at, 0, bytes))
+        return false;
+    *out = (struct nbd_string){ (const char *)reader->at, (uint32_t)bytes };
+    reader->at += bytes;
+    reader->left -= bytes;
+    return true;
+}
+
+/* With its length in front. */
+static bool take_counted_string(struct reader *reader, struct nbd_string *out)
+{
+    uint32_t bytes;
+    return take_be32(reader, &bytes) && take_string(reader, bytes, out);
+}
+
+bool nbd_string_is(struct nbd_string string, const char *text)
+{
+    return string.bytes == strlen(text) && memcmp(string.data, text, string.bytes) == 0;
+}
+
+bool nbd_string_begins(struct nbd_string string, const char *text)
+{
+    size_t bytes = strlen(text);
+    return string.bytes >= bytes && memcmp(string.data, text, bytes) == 0;
+}
+
+bool nbd_parse_option(const uint8_t *bytes, struct nbd_option_header *out)
+{
+    if (load_be64(bytes) != NBD_OPTION_MAGIC)
+        return false;
+    *out = (struct nbd_option_header){ load_be32(bytes + 8), load_be32(bytes + 12) };
+    return true;
+}
+
+bool nbd_parse_name(const uint8_t *data, size_t bytes, struct nbd_string *out)
+{
+    struct reader reader = { data, bytes };
+    return take_string(&reader, bytes, out);
+}
+
+bool nbd_parse_info_query(const uint8_t *data, size_t bytes, struct nbd_info_query *out)
+{
+    struct reader reader = { data, bytes };
+    struct nbd_info_query query;
+    if (!take_counted_string(&reader, &query.name) || !take_be16(&reader, &query.info_count))
+        return false;
+    if (reader.left != (size_t)query.info_count * 2)
+        return false;
+    query.infos = reader.at;
+    *out = query;
+    return true;
+}
+
+bool nbd_info_query_wants(const struct nbd_info_query *query, uint16_t info)
+{
+    for (size_t i = 0; i < query->info_count; i++) {
+        if (load_be16(query->infos + 2 * i) == info)
+            return true;
+    }
+    return false;
+}
+
+bool nbd_parse_context_query(const uint8_t *data, size_t bytes, struct nbd_context_query *out)
+{
+    struct reader reader = { data, bytes };
+    struct nbd_context_query query;
+    if (!take_counted_string(&reader, &query.name) || !take_be32(&reader, &query.count))
+        return false;
+    query.at = reader.at;
+    for (uint32_t i = 0; i < query.count; i++) {
+        struct nbd_string ignored;
+        if (!take_counted_string(&reader, &ignored))
+            return false;
+    }
+    if (reader.left != 0)
+        return false;
+    *out = query;
+    return true;
+}
+
+bool nbd_context_query_next(struct nbd_context_query *query, struct nbd_string *out)
+{
+    if (query->count == 0)
+        return false;
+    uint32_t bytes = load_be32(query->at);
+    *out = (struct nbd_string){ (const char *)query->at + 4, bytes };
+    query->at += 4 + bytes;
+    query->count--;
+    return true;
+}
+
+size_t nbd_put_greeting(uint8_t *out, uint16_t flags)
+{
+    store_be64(out, NBD_MAGIC);
+    store_be64(out + 8, NBD_OPTION_MAGIC);
+    store_be16(out + 16, flags);
+    return NBD_GREETING_BYTES;
+}
+
+size_t nbd_put_option_reply(uint8_t *out, uint32_t option, uint32_t type, uint32_t bytes)
+{
+    store_be64(out, NBD_OPTION_REPLY_MAGIC);
+    store_be32(out + 8, option);
+    store_be32(out + 12, type);
+    store_be32(out + 16, bytes);
+    return NBD_OPTION_REPLY_BYTES;
+}
+
+size_t nbd_put_export_name_reply(uint8_t *out, uint64_t length, uint16_t flags, bool zeroes)
+{
+    store_be64(out, length);
+    store_be16(out + 8, flags);
+    if (!zeroes)
+        return NBD_EXPORT_NAME_REPLY_BYTES;
+    memset(out + NBD_EXPORT_NAME_REPLY_BYTES, 0, NBD_EXPORT_NAME_ZEROES);
+    return NBD_EXPORT_NAME_REPLY_BYTES + NBD_EXPORT_NAME_ZEROES;
+}
+
+size_t nbd_put_info_export(uint8_t *out, uint64_t length, uint16_t flags)
+{
+    store_be16(out, NBD_INFO_EXPORT);
+    store_be64(out + 2, length);
+    store_be16(out + 10, flags);
+    return NBD_INFO_EXPORT_BYTES;
+}
+
+size_t nbd_put_info_block_size(uint8_t *out, uint32_t minimum, uint32_t preferred, uint32_t maximum)
+{
+    store_be16(out, NBD_INFO_BLOCK_SIZE);
+    store_be32(out + 2, minimum);
+    store_be32(out + 6, preferred);
+    store_be32(out + 10, maximum);
+    return NBD_INFO_BLOCK_SIZE_BYTES;
+}
+
+bool nbd_parse_request(const uint8_t *bytes, struct nbd_request_header *out)
+{
+    if (load_be32(bytes) != NBD_REQUEST_MAGIC)
+        return false;
+    *out = (struct nbd_request_header){
+        .flags = load_be16(bytes + 4),
+        .type = load_be16(bytes + 6),
+        .cookie = load_be64(bytes + 8),
+        .offset = load_be64(bytes + 16),
+        .bytes = load_be32(bytes + 24),
+    };
+    return true;
+}
+
+size_t nbd_put_simple_reply(uint8_t *out, uint32_t error, uint64_t cookie)
+{
+    store_be32(out, NBD_SIMPLE_REPLY_MAGIC);
+    store_be32(out + 4, error);
+    store_be64(out + 8, cookie);
+    return NBD_SIMPLE_REPLY_BYTES;
+}
+
+size_t nbd_put_chunk(uint8_t *out, uint16_t flags, uint16_t type, uint64_t cookie, uint32_t bytes)
+{
+    store_be32(out, NBD_CHUNK_MAGIC);
+    store_be16(out + 4, flags);
+    store_be16(out + 6, type);
+    store_be64(out + 8, cookie);
+    store_be32(out + 16, bytes);
+    return NBD_CHUNK_BYTES;
+}
+
+size_t nbd_put_data_chunk(uint8_t *out, uint64_t cookie, uint64_t offset, uint32_t bytes)
+{
+    nbd_put_chunk(out, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_OFFSET_DATA, cookie, bytes + 8);
+    store_be64(out + NBD_CHUNK_BYTES, offset);
+    return NBD_DATA_CHUNK_BYTES;
+}
+
+size_t nbd_put_error_chunk(uint8_t *out, uint64_t cookie, uint32_t error)
+{
+    nbd_put_chunk(out, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_ERROR, cookie, 6);
+    store_be32(out + NBD_CHUNK_BYTES, error);
+    store_be16(out + NBD_CHUNK_BYTES + 4, 0);
+    return NBD_ERROR_CHUNK_BYTES;
+}
+
+uint32_t nbd_error_of(int ret)
+{
+    switch (-ret) {
+    case 0:
+        return NBD_SUCCESS;
+    case EPERM:
+    case EACCES:
+    case EROFS:
+        return NBD_EPERM;
+    case ENOMEM:
+        return NBD_ENOMEM;
+    case EINVAL:
+        return NBD_EINVAL;
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+        return NBD_ENOSPC;
+    case EOVERFLOW:
+        return NBD_EOVERFLOW;
+    case EOPNOTSUPP: /* the same number as ENOTSUP */
+        return NBD_ENOTSUP;
+    case ESHUTDOWN:
+        return NBD_ESHUTDOWN;
+    default:
+        return NBD_EIO;
+    }
+}

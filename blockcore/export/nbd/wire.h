@@ -1,0 +1,99 @@
+/* wire - bytes of the NBD protocol to structs, and back
+ *
+ * Without I/O and without state: what a client sent is looked at here first, and only here. All lengths inside a
+ * message are checked against the bytes that are there. Strings stay where they are in the message. */
+#ifndef CAIRN_EXPORT_NBD_WIRE_H
+#define CAIRN_EXPORT_NBD_WIRE_H
+
+#include "blockcore/export/nbd/protocol.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Inside a message; not terminated; at most NBD_STRING_MAX bytes, none of them NUL. */
+struct nbd_string {
+    const char *data;
+    uint32_t bytes;
+};
+
+bool nbd_string_is(struct nbd_string string, const char *text);
+bool nbd_string_begins(struct nbd_string string, const char *text);
+
+/* Handshake: what the client sends ------------------------------------------------------------------------- */
+
+struct nbd_option_header {
+    uint32_t option; /* enum nbd_option, or anything else */
+    uint32_t bytes;  /* of data that follow */
+};
+
+/* NBD_OPTION_BYTES of @bytes; false when the magic is wrong. */
+bool nbd_parse_option(const uint8_t *bytes, struct nbd_option_header *out);
+
+/* A string that is all of the option's data: EXPORT_NAME. False when it is no string. */
+bool nbd_parse_name(const uint8_t *data, size_t bytes, struct nbd_string *out);
+
+/* The data of INFO and GO. */
+struct nbd_info_query {
+    struct nbd_string name;
+    const uint8_t *infos; /* 16 bits each */
+    uint16_t info_count;
+};
+
+/* False when it is malformed. */
+bool nbd_parse_info_query(const uint8_t *data, size_t bytes, struct nbd_info_query *out);
+bool nbd_info_query_wants(const struct nbd_info_query *query, uint16_t info);
+
+/* The data of LIST_META_CONTEXT and SET_META_CONTEXT. */
+struct nbd_context_query {
+    struct nbd_string name;
+    uint32_t count;    /* queries not taken yet */
+    const uint8_t *at; /* the first of them */
+};
+
+/* False when it is malformed: all queries have been checked when it returns true. */
+bool nbd_parse_context_query(const uint8_t *data, size_t bytes, struct nbd_context_query *out);
+/* Takes the first query that is left; false when none is. */
+bool nbd_context_query_next(struct nbd_context_query *query, struct nbd_string *out);
+
+/* Handshake: what the server sends. Each writes at @out and returns the number of bytes ------------------------ */
+
+size_t nbd_put_greeting(uint8_t *out, uint16_t flags);
+/* Header of a reply to @option; @bytes of data are to follow. */
+size_t nbd_put_option_reply(uint8_t *out, uint32_t option, uint32_t type, uint32_t bytes);
+/* Reply to EXPORT_NAME; with @zeroes, NBD_EXPORT_NAME_ZEROES more bytes. */
+size_t nbd_put_export_name_reply(uint8_t *out, uint64_t length, uint16_t flags, bool zeroes);
+/* Data of NBD_REP_INFO. */
+#define NBD_INFO_EXPORT_BYTES 12
+#define NBD_INFO_BLOCK_SIZE_BYTES 14
+size_t nbd_put_info_export(uint8_t *out, uint64_t length, uint16_t flags);
+size_t nbd_put_info_block_size(uint8_t *out, uint32_t minimum, uint32_t preferred, uint32_t maximum);
+
+/* Transmission ------------------------------------------------------------------------------------------------- */
+
+struct nbd_request_header {
+    uint16_t flags;  /* enum nbd_command_flags */
+    uint16_t type;   /* enum nbd_command, or anything else */
+    uint64_t cookie; /* the client's; comes back in the reply */
+    uint64_t offset;
+    uint64_t bytes;
+};
+
+/* NBD_REQUEST_BYTES of @bytes; false when the magic is wrong. */
+bool nbd_parse_request(const uint8_t *bytes, struct nbd_request_header *out);
+
+/* @error: enum nbd_error. NBD_SIMPLE_REPLY_BYTES. */
+size_t nbd_put_simple_reply(uint8_t *out, uint32_t error, uint64_t cookie);
+/* Header of a chunk with @bytes of payload. NBD_CHUNK_BYTES. */
+size_t nbd_put_chunk(uint8_t *out, uint16_t flags, uint16_t type, uint64_t cookie, uint32_t bytes);
+/* One OFFSET_DATA chunk, the last of its reply, up to its data: NBD_DATA_CHUNK_BYTES. */
+#define NBD_DATA_CHUNK_BYTES (NBD_CHUNK_BYTES + 8)
+size_t nbd_put_data_chunk(uint8_t *out, uint64_t cookie, uint64_t offset, uint32_t bytes);
+/* One ERROR chunk, the last of its reply, with no message: NBD_ERROR_CHUNK_BYTES. */
+#define NBD_ERROR_CHUNK_BYTES (NBD_CHUNK_BYTES + 6)
+size_t nbd_put_error_chunk(uint8_t *out, uint64_t cookie, uint32_t error);
+
+/* What a request's result is called on the wire. @ret: 0 or -errno. */
+uint32_t nbd_error_of(int ret);
+
+#endif

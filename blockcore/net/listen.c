@@ -1,0 +1,155 @@
+#include "blockcore/net/listen.h"
+
+#include "blockcore/base/cleanup.h"
+#include "blockcore/base/memory.h"
+#include "blockcore/net/listen_private.h"
+#include "blockcore/runtime/pool.h"
+#include "schema/cairn_types.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/vm_sockets.h>
+#include <string.h>
+#include <unistd.h>
+
+int listen_socket(int family, int protocol)
+{
+    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
+    return fd < 0 ? -errno : fd;
+}
+
+int listen_bind(int fd, const struct sockaddr *address, socklen_t bytes)
+{
+    if (bind(fd, address, bytes) < 0 || listen(fd, SOMAXCONN) < 0)
+        return -errno;
+    return 0;
+}
+
+bool listen_parse_number(const char *text, uint32_t max, uint32_t *out)
+{
+    if (*text < '0' || *text > '9')
+        return false;
+    char *end;
+    errno = 0;
+    unsigned long value = strtoul(text, &end, 10);
+    if (errno != 0 || *end != '\0' || value > max)
+        return false;
+    *out = (uint32_t)value;
+    return true;
+}
+
+static struct error *listen_vsock(const struct vsock_socket_address *vsock, struct listening *out)
+{
+    struct sockaddr_vm address = { .svm_family = AF_VSOCK };
+    if (!listen_parse_number(vsock->cid, UINT32_MAX, &address.svm_cid))
+        return error_new("'%s' is not a vsock cid", vsock->cid);
+    if (!listen_parse_number(vsock->port, UINT32_MAX, &address.svm_port))
+        return error_new("'%s' is not a vsock port", vsock->port);
+    CLEANUP(close_fd) int fd = listen_socket(AF_VSOCK, 0);
+    int ret = fd < 0 ? fd : listen_bind(fd, (const struct sockaddr *)&address, sizeof(address));
+    if (ret < 0)
+        return error_errno(-ret, "cannot listen on vsock %s:%s", vsock->cid, vsock->port);
+    out->fds[out->count++] = steal_fd(&fd);
+    return NULL;
+}
+
+static struct error *listen_fd(const struct fd_socket_address *given, struct listening *out)
+{
+    uint32_t fd;
+    if (!listen_parse_number(given->str, INT32_MAX, &fd))
+        return error_new("'%s' is not the number of a descriptor", given->str);
+    int listens = 0;
+    socklen_t bytes = sizeof(listens);
+    if (getsockopt((int)fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &bytes) < 0)
+        return error_errno(errno, "descriptor %s is not a socket", given->str);
+    if (!listens)
+        return error_new("descriptor %s is not a socket that listens", given->str);
+    int flags = fcntl((int)fd, F_GETFL);
+    if (flags < 0 || fcntl((int)fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0)
+        return error_errno(errno, "cannot use descriptor %s", given->str);
+    out->fds[out->count++] = (int)fd;
+    return NULL;
+}
+
+struct listen_call {
+    const struct socket_address *address;
+    struct listening *out;
+    struct error *error;
+};
+
+static int listen_blocking(void *arg)
+{
+    struct listen_call *call = arg;
+    const struct socket_address *address = call->address;
+    switch (address->type) {
+    case SOCKET_ADDRESS_TYPE_INET:
+        call->error = listen_inet(&address->u.inet, call->out);
+        break;
+    case SOCKET_ADDRESS_TYPE_UNIX:
+        call->error = listen_unix(&address->u.unix_, call->out);
+        break;
+    case SOCKET_ADDRESS_TYPE_VSOCK:
+        call->error = listen_vsock(&address->u.vsock, call->out);
+        break;
+    case SOCKET_ADDRESS_TYPE_FD:
+        call->error = listen_fd(&address->u.fd, call->out);
+        break;
+    case SOCKET_ADDRESS_TYPE__MAX:
+        break;
+    }
+    return 0;
+}
+
+/* A name server that does not answer holds one thread, which belongs to this call alone. */
+static void call_on_pool(int (*fn)(void *arg), void *arg)
+{
+    struct pool_domain *domain = pool_domain_create("listen", 1);
+    co_blocking(domain, fn, arg);
+    pool_domain_unref(domain);
+}
+
+struct error *listen_at(const struct socket_address *address, struct listening *out)
+{
+    struct listening result = { 0 };
+    struct listen_call call = { .address = address, .out = &result };
+    call_on_pool(listen_blocking, &call);
+    if (!call.error)
+        *out = result;
+    return call.error;
+}
+
+static int close_blocking(void *arg)
+{
+    struct listening *listening = arg;
+    /* The file goes first: whoever finds it and is refused would take it for a dead one. */
+    unix_identity_remove(steal(&listening->unix_file));
+    for (unsigned i = 0; i < listening->count; i++)
+        close(listening->fds[i]);
+    listening->count = 0;
+    return 0;
+}
+
+void listening_close(struct listening *listening)
+{
+    if (listening->count > 0)
+        call_on_pool(close_blocking, listening);
+}
+
+char *address_describe(const struct socket_address *address)
+{
+    switch (address->type) {
+    case SOCKET_ADDRESS_TYPE_INET: {
+        const struct inet_socket_address *inet = &address->u.inet;
+        return xasprintf(strchr(inet->host, ':') ? "[%s]:%s" : "%s:%s", inet->host, inet->port);
+    }
+    case SOCKET_ADDRESS_TYPE_UNIX:
+        return xasprintf("unix:%s", address->u.unix_.path);
+    case SOCKET_ADDRESS_TYPE_VSOCK:
+        return xasprintf("vsock:%s:%s", address->u.vsock.cid, address->u.vsock.port);
+    case SOCKET_ADDRESS_TYPE_FD:
+        return xasprintf("fd:%s", address->u.fd.str);
+    case SOCKET_ADDRESS_TYPE__MAX:
+        break;
+    }
+    return xstrdup("nowhere");
+}

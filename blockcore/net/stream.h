@@ -1,0 +1,41 @@
+/* stream - a connected socket, awaited
+ *
+ * What a protocol needs of a connection: try to move bytes now, wait until it may go better, be torn away from a wait.
+ * It lives on the loop that it was created on. Encryption slips in here without the protocols noticing. */
+#ifndef CAIRN_NET_STREAM_H
+#define CAIRN_NET_STREAM_H
+
+#include "blockcore/base/annotations.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+struct stream;
+
+/* Takes over @fd, which is non-blocking. */
+struct stream *stream_create(int fd) LOOP_FN;
+
+/* Closes. Nobody may be waiting. NULL is allowed. */
+void stream_destroy(struct stream *stream) LOOP_FN;
+
+/* What can be had at once: bytes read (0: the other side sends no more), -EAGAIN, or -errno. */
+ssize_t stream_readv(struct stream *stream, const struct iovec *vec, int count) LOOP_FN;
+/* What can be sent at once: bytes written, -EAGAIN, or -errno. Raises no SIGPIPE. */
+ssize_t stream_writev(struct stream *stream, const struct iovec *vec, int count) LOOP_FN;
+
+/* 0 when trying again may help, -ETIMEDOUT after @timeout_ms (FD_WATCH_FOREVER: never), -ECANCELED after
+ * stream_cut(). At most one coroutine waits for each direction. */
+int stream_wait_readable(struct stream *stream, uint64_t timeout_ms) CO_FN LOOP_FN;
+int stream_wait_writable(struct stream *stream, uint64_t timeout_ms) CO_FN LOOP_FN;
+
+/* All of @bytes, waiting as needed: 0, -ECONNRESET when the other side ends before, or -errno. */
+int stream_read_all(struct stream *stream, void *data, size_t bytes) CO_FN LOOP_FN;
+int stream_write_all(struct stream *stream, const void *data, size_t bytes) CO_FN LOOP_FN;
+
+/* Ends the connection in both directions at once, whatever the other side does, and wakes those who wait. The
+ * descriptor stays until stream_destroy(). May be called again. */
+void stream_cut(struct stream *stream) LOOP_FN;
+
+#endif
