@@ -1,9 +1,10 @@
 /* driver - the code of a kind of node: one table of functions and one option struct
  *
  * A driver gets requests that are inside the node (or end past it on an edge that may resize), aligned to its limits
- * and not longer than them; io/ has done the rest. It may be called from any loop, several requests at once, and guards
- * its own state; for plain data it holds no lock. It reaches its children through child_preadv() and friends
- * (io/request.h).
+ * and not longer than them; io/ has done the rest. Where the node ends inside a unit of its alignment, a read may reach
+ * to the end of that unit, while a write or discard ends with the node (or where one that makes it longer is to end).
+ * A driver may be called from any loop, several requests at once, and guards its own state; for plain data it holds no
+ * lock. It reaches its children through child_preadv() and friends (io/request.h).
  *
  * What a driver leaves out has one meaning each, given beside the entry. For a filter, what is left out passes to
  * the filtered child. Requests return 0 or -errno.

@@ -7,9 +7,9 @@
 #include "blockcore/graph/drain.h"
 #include "blockcore/graph/driver.h"
 #include "blockcore/graph/handle.h"
-#include "blockcore/io/tracking.h"
 #include "blockcore/runtime/loop.h"
 #include "blockcore/runtime/sync.h"
+#include "blockcore/runtime/tracking.h"
 
 #include <stdatomic.h>
 

@@ -2,7 +2,7 @@
 #include "blockcore/graph/layout.h"
 
 #include "blockcore/base/memory.h"
-#include "blockcore/io/flush.h"
+#include "blockcore/graph/flush.h"
 #include "schema/cairn_types.h"
 
 #include <assert.h>

@@ -142,9 +142,12 @@ static int write_bounced(struct node *node, struct range range, const struct iov
     int ret = read_edges(node, whole, range, buffer);
     if (ret == 0) {
         iov_copy_to(iov, buffer + (range.offset - whole.offset));
+        /* A node may end inside its last unit. What is only filling behind the end must not make it longer. */
+        uint64_t end = min_u64(range_end(whole), max_u64(range_end(range), node_length(node)));
+        struct range written = range_between(whole.offset, end);
         struct iovec storage;
-        struct iov bounce = iov_of(&storage, buffer, whole.bytes);
-        ret = driver_write(node, whole, &bounce, flags);
+        struct iov bounce = iov_of(&storage, buffer, written.bytes);
+        ret = driver_write(node, written, &bounce, flags);
     }
     buffer_put(buffer, whole.bytes);
     return ret;
@@ -301,17 +304,6 @@ int node_discard(struct node *node, struct range range)
     int ret = driver_discard(node, range);
     if (track)
         tracked_end(&node->tracker, &tracked);
-    return ret;
-}
-
-int node_flush(struct node *node)
-{
-    int ret = node->driver->flush ? node->driver->flush(node) : 0;
-    struct child *edge = NULL;
-    while (ret == 0 && (edge = node_child_next(node, edge))) {
-        if (edge->role & (CHILD_DATA | CHILD_METADATA | CHILD_FILTERED))
-            ret = child_flush(edge);
-    }
     return ret;
 }
 

@@ -7,7 +7,7 @@
 #include "blockcore/base/iov.h"
 #include "blockcore/base/range.h"
 #include "blockcore/graph/driver.h"
-#include "blockcore/io/flush.h"
+#include "blockcore/graph/flush.h"
 
 int node_read(struct node *node, struct range range, const struct iov *iov, unsigned flags) CO_FN;
 int node_write(struct node *node, struct range range, const struct iov *iov, unsigned flags) CO_FN;

@@ -1,4 +1,4 @@
-#include "blockcore/io/tracking.h"
+#include "blockcore/runtime/tracking.h"
 
 void tracker_init(struct tracker *tracker)
 {

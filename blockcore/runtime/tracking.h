@@ -4,8 +4,8 @@
  * would be lost. So on nodes where that can happen every write is listed while it runs, and of two that overlap, one of
  * them serialising, the later waits for the earlier. Requests that do not overlap never wait. Waiting follows the order
  * of arrival, so there is no circle. */
-#ifndef CAIRN_IO_TRACKING_H
-#define CAIRN_IO_TRACKING_H
+#ifndef CAIRN_RUNTIME_TRACKING_H
+#define CAIRN_RUNTIME_TRACKING_H
 
 #include "blockcore/base/list.h"
 #include "blockcore/base/range.h"

@@ -1,6 +1,6 @@
-/* flush - of a node without a handle: for graph/, which flushes what it closes */
-#ifndef CAIRN_IO_FLUSH_H
-#define CAIRN_IO_FLUSH_H
+/* flush - of a node without a handle: what graph/ does before it closes a node and io/ for all flushes
+#ifndef CAIRN_GRAPH_FLUSH_H
+#define CAIRN_GRAPH_FLUSH_H
 
 #include "blockcore/base/annotations.h"
 
