@@ -1,4 +1,4 @@
-/* flush - of a node without a handle: what graph/ does before it closes a node and io/ for all flushes
+/* flush - of a node without a handle: what graph/ does before it closes a node, and io/ for all flushes */
 #ifndef CAIRN_GRAPH_FLUSH_H
 #define CAIRN_GRAPH_FLUSH_H
 
