@@ -1,0 +1,602 @@
+#include "schema/codec/decode.h"
+
+#include "schema/codec/scalar.h"
+#include "schema/codec/suggest.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+/* One step of the path to the value that is being decoded; they lie on the stack, linked upwards. */
+struct step {
+    const struct step *up;
+    const char *key; /* NULL: an element of an array */
+    size_t index;
+};
+
+struct decoder {
+    struct arena *arena;
+    enum decode_mode mode;
+    const char *root;
+    unsigned depth;
+    struct error *error;
+    struct decode_failure *failure;
+};
+
+/* A part of an object: its own members, and for unions those that branches add. */
+struct part {
+    const struct type_descriptor *type;
+    char *place;
+};
+
+struct parts {
+    struct part items[DESCRIPTOR_UNION_DEPTH_MAX + 1];
+    unsigned count;
+};
+
+static bool decode(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,
+                   const json_t *json, void *place);
+
+static const char *type_name_of(const json_t *json)
+{
+    switch (json_typeof(json)) {
+    case JSON_OBJECT:
+        return "object";
+    case JSON_ARRAY:
+        return "array";
+    case JSON_STRING:
+        return "string";
+    case JSON_INTEGER:
+        return "integer";
+    case JSON_REAL:
+        return "number";
+    case JSON_TRUE:
+    case JSON_FALSE:
+        return "boolean";
+    case JSON_NULL:
+        break;
+    }
+    return "null";
+}
+
+static const char *path_of(const struct decoder *decoder, const struct step *step)
+{
+    if (!step)
+        return "";
+    const char *above = path_of(decoder, step->up);
+    if (step->key)
+        return arena_printf(decoder->arena, "%s%s%.64s", above, *above ? "." : "", step->key);
+    return arena_printf(decoder->arena, decoder->mode == DECODE_TEXT ? "%s.%zu" : "%s[%zu]", above, step->index);
+}
+
+/* Keeps the error and where it is; false, to be returned. The message gets the path in front. */
+static bool fail(struct decoder *decoder, const struct step *step, bool is_key, struct error *err)
+{
+    const char *path = path_of(decoder, step);
+    if (decoder->failure)
+        *decoder->failure = (struct decode_failure){ .path = path, .is_key = is_key };
+    const char *dot = *decoder->root && *path && *path != '[' ? "." : "";
+    decoder->error = *decoder->root || *path ? error_wrap(err, "%s%s%s", decoder->root, dot, path) : err;
+    return false;
+}
+
+static bool fail_type(struct decoder *decoder, const struct step *step, const char *expected, const json_t *json)
+{
+    return fail(decoder, step, false, error_new("expected %s, got %s", expected, type_name_of(json)));
+}
+
+static bool fail_memory(struct decoder *decoder, const struct step *step)
+{
+    return fail(decoder, step, false, error_new("too large"));
+}
+
+static bool fail_unknown(struct decoder *decoder, const struct step *step, const struct suggestion *suggestion)
+{
+    struct error *err = suggestion->name ? error_new("unknown member (did you mean '%s'?)", suggestion->name)
+                                         : error_new("unknown member");
+    return fail(decoder, step, true, err);
+}
+
+/* The text of a string; NULL after an error. */
+static const char *text_of(struct decoder *decoder, const struct step *step, const char *expected, const json_t *json)
+{
+    if (!json_is_string(json)) {
+        fail_type(decoder, step, expected, json);
+        return NULL;
+    }
+    const char *text = json_string_value(json);
+    if (strlen(text) != json_string_length(json)) {
+        fail(decoder, step, false, error_new("contains a zero byte"));
+        return NULL;
+    }
+    return text;
+}
+
+/* Whether a scalar is to be converted from text. */
+static bool is_text(const struct decoder *decoder, const json_t *json)
+{
+    return decoder->mode == DECODE_TEXT && json_is_string(json);
+}
+
+static bool fail_text(struct decoder *decoder, const struct step *step, const char *text, const char *what)
+{
+    return fail(decoder, step, false, error_new("'%.64s' is not %s", text, what));
+}
+
+static bool decode_bool(struct decoder *decoder, const struct step *step, const json_t *json, void *place)
+{
+    bool value;
+    if (is_text(decoder, json)) {
+        const char *text = text_of(decoder, step, "boolean", json);
+        if (!text)
+            return false;
+        if (scalar_bool(text, &value) != SCALAR_OK)
+            return fail_text(decoder, step, text, "'on' or 'off'");
+    } else if (json_is_boolean(json)) {
+        value = json_is_true(json);
+    } else {
+        return fail_type(decoder, step, "boolean", json);
+    }
+    memcpy(place, &value, sizeof(value));
+    return true;
+}
+
+static bool decode_signed(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,
+                          const json_t *json, void *place)
+{
+    int64_t max = (int64_t)(UINT64_MAX >> (65 - 8 * type->size)), min = -max - 1, value = 0;
+    enum scalar_result result = SCALAR_OK;
+    const char *text = NULL;
+
+    if (is_text(decoder, json)) {
+        text = text_of(decoder, step, type->name, json);
+        if (!text)
+            return false;
+        result = scalar_signed(text, &value);
+    } else if (json_is_integer(json)) {
+        value = json_integer_value(json);
+    } else {
+        return fail_type(decoder, step, type->name, json);
+    }
+    if (result == SCALAR_MALFORMED)
+        return fail_text(decoder, step, text, "an integer");
+    if (result == SCALAR_RANGE || value < min || value > max) {
+        struct error *err =
+            text ? error_new("%.64s is out of range (%" PRId64 " to %" PRId64 ")", text, min, max)
+                 : error_new("%" PRId64 " is out of range (%" PRId64 " to %" PRId64 ")", value, min, max);
+        return fail(decoder, step, false, err);
+    }
+    memcpy(place, (char *)&value + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? sizeof(value) - type->size : 0),
+           type->size);
+    return true;
+}
+
+static bool decode_unsigned(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,
+                            const json_t *json, void *place)
+{
+    uint64_t max = UINT64_MAX >> (64 - 8 * type->size), value = 0;
+    enum scalar_result result = SCALAR_OK;
+    const char *text = NULL;
+
+    if (is_text(decoder, json)) {
+        text = text_of(decoder, step, type->name, json);
+        if (!text)
+            return false;
+        result = type->kind == VALUE_SIZE ? scalar_size(text, &value) : scalar_unsigned(text, &value);
+    } else if (json_is_integer(json)) {
+        value = (uint64_t)json_integer_value(json);
+        result = json_integer_value(json) < 0 ? SCALAR_RANGE : SCALAR_OK;
+    } else {
+        return fail_type(decoder, step, type->name, json);
+    }
+    if (result == SCALAR_MALFORMED)
+        return fail_text(decoder, step, text, type->kind == VALUE_SIZE ? "a size" : "an integer");
+    if (result == SCALAR_RANGE || value > max) {
+        struct error *err = text ? error_new("%.64s is out of range (0 to %" PRIu64 ")", text, max)
+                                 : error_new("%" PRId64 " is out of range (0 to %" PRIu64 ")", (int64_t)value, max);
+        return fail(decoder, step, false, err);
+    }
+    memcpy(place, (char *)&value + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? sizeof(value) - type->size : 0),
+           type->size);
+    return true;
+}
+
+static bool decode_number(struct decoder *decoder, const struct step *step, const json_t *json, void *place)
+{
+    double value;
+    if (is_text(decoder, json)) {
+        const char *text = text_of(decoder, step, "number", json);
+        if (!text)
+            return false;
+        if (scalar_number(text, &value) != SCALAR_OK)
+            return fail_text(decoder, step, text, "a number");
+    } else if (json_is_number(json)) {
+        value = json_number_value(json);
+    } else {
+        return fail_type(decoder, step, "number", json);
+    }
+    memcpy(place, &value, sizeof(value));
+    return true;
+}
+
+static bool decode_string(struct decoder *decoder, const struct step *step, const json_t *json, void *place)
+{
+    const char *text = text_of(decoder, step, "string", json);
+    if (!text)
+        return false;
+    const char *copy = arena_try_strndup(decoder->arena, text, json_string_length(json));
+    if (!copy)
+        return fail_memory(decoder, step);
+    memcpy(place, &copy, sizeof(copy));
+    return true;
+}
+
+static bool fail_enum(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,
+                      const char *text)
+{
+    struct suggestion suggestion = { 0 };
+    for (uint32_t i = 0; i < type->enumeration.count; i++)
+        suggestion_consider(&suggestion, text, type->enumeration.names[i]);
+    struct error *err = suggestion.name
+                            ? error_new("'%.64s' is not a %s (did you mean '%s'?)", text, type->name, suggestion.name)
+                            : error_new("'%.64s' is not a %s", text, type->name);
+    return fail(decoder, step, false, err);
+}
+
+static bool decode_enum(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,
+                        const json_t *json, void *place)
+{
+    const char *text = text_of(decoder, step, "string", json);
+    if (!text)
+        return false;
+    for (uint32_t i = 0; i < type->enumeration.count; i++) {
+        if (strcmp(type->enumeration.names[i], text) == 0) {
+            int value = (int)i;
+            memcpy(place, &value, sizeof(value));
+            return true;
+        }
+    }
+    return fail_enum(decoder, step, type, text);
+}
+
+static bool decode_null(struct decoder *decoder, const struct step *step, const json_t *json, void *place)
+{
+    if (!json_is_null(json) && !(is_text(decoder, json) && json_string_length(json) == 0))
+        return fail_type(decoder, step, "null", json);
+    memset(place, 0, 1);
+    return true;
+}
+
+/* The layout of struct json_text, which the generated header defines for those who know no JSON. */
+struct any_value {
+    const char *text;
+    size_t length;
+};
+
+static bool decode_any(struct decoder *decoder, const struct step *step, const json_t *json, void *place)
+{
+    size_t length = json_dumpb(json, NULL, 0, JSON_ENCODE_ANY | JSON_COMPACT);
+    char *text = length ? arena_try_alloc(decoder->arena, length + 1) : NULL;
+    if (!text || json_dumpb(json, text, length, JSON_ENCODE_ANY | JSON_COMPACT) != length)
+        return fail_memory(decoder, step);
+    struct any_value any = { .text = text, .length = length };
+    memcpy(place, &any, sizeof(any));
+    return true;
+}
+
+static bool enter(struct decoder *decoder, const struct step *step)
+{
+    if (decoder->depth == DECODE_DEPTH_MAX)
+        return fail(decoder, step, false, error_new("nested deeper than %d", DECODE_DEPTH_MAX));
+    decoder->depth++;
+    return true;
+}
+
+static bool decode_array(struct decoder *decoder, const struct step *step, const struct type_descriptor *element,
+                         const json_t *json, void *items_place, void *count_place)
+{
+    if (!json_is_array(json))
+        return fail_type(decoder, step, "array", json);
+    if (!enter(decoder, step))
+        return false;
+    size_t count = json_array_size(json);
+    char *items = arena_try_array(decoder->arena, count, element->size);
+    if (!items)
+        return fail_memory(decoder, step);
+    for (size_t i = 0; i < count; i++) {
+        struct step inside = { .up = step, .index = i };
+        if (!decode(decoder, &inside, element, json_array_get(json, i), items + i * element->size))
+            return false;
+    }
+    memcpy(items_place, &items, sizeof(items));
+    memcpy(count_place, &count, sizeof(count));
+    decoder->depth--;
+    return true;
+}
+
+/* Decodes into memory of its own, to which *place points afterwards. */
+static bool decode_pointed(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,
+                           const json_t *json, void *place)
+{
+    void *value = arena_try_alloc(decoder->arena, type->size);
+    if (!value)
+        return fail_memory(decoder, step);
+    if (!decode(decoder, step, type, json, value))
+        return false;
+    memcpy(place, &value, sizeof(value));
+    return true;
+}
+
+static bool decode_member(struct decoder *decoder, const struct step *step, const struct member_descriptor *member,
+                          const json_t *json, char *object)
+{
+    bool decoded;
+    if (member->type->kind == VALUE_OBJECT || member->type->kind == VALUE_ALTERNATE)
+        decoded = decode_pointed(decoder, step, member->type, json, object + member->offset);
+    else if (member->type->kind == VALUE_ARRAY)
+        decoded = decode_array(decoder, step, member->type->array.element, json, object + member->offset,
+                               object + member->count_offset);
+    else
+        decoded = decode(decoder, step, member->type, json, object + member->offset);
+    if (decoded && member->has_offset != DESCRIPTOR_NO_OFFSET)
+        object[member->has_offset] = true;
+    return decoded;
+}
+
+static bool fail_missing(struct decoder *decoder, const struct step *step, const struct member_descriptor *member)
+{
+    /* The message names the member, the place is that of the object which lacks it. */
+    struct decode_failure *failure = decoder->failure;
+    struct step inside = { .up = step, .key = member->name };
+    decoder->failure = NULL;
+    fail(decoder, &inside, false, error_new("missing"));
+    decoder->failure = failure;
+    if (failure)
+        *failure = (struct decode_failure){ .path = path_of(decoder, step) };
+    return false;
+}
+
+/* Reads the discriminators, and so finds the parts the object is made of. */
+static bool find_parts(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,
+                       const json_t *json, char *place, struct parts *parts)
+{
+    parts->count = 0;
+    while (type && parts->count < sizeof(parts->items) / sizeof(parts->items[0])) {
+        parts->items[parts->count++] = (struct part){ .type = type, .place = place };
+        if (!type->object.branch_count)
+            return true;
+        const struct member_descriptor *tag = &type->object.members[type->object.tag];
+        const json_t *value = json_object_getn(json, tag->name, tag->name_length);
+        struct step inside = { .up = step, .key = tag->name };
+        if (!value)
+            return fail_missing(decoder, step, tag);
+        if (!decode_enum(decoder, &inside, tag->type, value, place + tag->offset))
+            return false;
+        int chosen;
+        memcpy(&chosen, place + tag->offset, sizeof(chosen));
+        place += type->object.branch_offset;
+        type = (uint32_t)chosen < type->object.branch_count ? type->object.branches[chosen] : NULL;
+    }
+    return true;
+}
+
+static const struct member_descriptor *find_member(const struct parts *parts, const char *key, size_t length,
+                                                   char **object)
+{
+    for (unsigned i = 0; i < parts->count; i++) {
+        const struct member_descriptor *members = parts->items[i].type->object.members;
+        uint32_t count = parts->items[i].type->object.count;
+        for (uint32_t j = 0; j < count; j++) {
+            if (members[j].name_length == length && memcmp(members[j].name, key, length) == 0) {
+                *object = parts->items[i].place;
+                return &members[j];
+            }
+        }
+    }
+    return NULL;
+}
+
+static bool fail_unknown_member(struct decoder *decoder, const struct step *step, const struct parts *parts,
+                                const char *key)
+{
+    struct suggestion suggestion = { 0 };
+    struct step inside = { .up = step, .key = key };
+    for (unsigned i = 0; i < parts->count; i++)
+        for (uint32_t j = 0; j < parts->items[i].type->object.count; j++)
+            suggestion_consider(&suggestion, key, parts->items[i].type->object.members[j].name);
+    return fail_unknown(decoder, &inside, &suggestion);
+}
+
+static bool check_required(struct decoder *decoder, const struct step *step, const struct parts *parts,
+                           const json_t *json, size_t required_given)
+{
+    size_t required = 0;
+    for (unsigned i = 0; i < parts->count; i++)
+        for (uint32_t j = 0; j < parts->items[i].type->object.count; j++)
+            required += !(parts->items[i].type->object.members[j].flags & MEMBER_OPTIONAL);
+    if (required == required_given)
+        return true;
+    for (unsigned i = 0; i < parts->count; i++) {
+        for (uint32_t j = 0; j < parts->items[i].type->object.count; j++) {
+            const struct member_descriptor *member = &parts->items[i].type->object.members[j];
+            if (!(member->flags & MEMBER_OPTIONAL) && !json_object_getn(json, member->name, member->name_length))
+                return fail_missing(decoder, step, member);
+        }
+    }
+    return true;
+}
+
+static bool decode_members(struct decoder *decoder, const struct step *step, const struct parts *parts,
+                           const json_t *json, size_t *required_given)
+{
+    /* jansson's iterators take a tree that may be changed, but only read it. */
+    json_t *tree = (json_t *)(uintptr_t)json;
+    for (void *at = json_object_iter(tree); at; at = json_object_iter_next(tree, at)) {
+        const char *key = json_object_iter_key(at);
+        char *object;
+        const struct member_descriptor *member = find_member(parts, key, json_object_iter_key_len(at), &object);
+        if (!member)
+            return fail_unknown_member(decoder, step, parts, key);
+        struct step inside = { .up = step, .key = member->name };
+        if (!decode_member(decoder, &inside, member, json_object_iter_value(at), object))
+            return false;
+        *required_given += !(member->flags & MEMBER_OPTIONAL);
+    }
+    return true;
+}
+
+static bool decode_object(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,
+                          const json_t *json, char *place)
+{
+    struct parts parts;
+    size_t required_given = 0;
+    if (!json_is_object(json))
+        return fail_type(decoder, step, "object", json);
+    if (!enter(decoder, step) || !find_parts(decoder, step, type, json, place, &parts) ||
+        !decode_members(decoder, step, &parts, json, &required_given) ||
+        !check_required(decoder, step, &parts, json, required_given))
+        return false;
+    decoder->depth--;
+    return true;
+}
+
+static bool kind_takes(enum value_kind kind, const json_t *json)
+{
+    switch (kind) {
+    case VALUE_BOOL:
+        return json_is_boolean(json);
+    case VALUE_SIGNED:
+    case VALUE_UNSIGNED:
+    case VALUE_SIZE:
+        return json_is_integer(json);
+    case VALUE_NUMBER:
+        return json_is_number(json);
+    case VALUE_STRING:
+    case VALUE_ENUM:
+        return json_is_string(json);
+    case VALUE_OBJECT:
+        return json_is_object(json);
+    case VALUE_ARRAY:
+        return json_is_array(json);
+    case VALUE_NULL:
+        return json_is_null(json);
+    case VALUE_ALTERNATE:
+    case VALUE_ANY:
+        break;
+    }
+    return false;
+}
+
+/* Whether text could be a value of this kind, where no branch takes strings. */
+static bool kind_takes_text(enum value_kind kind, const char *text)
+{
+    bool boolean;
+    double number;
+    uint64_t size;
+    switch (kind) {
+    case VALUE_BOOL:
+        return scalar_bool(text, &boolean) == SCALAR_OK;
+    case VALUE_SIGNED:
+    case VALUE_UNSIGNED:
+    case VALUE_NUMBER:
+        return scalar_number(text, &number) != SCALAR_MALFORMED;
+    case VALUE_SIZE:
+        return scalar_size(text, &size) != SCALAR_MALFORMED;
+    case VALUE_NULL:
+        return *text == '\0';
+    default:
+        return false;
+    }
+}
+
+static int find_alternate(const struct decoder *decoder, const struct type_descriptor *type, const json_t *json)
+{
+    for (uint32_t i = 0; i < type->alternate.count; i++)
+        if (kind_takes(type->alternate.branches[i].type->kind, json))
+            return (int)i;
+    for (uint32_t i = 0; is_text(decoder, json) && i < type->alternate.count; i++)
+        if (kind_takes_text(type->alternate.branches[i].type->kind, json_string_value(json)))
+            return (int)i;
+    return -1;
+}
+
+static bool fail_alternate(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,
+                           const json_t *json)
+{
+    const char *expected = "";
+    for (uint32_t i = 0; i < type->alternate.count; i++) {
+        const struct type_descriptor *branch = type->alternate.branches[i].type;
+        const char *name = branch->kind == VALUE_OBJECT ? "object"
+                           : branch->kind == VALUE_ENUM ? "string"
+                                                        : branch->name;
+        const char *separator = i == 0 ? "" : i + 1 == type->alternate.count ? " or " : ", ";
+        expected = arena_printf(decoder->arena, "%s%s%s", expected, separator, name);
+    }
+    return fail_type(decoder, step, expected, json);
+}
+
+static bool decode_alternate(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,
+                             const json_t *json, char *place)
+{
+    int kind = find_alternate(decoder, type, json);
+    if (kind < 0)
+        return fail_alternate(decoder, step, type, json);
+    const struct type_descriptor *branch = type->alternate.branches[kind].type;
+    memcpy(place, &kind, sizeof(kind));
+    place += type->alternate.branch_offset;
+    return branch->kind == VALUE_OBJECT ? decode_pointed(decoder, step, branch, json, place)
+                                        : decode(decoder, step, branch, json, place);
+}
+
+static bool decode(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,
+                   const json_t *json, void *place)
+{
+    switch (type->kind) {
+    case VALUE_BOOL:
+        return decode_bool(decoder, step, json, place);
+    case VALUE_SIGNED:
+        return decode_signed(decoder, step, type, json, place);
+    case VALUE_UNSIGNED:
+    case VALUE_SIZE:
+        return decode_unsigned(decoder, step, type, json, place);
+    case VALUE_NUMBER:
+        return decode_number(decoder, step, json, place);
+    case VALUE_STRING:
+        return decode_string(decoder, step, json, place);
+    case VALUE_ENUM:
+        return decode_enum(decoder, step, type, json, place);
+    case VALUE_OBJECT:
+        return decode_object(decoder, step, type, json, place);
+    case VALUE_ALTERNATE:
+        return decode_alternate(decoder, step, type, json, place);
+    case VALUE_ARRAY:
+        return decode_array(decoder, step, type->array.element, json, place,
+                            (char *)place + offsetof(struct descriptor_list, count));
+    case VALUE_NULL:
+        return decode_null(decoder, step, json, place);
+    case VALUE_ANY:
+        break;
+    }
+    return decode_any(decoder, step, json, place);
+}
+
+/* What stands for "no arguments". */
+static bool decode_nothing(struct decoder *decoder, const struct type_descriptor *type, void *place)
+{
+    json_t *nothing = json_object();
+    bool decoded = decode(decoder, NULL, type, nothing, place);
+    json_decref(nothing);
+    return decoded;
+}
+
+struct error *decode_value(const struct type_descriptor *type, const json_t *json, enum decode_mode mode,
+                           const char *root, struct arena *arena, void **value, struct decode_failure *failure)
+{
+    struct decoder decoder = { .arena = arena, .mode = mode, .root = root, .failure = failure };
+    void *place = arena_try_alloc(arena, type->size);
+    if (!place)
+        return error_new("too large");
+    bool decoded = json ? decode(&decoder, NULL, type, json, place) : decode_nothing(&decoder, type, place);
+    if (decoded)
+        *value = place;
+    return decoder.error;
+}
