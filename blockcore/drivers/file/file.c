@@ -5,6 +5,8 @@
 #include "schema/cairn_types.h"
 
 #include <errno.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 static struct error *check_options(const struct blockdev_options *options, const struct blockdev_options_file *own)
 {
@@ -128,10 +130,51 @@ static int file_preadv(struct node *node, struct range range, const struct iov *
     return file_io_preadv(file->io, range.offset, iov);
 }
 
+struct tail_write {
+    int fd;
+    uint64_t offset;
+    const struct iov *iov;
+};
+
+/* Past O_DIRECT, which writes whole units only. The kernel keeps what it caches and direct access in step. */
+static int write_tail(void *arg)
+{
+    const struct tail_write *tail = arg;
+    CLEANUP(close_fd) int fd = reopen_descriptor(tail->fd, O_WRONLY);
+    struct iovec vec[64];
+
+    if (fd < 0)
+        return fd;
+    for (size_t done = 0; done < tail->iov->bytes;) {
+        struct iov rest = iov_slice(tail->iov, done, tail->iov->bytes - done);
+        size_t exported;
+        int count = iov_export(&rest, vec, ARRAY_SIZE(vec), &exported);
+        ssize_t ret = pwritev(fd, vec, count, (off_t)(tail->offset + done));
+        if (ret < 0 && errno == EINTR)
+            continue;
+        if (ret <= 0)
+            return ret < 0 ? -errno : -EIO;
+        done += (size_t)ret;
+    }
+    return 0;
+}
+
+/* The file ends inside a unit: what lies in front of that goes the usual way. */
+static int write_with_tail(struct file *file, struct range range, const struct iov *iov, size_t tail_bytes)
+{
+    struct iov front = iov_slice(iov, 0, iov->bytes - tail_bytes);
+    struct iov rest = iov_slice(iov, front.bytes, tail_bytes);
+    struct tail_write tail = { .fd = file_io_fd(file->io), .offset = range.offset + front.bytes, .iov = &rest };
+    int ret = front.bytes ? file_io_pwritev(file->io, range.offset, &front) : 0;
+
+    return ret < 0 ? ret : file_io_blocking(file->io, write_tail, &tail);
+}
+
 static int file_pwritev(struct node *node, struct range range, const struct iov *iov, unsigned flags)
 {
     struct file *file = node_state(node);
-    int ret = file_io_pwritev(file->io, range.offset, iov);
+    size_t tail_bytes = range.bytes & (node_limits(node)->request_alignment - 1);
+    int ret = tail_bytes ? write_with_tail(file, range, iov, tail_bytes) : file_io_pwritev(file->io, range.offset, iov);
 
     (void)flags;
     if (ret == 0 && !file->device && range_end(range) > node_length(node))
