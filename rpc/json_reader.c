@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 
+#define VALUE_BYTES 128 /* what a value or key takes besides its text, about */
+
 struct json_reader {
     struct json_lexer lexer;
     struct json_builder builder;
@@ -64,6 +66,11 @@ static bool opens(enum json_token token)
 static bool closes(enum json_token token)
 {
     return token == TOKEN_RBRACE || token == TOKEN_RBRACKET;
+}
+
+static bool is_separator(enum json_token token)
+{
+    return closes(token) || token == TOKEN_COMMA || token == TOKEN_COLON;
 }
 
 /* Where messages begin and end is not known any more. @err (owned) is what to say about it. */
@@ -131,17 +138,18 @@ static void stop_skipping(struct json_reader *reader)
     reader->skipping = 0;
 }
 
-static struct error *charge(struct json_reader *reader, size_t bytes)
+static struct error *charge(struct json_reader *reader, size_t bytes, size_t values)
 {
     reader->bytes += bytes;
     if (reader->bytes > JSON_MESSAGE_BYTES_MAX)
         return error_new("JSON message size limit exceeded: a message may have %d bytes", JSON_MESSAGE_BYTES_MAX);
     if (!reader->budget)
         return NULL;
-    reader->charged += bytes;
-    reader->budget->used += bytes;
+    size_t memory = bytes + values * VALUE_BYTES;
+    reader->charged += memory;
+    reader->budget->used += memory;
     if (reader->budget->used > reader->budget->max)
-        return error_new("too much input waits to be executed: more than %zu bytes from all clients together",
+        return error_new("too much input of all clients waits to be executed: more than %zu bytes",
                          reader->budget->max);
     return NULL;
 }
@@ -151,7 +159,7 @@ static struct error *not_a_message(struct json_reader *reader, enum json_token t
 {
     if (token == TOKEN_BAD)
         return lose(reader, error_new("JSON parse error, %s", reader->lexer.message));
-    if (closes(token) || token == TOKEN_COMMA || token == TOKEN_COLON)
+    if (is_separator(token))
         return lose(reader, error_new("JSON parse error, expecting value"));
     return lose(reader, error_new("QMP input must be a JSON object"));
 }
@@ -162,7 +170,7 @@ static struct error *take_part(struct json_reader *reader, size_t bytes)
     bool empty = json_builder_is_empty(&reader->builder);
     if (reader->skipping || (empty && reader->lexer.state == LEX_BETWEEN))
         return NULL;
-    struct error *err = charge(reader, bytes);
+    struct error *err = charge(reader, bytes, 0);
     if (!err)
         return NULL;
     return empty ? lose(reader, err) : skip_rest(reader, TOKEN_MORE, err);
@@ -181,7 +189,7 @@ static struct error *take_token(struct json_reader *reader, enum json_token toke
     if (json_builder_is_empty(&reader->builder) && !opens(token))
         return not_a_message(reader, token);
 
-    struct error *err = charge(reader, bytes);
+    struct error *err = charge(reader, bytes, is_separator(token) ? 0 : 1);
     if (!err)
         err = json_builder_take(&reader->builder, token, &reader->lexer);
     return err ? skip_rest(reader, token, err) : NULL;

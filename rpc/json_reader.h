@@ -26,7 +26,7 @@
 
 #define JSON_MESSAGE_BYTES_MAX (64 * 1024 * 1024)
 
-/* Input held by several readers together. */
+/* Memory for input that several readers hold together, in bytes, about. */
 struct json_budget {
     size_t used;
     size_t max;

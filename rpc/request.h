@@ -1,0 +1,52 @@
+/* request - one command on its way from message to reply
+ *
+ * Made from a message as soon as it is read; what is wrong with it is kept until its turn, so that replies come in the
+ * order of the messages. All JSON is gone by then: a request is C values in an arena of its own. */
+#ifndef CAIRN_RPC_REQUEST_H
+#define CAIRN_RPC_REQUEST_H
+
+#include "blockcore/base/arena.h"
+#include "blockcore/base/error.h"
+#include "blockcore/base/list.h"
+#include "rpc/json_reader.h"
+#include "schema/codec/command.h"
+
+struct session;
+struct text;
+
+#define REQUEST_ARENA_MAX (64 * 1024 * 1024) /* memory for the arguments of one command */
+
+/* What handlers know as the context. */
+struct command_context {
+    struct list link; /* in the session's queue */
+    struct session *session;
+    struct arena arena;
+    const struct command_descriptor *command; /* NULL: see error */
+    const char *id;                           /* JSON text; NULL: the client gave none */
+    const void *arguments;
+    void *result;
+    struct error *error; /* what was wrong with the message, or what the handler said */
+    bool malformed;      /* the message was no request at all */
+    bool large_reply;    /* encoding takes so long that it must not hold up the loop */
+    size_t charged;      /* to the budget of the server's input */
+};
+
+/* Takes over @message. Never fails: errors go into the request. */
+struct command_context *request_create(struct session *session, const struct command_table *table,
+                                       struct json_message *message);
+
+/* What stands for input that was no message; takes over @err. */
+struct command_context *request_create_error(struct session *session, struct error *err);
+
+void request_destroy(struct command_context *request);
+
+/* Runs the handler unless there is an error already. */
+void request_invoke(struct command_context *request) CO_FN;
+
+/* Appends the reply, with CR LF, unless there is none to be sent. */
+void request_reply(const struct command_context *request, bool pretty, struct text *text);
+
+/* The same, computed on another thread meanwhile. @text is nobody else's. */
+void request_reply_on_pool(const struct command_context *request, bool pretty, struct text *text) CO_FN;
+
+#endif

@@ -1,0 +1,285 @@
+#include "blockcore/base/memory.h"
+#include "blockcore/runtime/coroutine.h"
+#include "blockcore/runtime/loop_uv.h"
+#include "rpc/request.h"
+#include "rpc/server_private.h"
+#include "rpc/session.h"
+#include "schema/codec/encode.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+/* How long replies of the last moment are tried to be sent. */
+#define FAREWELL_MS 1000
+
+static void attend_all(struct loop_task *task);
+
+struct rpc_server *rpc_server_create(const struct rpc_server_options *options)
+{
+    struct rpc_server *server = xcalloc(1, sizeof(*server));
+    server->options = *options;
+    server->events.server = server;
+    server->input.max = RPC_INPUT_BYTES_MAX;
+    server->attend_task.run = attend_all;
+    list_init(&server->sessions);
+    list_init(&server->attention);
+    list_init(&server->next_turn);
+    uv_idle_init(loop_uv(loop_control()), &server->next_turn_idle);
+    server->next_turn_idle.data = server;
+    return server;
+}
+
+struct event_sink *rpc_server_events(struct rpc_server *server)
+{
+    return &server->events;
+}
+
+const struct command_table *rpc_server_commands(const struct rpc_server *server)
+{
+    return server->options.commands;
+}
+
+size_t rpc_server_clients(const struct rpc_server *server)
+{
+    return server->session_count;
+}
+
+void server_log(struct rpc_server *server, const char *format, ...)
+{
+    if (!server->options.log)
+        return;
+    char message[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof(message), format, args);
+    va_end(args);
+    server->options.log(server->options.log_arg, message);
+}
+
+/* Looking after sessions ---------------------------------------------------------------------------------------- */
+
+static void attend_list(struct list *sessions)
+{
+    struct list taken = LIST_INIT(taken);
+    list_splice(&taken, sessions);
+    struct list *link;
+    while ((link = list_take_first(&taken)))
+        session_attend(list_entry(link, struct session, attention_link));
+}
+
+static void attend_all(struct loop_task *task)
+{
+    struct rpc_server *server = CONTAINER_OF(task, struct rpc_server, attend_task);
+    server->attend_posted = false;
+    attend_list(&server->attention);
+}
+
+static void on_next_turn(uv_idle_t *idle)
+{
+    struct rpc_server *server = idle->data;
+    uv_idle_stop(idle);
+    attend_list(&server->next_turn);
+}
+
+void server_want_attention(struct session *session)
+{
+    struct rpc_server *server = session->server;
+    list_remove(&session->attention_link);
+    list_append(&server->attention, &session->attention_link);
+    if (server->attend_posted)
+        return;
+    server->attend_posted = true;
+    loop_post(loop_control(), &server->attend_task);
+}
+
+void server_want_next_turn(struct session *session)
+{
+    struct rpc_server *server = session->server;
+    list_remove(&session->attention_link);
+    list_append(&server->next_turn, &session->attention_link);
+    uv_idle_start(&server->next_turn_idle, on_next_turn);
+}
+
+/* Clients ------------------------------------------------------------------------------------------------------- */
+
+void rpc_server_add_client(struct rpc_server *server, int fd, const struct rpc_client_options *options)
+{
+    struct session *session = session_create(server, fd, options->name, options->pretty);
+    if (!session) {
+        server_log(server, "%s: a client is turned away: the system cannot watch another descriptor", options->name);
+        close(fd);
+        return;
+    }
+    list_append(&server->sessions, &session->link);
+    server->session_count++;
+    session_greet(session);
+    server_want_attention(session);
+}
+
+void server_forget(struct session *session)
+{
+    struct rpc_server *server = session->server;
+    list_remove(&session->link);
+    list_remove(&session->attention_link);
+    server->session_count--;
+    server_changed(server);
+}
+
+/* Events -------------------------------------------------------------------------------------------------------- */
+
+static void emit_to(struct rpc_server *server, bool pretty, const struct text *text)
+{
+    struct session *session;
+    list_for_each (session, &server->sessions, link) {
+        if (session->pretty == pretty)
+            session_append_event(session, text->data, text->length);
+    }
+}
+
+static bool any_listens(const struct rpc_server *server, bool pretty)
+{
+    const struct session *session;
+    list_for_each (session, &server->sessions, link) {
+        if (!session->closed && session->mode == SESSION_COMMANDS && session->pretty == pretty)
+            return true;
+    }
+    return false;
+}
+
+void event_sink_emit(struct event_sink *sink, const struct event_descriptor *event, const void *data)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    for (int pretty = 0; pretty <= 1; pretty++) {
+        if (!any_listens(sink->server, pretty))
+            continue;
+        CLEANUP(text_fini) struct text text = { 0 };
+        CLEANUP(error_free)
+        struct error *err =
+            encode_event(&text, event, data, now.tv_sec, now.tv_nsec / 1000, pretty ? ENCODE_PRETTY : 0);
+        if (err) {
+            server_log(sink->server, "an event could not be sent: %s", error_message(err));
+            return;
+        }
+        text_append(&text, "\r\n", 2);
+        emit_to(sink->server, pretty, &text);
+    }
+}
+
+/* The end ------------------------------------------------------------------------------------------------------- */
+
+void server_changed(struct rpc_server *server)
+{
+    struct co_event *waiter = server->waiter;
+    server->waiter = NULL;
+    if (waiter)
+        co_event_set(waiter);
+}
+
+static void CO_FN wait_for_change(struct rpc_server *server)
+{
+    struct co_event event;
+    co_event_init(&event);
+    server->waiter = &event;
+    co_event_wait(&event, "qmp clients");
+}
+
+void rpc_server_stop(struct rpc_server *server)
+{
+    struct session *session;
+    server->stopped = true;
+    list_for_each (session, &server->sessions, link)
+        server_want_attention(session);
+}
+
+static bool any_executes(const struct rpc_server *server)
+{
+    const struct session *session;
+    list_for_each (session, &server->sessions, link) {
+        if (session->executing)
+            return true;
+    }
+    return false;
+}
+
+static bool any_reply_waits(const struct rpc_server *server)
+{
+    const struct session *session;
+    list_for_each (session, &server->sessions, link) {
+        if (!session->closed && output_pending(&session->output))
+            return true;
+    }
+    return false;
+}
+
+static void farewell_over(void *arg)
+{
+    struct rpc_server *server = arg;
+    server->farewell_over = true;
+    server_changed(server);
+}
+
+static void CO_FN send_last_replies(struct rpc_server *server)
+{
+    struct timer *timer = timer_create_on_loop(farewell_over, server);
+    timer_start(timer, FAREWELL_MS);
+    while (!server->farewell_over && any_reply_waits(server))
+        wait_for_change(server);
+    timer_destroy(timer);
+}
+
+static void CO_FN close_sessions(struct rpc_server *server)
+{
+    struct session *session;
+    list_for_each (session, &server->sessions, link) {
+        session_close(session);
+        server_want_attention(session);
+    }
+    while (server->session_count > 0)
+        wait_for_change(server);
+}
+
+static void on_idle_closed(uv_handle_t *handle)
+{
+    struct rpc_server *server = handle->data;
+    server->idle_closed = true;
+    server_changed(server);
+}
+
+static void CO_FN close_idle(struct rpc_server *server)
+{
+    uv_close((uv_handle_t *)&server->next_turn_idle, on_idle_closed);
+    while (!server->idle_closed)
+        wait_for_change(server);
+}
+
+void rpc_server_destroy(struct rpc_server *server)
+{
+    assert(server->stopped);
+    while (any_executes(server))
+        wait_for_change(server);
+    send_last_replies(server);
+    close_sessions(server);
+    close_idle(server);
+    while (server->attend_posted)
+        co_yield ();
+    free(server);
+}
+
+char *rpc_server_running(const struct rpc_server *server)
+{
+    char *names = NULL;
+    const struct session *session;
+    list_for_each (session, &server->sessions, link) {
+        if (!session->running)
+            continue;
+        char *longer = xasprintf("%s%s%s", names ? names : "", names ? ", " : "", session->running->command->name);
+        free(names);
+        names = longer;
+    }
+    return names;
+}

@@ -1,0 +1,77 @@
+/* server - QMP for any number of clients
+ *
+ * A server has a table of commands and the sessions of its clients (session.h). Whoever listens hands it connected
+ * sockets; it does not know where they come from, nor what the commands do.
+ *
+ *     socket --bytes--> json_reader --messages--> queue of the session --> coroutine: decode, handler, encode
+ *        ^                                                                       |
+ *        '------one write per turn of the loop------ output of the session <-----+---- events
+ *
+ * Promises: commands of one client run in order, one at a time; clients do not wait for each other, neither for a
+ * command that waits nor for one that computes (a client with much to do gets its slice of each turn); a client that
+ * does not read costs no more than named limits and delays nobody.
+ *
+ * Everything here belongs to the control thread. */
+#ifndef CAIRN_RPC_SERVER_H
+#define CAIRN_RPC_SERVER_H
+
+#include "blockcore/base/annotations.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct command_context;
+struct command_table;
+struct event_sink;
+struct rpc_server;
+struct type_descriptor;
+
+#define RPC_QUEUE_MAX 16                         /* commands of one client that wait; then it is not read further */
+#define RPC_OUTPUT_PENDING_MAX (1024 * 1024)     /* unread bytes at which a client's commands wait */
+#define RPC_EVENTS_PENDING_MAX (4 * 1024 * 1024) /* unread bytes of events at which a client is cut off */
+#define RPC_INPUT_BYTES_MAX (256 * 1024 * 1024)  /* memory for commands that wait, of all clients together */
+#define RPC_SLICE_NS (100 * 1000)                /* time of one turn that one client's commands may take */
+
+struct rpc_server_options {
+    const struct command_table *commands;
+    const struct type_descriptor *version_type; /* of the member "version" of the greeting */
+    const void *version;
+    /* Something worth a line in a log: @message is lower case and names the client. */
+    void (*log)(void *arg, const char *message);
+    void *log_arg;
+};
+
+struct rpc_server *rpc_server_create(const struct rpc_server_options *options) CONTROL_FN;
+
+/* Where the generated event functions lead. */
+struct event_sink *rpc_server_events(struct rpc_server *server);
+
+const struct command_table *rpc_server_commands(const struct rpc_server *server);
+
+struct rpc_client_options {
+    const char *name; /* for messages: "monitor '/run/x.sock'"; copied */
+    bool pretty;      /* indent what is sent */
+};
+
+/* Takes over @fd, a connected stream socket, non-blocking and close-on-exec, and sends the greeting. */
+void rpc_server_add_client(struct rpc_server *server, int fd, const struct rpc_client_options *options) CONTROL_FN;
+
+/* For handlers: the session of @context leaves negotiation; all commands are allowed and events are sent. */
+void command_enter_command_mode(struct command_context *context) CONTROL_FN;
+
+/* For handlers: encoding the result takes long; do it elsewhere. */
+void command_expect_large_reply(struct command_context *context) CONTROL_FN;
+
+size_t rpc_server_clients(const struct rpc_server *server) CONTROL_FN;
+
+/* From now on no further command begins and nothing is read. Those that run go on. */
+void rpc_server_stop(struct rpc_server *server) CONTROL_FN;
+
+/* After rpc_server_stop(): waits until the commands that run have ended, sends what is left to send (for at most a
+ * moment: a client that does not read is not waited for), closes all sessions and frees. */
+void rpc_server_destroy(struct rpc_server *server) CO_FN CONTROL_FN;
+
+/* Names of the commands that run, "a, b", for a message; the caller frees it. NULL when there are none. */
+char *rpc_server_running(const struct rpc_server *server) CONTROL_FN;
+
+#endif

@@ -1,0 +1,380 @@
+#include "rpc/session.h"
+
+#include "blockcore/base/memory.h"
+#include "blockcore/runtime/coroutine.h"
+#include "blockcore/runtime/loop_uv.h"
+#include "rpc/request.h"
+#include "rpc/server_private.h"
+#include "schema/codec/encode.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void on_poll(uv_poll_t *poll, int status, int events);
+
+struct session *session_create(struct rpc_server *server, int fd, const char *name, bool pretty)
+{
+    struct session *session = xcalloc(1, sizeof(*session));
+    if (uv_poll_init(loop_uv(loop_control()), &session->poll, fd) != 0) {
+        free(session);
+        return NULL;
+    }
+    session->server = server;
+    session->name = xasprintf("%s client %llu", name, (unsigned long long)++server->clients_ever);
+    session->fd = fd;
+    session->pretty = pretty;
+    session->reader = json_reader_create(&server->input);
+    list_init(&session->link);
+    list_init(&session->attention_link);
+    list_init(&session->queue);
+    session->poll.data = session;
+    return session;
+}
+
+static void discharge(struct session *session, struct command_context *request)
+{
+    session->server->input.used -= request->charged;
+    request_destroy(request);
+}
+
+static void drop_queue(struct session *session)
+{
+    struct list *link;
+    while ((link = list_take_first(&session->queue)))
+        discharge(session, list_entry(link, struct command_context, link));
+    session->queued = 0;
+}
+
+static void free_leftover(struct session *session)
+{
+    free(steal(&session->leftover));
+    session->leftover_begin = 0;
+    session->leftover_end = 0;
+}
+
+static void on_poll_closed(uv_handle_t *handle)
+{
+    struct session *session = handle->data;
+    session->poll_closed = true;
+    server_want_attention(session);
+}
+
+void session_close(struct session *session)
+{
+    if (session->closed)
+        return;
+    session->closed = true;
+    uv_poll_stop(&session->poll);
+    uv_close((uv_handle_t *)&session->poll, on_poll_closed);
+    close(session->fd);
+    drop_queue(session);
+    free_leftover(session);
+    output_fini(&session->output);
+}
+
+static void session_free(struct session *session)
+{
+    server_forget(session);
+    json_reader_destroy(session->reader);
+    free(session->name);
+    free(session);
+}
+
+/* Executing ----------------------------------------------------------------------------------------------------- */
+
+static bool may_execute(const struct session *session)
+{
+    return !session->closed && !session->server->stopped && !session->executing && !list_empty(&session->queue) &&
+           output_pending(&session->output) < RPC_OUTPUT_PENDING_MAX;
+}
+
+static struct error *check_mode(const struct session *session, const struct command_context *request)
+{
+    if (request->malformed)
+        return NULL;
+    bool negotiates = request->command && strcmp(request->command->name, "qmp_capabilities") == 0;
+    if (session->mode == SESSION_NEGOTIATING && !negotiates)
+        return error_new_class(ERROR_COMMAND_NOT_FOUND, "Expecting capabilities negotiation with 'qmp_capabilities'");
+    if (session->mode == SESSION_COMMANDS && negotiates)
+        return error_new_class(ERROR_COMMAND_NOT_FOUND,
+                               "Capabilities negotiation is already complete, command ignored");
+    return NULL;
+}
+
+static void execute(struct session *session, struct command_context *request)
+{
+    struct error *err = check_mode(session, request);
+    if (err) {
+        error_free(request->error);
+        request->error = err;
+    }
+    session->running = request;
+    request_invoke(request);
+    session->running = NULL;
+}
+
+/* A large reply is encoded on the pool, so that it does not hold up the other clients. */
+static void reply(struct session *session, const struct command_context *request)
+{
+    if (!request->large_reply) {
+        output_make_room(&session->output);
+        request_reply(request, session->pretty, &session->output.text);
+        return;
+    }
+    CLEANUP(text_fini) struct text text = { 0 };
+    request_reply_on_pool(request, session->pretty, &text);
+    if (!session->closed)
+        output_move(&session->output, &text);
+}
+
+/* In a coroutine: one command after the other until the slice is used up. */
+static void execute_queue(void *arg)
+{
+    struct session *session = arg;
+    uint64_t begin = uv_hrtime();
+    bool slice_left = true;
+    while (slice_left && may_execute(session)) {
+        struct command_context *request = list_entry(list_take_first(&session->queue), struct command_context, link);
+        session->queued--;
+        session->executing = true;
+        execute(session, request);
+        if (!session->closed)
+            reply(session, request);
+        discharge(session, request);
+        session->executing = false;
+        slice_left = uv_hrtime() - begin < RPC_SLICE_NS;
+    }
+    if (slice_left)
+        server_want_attention(session);
+    else
+        server_want_next_turn(session);
+}
+
+static void session_execute(struct session *session)
+{
+    if (may_execute(session))
+        co_start("qmp command", execute_queue, session);
+}
+
+/* Reading ------------------------------------------------------------------------------------------------------- */
+
+static bool may_read(const struct session *session)
+{
+    return !session->closed && !session->server->stopped && session->queued < RPC_QUEUE_MAX;
+}
+
+static void enqueue(struct session *session, struct command_context *request)
+{
+    list_append(&session->queue, &request->link);
+    session->queued++;
+}
+
+/* Messages out of [*at, end) until the queue is full. */
+static void read_messages(struct session *session, const char **at, const char *end)
+{
+    while (*at < end && may_read(session)) {
+        struct json_message message;
+        struct error *err;
+        switch (json_reader_next(session->reader, at, end, &message, &err)) {
+        case JSON_READ_MESSAGE:
+            enqueue(session, request_create(session, session->server->options.commands, &message));
+            break;
+        case JSON_READ_ERROR:
+            enqueue(session, request_create_error(session, err));
+            break;
+        case JSON_READ_MORE:
+            break;
+        }
+    }
+}
+
+/* Reads and executes as far as it goes at once. */
+static const char *feed(struct session *session, const char *at, const char *end)
+{
+    const char *before;
+    do {
+        before = at;
+        read_messages(session, &at, end);
+        session_execute(session);
+    } while (at < end && at > before);
+    return at;
+}
+
+static void feed_received(struct session *session, const char *bytes, size_t length)
+{
+    const char *at = feed(session, bytes, bytes + length);
+    size_t left = (size_t)(bytes + length - at);
+    if (left == 0 || session->closed)
+        return;
+    session->leftover = xmalloc(left);
+    memcpy(session->leftover, at, left);
+    session->leftover_begin = 0;
+    session->leftover_end = left;
+}
+
+static void feed_leftover(struct session *session)
+{
+    if (!session->leftover)
+        return;
+    const char *at =
+        feed(session, session->leftover + session->leftover_begin, session->leftover + session->leftover_end);
+    if (session->closed)
+        return;
+    session->leftover_begin = (size_t)(at - session->leftover);
+    if (session->leftover_begin == session->leftover_end)
+        free_leftover(session);
+}
+
+/* The client sends no more: it has left, or it only shut down its sending side. */
+static void hear_end(struct session *session)
+{
+    struct pollfd pollfd = { .fd = session->fd };
+    session->sending_ended = true;
+    if (poll(&pollfd, 1, 0) != 0)
+        session_close(session);
+}
+
+static void receive(struct session *session)
+{
+    struct rpc_server *server = session->server;
+    ssize_t count;
+    do
+        count = recv(session->fd, server->read_buffer, sizeof(server->read_buffer), MSG_DONTWAIT);
+    while (count < 0 && errno == EINTR);
+    if (count > 0)
+        feed_received(session, server->read_buffer, (size_t)count);
+    else if (count < 0 && errno != EAGAIN)
+        session_close(session);
+    if (count == 0) {
+        session->input_ended = true;
+        hear_end(session);
+    }
+}
+
+/* Watching ------------------------------------------------------------------------------------------------------ */
+
+/* While a client is not read, only its leaving is of interest. That it shut down its sending side looks the same at
+ * first, and would be reported without end. */
+static int events_wanted(const struct session *session)
+{
+    int events = output_pending(&session->output) ? UV_WRITABLE : 0;
+    if (!session->input_ended && may_read(session) && !session->leftover)
+        return events | UV_READABLE;
+    return session->sending_ended ? events : events | UV_DISCONNECT;
+}
+
+static void watch(struct session *session)
+{
+    int events = events_wanted(session);
+    if (events == session->polled)
+        return;
+    session->polled = events;
+    if (events)
+        uv_poll_start(&session->poll, events, on_poll);
+    else
+        uv_poll_stop(&session->poll);
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    struct session *session = poll->data;
+    if (status < 0) {
+        session_close(session);
+        return;
+    }
+    if (events & UV_READABLE)
+        receive(session);
+    else if (events & UV_DISCONNECT)
+        hear_end(session);
+    server_want_attention(session);
+}
+
+static void send_output(struct session *session)
+{
+    if (output_pending(&session->output) == 0)
+        return;
+    if (output_send(&session->output, session->fd) < 0)
+        session_close(session);
+    else if (output_pending(&session->output) == 0)
+        session->events_pending = 0;
+}
+
+static bool is_done(const struct session *session)
+{
+    return session->input_ended && !session->executing && list_empty(&session->queue) && !session->leftover &&
+           output_pending(&session->output) == 0;
+}
+
+void session_attend(struct session *session)
+{
+    if (!session->closed)
+        send_output(session);
+    if (!session->closed) {
+        feed_leftover(session);
+        session_execute(session);
+    }
+    if (!session->closed && is_done(session))
+        session_close(session);
+    if (!session->closed)
+        watch(session);
+    struct rpc_server *server = session->server;
+    if (session->poll_closed && !session->executing)
+        session_free(session);
+    server_changed(server);
+}
+
+void session_greet(struct session *session)
+{
+    const struct rpc_server_options *options = &session->server->options;
+    struct text *text = &session->output.text;
+    const char *gap = session->pretty ? "\n    " : "";
+    const char *wide_gap = session->pretty ? "\n        " : "";
+    text_append_string(text, "{");
+    text_append_string(text, gap);
+    text_append_string(text, "\"QMP\": {");
+    text_append_string(text, wide_gap);
+    text_append_string(text, "\"version\": ");
+    size_t begin = text->length;
+    struct error *err =
+        encode_value(text, options->version_type, options->version, session->pretty ? ENCODE_PRETTY : 0, 2);
+    if (err) {
+        server_log(session->server, "the version is malformed: %s", error_message(err));
+        error_free(err);
+        text->length = begin;
+        text_append_string(text, "{}");
+    }
+    text_append_string(text, session->pretty ? "," : ", ");
+    text_append_string(text, wide_gap);
+    text_append_string(text, "\"capabilities\": []");
+    text_append_string(text, gap);
+    text_append_string(text, session->pretty ? "}\n}\r\n" : "}}\r\n");
+}
+
+void command_enter_command_mode(struct command_context *context)
+{
+    context->session->mode = SESSION_COMMANDS;
+}
+
+void command_expect_large_reply(struct command_context *context)
+{
+    context->large_reply = true;
+}
+
+void session_append_event(struct session *session, const char *message, size_t length)
+{
+    if (session->closed || session->mode == SESSION_NEGOTIATING)
+        return;
+    if (session->events_pending + length > RPC_EVENTS_PENDING_MAX) {
+        server_log(session->server, "%s: cut off, it does not read its events", session->name);
+        session_close(session);
+        return;
+    }
+    output_make_room(&session->output);
+    text_append(&session->output.text, message, length);
+    session->events_pending += length;
+    server_want_attention(session);
+}

@@ -1,0 +1,79 @@
+/* session - one client of a server
+ *
+ *     negotiating --qmp_capabilities--> commands --quit, end of input, error--> closed --last command ended--> freed
+ *
+ * In negotiating only qmp_capabilities is allowed and no event is sent (QMP specification, "Capabilities Negotiation").
+ * A client that shuts down its sending side only still gets the replies to what it has sent; one that closes its socket
+ * has left: its queued commands are dropped, and so is the reply of the one that runs.
+ *
+ * A client that does not read: while more than RPC_OUTPUT_PENDING_MAX bytes wait for it, none of its commands begins;
+ * once its queue is full its input is left in the socket, so that it notices. Events cannot wait like that: when
+ * RPC_EVENTS_PENDING_MAX bytes of them pile up, the client is cut off. It sees the end of the connection, which is
+ * better than a list of events with a hole that nobody told it of. */
+#ifndef CAIRN_RPC_SESSION_H
+#define CAIRN_RPC_SESSION_H
+
+#include "blockcore/base/annotations.h"
+#include "blockcore/base/list.h"
+#include "rpc/output.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+struct command_context;
+struct json_reader;
+struct rpc_client_options;
+struct rpc_server;
+
+enum session_mode {
+    SESSION_NEGOTIATING,
+    SESSION_COMMANDS,
+};
+
+struct session {
+    struct rpc_server *server;
+    struct list link;           /* in server->sessions */
+    struct list attention_link; /* in server->attention or server->next_turn */
+    char *name;
+    int fd;
+    uv_poll_t poll;
+    int polled; /* enum uv_poll_event that are watched now */
+    bool poll_closed;
+    enum session_mode mode;
+    bool pretty;
+    bool closed;        /* nothing is read or sent any more; waits for its command to end */
+    bool sending_ended; /* the client sends no more, but may read; part of what it sent may still be in the socket */
+    bool input_ended;   /* everything it sent was received */
+
+    struct json_reader *reader;
+    char *leftover; /* input that was received but not read, since the queue is full */
+    size_t leftover_begin;
+    size_t leftover_end;
+    struct list queue; /* of struct command_context */
+    unsigned queued;
+    bool executing; /* its coroutine is there */
+    struct command_context *running;
+
+    struct output output;
+    size_t events_pending; /* bytes of events since the output was empty */
+};
+
+/* NULL when the system has no room for another descriptor to watch. */
+struct session *session_create(struct rpc_server *server, int fd, const char *name, bool pretty) CONTROL_FN;
+
+/* The first thing that a client sees. */
+void session_greet(struct session *session) CONTROL_FN;
+
+/* Looks after everything that may have changed: sends, reads on, executes, watches, frees. On the thread's own stack,
+ * not in a coroutine. */
+void session_attend(struct session *session) CONTROL_FN;
+
+/* Appends a message of @length bytes, CR LF included, that is an event. */
+void session_append_event(struct session *session, const char *message, size_t length) CONTROL_FN;
+
+/* Nothing is read or sent any more; what waits is dropped. It is freed when its command has ended. */
+void session_close(struct session *session) CONTROL_FN;
+
+#endif
