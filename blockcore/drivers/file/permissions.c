@@ -74,8 +74,12 @@ static int change_permissions(void *arg)
 struct error *file_set_permissions(struct node *node, unsigned perm, unsigned shared)
 {
     struct file *file = node_state(node);
-    struct permission_change change = { .file = file, .perm = perm, .shared = shared };
-    bool locks_fit = !file->locking || locks_match(&file->locks, perm, shared);
+    struct permission_change change = {
+        .file = file,
+        .perm = perm,
+        .shared = file->force_share ? PERM_ALL : shared,
+    };
+    bool locks_fit = !file->locking || locks_match(&file->locks, perm, change.shared);
     bool mode_fits = !file->follows_writers || file->open_for_writing == needs_writing(perm);
 
     if (!locks_fit || !mode_fits)

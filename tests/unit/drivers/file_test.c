@@ -318,9 +318,8 @@ static void check_status(struct model *model)
     uint64_t at = range.offset;
     while (at < range_end(range)) {
         extents_init(&extents, max);
-        expect_int(handle_block_status(model->handle, range_between(at, range_end(range)), ASK_ALL, NULL, false,
-                                       &extents),
-                   0);
+        expect_int(
+            handle_block_status(model->handle, range_between(at, range_end(range)), ASK_ALL, NULL, false, &extents), 0);
         expect(extents.count >= 1 && extents.count <= max);
         for (size_t i = 0; i < extents.count; i++) {
             const struct extent *extent = &extents.items[i];
