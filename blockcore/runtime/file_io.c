@@ -122,15 +122,17 @@ static int read_in_place(struct file_io *file, int flags, uint64_t offset, const
     return 1;
 }
 
-typedef int ring_call(int fd, const struct iovec *vec, unsigned count, uint64_t offset);
+typedef int ring_call(int fd, const struct iovec *vec, unsigned count, uint64_t offset, int flags);
 
-/* The same with io_uring, waiting as long as it takes. */
+/* The same with io_uring, waiting as long as it takes. O_DIRECT that needs a thread (to allocate blocks, to read the
+ * file's map) gets one of the pool, in the domain of the file, not one of the kernel's own. Buffered reads must leave
+ * the flag out: with it, the kernel does not wait for pages either. */
 static int move_by_ring(struct file_io *file, ring_call *call, uint64_t offset, const struct iov *iov, size_t *moved)
 {
     struct piece piece;
     while (*moved < iov->bytes) {
         piece_next(&piece, offset, iov, *moved);
-        int ret = call(file->fd, piece.vec, (unsigned)piece.count, piece.offset);
+        int ret = call(file->fd, piece.vec, (unsigned)piece.count, piece.offset, file->direct ? RWF_NOWAIT : 0);
         if (ret == 0)
             return 0;
         if (ret == -EINTR || (ret == -EINVAL && *moved > 0))

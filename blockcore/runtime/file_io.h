@@ -4,9 +4,11 @@
  *
  *     read  --> preadv2(RWF_NOWAIT) in place: the page cache had it, no wait at all
  *           '-> io_uring of this loop       : a miss, or O_DIRECT
- *           '-> pool                        : the kernel refuses io_uring, or CAIRN_NO_IO_URING is set
+ *           '-> pool                        : a file system that cannot tell when it would wait (NFS, FUSE), the
+ *                                             kernel refuses io_uring, or CAIRN_NO_IO_URING is set
  *     write --> io_uring for O_DIRECT; buffered writes go to one writer per file (they contend for the inode's lock
  *               otherwise), which takes all that wait in one go and wakes their loops once per batch
+ *     a file in memory (tmpfs) is read and, in small pieces, written in place
  *
  * May be used from any loop at the same time. All functions return 0 or -errno; short transfers are continued. */
 #ifndef CAIRN_RUNTIME_FILE_IO_H

@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 
 /* Passes over what is ready before sockets and timers get their turn again. */
 #define PASSES_MAX 16
@@ -27,9 +28,21 @@ static void nothing_to_do(uv_idle_t *handle)
     loop_awake(handle->data);
 }
 
-static void woken(uv_async_t *handle)
+/* An eventfd of our own instead of uv_async_t: libuv lets the woken thread spin until the waking one has come out of
+ * its system call, which takes long when both share a processor. */
+static void wake(struct loop *loop)
 {
-    loop_awake(handle->data);
+    eventfd_write(loop->wakeup_fd, 1);
+}
+
+static void woken(uv_poll_t *handle, int status, int events)
+{
+    struct loop *loop = handle->data;
+    eventfd_t count;
+    (void)status;
+    (void)events;
+    eventfd_read(loop->wakeup_fd, &count);
+    loop_awake(loop);
 }
 
 /* Makes ready what others have posted, the oldest first. */
@@ -110,7 +123,7 @@ void loop_post(struct loop *loop, struct loop_task *task)
      * into its inbox: the exchanges are sequentially consistent, so either the loop sees the task or we see it asleep.
      */
     if (loop != current_loop && atomic_load(&loop->asleep) && atomic_exchange(&loop->asleep, false))
-        uv_async_send(&loop->wakeup);
+        wake(loop);
 }
 
 void loop_init(struct loop *loop, unsigned index)
@@ -119,7 +132,9 @@ void loop_init(struct loop *loop, unsigned index)
     loop->ready_end = &loop->ready;
     list_init(&loop->coroutines);
     list_init(&loop->spare);
-    if (uv_loop_init(&loop->uv) != 0 || uv_async_init(&loop->uv, &loop->wakeup, woken) != 0) {
+    loop->wakeup_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (loop->wakeup_fd < 0 || uv_loop_init(&loop->uv) != 0 ||
+        uv_poll_init(&loop->uv, &loop->wakeup, loop->wakeup_fd) != 0) {
         fprintf(stderr, "cairn: cannot make an event loop\n");
         abort();
     }
@@ -127,6 +142,7 @@ void loop_init(struct loop *loop, unsigned index)
     uv_idle_init(&loop->uv, &loop->busy);
     loop->before_sleep.data = loop->busy.data = loop->wakeup.data = loop;
     uv_prepare_start(&loop->before_sleep, before_sleep);
+    uv_poll_start(&loop->wakeup, UV_READABLE, woken);
     timer_heap_init(loop);
     loop->now_ns = uv_hrtime();
 }
@@ -176,6 +192,7 @@ void loop_fini(struct loop *loop)
     uv_close((uv_handle_t *)&loop->busy, NULL);
     uv_close((uv_handle_t *)&loop->wakeup, NULL);
     let_uv_close(&loop->uv);
+    close_fd(loop->wakeup_fd);
     ring_free(loop);
     timer_heap_fini(loop);
     buffer_cache_fini(&loop->buffers);

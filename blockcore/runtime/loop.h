@@ -28,7 +28,7 @@ struct runtime_options {
 /* Makes the calling thread the control thread and starts the I/O threads. Once per process until runtime_stop. */
 struct error *runtime_start(const struct runtime_options *options) MUST_CHECK;
 
-/* Runs the control loop on the calling thread until loop_stop_control(). */
+/* Runs the control loop on the calling thread until runtime_quit(). */
 void runtime_run(void);
 
 /* Ends runtime_run() after the current turn. Control thread. */
@@ -37,8 +37,9 @@ void runtime_quit(void) CONTROL_FN;
 /* Starts a coroutine on the control loop and runs the loop until it has ended. For programs' main and for tests. */
 void runtime_run_coroutine(const char *name, void (*entry)(void *arg), void *arg);
 
-/* Ends the I/O threads and frees everything. No coroutine may be alive, except with @abandon: then threads that hang
- * in a system call on dead storage are left behind, and the caller must end the process without returning to them. */
+/* Ends the I/O threads and frees everything. No coroutine may be alive (the process ends with a list of those that are)
+ * and no call on the pool, except with @abandon: then threads that hang in a system call on dead storage are left
+ * behind with all memory, and the caller must end the process. Control thread, outside coroutines. */
 void runtime_stop(bool abandon);
 
 struct loop *loop_current(void); /* NULL on a thread without a loop (pool threads) */

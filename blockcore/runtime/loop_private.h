@@ -21,9 +21,11 @@ struct loop {
     uv_loop_t uv;
     uv_prepare_t before_sleep; /* runs a turn */
     uv_idle_t busy;            /* active while there is work left: keeps libuv from sleeping */
-    uv_async_t wakeup;
+    int wakeup_fd;             /* eventfd(2) */
+    uv_poll_t wakeup;
     unsigned index;
-    pthread_t thread;
+    pthread_t thread; /* of an I/O loop */
+    struct loop_task stop;
     uint64_t now_ns;
 
     /* What is ready: one chain, first in, first out. */

@@ -25,8 +25,9 @@ struct ring {
 struct ring_op {
     struct list link;
     struct co_event done;
-    void (*prepare)(struct io_uring_sqe *, int, const struct iovec *, unsigned, __u64);
+    void (*prepare)(struct io_uring_sqe *, int, const struct iovec *, unsigned, __u64, int);
     int fd;
+    int flags;
     unsigned count;
     const struct iovec *vec;
     uint64_t offset;
@@ -127,7 +128,7 @@ static bool enqueue(struct ring *ring, struct ring_op *op)
         if (!sqe)
             return false;
     }
-    op->prepare(sqe, op->fd, op->vec, op->count, op->offset);
+    op->prepare(sqe, op->fd, op->vec, op->count, op->offset, op->flags);
     io_uring_sqe_set_data(sqe, op);
     ring->in_flight++;
     ring->unsubmitted = true;
@@ -166,15 +167,29 @@ static int await(struct ring_op *op, const char *what)
     return op->result;
 }
 
-int ring_preadv(int fd, const struct iovec *vec, unsigned count, uint64_t offset)
+int ring_preadv(int fd, const struct iovec *vec, unsigned count, uint64_t offset, int flags)
 {
-    struct ring_op op = { .prepare = io_uring_prep_readv, .fd = fd, .vec = vec, .count = count, .offset = offset };
+    struct ring_op op = {
+        .prepare = io_uring_prep_readv2,
+        .fd = fd,
+        .flags = flags,
+        .count = count,
+        .vec = vec,
+        .offset = offset,
+    };
     return await(&op, "a read");
 }
 
-int ring_pwritev(int fd, const struct iovec *vec, unsigned count, uint64_t offset)
+int ring_pwritev(int fd, const struct iovec *vec, unsigned count, uint64_t offset, int flags)
 {
-    struct ring_op op = { .prepare = io_uring_prep_writev, .fd = fd, .vec = vec, .count = count, .offset = offset };
+    struct ring_op op = {
+        .prepare = io_uring_prep_writev2,
+        .fd = fd,
+        .flags = flags,
+        .count = count,
+        .vec = vec,
+        .offset = offset,
+    };
     return await(&op, "a write");
 }
 

@@ -18,9 +18,10 @@ struct loop;
 /* Can the current loop use io_uring? False when it was switched off or the kernel refuses. */
 bool ring_available(void);
 
-/* Like preadv(2) and pwritev(2), awaited; ring_available() must be true. Returns the bytes moved or -errno. */
-int ring_preadv(int fd, const struct iovec *vec, unsigned count, uint64_t offset) CO_FN;
-int ring_pwritev(int fd, const struct iovec *vec, unsigned count, uint64_t offset) CO_FN;
+/* Like preadv2(2) and pwritev2(2), awaited; ring_available() must be true. Returns the bytes moved or -errno. With
+ * RWF_NOWAIT in @flags the kernel gives no thread to the request but says -EAGAIN where it would need one. */
+int ring_preadv(int fd, const struct iovec *vec, unsigned count, uint64_t offset, int flags) CO_FN;
+int ring_pwritev(int fd, const struct iovec *vec, unsigned count, uint64_t offset, int flags) CO_FN;
 
 /* Submits what is new and takes what is complete. True when coroutines became ready, or the kernel could not take
  * all: then the loop must not sleep. */

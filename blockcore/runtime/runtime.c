@@ -9,9 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define IO_LOOPS_BY_DEFAULT 4
+
+/* How long runtime_stop(true) waits for I/O threads. */
+#define ABANDON_SECONDS 1
 
 static struct {
     struct loop *control;
@@ -28,6 +32,12 @@ static struct loop *loop_create(unsigned index)
         abort();
     loop_init(loop, index);
     return loop;
+}
+
+static void loop_destroy(struct loop *loop)
+{
+    loop_fini(loop);
+    free(loop);
 }
 
 static void *run_io_loop(void *arg)
@@ -76,8 +86,7 @@ struct error *runtime_start(const struct runtime_options *options)
         struct loop *loop = loop_create(runtime.io_count);
         int ret = start_thread(loop);
         if (ret != 0) {
-            loop_fini(loop);
-            free(loop);
+            loop_destroy(loop);
             runtime_stop(false);
             return error_errno(ret, "cannot start an I/O thread");
         }
@@ -123,36 +132,49 @@ void runtime_run_coroutine(const char *name, void (*entry)(void *arg), void *arg
 
 static void stop_loop(struct loop_task *task)
 {
-    (void)task;
-    uv_stop(&current_loop->uv);
+    uv_stop(&CONTAINER_OF(task, struct loop, stop)->uv);
+}
+
+static void stop_io_loops(void)
+{
+    for (unsigned i = 0; i < runtime.io_count; i++) {
+        runtime.io[i]->stop.run = stop_loop;
+        loop_post(runtime.io[i], &runtime.io[i]->stop);
+    }
+}
+
+/* The kernel may hold even an I/O thread: reading the map of a file on a dead disk, for example. What is left behind
+ * stays valid memory, because a thread that comes back after all answers to its loop. */
+static void abandon_threads(void)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += ABANDON_SECONDS;
+    for (unsigned i = 0; i < runtime.io_count; i++)
+        pthread_timedjoin_np(runtime.io[i]->thread, NULL, &until);
 }
 
 /* All threads end before any loop is closed: until then they post to each other. */
-static void join_io_threads(void)
+static void join_threads(void)
 {
-    struct loop_task stop[IO_LOOPS_MAX];
-    for (unsigned i = 0; i < runtime.io_count; i++) {
-        stop[i] = (struct loop_task){ .run = stop_loop };
-        loop_post(runtime.io[i], &stop[i]);
-    }
     for (unsigned i = 0; i < runtime.io_count; i++)
         pthread_join(runtime.io[i]->thread, NULL);
+    pool_stop();
 }
 
 void runtime_stop(bool abandon)
 {
     assert(on_control_thread());
-    join_io_threads();
-    if (abandon)
-        return; /* a thread that comes back after all still finds the loop that it answers to */
-    pool_stop();
-    for (unsigned i = 0; i < runtime.io_count; i++) {
-        loop_fini(runtime.io[i]);
-        free(runtime.io[i]);
+    stop_io_loops();
+    if (abandon) {
+        abandon_threads();
+        return;
     }
+    join_threads();
+    for (unsigned i = 0; i < runtime.io_count; i++)
+        loop_destroy(runtime.io[i]);
     runtime.io_count = 0;
-    loop_fini(runtime.control);
-    free(runtime.control);
+    loop_destroy(runtime.control);
     runtime.control = NULL;
     current_loop = NULL;
 }

