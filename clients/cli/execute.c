@@ -1,0 +1,72 @@
+#include "clients/cli/execute.h"
+
+#include "clients/cli/arguments.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* "-" is an object on standard input. */
+static struct error *parse_object(const char *word, json_t **out)
+{
+    bool from_stdin = strcmp(word, "-") == 0;
+    json_error_t json_error;
+    json_t *object = from_stdin ? json_loadf(stdin, 0, &json_error) : json_loads(word, 0, &json_error);
+
+    if (json_is_object(object)) {
+        *out = object;
+        return NULL;
+    }
+    bool is_json = object != NULL;
+    json_decref(object);
+    const char *source = from_stdin ? "standard input" : word;
+    return is_json
+               ? error_new("%s: arguments must be an object", source)
+               : error_new("%s: line %d, column %d: %s", source, json_error.line, json_error.column, json_error.text);
+}
+
+/* Sorts the words into @arguments (what is JSON already) and @tree (what still needs its types). */
+static struct error *collect_arguments(size_t count, char *const *words, json_t *arguments, json_t *tree)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (words[i][0] != '{' && strcmp(words[i], "-") != 0) {
+            struct error *err = arguments_set(tree, words[i]);
+            if (err)
+                return err;
+            continue;
+        }
+        CLEANUP(json_decref) json_t *object = NULL;
+        struct error *err = parse_object(words[i], &object);
+        if (err)
+            return err;
+        json_object_update(arguments, object);
+    }
+    return NULL;
+}
+
+static struct error *add_typed(struct client *client, struct introspection **introspection, const char *command,
+                               json_t *tree, json_t *arguments)
+{
+    struct error *err = *introspection ? NULL : introspection_load(client, introspection);
+    if (err)
+        return err;
+
+    CLEANUP(json_decref) json_t *typed = NULL;
+    err = arguments_convert(*introspection, introspection_arguments(*introspection, command), tree, &typed);
+    if (!err)
+        json_object_update(arguments, typed);
+    return err;
+}
+
+struct error *execute_words(struct client *client, struct introspection **introspection, size_t count,
+                            char *const *words, json_t **result)
+{
+    CLEANUP(json_decref) json_t *arguments = json_object();
+    CLEANUP(json_decref) json_t *tree = json_object();
+
+    struct error *err = collect_arguments(count - 1, words + 1, arguments, tree);
+    if (!err && json_object_size(tree) > 0)
+        err = add_typed(client, introspection, words[0], tree, arguments);
+    if (err)
+        return err;
+    return client_call(client, words[0], steal(&arguments), result);
+}
