@@ -12,20 +12,20 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 BASE = ["blockcore/base/"]
-TYPES = ["schema/types/", "cairn_schema_types.h", "schema_types.h", "qapi_types.h"]
+TYPES = ["schema/cairn_types.h"]  # generated: plain C, no JSON
 RUNTIME = BASE + ["blockcore/runtime/"]
 GRAPH = RUNTIME + ["blockcore/graph/"] + TYPES
 IO = GRAPH + ["blockcore/io/"]
 BLOCKCORE = ["blockcore/"] + TYPES
 
-# The first line that fits decides. Generated headers live in the build folder and are included by their plain name.
+# The first line that fits decides.
 RULES = [
     ("blockcore/base/", BASE),
     ("blockcore/runtime/", RUNTIME),
     ("blockcore/graph/", GRAPH),
     ("blockcore/io/", IO),
     ("blockcore/", BLOCKCORE),
-    ("schema/compiler/", ["schema/compiler/"]),
+    ("schema/compiler/", BASE + ["schema/compiler/"]),
     ("schema/", BASE + ["schema/"]),
     ("rpc/", RUNTIME + ["schema/", "rpc/"]),
     ("daemon/", ["blockcore/", "schema/", "rpc/", "daemon/"]),
