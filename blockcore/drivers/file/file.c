@@ -46,6 +46,7 @@ static void set_limits(struct node *node, const struct probe *probe)
 
     limits->request_alignment = probe->request_alignment;
     limits->memory_alignment = probe->memory_alignment;
+    limits->discard_granularity = probe->discard_granularity;
 }
 
 static void set_state(struct node *node, const struct blockdev_options *options,

@@ -56,6 +56,7 @@ struct probe {
     uint64_t length;
     uint32_t request_alignment;
     uint32_t memory_alignment;
+    uint32_t discard_granularity;
     bool locks_work;
     struct error *err;
 };

@@ -160,15 +160,23 @@ static bool alignment_from_kernel(struct probe *probe)
 #endif
 }
 
-static bool alignment_from_device(struct probe *probe)
+/* Bytes of a sector of a block device; 0 where there is none. */
+static uint32_t sector_bytes(const struct probe *probe)
 {
     int sector = 0;
 
     if (!S_ISBLK(probe->st.st_mode) || ioctl(probe->fd, BLKSSZGET, &sector) < 0 || sector <= 0 ||
         !is_power_of_two((uint64_t)sector))
+        return 0;
+    return (uint32_t)sector;
+}
+
+static bool alignment_from_device(struct probe *probe, uint32_t sector)
+{
+    if (sector == 0)
         return false;
-    probe->request_alignment = (uint32_t)sector;
-    probe->memory_alignment = (uint32_t)sector < SECTOR ? SECTOR : (uint32_t)sector;
+    probe->request_alignment = sector;
+    probe->memory_alignment = sector < SECTOR ? SECTOR : sector;
     return true;
 }
 
@@ -199,12 +207,15 @@ static void alignment_by_trying(struct probe *probe)
 
 static void find_alignment(struct probe *probe)
 {
+    uint32_t sector = sector_bytes(probe);
+
+    probe->discard_granularity = sector ? sector : 1;
     if (!probe->direct) {
         probe->request_alignment = 1;
         probe->memory_alignment = 1;
         return;
     }
-    if (alignment_from_kernel(probe) || alignment_from_device(probe))
+    if (alignment_from_kernel(probe) || alignment_from_device(probe, sector))
         return;
     probe->request_alignment = ALIGNMENT_MAX;
     probe->memory_alignment = ALIGNMENT_MAX;
