@@ -100,13 +100,14 @@ static struct error *encode_object(struct encoder *encoder, const struct type_de
 {
     bool first = true;
     begin(encoder, "{");
-    while (type) {
-        struct error *err = encode_members(encoder, type, object, &first);
+    for (const struct type_descriptor *part = type; part;) {
+        struct error *err = encode_members(encoder, part, object, &first);
         if (err)
             return err;
-        const struct type_descriptor *branch = union_branch(type, object);
-        object = (const char *)object + type->object.branch_offset;
-        type = branch;
+        const struct type_descriptor *branch = union_branch(part, object);
+        if (branch)
+            object = (const char *)object + part->object.branch_offset;
+        part = branch;
     }
     end(encoder, "}", first);
     return NULL;

@@ -76,11 +76,30 @@ static bool has_union(const struct type *type)
     return false;
 }
 
+/* Whether conditions can leave out all branches: C and C++ disagree about the size of what is empty. */
+static bool may_be_empty(const struct type *type)
+{
+    for (size_t i = 0; i < type->branches.count; i++)
+        if (!type_is_empty(type->branches.items[i].type) && !type->branches.items[i].condition)
+            return false;
+    return true;
+}
+
+static bool all_members_conditional(const struct type *type)
+{
+    for (size_t i = 0; i < type->members.count; i++)
+        if (!type->members.items[i].condition)
+            return false;
+    return true;
+}
+
 static void write_branches(struct output *output, const struct type *type)
 {
     if (!has_union(type))
         return;
     output_text(output, "    union {\n");
+    if (may_be_empty(type))
+        output_text(output, "        uint8_t nothing_;\n");
     for (size_t i = 0; i < type->branches.count; i++) {
         const struct branch *branch = &type->branches.items[i];
         if (type_is_empty(branch->type))
@@ -102,6 +121,8 @@ static void write_object(struct output *output, struct type *type)
 
     output_if(output, type->condition);
     output_printf(output, "struct %s {\n", type->c_name);
+    if (all_members_conditional(type))
+        output_text(output, "    uint8_t nothing_;\n");
     for (size_t i = 0; i < type->members.count; i++)
         write_member(output, &type->members.items[i]);
     write_branches(output, type);

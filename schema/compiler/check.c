@@ -53,6 +53,19 @@ static bool word_in(const char *words, const char *end, const char *word)
     return false;
 }
 
+static void note_keys(struct checker *checker, struct location at, const char *keys)
+{
+    const char *list = "";
+    for (const char *p = keys; *p;) {
+        p += strspn(p, " |");
+        size_t length = strcspn(p, " |");
+        if (length)
+            list = arena_printf(checker->compilation->arena, "%s%s'%.*s'", list, *list ? ", " : "", (int)length, p);
+        p += length;
+    }
+    compilation_note(checker->compilation, at, "valid keys are %s", list);
+}
+
 /* The keys of an object: all that stand before " | " and none but those listed. */
 static bool check_keys(struct checker *checker, const struct syntax *object, const char *what, const char *keys)
 {
@@ -72,9 +85,7 @@ static bool check_keys(struct checker *checker, const struct syntax *object, con
         if (strcmp(pair->key, "|") != 0 && word_in(keys, NULL, pair->key))
             continue;
         wrong(checker, "%s has unknown key '%s'", what, pair->key);
-        const char *rest = optional ? optional + 1 : "";
-        compilation_note(checker->compilation, pair->at, "valid keys are%.*s%s",
-                         (int)(optional ? optional - keys - 1 : (long)strlen(keys)), keys, rest);
+        note_keys(checker, pair->at, keys);
         return false;
     }
     return true;

@@ -311,6 +311,9 @@ static bool claim_constants(struct builder *builder, const struct type *type)
         const struct enum_value *value = &type->values.items[i];
         const struct type *other =
             names_add(&builder->c_constants, builder->compilation->arena, value->c_name, (void *)(size_t)type);
+        if (other == type)
+            return compilation_error(builder->compilation, type->at, "value '%s' collides with another of '%s'",
+                                     value->name, type->name);
         if (other)
             return compilation_error(builder->compilation, type->at,
                                      "value '%s' of '%s' becomes %s in C, as one of '%s'", value->name, type->name,

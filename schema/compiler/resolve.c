@@ -238,36 +238,44 @@ static bool resolve_object(struct builder *builder, struct type *type)
     return resolve_members(builder, type, &taken, syntax_get(type->body, "data"), "member");
 }
 
-/* Whether a string of an enum could be meant as a boolean or a number where text is all there is (key=value). */
-static bool has_ambiguous_value(const struct type *enumeration, bool with_bool, bool with_number)
+/* Whether text of a branch could be meant as a boolean, where text is all there is (key=value). */
+static bool looks_boolean(const struct type *type)
 {
-    for (size_t i = 0; i < enumeration->values.count; i++) {
-        const char *name = enumeration->values.items[i].name;
-        if (with_bool && (strcmp(name, "on") == 0 || strcmp(name, "off") == 0))
+    if (type->kind == TYPE_BUILTIN)
+        return type->builtin->kind == BUILTIN_STR;
+    for (size_t i = 0; i < type->values.count; i++)
+        if (strcmp(type->values.items[i].name, "on") == 0 || strcmp(type->values.items[i].name, "off") == 0)
             return true;
-        if (with_number && (isdigit((unsigned char)*name) || *name == '-' || *name == '+' || *name == '.'))
+    return false;
+}
+
+static bool looks_numeric(const struct type *type)
+{
+    if (type->kind == TYPE_BUILTIN)
+        return type->builtin->kind == BUILTIN_STR;
+    for (size_t i = 0; i < type->values.count; i++)
+        if (isdigit((unsigned char)type->values.items[i].name[0]))
             return true;
-    }
     return false;
 }
 
 static bool check_ambiguous_strings(struct builder *builder, struct type *type)
 {
-    bool with_bool = false, with_number = false;
+    const struct branch *boolean = NULL, *number = NULL;
     for (size_t i = 0; i < type->branches.count; i++) {
         const char *json_type = type_json_type(type->branches.items[i].type);
-        with_bool |= strcmp(json_type, "boolean") == 0;
-        with_number |= strcmp(json_type, "int") == 0 || strcmp(json_type, "number") == 0;
+        if (strcmp(json_type, "boolean") == 0)
+            boolean = &type->branches.items[i];
+        if (strcmp(json_type, "int") == 0 || strcmp(json_type, "number") == 0)
+            number = &type->branches.items[i];
     }
     for (size_t i = 0; i < type->branches.count; i++) {
         const struct branch *branch = &type->branches.items[i];
-        bool plain = branch->type->kind == TYPE_BUILTIN && branch->type->builtin->kind == BUILTIN_STR;
-        bool ambiguous =
-            plain ? with_bool || with_number
-                  : branch->type->kind == TYPE_ENUM && has_ambiguous_value(branch->type, with_bool, with_number);
-        if (ambiguous)
-            return wrong(builder, type, "branch '%s' can't be distinguished from a %s", branch->name,
-                         with_bool ? "boolean" : "number");
+        const struct branch *other = boolean && looks_boolean(branch->type)  ? boolean
+                                     : number && looks_numeric(branch->type) ? number
+                                                                             : NULL;
+        if (other)
+            return wrong(builder, type, "branch '%s' can't be distinguished from '%s'", branch->name, other->name);
     }
     return true;
 }
