@@ -1,22 +1,27 @@
 #include "blockcore/base/memory.h"
 
+#include "blockcore/base/sanitizer.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* Sanitizers end the process when there is no memory, which the try-functions are there to survive. */
+#ifdef WITH_ASAN
 const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
     return "allocator_may_return_null=1";
 }
-
+#endif
+#ifdef WITH_TSAN
 const char *__tsan_default_options(void);
 const char *__tsan_default_options(void)
 {
     return "allocator_may_return_null=1";
 }
+#endif
 
 static NORETURN void out_of_memory(size_t bytes)
 {

@@ -2,20 +2,7 @@
 #ifndef CAIRN_RUNTIME_SANITIZER_H
 #define CAIRN_RUNTIME_SANITIZER_H
 
-#ifdef __SANITIZE_ADDRESS__
-#define WITH_ASAN 1
-#endif
-#ifdef __SANITIZE_THREAD__
-#define WITH_TSAN 1
-#endif
-#ifdef __has_feature
-#if __has_feature(address_sanitizer)
-#define WITH_ASAN 1
-#endif
-#if __has_feature(thread_sanitizer)
-#define WITH_TSAN 1
-#endif
-#endif
+#include "blockcore/base/sanitizer.h"
 
 #ifdef WITH_ASAN
 #include <sanitizer/asan_interface.h>
