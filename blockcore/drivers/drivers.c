@@ -3,7 +3,7 @@
 #include <string.h>
 
 static const struct driver *const drivers[] = {
-    &blkdebug_driver, &file_driver, &gate_driver, &host_device_driver, &null_co_driver, &raw_driver,
+    &blkdebug_driver, &file_driver, &gate_driver, &host_device_driver, &null_co_driver, &qcow2_driver, &raw_driver,
 };
 
 const struct driver *driver_find(const char *name)

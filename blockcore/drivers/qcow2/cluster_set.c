@@ -1,0 +1,82 @@
+#include "blockcore/drivers/qcow2/cluster_set.h"
+
+#include "blockcore/base/memory.h"
+
+#include <stdlib.h>
+
+#define SLOTS_MIN 64
+
+void cluster_set_fini(struct cluster_set *set)
+{
+    free(set->slots);
+    *set = (struct cluster_set){ 0 };
+}
+
+static size_t home_of(const struct cluster_set *set, uint64_t cluster)
+{
+    return (size_t)((cluster * UINT64_C(0x9e3779b97f4a7c15)) >> 20) & (set->slot_count - 1);
+}
+
+/* The slot that holds the cluster, or the empty one where it would go. */
+static size_t slot_of(const struct cluster_set *set, uint64_t cluster)
+{
+    size_t slot = home_of(set, cluster);
+    while (set->slots[slot] && set->slots[slot] != cluster + 1)
+        slot = (slot + 1) & (set->slot_count - 1);
+    return slot;
+}
+
+static bool grow(struct cluster_set *set)
+{
+    struct cluster_set larger = { .slot_count = set->slot_count ? 2 * set->slot_count : SLOTS_MIN };
+    larger.slots = try_calloc(larger.slot_count, sizeof(*larger.slots));
+    if (!larger.slots)
+        return false;
+    for (size_t i = 0; i < set->slot_count; i++) {
+        if (set->slots[i])
+            larger.slots[slot_of(&larger, set->slots[i] - 1)] = set->slots[i];
+    }
+    larger.count = set->count;
+    free(set->slots);
+    *set = larger;
+    return true;
+}
+
+bool cluster_set_add(struct cluster_set *set, uint64_t cluster)
+{
+    if (2 * (set->count + 1) > set->slot_count && !grow(set))
+        return false;
+    size_t slot = slot_of(set, cluster);
+    set->count += set->slots[slot] == 0;
+    set->slots[slot] = cluster + 1;
+    return true;
+}
+
+void cluster_set_remove(struct cluster_set *set, uint64_t cluster)
+{
+    if (set->slot_count == 0)
+        return;
+    size_t hole = slot_of(set, cluster);
+    if (!set->slots[hole])
+        return;
+    set->count--;
+    /* Whoever was pushed past the hole moves up, so that searches need no tombstones. */
+    for (size_t next = hole;;) {
+        next = (next + 1) & (set->slot_count - 1);
+        if (!set->slots[next])
+            break;
+        size_t home = home_of(set, set->slots[next] - 1);
+        size_t from_home = (next - home) & (set->slot_count - 1);
+        size_t from_hole = (next - hole) & (set->slot_count - 1);
+        if (from_home >= from_hole) {
+            set->slots[hole] = set->slots[next];
+            hole = next;
+        }
+    }
+    set->slots[hole] = 0;
+}
+
+bool cluster_set_has(const struct cluster_set *set, uint64_t cluster)
+{
+    return set->slot_count > 0 && set->slots[slot_of(set, cluster)] != 0;
+}

@@ -1,0 +1,157 @@
+/* Writing to new clusters: the guest's bytes, and around them what the clusters held before.
+ *
+ *     cluster   |        head        |   guest's bytes   |   tail   |
+ *                read, or zeroes,                          the same
+ *                or nothing where the new
+ *                cluster reads as zeroes anyway
+ *
+ * All of it goes out in one write where that is possible. */
+#include "blockcore/drivers/qcow2/qcow2_private.h"
+
+#include "blockcore/base/memory.h"
+#include "blockcore/io/block_status.h"
+#include "blockcore/runtime/buffer.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Longer runs of zeroes are left to the file below instead of being written with the data. */
+#define ZEROES_IN_WRITE_MAX (64 * 1024)
+
+static uint8_t zeroes[ZEROES_IN_WRITE_MAX] __attribute__((aligned(4096)));
+
+/* What surrounds the guest's bytes on one side. */
+struct margin {
+    struct range guest;
+    struct mapping mapping; /* of the bytes of this margin, before the write */
+    bool zero;
+    uint8_t *data; /* read, unless zero */
+};
+
+static bool backing_is_zero(struct qcow2 *q, struct range range)
+{
+    struct child *backing = node_backing(q->node);
+    uint64_t length = backing ? child_length(backing) : 0;
+    if (range.offset >= length)
+        return true;
+    CLEANUP(extents_fini) struct extents extents;
+    extents_init(&extents, 1);
+    struct range inside = range_between(range.offset, min_u64(range_end(range), length));
+    if (child_block_status(backing, inside, ASK_ZERO, &extents) < 0)
+        return false;
+    return (extents.items[0].flags & EXTENT_ZERO) && extents.items[0].bytes >= inside.bytes;
+}
+
+static bool margin_is_zero(struct qcow2 *q, const struct margin *margin)
+{
+    switch (margin->mapping.kind) {
+    case CLUSTER_ZERO:
+    case CLUSTER_ZERO_RESERVED:
+        return true;
+    case CLUSTER_ABSENT:
+        return backing_is_zero(q, margin->guest);
+    default:
+        return false;
+    }
+}
+
+/* @skip: bytes of the cluster before the margin. Past the end of the disk nothing was, whatever the backing file has
+ * there. */
+static int margin_prepare(struct qcow2 *q, struct range guest, const struct mapping *cluster, uint64_t skip,
+                          struct margin *margin)
+{
+    *margin = (struct margin){ .guest = guest, .mapping = *cluster, .zero = true };
+    if (guest.bytes == 0)
+        return 0;
+    margin->mapping.host += skip;
+    margin->zero = guest.offset >= node_length(q->node) || margin_is_zero(q, margin);
+    if (margin->zero)
+        return 0;
+    margin->data = buffer_get((size_t)guest.bytes);
+    if (!margin->data)
+        return -ENOMEM;
+    uint64_t inside = min_u64(guest.bytes, node_length(q->node) - guest.offset);
+    memset(margin->data + inside, 0, (size_t)(guest.bytes - inside));
+    struct iovec piece;
+    struct iov iov = iov_of(&piece, margin->data, (size_t)inside);
+    child_debug_event(q->file, "cow_read");
+    return qcow2_read_mapped(q, range_make(guest.offset, inside), &margin->mapping, &iov);
+}
+
+static void margin_fini(struct margin *margin)
+{
+    buffer_put(margin->data, (size_t)margin->guest.bytes);
+}
+
+/* Can it be left out of the write, or does it go by itself? */
+static bool is_separate(const struct allocation *allocation, const struct margin *margin)
+{
+    return margin->zero && (allocation->fresh || margin->guest.bytes > ZEROES_IN_WRITE_MAX);
+}
+
+static uint64_t host_of(const struct allocation *allocation, uint64_t guest)
+{
+    return allocation->host + (guest - allocation->guest.offset);
+}
+
+static int write_separate(struct qcow2 *q, const struct allocation *allocation, const struct margin *margin)
+{
+    if (allocation->fresh || margin->guest.bytes == 0 || !is_separate(allocation, margin))
+        return 0;
+    child_debug_event(q->file, "cluster_alloc_space");
+    return child_pwrite_zeroes(q->data, range_make(host_of(allocation, margin->guest.offset), margin->guest.bytes), 0);
+}
+
+static size_t add_margin(struct iovec *vec, size_t count, const struct margin *margin)
+{
+    vec[count] = (struct iovec){ margin->zero ? zeroes : margin->data, (size_t)margin->guest.bytes };
+    return count + (margin->guest.bytes > 0);
+}
+
+/* The guest's bytes between those margins that are not separate. */
+static int write_together(struct qcow2 *q, const struct allocation *allocation, const struct margin *head,
+                          const struct margin *tail, struct range range, const struct iov *iov)
+{
+    bool with_head = !is_separate(allocation, head);
+    bool with_tail = !is_separate(allocation, tail);
+    struct range host = range_make(host_of(allocation, range.offset), range.bytes);
+    if (!(with_head && head->guest.bytes) && !(with_tail && tail->guest.bytes)) {
+        child_debug_event(q->data, "write_aio");
+        return child_pwritev(q->data, host, iov, 0);
+    }
+    size_t pieces = iov_pieces(iov);
+    CLEANUP(free) struct iovec *vec = try_calloc(pieces + 2, sizeof(*vec));
+    if (!vec)
+        return -ENOMEM;
+    size_t count = with_head ? add_margin(vec, 0, head) : 0;
+    size_t bytes;
+    count += (size_t)iov_export(iov, vec + count, pieces, &bytes);
+    count = with_tail ? add_margin(vec, count, tail) : count;
+    struct iov all = iov_of_vec(vec, count);
+    if (with_head)
+        host.offset -= head->guest.bytes;
+    host.bytes = all.bytes;
+    child_debug_event(q->data, "cow_write");
+    return child_pwritev(q->data, host, &all, 0);
+}
+
+int cow_write(struct qcow2 *q, const struct allocation *allocation, const struct mapping *first,
+              const struct mapping *last, struct range range, const struct iov *iov)
+{
+    uint64_t end = range_end(allocation->guest);
+    struct margin head;
+    struct margin tail = { .zero = true };
+    int ret = margin_prepare(q, range_between(allocation->guest.offset, range.offset), first, 0, &head);
+    if (ret == 0)
+        ret = margin_prepare(q, range_between(range_end(range), end), last, in_cluster(&q->geometry, range_end(range)),
+                             &tail);
+    if (ret == 0)
+        ret = write_separate(q, allocation, &head);
+    if (ret == 0)
+        ret = write_separate(q, allocation, &tail);
+    if (ret == 0)
+        ret = write_together(q, allocation, &head, &tail, range, iov);
+    margin_fini(&head);
+    margin_fini(&tail);
+    return ret;
+}

@@ -1,0 +1,316 @@
+/* From guest offsets to host offsets, and L2 tables that may be changed. */
+#include "blockcore/drivers/qcow2/qcow2_private.h"
+
+#include "blockcore/base/endian.h"
+#include "blockcore/runtime/buffer.h"
+
+#include <errno.h>
+
+/* Absent L1 entries that one look-up passes, so that the spinlock is held for a short time. */
+#define ABSENT_TABLES_MAX 512
+
+static uint64_t guest_cluster(const struct qcow2 *q, uint64_t offset)
+{
+    return offset >> q->geometry.cluster_bits;
+}
+
+static uint64_t l1_index_of(const struct qcow2 *q, uint64_t offset)
+{
+    return guest_cluster(q, offset) >> q->geometry.l2_bits;
+}
+
+static size_t slice_entries(const struct qcow2 *q)
+{
+    return q->l2.table_bytes / sizeof(uint64_t);
+}
+
+/* Entry of @offset inside of its slice. */
+static size_t slice_index_of(const struct qcow2 *q, uint64_t offset)
+{
+    return (size_t)guest_cluster(q, offset) & (slice_entries(q) - 1);
+}
+
+/* Where the slice for @offset lies in the file when its table is at @table_offset; nowhere if no table can be there. */
+static uint64_t slice_offset_of(const struct qcow2 *q, uint64_t table_offset, uint64_t offset)
+{
+    if (in_cluster(&q->geometry, table_offset))
+        return UINT64_MAX;
+    uint64_t l2_index = guest_cluster(q, offset) & ((UINT64_C(1) << q->geometry.l2_bits) - 1);
+    return table_offset + align_down(l2_index * sizeof(uint64_t), q->l2.table_bytes);
+}
+
+static uint64_t entry_at(const struct table *slice, size_t index)
+{
+    return load_be64(slice->data + index * sizeof(uint64_t));
+}
+
+/* Guest bytes from range.offset to the end of its L2 table. */
+static uint64_t bytes_of_table(const struct qcow2 *q, uint64_t offset)
+{
+    uint64_t covered = UINT64_C(1) << (q->geometry.cluster_bits + q->geometry.l2_bits);
+    return covered - (offset & (covered - 1));
+}
+
+/* Under l2.lock: no L2 table at range.offset; how far does that go? */
+static void describe_absent(const struct qcow2 *q, struct range range, struct mapping *out)
+{
+    uint64_t index = l1_index_of(q, range.offset);
+    uint64_t bytes = bytes_of_table(q, range.offset);
+    for (unsigned i = 0; i < ABSENT_TABLES_MAX && bytes < range.bytes; i++) {
+        if (++index >= q->l1_entries || entry_offset(q->l1[index]))
+            break;
+        bytes += bytes_of_table(q, range.offset + bytes);
+    }
+    *out = (struct mapping){ .kind = CLUSTER_ABSENT, .bytes = min_u64(bytes, range.bytes) };
+}
+
+static bool continues_run(const struct geometry *geometry, uint64_t previous, uint64_t entry)
+{
+    enum cluster_kind kind = entry_kind(geometry, entry);
+    if (kind != entry_kind(geometry, previous) || kind == CLUSTER_COMPRESSED ||
+        entry_is_own(entry) != entry_is_own(previous))
+        return false;
+    return !entry_offset(entry) || entry_offset(entry) == entry_offset(previous) + cluster_bytes(geometry);
+}
+
+/* Under l2.lock. */
+static void describe_run(const struct qcow2 *q, const struct table *slice, struct range range, struct mapping *out)
+{
+    const struct geometry *geometry = &q->geometry;
+    size_t index = slice_index_of(q, range.offset);
+    uint64_t first = entry_at(slice, index);
+    uint64_t bytes = cluster_bytes(geometry) - in_cluster(geometry, range.offset);
+    uint64_t previous = first;
+    while (bytes < range.bytes && ++index < slice_entries(q)) {
+        uint64_t entry = entry_at(slice, index);
+        if (!continues_run(geometry, previous, entry))
+            break;
+        bytes += cluster_bytes(geometry);
+        previous = entry;
+    }
+    *out = (struct mapping){
+        .kind = entry_kind(geometry, first),
+        .own = entry_is_own(first),
+        .bytes = min_u64(bytes, range.bytes),
+        .host = entry_offset(first) + in_cluster(geometry, range.offset),
+        .entry = first,
+    };
+}
+
+/* Is it in memory? Then describes the run that begins at range.offset and returns true. Otherwise *@load is where the
+ * slice lies that is needed. Takes l2.lock. */
+static bool look_up_cached(struct qcow2 *q, struct range range, enum lookup_for purpose, struct mapping *out,
+                           uint64_t *load)
+{
+    bool known = true;
+    spinlock_lock(&q->l2.lock);
+    uint64_t index = l1_index_of(q, range.offset);
+    uint64_t table_offset = index < q->l1_entries ? entry_offset(q->l1[index]) : 0;
+    if (table_offset == 0) {
+        describe_absent(q, range, out);
+    } else {
+        *load = slice_offset_of(q, table_offset, range.offset);
+        const struct table *slice = table_find(&q->l2, *load);
+        known = slice;
+        if (slice)
+            describe_run(q, slice, range, out);
+        /* A table that a snapshot shares is copied before any of its clusters is written. */
+        if (slice && !entry_is_own(q->l1[index]))
+            out->own = false;
+        if (slice && purpose == FOR_WRITING && out->kind == CLUSTER_DATA && qcow2_is_table(q, out->host, out->bytes))
+            out->kind = CLUSTER_INVALID;
+    }
+    spinlock_unlock(&q->l2.lock);
+    return known;
+}
+
+/* Not taken on trust: an L1 entry may point anywhere. */
+static int pin_slice(struct qcow2 *q, uint64_t offset, struct table **out)
+{
+    if (!qcow2_table_in_file(q, offset, q->l2.table_bytes))
+        return qcow2_corrupt(q);
+    return table_pin(&q->l2, q->file, offset, out);
+}
+
+int map_lookup(struct qcow2 *q, struct range range, enum lookup_for purpose, struct mapping *out)
+{
+    struct table *held = NULL;
+    uint64_t load;
+    while (!look_up_cached(q, range, purpose, out, &load)) {
+        if (held)
+            table_unpin(&q->l2, held);
+        int ret = pin_slice(q, load, &held);
+        if (ret < 0)
+            return ret;
+    }
+    if (held)
+        table_unpin(&q->l2, held);
+    return likely(out->kind != CLUSTER_INVALID) ? 0 : qcow2_corrupt(q);
+}
+
+/* Copies the table at @from, which a snapshot shares, to @to. What is cached of it is clean: shared tables are not
+ * changed. No cluster of it may be written in place. */
+static int copy_table(struct qcow2 *q, uint64_t from, uint64_t to)
+{
+    size_t bytes = (size_t)cluster_bytes(&q->geometry);
+    if (!qcow2_table_in_file(q, from, bytes))
+        return qcow2_corrupt(q);
+    uint8_t *table = buffer_get(bytes);
+    if (!table)
+        return -ENOMEM;
+    child_debug_event(q->file, "l2_alloc_cow_read");
+    int ret = child_pread(q->file, from, table, bytes);
+    for (size_t at = 0; ret == 0 && at < bytes; at += sizeof(uint64_t)) {
+        uint64_t entry = load_be64(table + at);
+        if (!(entry & ENTRY_COMPRESSED))
+            store_be64(table + at, entry & ~ENTRY_COPIED);
+    }
+    if (ret == 0) {
+        child_debug_event(q->file, "l2_alloc_write");
+        ret = child_pwrite(q->file, to, table, bytes, 0);
+    }
+    buffer_put(table, bytes);
+    return ret;
+}
+
+static int write_empty_table(struct qcow2 *q, uint64_t offset)
+{
+    child_debug_event(q->file, "l2_alloc_write");
+    return child_pwrite_zeroes(q->file, range_make(offset, cluster_bytes(&q->geometry)), 0);
+}
+
+/* The L1 entry leads to the table at @offset from now on, which nobody shares. */
+static int set_l1_entry(struct qcow2 *q, uint64_t index, uint64_t offset)
+{
+    spinlock_lock(&q->l2.lock);
+    bool added = cluster_set_add(&q->tables, offset >> q->geometry.cluster_bits);
+    if (added)
+        q->l1[index] = offset | ENTRY_COPIED;
+    spinlock_unlock(&q->l2.lock);
+    if (!added)
+        return -ENOMEM;
+    changed_add(&q->l1_changed, index, index + 1);
+    return 0;
+}
+
+static void forget_table(struct qcow2 *q, uint64_t offset)
+{
+    spinlock_lock(&q->l2.lock);
+    cluster_set_remove(&q->tables, offset >> q->geometry.cluster_bits);
+    spinlock_unlock(&q->l2.lock);
+    freed_add(q, range_make(offset, cluster_bytes(&q->geometry)), FREED_OTHERWISE);
+}
+
+/* Gives the L1 entry a table of its own: an empty one, or a copy of the one that a snapshot shares. The table is
+ * written at once; the L1 entry follows when tables are written back, after a flush. */
+static int own_l2_table(struct qcow2 *q, uint64_t index)
+{
+    uint64_t old = entry_offset(q->l1[index]);
+    uint64_t host;
+    uint64_t count;
+    bool fresh;
+    int ret = refcount_alloc(q, 1, &host, &count, &fresh);
+    if (ret < 0)
+        return ret;
+    for (uint64_t at = 0; at < cluster_bytes(&q->geometry); at += q->l2.table_bytes)
+        table_forget(&q->l2, host + at);
+    ret = old ? copy_table(q, old, host) : write_empty_table(q, host);
+    if (ret == 0)
+        ret = set_l1_entry(q, index, host);
+    if (ret < 0) {
+        (void)refcount_release(q, range_make(host, cluster_bytes(&q->geometry)));
+        return ret;
+    }
+    if (old)
+        forget_table(q, old);
+    return 0;
+}
+
+static int pin_run(struct qcow2 *q, struct range clusters, struct l2_run *run)
+{
+    uint64_t table_offset = entry_offset(q->l1[l1_index_of(q, clusters.offset)]);
+    struct table *slice;
+    int ret = pin_slice(q, slice_offset_of(q, table_offset, clusters.offset), &slice);
+    if (ret < 0)
+        return ret;
+    size_t first = slice_index_of(q, clusters.offset);
+    uint64_t wanted = clusters.bytes >> q->geometry.cluster_bits;
+    *run = (struct l2_run){
+        .slice = slice,
+        .first = first,
+        .count = (size_t)min_u64(wanted, slice_entries(q) - first),
+    };
+    return 0;
+}
+
+int l2_run_begin(struct qcow2 *q, struct range clusters, struct l2_run *run)
+{
+    uint64_t index = l1_index_of(q, clusters.offset);
+    if (index >= q->l1_entries)
+        return -EINVAL;
+    if (!entry_is_own(q->l1[index]) || !entry_offset(q->l1[index])) {
+        int ret = own_l2_table(q, index);
+        if (ret < 0)
+            return ret;
+    }
+    return pin_run(q, clusters, run);
+}
+
+int l2_run_begin_existing(struct qcow2 *q, struct range clusters, struct l2_run *run)
+{
+    uint64_t index = l1_index_of(q, clusters.offset);
+    if (index < q->l1_entries && entry_offset(q->l1[index]))
+        return l2_run_begin(q, clusters, run);
+    uint64_t absent = bytes_of_table(q, clusters.offset);
+    *run = (struct l2_run){ .count = (size_t)(min_u64(absent, clusters.bytes) >> q->geometry.cluster_bits) };
+    return 0;
+}
+
+void l2_run_end(struct qcow2 *q, struct l2_run *run)
+{
+    if (run->slice)
+        table_unpin(&q->l2, run->slice);
+    run->slice = NULL;
+}
+
+uint64_t l2_run_get(const struct l2_run *run, size_t i)
+{
+    return entry_at(run->slice, run->first + i);
+}
+
+int l2_run_change(struct qcow2 *q, const struct l2_run *run, size_t first, size_t count)
+{
+    return table_change(&q->l2, run->slice, (run->first + first) * sizeof(uint64_t), count * sizeof(uint64_t));
+}
+
+void l2_run_set(struct qcow2 *q, const struct l2_run *run, size_t i, uint64_t entry)
+{
+    spinlock_lock(&q->l2.lock);
+    store_be64(run->slice->data + (run->first + i) * sizeof(uint64_t), entry);
+    spinlock_unlock(&q->l2.lock);
+}
+
+static struct range host_range_of(const struct qcow2 *q, uint64_t entry)
+{
+    switch (entry_kind(&q->geometry, entry)) {
+    case CLUSTER_DATA:
+    case CLUSTER_ZERO_RESERVED:
+        return range_make(entry_offset(entry), cluster_bytes(&q->geometry));
+    case CLUSTER_COMPRESSED:
+        return entry_compressed_range(&q->geometry, entry);
+    default:
+        return range_make(0, 0);
+    }
+}
+
+void l2_entry_release(struct qcow2 *q, uint64_t entry, enum freed_by by)
+{
+    struct range host = host_range_of(q, entry);
+    if (host.bytes == 0)
+        return;
+    /* A damaged image: giving up one of its tables would destroy more. */
+    if (qcow2_is_table(q, host.offset, host.bytes))
+        (void)qcow2_corrupt(q);
+    else
+        freed_add(q, host, by);
+}

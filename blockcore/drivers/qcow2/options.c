@@ -1,0 +1,138 @@
+/* What the options say about caches and discards. Defaults and rules are QEMU's (docs/qcow2-cache). */
+#include "blockcore/drivers/qcow2/qcow2_private.h"
+
+#include "schema/cairn_types.h"
+
+#include <inttypes.h>
+
+#define L2_CACHE_BYTES_MAX (UINT64_C(32) << 20) /* by default */
+#define L2_TABLES_MIN 2
+#define REFCOUNT_TABLES_MIN 4
+#define SMALL_ENTRY_BYTES 4096 /* of an entry when the cache does not hold all tables */
+#define CACHE_CLEAN_SECONDS 600
+
+struct cache_sizes {
+    uint64_t l2;
+    uint64_t l2_entry;
+    uint64_t refcounts;
+};
+
+/* Bytes of all L2 tables that the disk can have. */
+static uint64_t all_l2_bytes(const struct qcow2 *q)
+{
+    uint64_t cluster = cluster_bytes(&q->geometry);
+    return align_up(div_round_up(q->header.size, cluster) * sizeof(uint64_t), cluster);
+}
+
+static struct error *check_positive(const char *name, bool given, int64_t value)
+{
+    return given && value < 0 ? error_new("%s: %" PRId64 " is negative", name, value) : NULL;
+}
+
+static struct error *check_sizes(const struct qcow2 *q, const struct blockdev_options_qcow2 *own)
+{
+    struct error *err = check_positive("cache-size", own->has_cache_size, own->cache_size);
+    if (!err)
+        err = check_positive("l2-cache-size", own->has_l2_cache_size, own->l2_cache_size);
+    if (!err)
+        err = check_positive("refcount-cache-size", own->has_refcount_cache_size, own->refcount_cache_size);
+    if (err)
+        return err;
+    if (own->has_cache_size && own->has_l2_cache_size && own->has_refcount_cache_size)
+        return error_new("cache-size, l2-cache-size and refcount-cache-size cannot all be given");
+    if (own->has_cache_size && own->has_l2_cache_size && own->l2_cache_size > own->cache_size)
+        return error_new("l2-cache-size: must not be larger than cache-size");
+    if (own->has_cache_size && own->has_refcount_cache_size && own->refcount_cache_size > own->cache_size)
+        return error_new("refcount-cache-size: must not be larger than cache-size");
+    int64_t entry = own->l2_cache_entry_size;
+    if (own->has_l2_cache_entry_size &&
+        (entry < 512 || !is_power_of_two((uint64_t)entry) || (uint64_t)entry > cluster_bytes(&q->geometry)))
+        return error_new("l2-cache-entry-size: %" PRId64 " is not a power of two between 512 and the cluster size",
+                         entry);
+    return NULL;
+}
+
+/* As much as possible of a common size goes to the L2 tables. */
+static void share_size(uint64_t total, uint64_t l2_bytes, uint64_t refcounts_min, struct cache_sizes *sizes)
+{
+    if (total >= l2_bytes + refcounts_min) {
+        sizes->l2 = l2_bytes;
+        sizes->refcounts = total - l2_bytes;
+    } else {
+        sizes->refcounts = min_u64(total, refcounts_min);
+        sizes->l2 = total - sizes->refcounts;
+    }
+}
+
+static struct cache_sizes choose_sizes(const struct qcow2 *q, const struct blockdev_options_qcow2 *own)
+{
+    uint64_t l2_bytes = all_l2_bytes(q);
+    uint64_t refcounts_min = REFCOUNT_TABLES_MIN * cluster_bytes(&q->geometry);
+    struct cache_sizes sizes = { .l2 = min_u64(l2_bytes, L2_CACHE_BYTES_MAX), .refcounts = refcounts_min };
+    uint64_t total = own->has_cache_size ? (uint64_t)own->cache_size : 0;
+    if (own->has_l2_cache_size)
+        sizes.l2 = (uint64_t)own->l2_cache_size;
+    if (own->has_refcount_cache_size)
+        sizes.refcounts = (uint64_t)own->refcount_cache_size;
+    if (own->has_cache_size && own->has_l2_cache_size)
+        sizes.refcounts = total - sizes.l2;
+    else if (own->has_cache_size && own->has_refcount_cache_size)
+        sizes.l2 = total - sizes.refcounts;
+    else if (own->has_cache_size)
+        share_size(total, l2_bytes, refcounts_min, &sizes);
+
+    sizes.l2_entry = cluster_bytes(&q->geometry);
+    if (own->has_l2_cache_entry_size)
+        sizes.l2_entry = (uint64_t)own->l2_cache_entry_size;
+    else if (sizes.l2 < l2_bytes)
+        sizes.l2_entry = min_u64(sizes.l2_entry, SMALL_ENTRY_BYTES);
+    return sizes;
+}
+
+/* Protection costs the same whatever is protected, so less than the default is never done; only the L2 tables of
+ * snapshots have to be read to be known. */
+static bool wants_inactive_l2(const struct qcow2_overlap_checks *checks)
+{
+    if (!checks)
+        return false;
+    if (checks->kind == QCOW2_OVERLAP_CHECKS_KIND_MODE)
+        return checks->u.mode == QCOW2_OVERLAP_CHECK_MODE_ALL;
+    const struct qcow2_overlap_check_flags *flags = checks->u.flags;
+    if (flags->has_inactive_l2)
+        return flags->inactive_l2;
+    return flags->has_template && flags->template_ == QCOW2_OVERLAP_CHECK_MODE_ALL;
+}
+
+struct error *qcow2_apply_options(struct qcow2 *q, const struct blockdev_options *options)
+{
+    const struct blockdev_options_qcow2 *own = &options->u.qcow2;
+    struct error *err = check_sizes(q, own);
+    if (!err)
+        err = check_positive("cache-clean-interval", own->has_cache_clean_interval, own->cache_clean_interval);
+    if (err)
+        return err;
+    if (own->has_cache_clean_interval && own->cache_clean_interval > UINT32_MAX)
+        return error_new("cache-clean-interval: %" PRId64 " seconds are too many", own->cache_clean_interval);
+    if (own->has_lazy_refcounts && own->lazy_refcounts && q->geometry.version < 3)
+        return error_new("lazy-refcounts: needs an image of version 3");
+    if (own->data_file)
+        return error_new("data-file: the image has no external data file");
+
+    struct cache_sizes sizes = choose_sizes(q, own);
+    table_cache_init(&q->l2, (size_t)sizes.l2_entry, max_u64(sizes.l2 / sizes.l2_entry, L2_TABLES_MIN));
+    q->l2.load_event = "l2_load";
+    q->l2.write_event = "l2_update";
+    uint64_t cluster = cluster_bytes(&q->geometry);
+    table_cache_init(&q->refblocks, (size_t)cluster, max_u64(sizes.refcounts / cluster, REFCOUNT_TABLES_MIN));
+    q->refblocks.load_event = "refblock_load";
+    q->refblocks.write_event = "refblock_update_part";
+
+    bool unmap = options->has_discard && options->discard == BLOCKDEV_DISCARD_OPTIONS_UNMAP;
+    q->pass_discard[FREED_BY_REQUEST] = own->has_pass_discard_request ? own->pass_discard_request : unmap;
+    q->pass_discard[FREED_OTHERWISE] = own->has_pass_discard_other && own->pass_discard_other;
+    q->keep_discarded = own->has_discard_no_unref && own->discard_no_unref;
+    q->protect_inactive_l2 = wants_inactive_l2(own->overlap_check);
+    q->cache_clean_ms =
+        UINT64_C(1000) * (own->has_cache_clean_interval ? (uint64_t)own->cache_clean_interval : CACHE_CLEAN_SECONDS);
+    return NULL;
+}

@@ -1,0 +1,263 @@
+#include "blockcore/drivers/qcow2/qcow2_private.h"
+
+#include "blockcore/base/arena.h"
+#include "blockcore/base/endian.h"
+#include "blockcore/base/memory.h"
+#include "blockcore/drivers/drivers.h"
+#include "blockcore/runtime/buffer.h"
+#include "blockcore/runtime/loop.h"
+#include "schema/cairn_types.h"
+
+#include <errno.h>
+
+int qcow2_corrupt(struct qcow2 *q)
+{
+    if (!q->writable || atomic_exchange(&q->corrupt, true) || q->geometry.version < 3)
+        return -EIO;
+    uint8_t field[8];
+    store_be64(field, q->header.incompatible | QCOW2_CORRUPT);
+    if (child_pwrite(q->file, QCOW2_FIELD_INCOMPATIBLE, field, sizeof(field), 0) == 0)
+        (void)child_flush(q->file);
+    return -EIO;
+}
+
+int qcow2_may_write(const struct qcow2 *q)
+{
+    if (unlikely(!q->writable))
+        return -EACCES;
+    return likely(!atomic_load_explicit(&q->corrupt, memory_order_relaxed)) ? 0 : -EIO;
+}
+
+static int qcow2_flush(struct node *node)
+{
+    struct qcow2 *q = node_state(node);
+    return q->writable ? qcow2_sync(q) : 0;
+}
+
+/* Opening ----------------------------------------------------------------------------------------------------- */
+
+static struct error *read_header(struct qcow2 *q)
+{
+    uint8_t start[QCOW2_V2_HEADER_BYTES] = { 0 };
+    uint64_t length = child_length(q->file);
+    size_t bytes = (size_t)min_u64(length, sizeof(start));
+    int ret = child_pread(q->file, 0, start, bytes);
+    if (ret < 0)
+        return error_errno(-ret, "cannot read the header");
+    size_t whole;
+    struct error *err = qcow2_header_measure(start, bytes, &whole);
+    if (err)
+        return err;
+    bytes = (size_t)min_u64(length, whole);
+    uint8_t *cluster = buffer_get(bytes);
+    if (!cluster)
+        return error_errno(ENOMEM, "cannot read the header");
+    ret = child_pread(q->file, 0, cluster, bytes);
+    err = ret < 0 ? error_errno(-ret, "cannot read the header") : qcow2_header_parse(cluster, bytes, &q->header);
+    buffer_put(cluster, bytes);
+    return err;
+}
+
+static struct error *check_features(const struct qcow2_header *header)
+{
+    if (header->incompatible & QCOW2_DATA_FILE)
+        return error_new("images with an external data file are not supported");
+    if (header->incompatible & QCOW2_EXTENDED_L2)
+        return error_new("images with extended L2 entries (subclusters) are not supported");
+    if (header->crypt_method)
+        return error_new("encrypted images are not supported");
+    return NULL;
+}
+
+static struct error *check_writable(const struct qcow2 *q)
+{
+    if (q->header.incompatible & QCOW2_CORRUPT)
+        return error_new("the image is marked as corrupt and can only be opened read-only; "
+                         "'qemu-img check -r all' may repair it");
+    if (q->header.incompatible & QCOW2_DIRTY)
+        return error_new("the image was not closed cleanly and its refcounts may be wrong; it can only be opened "
+                         "read-only until 'qemu-img check -r all' has repaired it");
+    if (q->tables_overlap)
+        return error_new("tables of the image overlap each other: it is damaged and can only be opened read-only");
+    return NULL;
+}
+
+/* Whoever writes must first take back what the image promises beyond what the writer keeps up: all autoclear features,
+ * among them that stored bitmaps show every write. */
+static struct error *clear_promises(struct qcow2 *q)
+{
+    if (q->header.autoclear == 0)
+        return NULL;
+    uint8_t field[8] = { 0 };
+    int ret = child_pwrite(q->file, QCOW2_FIELD_AUTOCLEAR, field, sizeof(field), 0);
+    if (ret == 0)
+        ret = child_flush(q->file);
+    if (ret < 0)
+        return error_errno(-ret, "cannot update the header");
+    q->header.autoclear = 0;
+    return NULL;
+}
+
+static void clean_caches(void *arg)
+{
+    struct qcow2 *q = arg;
+    table_cache_clean(&q->l2);
+    table_cache_clean(&q->refblocks);
+    timer_start(q->cache_timer, q->cache_clean_ms);
+}
+
+static void start_cache_timer(struct qcow2 *q)
+{
+    if (q->cache_clean_ms == 0)
+        return;
+    q->cache_timer = timer_create_on_loop(clean_caches, q);
+    timer_start(q->cache_timer, q->cache_clean_ms);
+}
+
+static void state_init(struct qcow2 *q, struct node *node)
+{
+    q->node = node;
+    co_mutex_init(&q->sync_mutex);
+    co_mutex_init(&q->metadata);
+    list_init(&q->in_flight);
+    q->lane_count = loop_io_count() + 1;
+    q->lanes = try_aligned_alloc(_Alignof(struct lane), q->lane_count * sizeof(struct lane));
+    for (unsigned i = 0; q->lanes && i < q->lane_count; i++)
+        q->lanes[i] = (struct lane){ 0 };
+}
+
+static void state_fini(struct qcow2 *q)
+{
+    timer_destroy(q->cache_timer);
+    if (q->l2.table_bytes) {
+        table_cache_fini(&q->l2);
+        table_cache_fini(&q->refblocks);
+    }
+    freed_fini(q);
+    cluster_set_fini(&q->tables);
+    qcow2_header_fini(&q->header);
+    free(q->l1);
+    free(q->reftable);
+    free(q->lanes);
+    co_mutex_fini(&q->metadata);
+    co_mutex_fini(&q->sync_mutex);
+}
+
+static void set_limits(struct qcow2 *q)
+{
+    struct node_limits *limits = node_limits_mutable(q->node);
+    limits->optimal_transfer = cluster_bytes(&q->geometry);
+    limits->discard_granularity = (uint32_t)cluster_bytes(&q->geometry);
+    limits->zero_granularity = (uint32_t)cluster_bytes(&q->geometry);
+}
+
+static struct error *load(struct qcow2 *q, const struct blockdev_options *options)
+{
+    if (!q->lanes)
+        return error_errno(ENOMEM, "cannot open the image");
+    struct error *err = read_header(q);
+    if (!err)
+        err = check_features(&q->header);
+    if (err)
+        return err;
+    q->geometry = geometry_of(&q->header);
+    err = qcow2_apply_options(q, options);
+    return err ? err : qcow2_load_tables(q);
+}
+
+static struct error *open_image(struct qcow2 *q, const struct blockdev_options *options,
+                                const struct open_context *context)
+{
+    struct error *err = load(q, options);
+    if (err)
+        return error_wrap(err, "'%s'", node_filename(child_node(q->file)));
+    err = qcow2_open_backing(q, options, context);
+    if (err || node_is_read_only(q->node))
+        return err;
+    err = check_writable(q);
+    if (!err)
+        err = clear_promises(q);
+    q->writable = !err;
+    return error_wrap(err, "'%s'", node_filename(child_node(q->file)));
+}
+
+static struct error *qcow2_open(struct node *node, const struct blockdev_options *options,
+                                const struct open_context *context)
+{
+    struct qcow2 *q = node_state(node);
+    state_init(q, node);
+    struct error *err = child_open(node, "file", CHILD_DATA | CHILD_METADATA, options->u.qcow2.file, context, &q->file);
+    q->data = q->file;
+    if (!err)
+        err = open_image(q, options, context);
+    if (err) {
+        state_fini(q);
+        return err;
+    }
+    node_set_length(node, q->header.size);
+    node_set_filename(node, node_filename(child_node(q->file)));
+    set_limits(q);
+    start_cache_timer(q);
+    return NULL;
+}
+
+static void qcow2_close(struct node *node)
+{
+    struct qcow2 *q = node_state(node);
+    /* What cannot be written any more is lost; whoever needed it has flushed before. Clusters that cannot be made
+     * available are leaked. */
+    if (q->writable)
+        (void)qcow2_reclaim(q);
+    state_fini(q);
+}
+
+/* Telling ----------------------------------------------------------------------------------------------------- */
+
+static void qcow2_describe(struct node *node, struct image_info *info, struct arena *arena)
+{
+    const struct qcow2 *q = node_state(node);
+    struct image_info_specific_q_cow2 *own = arena_alloc(arena, sizeof(*own));
+    own->compat = q->geometry.version >= 3 ? "1.1" : "0.10";
+    own->refcount_bits = INT64_C(1) << q->geometry.refcount_order;
+    own->compression_type =
+        q->header.compression == QCOW2_ZSTD ? QCOW2_COMPRESSION_TYPE_ZSTD : QCOW2_COMPRESSION_TYPE_ZLIB;
+    if (q->geometry.version >= 3) {
+        own->has_lazy_refcounts = true;
+        own->lazy_refcounts = q->header.compatible & QCOW2_LAZY_REFCOUNTS;
+        own->has_corrupt = true;
+        own->corrupt = q->corrupt || (q->header.incompatible & QCOW2_CORRUPT);
+        own->has_extended_l2 = true;
+    }
+    struct image_info_specific *specific = arena_alloc(arena, sizeof(*specific));
+    specific->type = IMAGE_INFO_SPECIFIC_KIND_QCOW2;
+    specific->u.qcow2.data = own;
+
+    info->format_specific = specific;
+    info->has_cluster_size = true;
+    info->cluster_size = (int64_t)cluster_bytes(&q->geometry);
+    info->has_dirty_flag = true;
+    info->dirty_flag = q->header.incompatible & QCOW2_DIRTY;
+    if (q->header.backing_file)
+        info->backing_filename = arena_strdup(arena, q->header.backing_file);
+    if (q->header.backing_format)
+        info->backing_filename_format = arena_strdup(arena, q->header.backing_format);
+    if (q->header.backing_file && node_backing(node))
+        info->full_backing_filename = arena_strdup(arena, node_filename(child_node(node_backing(node))));
+}
+
+const struct driver qcow2_driver = {
+    .name = "qcow2",
+    .kind = DRIVER_FORMAT,
+    .state_size = sizeof(struct qcow2),
+    .open = qcow2_open,
+    .close = qcow2_close,
+    .preadv = qcow2_preadv,
+    .pwritev = qcow2_pwritev,
+    .pwrite_zeroes = qcow2_pwrite_zeroes,
+    .pdiscard = qcow2_pdiscard,
+    .flush = qcow2_flush,
+    .truncate = qcow2_truncate,
+    .block_status = qcow2_block_status,
+    .describe = qcow2_describe,
+    .create = qcow2_create,
+};

@@ -1,0 +1,285 @@
+/* qcow2_private - what the parts of the qcow2 driver share
+ *
+ *     qcow2.c       the driver: open, close, flush; backing.c, options.c
+ *     header.c      the first cluster, as bytes; snapshot.c, entry.h, refcount_field.h: entries of tables, as bytes
+ *     tables.c      where the tables are
+ *     table_cache.c tables in memory            cluster_set.c  which clusters hold tables
+ *     map.c         guest offset -> host offset; L2 tables that may be changed
+ *     refcount.c    allocation of host clusters; reftable.c: the table of refcount blocks
+ *     freed.c       clusters that were given up, until they may be used again
+ *     sync.c        writing tables back in the one right order
+ *     read.c, compress.c, write.c, cow.c, zero.c, resize.c, status.c, create.c
+ *
+ * Why the image is consistent at every moment, and who may use what at the same time, is told in README.md.
+ *
+ * Locks, outermost first: sync_mutex, metadata, l2.lock. The mutexes are held across I/O on tables, never across I/O on
+ * guest data. */
+#ifndef CAIRN_QCOW2_PRIVATE_H
+#define CAIRN_QCOW2_PRIVATE_H
+
+#include "blockcore/base/iov.h"
+#include "blockcore/drivers/qcow2/cluster_set.h"
+#include "blockcore/drivers/qcow2/entry.h"
+#include "blockcore/drivers/qcow2/header.h"
+#include "blockcore/drivers/qcow2/table_cache.h"
+#include "blockcore/graph/driver.h"
+#include "blockcore/graph/node.h"
+#include "blockcore/io/request.h"
+#include "blockcore/runtime/sync.h"
+
+struct blockdev_options;
+struct extents;
+struct timer;
+
+/* Answer of functions that allocate under the metadata mutex: the refcount table is full. The caller gives up the
+ * mutex, calls reftable_grow() and begins again. No errno has this value. */
+#define RETRY_WITH_LARGER_REFTABLE (-10000)
+
+/* Why clusters are given up decides whether the file below is told (pass-discard-*). */
+enum freed_by {
+    FREED_BY_REQUEST, /* a discard, or zeroes that may unmap */
+    FREED_OTHERWISE,
+};
+
+struct freed_range {
+    struct range host; /* bytes; each cluster that it touches loses one reference */
+    enum freed_by by;
+};
+
+struct freed_list {
+    struct freed_range *items;
+    size_t count;
+    size_t capacity;
+    uint64_t bytes;
+};
+
+enum freed_state {
+    FREED_NONE,    /* no batch */
+    FREED_SEALED,  /* batch: the entries that pointed there are being written */
+    FREED_WRITTEN, /* they are written */
+    FREED_STABLE,  /* and flushed */
+};
+
+/* Requests in flight on one loop, by parity of the epoch they began in. */
+struct lane {
+    _Alignas(64) _Atomic unsigned active[2];
+};
+
+/* A write to clusters that have no place of their own yet. Lives on the stack of its request. */
+struct allocation {
+    struct list link;     /* in qcow2->in_flight */
+    struct co_queue done; /* those who want the same clusters */
+    struct range guest;   /* whole clusters, all of them in one L2 slice */
+    uint64_t host;
+    bool reserved; /* the host clusters were there, behind entries that read as zeroes */
+    bool fresh;    /* nothing was ever written to the host clusters: they read as zeroes */
+};
+
+/* What a run of guest bytes is. */
+struct mapping {
+    enum cluster_kind kind;
+    bool own;       /* kind DATA or ZERO_RESERVED: the host cluster may be written in place */
+    uint64_t bytes; /* length of the run: at least 1, at most what was asked */
+    uint64_t host;  /* kind DATA or ZERO_RESERVED: where the first byte lies in the file */
+    uint64_t entry; /* kind COMPRESSED: the L2 entry */
+};
+
+struct qcow2 {
+    struct node *node;
+    struct child *file; /* tables */
+    struct child *data; /* guest data: the same edge */
+    struct geometry geometry;
+    struct qcow2_header header; /* as it is in the file; what changes, changes under metadata */
+    bool writable;
+    bool keep_discarded;  /* discard-no-unref */
+    bool pass_discard[2]; /* by enum freed_by */
+    bool protect_inactive_l2;
+    bool tables_overlap; /* as it was opened: must not be written */
+    struct range snapshot_table;
+    struct range bitmap_directory;
+    _Atomic bool corrupt; /* found to be damaged: nothing is written any more */
+
+    struct co_mutex sync_mutex; /* one write-back at a time */
+    struct co_mutex metadata;   /* whoever changes tables, refcounts, or what is in flight */
+
+    struct table_cache l2;
+    struct table_cache refblocks;
+
+    /* Changed under metadata and l2.lock, read under either. Entries are in host byte order. */
+    uint64_t *l1;
+    uint32_t l1_entries;
+    uint64_t *reftable;
+    uint64_t reftable_entries;
+    struct cluster_set tables; /* clusters of L2 tables and refcount blocks */
+
+    /* All of these under metadata. */
+    struct changed l1_changed; /* entries, not bytes */
+    struct changed reftable_changed;
+    bool l2_needs_flush; /* dirty L2 tables point to clusters whose data and refcounts may not be stable yet */
+    uint64_t free_hint;  /* no cluster before this one is free */
+    uint64_t untouched;  /* host offset from which on nothing was handed out since the image was opened */
+    struct list in_flight;
+    struct freed_list freed; /* since the last batch was sealed */
+
+    /* Under sync_mutex. */
+    struct freed_list freed_batch;
+    enum freed_state freed_state;
+    _Atomic bool freed_is_crowded; /* so much was given up that it should be made available */
+    _Atomic unsigned epoch;
+    struct lane *lanes; /* one per loop */
+    unsigned lane_count;
+
+    struct timer *cache_timer;
+    uint64_t cache_clean_ms; /* 0: never */
+};
+
+/* qcow2.c */
+
+/* The image turned out to be damaged: nothing is written to it any more, and its header says so. Returns -EIO. */
+int qcow2_corrupt(struct qcow2 *q) CO_FN;
+/* 0, or what a writing request has to answer. */
+int qcow2_may_write(const struct qcow2 *q);
+/* options.c */
+struct error *qcow2_apply_options(struct qcow2 *q, const struct blockdev_options *options) MUST_CHECK;
+
+/* tables.c */
+
+/* Reads L1 table and refcount table, and finds the places of all tables that nothing else may overwrite. */
+struct error *qcow2_load_tables(struct qcow2 *q) CO_FN MUST_CHECK;
+/* Does [offset, offset + bytes) of the file overlap the header or a table? Under metadata or l2.lock. */
+bool qcow2_is_table(const struct qcow2 *q, uint64_t offset, uint64_t bytes);
+/* Can a table of @bytes bytes (a power of two) be at this offset: aligned to its size, inside the file? */
+bool qcow2_table_in_file(const struct qcow2 *q, uint64_t offset, uint64_t bytes);
+
+/* backing.c */
+
+/* Opens what the options or the header name as backing file, if anything. */
+struct error *qcow2_open_backing(struct qcow2 *q, const struct blockdev_options *options,
+                                 const struct open_context *context) CO_FN CONTROL_FN MUST_CHECK;
+
+/* map.c */
+
+enum lookup_for {
+    FOR_READING,
+    FOR_WRITING, /* in place: own clusters must not lie on tables */
+};
+
+/* The run of like clusters that begins at range.offset. 0, or -errno (-EIO: the image is damaged). */
+int map_lookup(struct qcow2 *q, struct range range, enum lookup_for purpose, struct mapping *out) CO_FN;
+
+/* The L2 entries that map guest clusters, in memory and ready to be changed. */
+struct l2_run {
+    struct table *slice; /* pinned */
+    size_t first;        /* entry of the first cluster */
+    size_t count;        /* clusters asked for, as far as the slice goes; at least 1 */
+};
+
+/* Under metadata. Makes an L2 table where none is, and a copy of one that a snapshot shares. Ends with l2_run_end(). */
+int l2_run_begin(struct qcow2 *q, struct range clusters, struct l2_run *run) CO_FN;
+/* The same, but where no L2 table is run->slice is NULL and run->count says for how many clusters. */
+int l2_run_begin_existing(struct qcow2 *q, struct range clusters, struct l2_run *run) CO_FN;
+void l2_run_end(struct qcow2 *q, struct l2_run *run);
+uint64_t l2_run_get(const struct l2_run *run, size_t i);
+/* After l2_run_change() only. Seen by readers at once. */
+void l2_run_set(struct qcow2 *q, const struct l2_run *run, size_t i, uint64_t entry);
+int l2_run_change(struct qcow2 *q, const struct l2_run *run, size_t first, size_t count);
+/* The host clusters of an entry that is overwritten are given up. Under metadata. */
+void l2_entry_release(struct qcow2 *q, uint64_t entry, enum freed_by by);
+
+/* refcount.c: all under metadata */
+
+/* The first free clusters, at least 1 and at most @max in a row, with one reference each. @fresh: nothing was ever
+ * written to them, so they read as zeroes. 0, -errno or RETRY_WITH_LARGER_REFTABLE. */
+int refcount_alloc(struct qcow2 *q, uint64_t max, uint64_t *host, uint64_t *count, bool *fresh) CO_FN;
+/* @count clusters in a row. */
+int refcount_alloc_run(struct qcow2 *q, uint64_t count, uint64_t *host) CO_FN;
+/* Takes one reference from each cluster that the bytes touch. Only for what no table on disk points to. */
+int refcount_release(struct qcow2 *q, struct range host) CO_FN;
+int refcount_read(struct qcow2 *q, uint64_t cluster, uint64_t *count) CO_FN;
+
+/* reftable.c */
+
+/* refcount_alloc_run() for more clusters than one refcount block counts: in a part of the file that has no blocks yet.
+ */
+int refcount_alloc_area(struct qcow2 *q, uint64_t count, uint64_t *host) CO_FN;
+
+/* Makes room for more refcount blocks. Takes sync_mutex and metadata itself. */
+int reftable_grow(struct qcow2 *q) CO_FN;
+/* The same with both held. */
+int reftable_grow_held(struct qcow2 *q) CO_FN;
+
+/* freed.c */
+
+/* A request that uses host offsets from the map begins and ends: clusters that were given up meanwhile are not used
+ * again before it ends. */
+unsigned freed_epoch_enter(struct qcow2 *q);
+void freed_epoch_leave(struct qcow2 *q, unsigned epoch);
+/* Under metadata: no entry in memory points to these bytes any more. */
+void freed_add(struct qcow2 *q, struct range host, enum freed_by by);
+void freed_fini(struct qcow2 *q);
+/* Steps of a write-back, under sync_mutex: it begins (and metadata), tables are written, a flush has ended. */
+void freed_seal(struct qcow2 *q);
+void freed_written(struct qcow2 *q);
+void freed_flushed(struct qcow2 *q);
+/* Makes available what may be used again; under sync_mutex, takes metadata. */
+void freed_apply(struct qcow2 *q) CO_FN;
+
+/* sync.c */
+
+/* Hands all changes to the file below, in order. The caller flushes the file afterwards. */
+int qcow2_sync(struct qcow2 *q) CO_FN;
+/* The same with sync_mutex and metadata held, flushed: afterwards nothing in memory differs from the file. */
+int qcow2_sync_held(struct qcow2 *q) CO_FN;
+/* Writes back and makes freed clusters available. */
+int qcow2_reclaim(struct qcow2 *q) CO_FN;
+/* Requests that change tables keep what waits near its limits: before they begin, outside of an epoch and of any lock;
+ * and before they take metadata. */
+int qcow2_reclaim_if_crowded(struct qcow2 *q) CO_FN;
+int qcow2_sync_if_crowded(struct qcow2 *q) CO_FN;
+int qcow2_flush_children(struct qcow2 *q) CO_FN;
+
+/* read.c */
+int qcow2_preadv(struct node *node, struct range range, const struct iov *iov, unsigned flags) CO_FN;
+/* Reads what a mapping of these bytes says. range.bytes <= mapping->bytes. */
+int qcow2_read_mapped(struct qcow2 *q, struct range range, const struct mapping *mapping, const struct iov *iov) CO_FN;
+
+/* compress.c */
+
+/* Fills @iov with the bytes of the compressed cluster from @skip on. 0, or -EIO when it does not decompress. */
+int qcow2_read_compressed(struct qcow2 *q, uint64_t entry, uint64_t skip, const struct iov *iov) CO_FN;
+
+/* write.c */
+int qcow2_pwritev(struct node *node, struct range range, const struct iov *iov, unsigned flags) CO_FN;
+/* The same inside of a request that entered the epoch already. */
+int qcow2_write(struct qcow2 *q, struct range range, const struct iov *iov) CO_FN;
+/* Whole clusters, which read as zeroes, get host clusters that do. */
+int qcow2_preallocate(struct qcow2 *q, struct range clusters) CO_FN;
+/* Under metadata: if a write in flight uses these clusters, gives up metadata, waits for it, takes metadata again and
+ * returns true: what was read before may have changed. */
+bool in_flight_wait(struct qcow2 *q, struct range clusters) CO_FN;
+
+/* cow.c */
+
+/* Writes the guest's bytes into the new clusters, and around them what the clusters held before. @first and @last are
+ * the mappings of the first and the last cluster before the write, from their beginning on. */
+int cow_write(struct qcow2 *q, const struct allocation *allocation, const struct mapping *first,
+              const struct mapping *last, struct range range, const struct iov *iov) CO_FN;
+
+/* zero.c */
+int qcow2_pwrite_zeroes(struct node *node, struct range range, unsigned flags) CO_FN;
+int qcow2_pdiscard(struct node *node, struct range range) CO_FN;
+/* Whole clusters become absent. */
+int qcow2_drop(struct qcow2 *q, struct range clusters) CO_FN;
+/* Whole clusters become zero, also where they are absent; version 3 only. */
+int qcow2_hide(struct qcow2 *q, struct range clusters) CO_FN;
+
+/* resize.c */
+int qcow2_truncate(struct node *node, uint64_t bytes, enum truncate_mode mode) CO_FN;
+
+/* status.c */
+int qcow2_block_status(struct node *node, struct range range, unsigned ask, struct extents *extents) CO_FN;
+
+/* create.c */
+struct error *qcow2_create(const struct blockdev_create_options *options) CO_FN;
+
+#endif

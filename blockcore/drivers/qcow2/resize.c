@@ -1,0 +1,222 @@
+/* Changing the length of the disk.
+ *
+ * Growing: what is added must read as zeroes, whatever lies there: the rest of the last cluster, entries left over from
+ * a time when the disk was longer, a backing file that is longer than the overlay was. All of that is stable before the
+ * header says that the disk is longer. Shrinking: entries behind the new end go first, then the header changes. */
+#include "blockcore/drivers/qcow2/qcow2_private.h"
+
+#include "blockcore/base/endian.h"
+#include "blockcore/base/memory.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define SECTOR_BYTES 512 /* QEMU counts an image in sectors; a last one in part would be lost there */
+#define ZEROES_BYTES (64 * 1024)
+
+static uint8_t zeroes[ZEROES_BYTES];
+
+/* Writes of zeroes as data, with everything that an allocation needs. */
+static int write_zero_data(struct qcow2 *q, struct range range)
+{
+    int ret = 0;
+    while (range.bytes > 0 && ret == 0) {
+        uint64_t now = min_u64(range.bytes, ZEROES_BYTES);
+        struct iovec piece;
+        struct iov iov = iov_of(&piece, zeroes, (size_t)now);
+        ret = qcow2_write(q, range_make(range.offset, now), &iov);
+        range = range_make(range.offset + now, range.bytes - now);
+    }
+    return ret;
+}
+
+/* The L1 table at its new place, header included; everything else is stable already. */
+static int write_l1(struct qcow2 *q, const uint64_t *l1, uint32_t entries, uint64_t offset)
+{
+    CLEANUP(free) uint8_t *data = try_calloc(entries, sizeof(uint64_t));
+    if (!data)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < entries; i++)
+        store_be64(data + i * sizeof(uint64_t), l1[i]);
+    child_debug_event(q->file, "l1_grow_write_table");
+    int ret = child_pwrite(q->file, offset, data, entries * sizeof(uint64_t), 0);
+    return ret < 0 ? ret : child_flush(q->file);
+}
+
+static int write_l1_fields(struct qcow2 *q, uint32_t entries, uint64_t offset)
+{
+    uint8_t fields[12];
+    store_be32(fields, entries);
+    store_be64(fields + 4, offset);
+    int ret = child_pwrite(q->file, QCOW2_FIELD_L1, fields, sizeof(fields), 0);
+    return ret < 0 ? ret : child_flush(q->file);
+}
+
+/* The header may lead to either table when writing it fails. Only with the old one can this go on. */
+static int switch_l1(struct qcow2 *q, uint32_t entries, uint64_t offset)
+{
+    child_debug_event(q->file, "l1_grow_activate_table");
+    int ret = write_l1_fields(q, entries, offset);
+    if (ret < 0 && write_l1_fields(q, q->header.l1_entries, q->header.l1_offset) < 0)
+        q->corrupt = true;
+    return ret;
+}
+
+static int allocate_l1(struct qcow2 *q, uint64_t bytes, uint64_t *offset)
+{
+    child_debug_event(q->file, "l1_grow_alloc_table");
+    uint64_t clusters = div_round_up(bytes, cluster_bytes(&q->geometry));
+    int ret;
+    while ((ret = refcount_alloc_run(q, clusters, offset)) == RETRY_WITH_LARGER_REFTABLE) {
+        ret = reftable_grow_held(q);
+        if (ret < 0)
+            return ret;
+    }
+    return ret;
+}
+
+static int grow_l1_into(struct qcow2 *q, uint64_t *larger, uint32_t entries, uint64_t offset)
+{
+    int ret = qcow2_sync_held(q); /* refcounts of the new table, and all that the entries lead to */
+    if (ret == 0)
+        ret = write_l1(q, larger, entries, offset);
+    if (ret == 0)
+        ret = switch_l1(q, entries, offset);
+    if (ret < 0) {
+        (void)refcount_release(q, range_make(offset, entries * sizeof(uint64_t)));
+        free(larger);
+        return ret;
+    }
+    struct range old = range_make(q->header.l1_offset, q->header.l1_entries * sizeof(uint64_t));
+    uint64_t *unused = q->l1;
+    spinlock_lock(&q->l2.lock);
+    q->l1 = larger;
+    q->l1_entries = entries;
+    q->header.l1_offset = offset;
+    q->header.l1_entries = entries;
+    spinlock_unlock(&q->l2.lock);
+    free(unused);
+    if (old.bytes > 0)
+        freed_add(q, range_align_out(old, cluster_bytes(&q->geometry)), FREED_OTHERWISE);
+    return 0;
+}
+
+/* With both mutexes held: nobody else changes or writes back tables meanwhile. */
+static int grow_l1_held(struct qcow2 *q, uint64_t entries)
+{
+    if (entries <= q->l1_entries)
+        return 0;
+    uint64_t *larger = try_calloc((size_t)entries, sizeof(uint64_t));
+    if (!larger)
+        return -ENOMEM;
+    uint64_t offset;
+    int ret = allocate_l1(q, entries * sizeof(uint64_t), &offset);
+    if (ret < 0) {
+        free(larger);
+        return ret;
+    }
+    memcpy(larger, q->l1, q->l1_entries * sizeof(uint64_t));
+    return grow_l1_into(q, larger, (uint32_t)entries, offset);
+}
+
+static int grow_l1(struct qcow2 *q, uint64_t bytes)
+{
+    uint64_t entries = qcow2_l1_entries_for(bytes, q->geometry.cluster_bits);
+    if (entries > QCOW2_L1_BYTES_MAX / sizeof(uint64_t))
+        return -EFBIG;
+    co_mutex_lock(&q->sync_mutex);
+    co_mutex_lock(&q->metadata);
+    int ret = grow_l1_held(q, entries);
+    co_mutex_unlock(&q->metadata);
+    co_mutex_unlock(&q->sync_mutex);
+    return ret;
+}
+
+static int set_size(struct qcow2 *q, uint64_t bytes)
+{
+    int ret = qcow2_sync(q);
+    if (ret == 0)
+        ret = qcow2_flush_children(q);
+    if (ret < 0)
+        return ret;
+    uint8_t field[8];
+    store_be64(field, bytes);
+    ret = child_pwrite(q->file, QCOW2_FIELD_SIZE, field, sizeof(field), 0);
+    if (ret == 0)
+        ret = child_flush(q->file);
+    if (ret == 0) {
+        q->header.size = bytes;
+        node_set_length(q->node, bytes);
+    }
+    return ret;
+}
+
+/* The rest of the last cluster behind the old end. */
+static int zero_rest_of_cluster(struct qcow2 *q, struct range rest)
+{
+    if (rest.bytes == 0)
+        return 0;
+    struct mapping mapping;
+    int ret = map_lookup(q, rest, FOR_READING, &mapping);
+    if (ret < 0)
+        return ret;
+    struct child *backing = node_backing(q->node);
+    bool shows = mapping.kind == CLUSTER_DATA || mapping.kind == CLUSTER_COMPRESSED ||
+                 (mapping.kind == CLUSTER_ABSENT && backing && child_length(backing) > rest.offset);
+    return shows ? write_zero_data(q, rest) : 0;
+}
+
+/* What is added to the disk, from the first whole cluster on. */
+static int zero_added_clusters(struct qcow2 *q, struct range added)
+{
+    int ret = qcow2_drop(q, added);
+    struct child *backing = node_backing(q->node);
+    uint64_t covered = backing ? min_u64(child_length(backing), range_end(added)) : 0;
+    if (ret < 0 || covered <= added.offset)
+        return ret;
+    struct range hidden = range_between(added.offset, align_up(covered, cluster_bytes(&q->geometry)));
+    return q->geometry.version >= 3 ? qcow2_hide(q, hidden) : write_zero_data(q, hidden);
+}
+
+static int grow(struct qcow2 *q, uint64_t bytes, enum truncate_mode mode)
+{
+    uint64_t old = node_length(q->node);
+    uint64_t first_added = align_up(old, cluster_bytes(&q->geometry));
+    int ret = grow_l1(q, bytes);
+    if (ret == 0)
+        ret = zero_rest_of_cluster(q, range_between(old, min_u64(first_added, bytes)));
+    struct range added = range_between(first_added, align_up(bytes, cluster_bytes(&q->geometry)));
+    if (ret == 0)
+        ret = zero_added_clusters(q, added);
+    if (ret == 0 && mode == TRUNCATE_FALLOC)
+        ret = qcow2_preallocate(q, added);
+    if (ret == 0 && mode == TRUNCATE_FULL)
+        ret = write_zero_data(q, added);
+    return ret < 0 ? ret : set_size(q, bytes);
+}
+
+static int shrink(struct qcow2 *q, uint64_t bytes, enum truncate_mode mode)
+{
+    if (mode != TRUNCATE_SPARSE)
+        return -ENOTSUP;
+    uint64_t cluster = cluster_bytes(&q->geometry);
+    int ret = qcow2_drop(q, range_between(align_up(bytes, cluster), align_up(node_length(q->node), cluster)));
+    return ret < 0 ? ret : set_size(q, bytes);
+}
+
+int qcow2_truncate(struct node *node, uint64_t bytes, enum truncate_mode mode)
+{
+    struct qcow2 *q = node_state(node);
+    int ret = qcow2_may_write(q);
+    if (ret < 0)
+        return ret;
+    if (bytes % SECTOR_BYTES)
+        return -EINVAL;
+    /* Only version 3 notes in a snapshot how long the disk was. */
+    if (q->geometry.version < 3 && q->header.snapshot_count > 0)
+        return -ENOTSUP;
+    unsigned epoch = freed_epoch_enter(q);
+    ret = bytes >= node_length(node) ? grow(q, bytes, mode) : shrink(q, bytes, mode);
+    freed_epoch_leave(q, epoch);
+    return ret;
+}
