@@ -188,7 +188,7 @@ static bool apply_include(struct parser *parser, const struct syntax *expression
             return true;
 
     int errnum = 0;
-    struct source *source = source_read(compilation->arena, path, &errnum);
+    struct source *source = (compilation->read ? compilation->read : source_read)(compilation->arena, path, &errnum);
     if (!source)
         return compilation_error(compilation, expression->at, "can't read include file '%s': %s", path,
                                  strerror(errnum));

@@ -33,6 +33,8 @@ struct compilation {
     struct arena *arena;
     FILE *messages; /* where errors and notes go */
     bool failed;
+    /* How files are read; NULL: source_read(). */
+    struct source *(*read)(struct arena *arena, const char *path, int *errnum);
 };
 
 enum {
