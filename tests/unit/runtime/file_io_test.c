@@ -10,6 +10,11 @@
 #include "tests/unit/runtime/co_test.h"
 
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define KIB 1024u
@@ -456,9 +461,45 @@ CO_TEST(thousands_of_requests_at_once)
     at_each_place(check_crowd);
 }
 
+/* What a container's seccomp filter does: io_uring_setup(2) fails with EPERM. */
+static void refuse_io_uring(void)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = { .len = ARRAY_SIZE(filter), .filter = filter };
+    expect_int(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    expect_int(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+static void check_everything(void *arg)
+{
+    (void)arg;
+    at_each_place(check_model);
+    at_each_place(check_cold);
+}
+
+static void a_kernel_that_refuses_io_uring_is_good_enough(void **state)
+{
+    (void)state;
+    pid_t child = fork();
+    if (child == 0) {
+        refuse_io_uring();
+        run_as_coroutine("everything", check_everything);
+        _exit(0);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_kernel_that_refuses_io_uring_is_good_enough),
         cmocka_unit_test(random_requests_of_two_loops_agree_with_a_model),
         cmocka_unit_test(bytes_past_the_end_read_as_zero),
         cmocka_unit_test(an_end_between_two_blocks_is_found),
