@@ -1,6 +1,7 @@
 /* file and host_device - storage of the host, opened by name. */
 #include "blockcore/drivers/file/file_private.h"
 
+#include "blockcore/base/arena.h"
 #include "blockcore/base/memory.h"
 #include "schema/cairn_types.h"
 
@@ -61,6 +62,7 @@ static void set_state(struct node *node, const struct blockdev_options *options,
     file->unmap = options->has_discard && options->discard == BLOCKDEV_DISCARD_OPTIONS_UNMAP;
     file->no_flush = cache && cache->has_no_flush && cache->no_flush;
     file->locking = probe->locks_work && !(own->has_locking && own->locking == ON_OFF_AUTO_OFF);
+    file->extent_size_hint = probe->extent_size_hint;
     file->force_share = options->has_force_share && options->force_share;
     file->follows_writers = probe->auto_read_only && !probe->read_only;
     file->open_for_writing = !probe->auto_read_only && !probe->read_only;
@@ -211,6 +213,19 @@ static int64_t file_allocated_bytes(struct node *node)
     return ret < 0 ? ret : (int64_t)st.st_blocks * 512; /* the unit of st_blocks, whatever the file system */
 }
 
+static void file_describe(struct node *node, struct image_info *info, struct arena *arena)
+{
+    const struct file *file = node_state(node);
+    struct image_info_specific *specific = arena_alloc(arena, sizeof(*specific));
+    struct image_info_specific_file *own = arena_alloc(arena, sizeof(*own));
+
+    own->has_extent_size_hint = file->extent_size_hint > 0;
+    own->extent_size_hint = file->extent_size_hint;
+    specific->type = IMAGE_INFO_SPECIFIC_KIND_FILE;
+    specific->u.file.data = own;
+    info->format_specific = specific;
+}
+
 const struct driver file_driver = {
     .name = "file",
     .kind = DRIVER_PROTOCOL,
@@ -225,6 +240,7 @@ const struct driver file_driver = {
     .truncate = file_truncate,
     .block_status = file_block_status,
     .allocated_bytes = file_allocated_bytes,
+    .describe = file_describe,
     .set_permissions = file_set_permissions,
     .create = file_create,
 };

@@ -34,6 +34,7 @@ struct file {
     bool force_share;      /* whatever users say, others may do everything */
     bool follows_writers;  /* auto-read-only: open for writing only while somebody writes */
     bool open_for_writing; /* changed on the pool, with the locks, one change at a time */
+    uint32_t extent_size_hint;
     struct locks locks;
     _Atomic int flush_errno; /* of the first fdatasync that failed: the page cache may have lost data since */
     /* What this file system turned out not to be able to do, so that it is not tried for every request. */
@@ -57,6 +58,7 @@ struct probe {
     uint32_t request_alignment;
     uint32_t memory_alignment;
     uint32_t discard_granularity;
+    uint32_t extent_size_hint; /* what the file system was told; 0: nothing */
     bool locks_work;
     struct error *err;
 };

@@ -222,6 +222,15 @@ static void find_alignment(struct probe *probe)
     alignment_by_trying(probe);
 }
 
+static uint32_t extent_size_hint(int fd)
+{
+    struct fsxattr attributes;
+
+    if (ioctl(fd, FS_IOC_FSGETXATTR, &attributes) < 0 || !(attributes.fsx_xflags & FS_XFLAG_EXTSIZE))
+        return 0;
+    return attributes.fsx_extsize;
+}
+
 static struct error *open_and_check(struct probe *probe)
 {
     struct stat st;
@@ -246,6 +255,7 @@ int probe_open(void *arg)
         return fail(probe, err);
     }
     find_alignment(probe);
+    probe->extent_size_hint = probe->device ? 0 : extent_size_hint(probe->fd);
     probe->locks_work = locks_supported(probe->fd);
     return 0;
 }

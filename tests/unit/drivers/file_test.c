@@ -1,6 +1,8 @@
 /* The driver 'file': what it opens, what it stores, where it has holes, how it resizes. */
 #include "tests/unit/drivers/nodes.h"
 
+#include "blockcore/base/arena.h"
+
 #include <sys/stat.h>
 
 /* Opening ------------------------------------------------------------------------------------------------------- */
@@ -127,6 +129,19 @@ NODE_TEST(auto_read_only_opens_for_writing_while_somebody_writes)
     expect_int(access_mode_of(in_dir("a.img")), O_RDONLY);
     expect(reads_as(reader, 0, 4096, 0x55));
     handle_close(reader);
+}
+
+NODE_TEST(it_describes_itself_as_a_file)
+{
+    make_file("a.img", MIB);
+    add(file_options("disk", in_dir("a.img")));
+    struct arena arena;
+    struct image_info info = { 0 };
+    arena_init(&arena, SIZE_MAX);
+    node_driver(node_find("disk"))->describe(node_find("disk"), &info, &arena);
+    expect(info.format_specific && info.format_specific->type == IMAGE_INFO_SPECIFIC_KIND_FILE);
+    expect(info.format_specific->u.file.data);
+    arena_fini(&arena);
 }
 
 /* Storage ------------------------------------------------------------------------------------------------------- */
@@ -476,6 +491,7 @@ int main(void)
         cmocka_unit_test(read_only_files_are_not_written),
         cmocka_unit_test(auto_read_only_falls_back_where_writing_is_not_allowed),
         cmocka_unit_test(auto_read_only_opens_for_writing_while_somebody_writes),
+        cmocka_unit_test(it_describes_itself_as_a_file),
         cmocka_unit_test(holes_and_data_are_told_apart),
         cmocka_unit_test(discard_is_ignored_by_default),
         cmocka_unit_test(a_file_that_others_cut_off_reads_as_zero_behind_its_end),
