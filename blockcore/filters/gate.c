@@ -13,7 +13,8 @@
 struct gate {
     struct child *file;
     struct spinlock lock;
-    uint32_t to_hold[GATE_KINDS]; /* how many of each kind will still be held; GATE_ALL: without end */
+    uint32_t to_hold[GATE_KINDS]; /* how many more requests each order will hold; GATE_ALL: without end */
+    unsigned order[GATE_KINDS];   /* the order that each kind is under; an order may be for several kinds */
     uint32_t held[GATE_KINDS];
     uint64_t seen[GATE_KINDS];
     struct list waiters; /* of struct waiter, the oldest first */
@@ -45,15 +46,33 @@ bool node_is_gate(const struct node *node)
 
 /* Control ------------------------------------------------------------------------------------------------------ */
 
+/* An order that none but @kinds are under. There are as many orders as kinds, so there is always one. */
+static unsigned free_order(const struct gate *gate, unsigned kinds)
+{
+    unsigned taken = 0;
+
+    for (unsigned i = 0; i < GATE_KINDS; i++)
+        taken |= kinds & (1u << i) ? 0 : 1u << gate->order[i];
+    return (unsigned)__builtin_ctz(~taken);
+}
+
+static void give_order(struct gate *gate, unsigned kinds, uint32_t count)
+{
+    unsigned order = free_order(gate, kinds);
+
+    gate->to_hold[order] = count;
+    for (unsigned i = 0; i < GATE_KINDS; i++) {
+        if (kinds & (1u << i))
+            gate->order[i] = order;
+    }
+}
+
 void gate_hold(struct node *node, unsigned kinds, uint32_t count)
 {
     struct gate *gate = gate_of(node);
 
     spinlock_lock(&gate->lock);
-    for (unsigned i = 0; i < GATE_KINDS; i++) {
-        if (kinds & (1u << i))
-            gate->to_hold[i] = count;
-    }
+    give_order(gate, kinds, count);
     spinlock_unlock(&gate->lock);
 }
 
@@ -64,10 +83,8 @@ void gate_release(struct node *node, unsigned kinds, uint32_t count)
     struct waiter *following;
 
     spinlock_lock(&gate->lock);
-    for (unsigned i = 0; i < GATE_KINDS && count == GATE_ALL; i++) {
-        if (kinds & (1u << i))
-            gate->to_hold[i] = 0;
-    }
+    if (count == GATE_ALL)
+        give_order(gate, kinds, 0);
     uint32_t left = count;
     list_for_each_safe (waiter, following, &gate->waiters, link) {
         if (left == 0)
@@ -132,10 +149,10 @@ static struct gate *pass(struct node *node, enum gate_kind kind)
 {
     struct gate *gate = node_state(node);
     struct waiter waiter = { .kind_index = index_of(kind) };
-    uint32_t *to_hold = &gate->to_hold[waiter.kind_index];
 
     spinlock_lock(&gate->lock);
     gate->seen[waiter.kind_index]++;
+    uint32_t *to_hold = &gate->to_hold[gate->order[waiter.kind_index]];
     if (*to_hold == 0) {
         spinlock_unlock(&gate->lock);
         return gate;

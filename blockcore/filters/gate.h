@@ -39,7 +39,8 @@ enum gate_kind {
 /* Is the node's driver "gate"? The functions below want nothing else. */
 bool node_is_gate(const struct node *node);
 
-/* The next @count requests of each of @kinds are held, whatever was told before; later ones pass. */
+/* The next @count requests of @kinds, taken together, are held, whatever was told about these kinds before; later ones
+ * pass. */
 void gate_hold(struct node *node, unsigned kinds, uint32_t count);
 
 /* Lets the @count requests of @kinds go on that have waited longest; the gate stays as it is for others. With GATE_ALL

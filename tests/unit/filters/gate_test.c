@@ -136,6 +136,26 @@ NODE_TEST(only_so_many_are_held_as_was_said)
     handle_close(handle);
 }
 
+NODE_TEST(an_order_for_several_kinds_counts_them_together)
+{
+    struct node *gate = add_gate();
+    struct handle *handle = open_handle("gate", READ_WRITE);
+    struct request held[2];
+    gate_hold(gate, GATE_ANY, 1);
+    gate_hold(gate, GATE_FLUSH, 1);
+    start(&held[0], handle, GATE_WRITE);
+    gate_wait_held(gate, 1);
+    expect(reads_as(handle, 0, 512, 0));
+    expect_int(put(handle, 0, 512, 1), 0);
+    start(&held[1], handle, GATE_FLUSH);
+    gate_wait_held(gate, 2);
+    expect_int(handle_flush(handle), 0);
+    gate_release(gate, GATE_ANY, GATE_ALL);
+    expect_int(end(&held[0]), 0);
+    expect_int(end(&held[1]), 0);
+    handle_close(handle);
+}
+
 NODE_TEST(they_are_let_go_one_by_one_the_oldest_first)
 {
     struct node *gate = add_gate();
@@ -231,6 +251,7 @@ int main(void)
         cmocka_unit_test(it_begins_open),
         cmocka_unit_test(each_kind_of_request_is_held_alone),
         cmocka_unit_test(only_so_many_are_held_as_was_said),
+        cmocka_unit_test(an_order_for_several_kinds_counts_them_together),
         cmocka_unit_test(they_are_let_go_one_by_one_the_oldest_first),
         cmocka_unit_test(a_drain_waits_for_what_the_gate_holds),
         cmocka_unit_test(requests_of_many_loops_come_and_go_while_it_opens_and_closes),
