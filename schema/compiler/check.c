@@ -13,20 +13,33 @@ struct checker {
     const struct definition *definition; /* the one being checked */
 };
 
+/* Keys of an object; both lists end with NULL. */
+struct keys {
+    const char *required[5];
+    const char *optional[11];
+};
+
 struct meta {
     const char *name;
-    const char *keys; /* space around each; required ones first, up to " | " */
+    struct keys keys;
 };
 
 static const struct meta metas[] = {
-    { "enum", " enum data | if features prefix " },
-    { "union", " union base discriminator data | if features " },
-    { "alternate", " alternate data | if features " },
-    { "struct", " struct data | base if features " },
+    { "enum", { { "enum", "data" }, { "if", "features", "prefix" } } },
+    { "union", { { "union", "base", "discriminator", "data" }, { "if", "features" } } },
+    { "alternate", { { "alternate", "data" }, { "if", "features" } } },
+    { "struct", { { "struct", "data" }, { "base", "if", "features" } } },
     { "command",
-      " command | data returns boxed if features gen success-response allow-oob allow-preconfig coroutine " },
-    { "event", " event | data boxed if features " },
+      { { "command" },
+        { "data", "returns", "boxed", "if", "features", "gen", "success-response", "allow-oob", "allow-preconfig",
+          "coroutine" } } },
+    { "event", { { "event" }, { "data", "boxed", "if", "features" } } },
 };
+
+static const struct keys member_keys = { { "type" }, { "if", "features" } };
+static const struct keys branch_keys = { { "type" }, { "if" } };
+static const struct keys value_keys = { { "name" }, { "if", "features" } };
+static const struct keys feature_keys = { { "name" }, { "if" } };
 
 /* An error of the definition as a whole: at the line where it begins, as QEMU's tools say it. */
 static PRINTF_LIKE(2, 3) bool wrong(struct checker *checker, const char *format, ...)
@@ -43,46 +56,34 @@ static PRINTF_LIKE(2, 3) bool wrong(struct checker *checker, const char *format,
     return false;
 }
 
-/* Finds " word " in a list of words with spaces around them; up to @end if that is not NULL. */
-static bool word_in(const char *words, const char *end, const char *word)
+static size_t list_length(const char *const *list)
 {
-    size_t length = strlen(word);
-    for (const char *p = strstr(words, word); p && (!end || p < end); p = strstr(p + 1, word))
-        if (p > words && p[-1] == ' ' && p[length] == ' ')
-            return true;
-    return false;
+    size_t length = 0;
+    while (list[length])
+        length++;
+    return length;
 }
 
-static void note_keys(struct checker *checker, struct location at, const char *keys)
+static void note_keys(struct checker *checker, struct location at, const struct keys *keys)
 {
     const char *list = "";
-    for (const char *p = keys; *p;) {
-        p += strspn(p, " |");
-        size_t length = strcspn(p, " |");
-        if (length)
-            list = arena_printf(checker->compilation->arena, "%s%s'%.*s'", list, *list ? ", " : "", (int)length, p);
-        p += length;
-    }
+    for (size_t i = 0; keys->required[i]; i++)
+        list = arena_printf(checker->compilation->arena, "%s%s'%s'", list, *list ? ", " : "", keys->required[i]);
+    for (size_t i = 0; keys->optional[i]; i++)
+        list = arena_printf(checker->compilation->arena, "%s%s'%s'", list, *list ? ", " : "", keys->optional[i]);
     compilation_note(checker->compilation, at, "valid keys are %s", list);
 }
 
-/* The keys of an object: all that stand before " | " and none but those listed. */
-static bool check_keys(struct checker *checker, const struct syntax *object, const char *what, const char *keys)
+/* All required keys, and none but those listed. */
+static bool check_keys(struct checker *checker, const struct syntax *object, const char *what, const struct keys *keys)
 {
-    const char *optional = strchr(keys, '|');
-    for (const char *p = keys; p && p < optional;) {
-        p += strspn(p, " ");
-        size_t length = strcspn(p, " |");
-        if (!length)
-            break;
-        const char *key = arena_strndup(checker->compilation->arena, p, length);
-        if (!syntax_get(object, key))
-            return wrong(checker, "%s misses key '%s'", what, key);
-        p += length;
-    }
+    for (size_t i = 0; keys->required[i]; i++)
+        if (!syntax_get(object, keys->required[i]))
+            return wrong(checker, "%s misses key '%s'", what, keys->required[i]);
     for (size_t i = 0; i < object->pairs.count; i++) {
         const struct syntax_pair *pair = &object->pairs.items[i];
-        if (strcmp(pair->key, "|") != 0 && word_in(keys, NULL, pair->key))
+        if (names_contain(keys->required, list_length(keys->required), pair->key) ||
+            names_contain(keys->optional, list_length(keys->optional), pair->key))
             continue;
         wrong(checker, "%s has unknown key '%s'", what, pair->key);
         note_keys(checker, pair->at, keys);
@@ -211,7 +212,7 @@ static bool check_features(struct checker *checker, const struct syntax *object,
         const struct syntax *feature = features->items.items[i];
         const struct syntax *name = feature;
         if (feature->kind == SYNTAX_OBJECT) {
-            if (!check_keys(checker, feature, "'features' member", " name | if ") ||
+            if (!check_keys(checker, feature, "'features' member", &feature_keys) ||
                 !check_if(checker, feature, "'features' member"))
                 return false;
             name = syntax_get(feature, "name");
@@ -260,7 +261,7 @@ static bool check_member(struct checker *checker, const struct syntax_pair *memb
     if (strcmp(name, "u") == 0 || strncmp(name, "has-", 4) == 0 || strncmp(name, "has_", 4) == 0)
         return wrong(checker, "%s uses reserved name", what);
     if (member->value->kind == SYNTAX_OBJECT) {
-        if (!check_keys(checker, member->value, what, branch ? " type | if " : " type | if features ") ||
+        if (!check_keys(checker, member->value, what, branch ? &branch_keys : &member_keys) ||
             !check_if(checker, member->value, what) || !check_features(checker, member->value, what))
             return false;
     }
@@ -300,7 +301,7 @@ static bool check_enum(struct checker *checker)
         const struct syntax *value = values->items.items[i];
         const struct syntax *name = value;
         if (value->kind == SYNTAX_OBJECT) {
-            if (!check_keys(checker, value, "'data' member", " name | if features ") ||
+            if (!check_keys(checker, value, "'data' member", &value_keys) ||
                 !check_if(checker, value, "'data' member") || !check_features(checker, value, "'data' member"))
                 return false;
             name = syntax_get(value, "name");
@@ -434,7 +435,7 @@ static bool check_body(struct checker *checker, const struct meta *meta)
 {
     static bool (*const checks[])(struct checker *) = { check_enum,   check_union,   check_alternate,
                                                         check_struct, check_command, check_event };
-    return check_keys(checker, checker->definition->body, meta->name, meta->keys) && checks[meta - metas](checker) &&
+    return check_keys(checker, checker->definition->body, meta->name, &meta->keys) && checks[meta - metas](checker) &&
            check_if(checker, checker->definition->body, meta->name) &&
            check_features(checker, checker->definition->body, meta->name);
 }
