@@ -63,10 +63,10 @@ struct probe {
     struct error *err;
 };
 
-/* Fills in st and checks the kind of file, without opening. Blocks. Returns 0; or -1 with probe->err. */
-int probe_name(void *probe);
-/* Opens what was looked at and finds out the rest. Blocks. Returns 0; or -1 with probe->err. */
-int probe_open(void *probe);
+/* Fills in st and checks the kind of file, without opening. @arg is a struct probe. Blocks. 0; or -1 with err set. */
+int probe_name(void *arg);
+/* Opens what was looked at and finds out the rest. @arg is the same. Blocks. 0; or -1 with err set. */
+int probe_open(void *arg);
 
 /* Opens the file behind @fd once more, with another access mode. Works when the name has gone, and cannot lead to
  * another file. The descriptor, or -errno. Blocks. */

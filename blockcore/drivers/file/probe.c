@@ -81,7 +81,7 @@ int reopen_descriptor(int fd, int flags)
     char path[64];
     struct stat st;
 
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     CLEANUP(close_fd) int other = open(path, flags | O_CLOEXEC | O_NOCTTY);
     if (other < 0 || fstat(other, &st) < 0)
         return -errno;
