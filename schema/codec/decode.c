@@ -1,26 +1,9 @@
-#include "schema/codec/decode.h"
+#include "schema/codec/decode_private.h"
 
 #include "schema/codec/scalar.h"
 #include "schema/codec/suggest.h"
 
-#include <inttypes.h>
 #include <string.h>
-
-/* One step of the path to the value that is being decoded; they lie on the stack, linked upwards. */
-struct step {
-    const struct step *up;
-    const char *key; /* NULL: an element of an array */
-    size_t index;
-};
-
-struct decoder {
-    struct arena *arena;
-    enum decode_mode mode;
-    const char *root;
-    unsigned depth;
-    struct error *error;
-    struct decode_failure *failure;
-};
 
 /* A part of an object: its own members, and for unions those that branches add. */
 struct part {
@@ -36,257 +19,17 @@ struct parts {
 static bool decode(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,
                    const json_t *json, void *place);
 
-static const char *type_name_of(const json_t *json)
-{
-    switch (json_typeof(json)) {
-    case JSON_OBJECT:
-        return "object";
-    case JSON_ARRAY:
-        return "array";
-    case JSON_STRING:
-        return "string";
-    case JSON_INTEGER:
-        return "integer";
-    case JSON_REAL:
-        return "number";
-    case JSON_TRUE:
-    case JSON_FALSE:
-        return "boolean";
-    case JSON_NULL:
-        break;
-    }
-    return "null";
-}
-
-static const char *path_of(const struct decoder *decoder, const struct step *step)
-{
-    if (!step)
-        return "";
-    const char *above = path_of(decoder, step->up);
-    if (step->key)
-        return arena_printf(decoder->arena, "%s%s%.64s", above, *above ? "." : "", step->key);
-    return arena_printf(decoder->arena, decoder->mode == DECODE_TEXT ? "%s.%zu" : "%s[%zu]", above, step->index);
-}
-
-/* Keeps the error and where it is; false, to be returned. The message gets the path in front. */
-static bool fail(struct decoder *decoder, const struct step *step, bool is_key, struct error *err)
-{
-    const char *path = path_of(decoder, step);
-    if (decoder->failure)
-        *decoder->failure = (struct decode_failure){ .path = path, .is_key = is_key };
-    const char *dot = *decoder->root && *path && *path != '[' ? "." : "";
-    decoder->error = *decoder->root || *path ? error_wrap(err, "%s%s%s", decoder->root, dot, path) : err;
-    return false;
-}
-
-static bool fail_type(struct decoder *decoder, const struct step *step, const char *expected, const json_t *json)
-{
-    return fail(decoder, step, false, error_new("expected %s, got %s", expected, type_name_of(json)));
-}
-
-static bool fail_memory(struct decoder *decoder, const struct step *step)
-{
-    return fail(decoder, step, false, error_new("too large"));
-}
-
 static bool fail_unknown(struct decoder *decoder, const struct step *step, const struct suggestion *suggestion)
 {
     struct error *err = suggestion->name ? error_new("unknown member (did you mean '%s'?)", suggestion->name)
                                          : error_new("unknown member");
-    return fail(decoder, step, true, err);
-}
-
-/* The text of a string; NULL after an error. */
-static const char *text_of(struct decoder *decoder, const struct step *step, const char *expected, const json_t *json)
-{
-    if (!json_is_string(json)) {
-        fail_type(decoder, step, expected, json);
-        return NULL;
-    }
-    const char *text = json_string_value(json);
-    if (strlen(text) != json_string_length(json)) {
-        fail(decoder, step, false, error_new("contains a zero byte"));
-        return NULL;
-    }
-    return text;
-}
-
-/* Whether a scalar is to be converted from text. */
-static bool is_text(const struct decoder *decoder, const json_t *json)
-{
-    return decoder->mode == DECODE_TEXT && json_is_string(json);
-}
-
-static bool fail_text(struct decoder *decoder, const struct step *step, const char *text, const char *what)
-{
-    return fail(decoder, step, false, error_new("'%.64s' is not %s", text, what));
-}
-
-static bool decode_bool(struct decoder *decoder, const struct step *step, const json_t *json, void *place)
-{
-    bool value;
-    if (is_text(decoder, json)) {
-        const char *text = text_of(decoder, step, "boolean", json);
-        if (!text)
-            return false;
-        if (scalar_bool(text, &value) != SCALAR_OK)
-            return fail_text(decoder, step, text, "'on' or 'off'");
-    } else if (json_is_boolean(json)) {
-        value = json_is_true(json);
-    } else {
-        return fail_type(decoder, step, "boolean", json);
-    }
-    memcpy(place, &value, sizeof(value));
-    return true;
-}
-
-static bool decode_signed(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,
-                          const json_t *json, void *place)
-{
-    int64_t max = (int64_t)(UINT64_MAX >> (65 - 8 * type->size)), min = -max - 1, value = 0;
-    enum scalar_result result = SCALAR_OK;
-    const char *text = NULL;
-
-    if (is_text(decoder, json)) {
-        text = text_of(decoder, step, type->name, json);
-        if (!text)
-            return false;
-        result = scalar_signed(text, &value);
-    } else if (json_is_integer(json)) {
-        value = json_integer_value(json);
-    } else {
-        return fail_type(decoder, step, type->name, json);
-    }
-    if (result == SCALAR_MALFORMED)
-        return fail_text(decoder, step, text, "an integer");
-    if (result == SCALAR_RANGE || value < min || value > max) {
-        struct error *err =
-            text ? error_new("%.64s is out of range (%" PRId64 " to %" PRId64 ")", text, min, max)
-                 : error_new("%" PRId64 " is out of range (%" PRId64 " to %" PRId64 ")", value, min, max);
-        return fail(decoder, step, false, err);
-    }
-    memcpy(place, (char *)&value + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? sizeof(value) - type->size : 0),
-           type->size);
-    return true;
-}
-
-static bool decode_unsigned(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,
-                            const json_t *json, void *place)
-{
-    uint64_t max = UINT64_MAX >> (64 - 8 * type->size), value = 0;
-    enum scalar_result result = SCALAR_OK;
-    const char *text = NULL;
-
-    if (is_text(decoder, json)) {
-        text = text_of(decoder, step, type->name, json);
-        if (!text)
-            return false;
-        result = type->kind == VALUE_SIZE ? scalar_size(text, &value) : scalar_unsigned(text, &value);
-    } else if (json_is_integer(json)) {
-        value = (uint64_t)json_integer_value(json);
-        result = json_integer_value(json) < 0 ? SCALAR_RANGE : SCALAR_OK;
-    } else {
-        return fail_type(decoder, step, type->name, json);
-    }
-    if (result == SCALAR_MALFORMED)
-        return fail_text(decoder, step, text, type->kind == VALUE_SIZE ? "a size" : "an integer");
-    if (result == SCALAR_RANGE || value > max) {
-        struct error *err = text ? error_new("%.64s is out of range (0 to %" PRIu64 ")", text, max)
-                                 : error_new("%" PRId64 " is out of range (0 to %" PRIu64 ")", (int64_t)value, max);
-        return fail(decoder, step, false, err);
-    }
-    memcpy(place, (char *)&value + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? sizeof(value) - type->size : 0),
-           type->size);
-    return true;
-}
-
-static bool decode_number(struct decoder *decoder, const struct step *step, const json_t *json, void *place)
-{
-    double value;
-    if (is_text(decoder, json)) {
-        const char *text = text_of(decoder, step, "number", json);
-        if (!text)
-            return false;
-        if (scalar_number(text, &value) != SCALAR_OK)
-            return fail_text(decoder, step, text, "a number");
-    } else if (json_is_number(json)) {
-        value = json_number_value(json);
-    } else {
-        return fail_type(decoder, step, "number", json);
-    }
-    memcpy(place, &value, sizeof(value));
-    return true;
-}
-
-static bool decode_string(struct decoder *decoder, const struct step *step, const json_t *json, void *place)
-{
-    const char *text = text_of(decoder, step, "string", json);
-    if (!text)
-        return false;
-    const char *copy = arena_try_strndup(decoder->arena, text, json_string_length(json));
-    if (!copy)
-        return fail_memory(decoder, step);
-    memcpy(place, &copy, sizeof(copy));
-    return true;
-}
-
-static bool fail_enum(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,
-                      const char *text)
-{
-    struct suggestion suggestion = { 0 };
-    for (uint32_t i = 0; i < type->enumeration.count; i++)
-        suggestion_consider(&suggestion, text, type->enumeration.names[i]);
-    struct error *err = suggestion.name
-                            ? error_new("'%.64s' is not a %s (did you mean '%s'?)", text, type->name, suggestion.name)
-                            : error_new("'%.64s' is not a %s", text, type->name);
-    return fail(decoder, step, false, err);
-}
-
-static bool decode_enum(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,
-                        const json_t *json, void *place)
-{
-    const char *text = text_of(decoder, step, "string", json);
-    if (!text)
-        return false;
-    for (uint32_t i = 0; i < type->enumeration.count; i++) {
-        if (strcmp(type->enumeration.names[i], text) == 0) {
-            int value = (int)i;
-            memcpy(place, &value, sizeof(value));
-            return true;
-        }
-    }
-    return fail_enum(decoder, step, type, text);
-}
-
-static bool decode_null(struct decoder *decoder, const struct step *step, const json_t *json, void *place)
-{
-    if (!json_is_null(json) && !(is_text(decoder, json) && json_string_length(json) == 0))
-        return fail_type(decoder, step, "null", json);
-    memset(place, 0, 1);
-    return true;
-}
-
-/* The layout of struct json_text, which the generated header defines for those who know no JSON. */
-struct any_value {
-    const char *text;
-    size_t length;
-};
-
-static bool decode_any(struct decoder *decoder, const struct step *step, const json_t *json, void *place)
-{
-    size_t length = json_dumpb(json, NULL, 0, JSON_ENCODE_ANY | JSON_COMPACT);
-    char *text = length ? arena_try_alloc(decoder->arena, length + 1) : NULL;
-    if (!text || json_dumpb(json, text, length, JSON_ENCODE_ANY | JSON_COMPACT) != length)
-        return fail_memory(decoder, step);
-    struct any_value any = { .text = text, .length = length };
-    memcpy(place, &any, sizeof(any));
-    return true;
+    return decode_fail(decoder, step, true, err);
 }
 
 static bool enter(struct decoder *decoder, const struct step *step)
 {
     if (decoder->depth == DECODE_DEPTH_MAX)
-        return fail(decoder, step, false, error_new("nested deeper than %d", DECODE_DEPTH_MAX));
+        return decode_fail(decoder, step, false, error_new("nested deeper than %d", DECODE_DEPTH_MAX));
     decoder->depth++;
     return true;
 }
@@ -295,13 +38,13 @@ static bool decode_array(struct decoder *decoder, const struct step *step, const
                          const json_t *json, void *items_place, void *count_place)
 {
     if (!json_is_array(json))
-        return fail_type(decoder, step, "array", json);
+        return decode_fail_type(decoder, step, "array", json);
     if (!enter(decoder, step))
         return false;
     size_t count = json_array_size(json);
     char *items = arena_try_array(decoder->arena, count, element->size);
     if (!items)
-        return fail_memory(decoder, step);
+        return decode_fail_memory(decoder, step);
     for (size_t i = 0; i < count; i++) {
         struct step inside = { .up = step, .index = i };
         if (!decode(decoder, &inside, element, json_array_get(json, i), items + i * element->size))
@@ -319,7 +62,7 @@ static bool decode_pointed(struct decoder *decoder, const struct step *step, con
 {
     void *value = arena_try_alloc(decoder->arena, type->size);
     if (!value)
-        return fail_memory(decoder, step);
+        return decode_fail_memory(decoder, step);
     if (!decode(decoder, step, type, json, value))
         return false;
     memcpy(place, &value, sizeof(value));
@@ -348,10 +91,10 @@ static bool fail_missing(struct decoder *decoder, const struct step *step, const
     struct decode_failure *failure = decoder->failure;
     struct step inside = { .up = step, .key = member->name };
     decoder->failure = NULL;
-    fail(decoder, &inside, false, error_new("missing"));
+    decode_fail(decoder, &inside, false, error_new("missing"));
     decoder->failure = failure;
     if (failure)
-        *failure = (struct decode_failure){ .path = path_of(decoder, step) };
+        *failure = (struct decode_failure){ .path = decode_path(decoder, step) };
     return false;
 }
 
@@ -369,7 +112,7 @@ static bool find_parts(struct decoder *decoder, const struct step *step, const s
         struct step inside = { .up = step, .key = tag->name };
         if (!value)
             return fail_missing(decoder, step, tag);
-        if (!decode_enum(decoder, &inside, tag->type, value, place + tag->offset))
+        if (!decode_scalar(decoder, &inside, tag->type, value, place + tag->offset))
             return false;
         int chosen;
         memcpy(&chosen, place + tag->offset, sizeof(chosen));
@@ -450,7 +193,7 @@ static bool decode_object(struct decoder *decoder, const struct step *step, cons
     struct parts parts;
     size_t required_given = 0;
     if (!json_is_object(json))
-        return fail_type(decoder, step, "object", json);
+        return decode_fail_type(decoder, step, "object", json);
     if (!enter(decoder, step) || !find_parts(decoder, step, type, json, place, &parts) ||
         !decode_members(decoder, step, &parts, json, &required_given) ||
         !check_required(decoder, step, &parts, json, required_given))
@@ -531,7 +274,7 @@ static bool fail_alternate(struct decoder *decoder, const struct step *step, con
         const char *separator = i == 0 ? "" : i + 1 == type->alternate.count ? " or " : ", ";
         expected = arena_printf(decoder->arena, "%s%s%s", expected, separator, name);
     }
-    return fail_type(decoder, step, expected, json);
+    return decode_fail_type(decoder, step, expected, json);
 }
 
 static bool decode_alternate(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,
@@ -551,19 +294,6 @@ static bool decode(struct decoder *decoder, const struct step *step, const struc
                    const json_t *json, void *place)
 {
     switch (type->kind) {
-    case VALUE_BOOL:
-        return decode_bool(decoder, step, json, place);
-    case VALUE_SIGNED:
-        return decode_signed(decoder, step, type, json, place);
-    case VALUE_UNSIGNED:
-    case VALUE_SIZE:
-        return decode_unsigned(decoder, step, type, json, place);
-    case VALUE_NUMBER:
-        return decode_number(decoder, step, json, place);
-    case VALUE_STRING:
-        return decode_string(decoder, step, json, place);
-    case VALUE_ENUM:
-        return decode_enum(decoder, step, type, json, place);
     case VALUE_OBJECT:
         return decode_object(decoder, step, type, json, place);
     case VALUE_ALTERNATE:
@@ -571,12 +301,9 @@ static bool decode(struct decoder *decoder, const struct step *step, const struc
     case VALUE_ARRAY:
         return decode_array(decoder, step, type->array.element, json, place,
                             (char *)place + offsetof(struct descriptor_list, count));
-    case VALUE_NULL:
-        return decode_null(decoder, step, json, place);
-    case VALUE_ANY:
-        break;
+    default:
+        return decode_scalar(decoder, step, type, json, place);
     }
-    return decode_any(decoder, step, json, place);
 }
 
 /* What stands for "no arguments". */
