@@ -196,6 +196,13 @@ void rpc_server_stop(struct rpc_server *server)
         server_want_attention(session);
 }
 
+static void time_over(void *arg)
+{
+    struct rpc_server *server = arg;
+    server->time_over = true;
+    server_changed(server);
+}
+
 static bool any_executes(const struct rpc_server *server)
 {
     const struct session *session;
@@ -216,20 +223,23 @@ static bool any_reply_waits(const struct rpc_server *server)
     return false;
 }
 
-static void farewell_over(void *arg)
+/* Calls @goes_on after each change, until it says no or the time is over; returns what it said last. */
+static bool CO_FN wait_while(struct rpc_server *server, bool (*goes_on)(const struct rpc_server *server),
+                             uint64_t timeout_ms)
 {
-    struct rpc_server *server = arg;
-    server->farewell_over = true;
-    server_changed(server);
-}
-
-static void CO_FN send_last_replies(struct rpc_server *server)
-{
-    struct timer *timer = timer_create_on_loop(farewell_over, server);
-    timer_start(timer, FAREWELL_MS);
-    while (!server->farewell_over && any_reply_waits(server))
+    struct timer *timer = timer_create_on_loop(time_over, server);
+    server->time_over = false;
+    if (timeout_ms != RPC_WAIT_FOREVER)
+        timer_start(timer, timeout_ms);
+    while (goes_on(server) && !server->time_over)
         wait_for_change(server);
     timer_destroy(timer);
+    return goes_on(server);
+}
+
+bool rpc_server_wait_idle(struct rpc_server *server, uint64_t timeout_ms)
+{
+    return !wait_while(server, any_executes, timeout_ms);
 }
 
 static void CO_FN close_sessions(struct rpc_server *server)
@@ -260,9 +270,8 @@ static void CO_FN close_idle(struct rpc_server *server)
 void rpc_server_destroy(struct rpc_server *server)
 {
     assert(server->stopped);
-    while (any_executes(server))
-        wait_for_change(server);
-    send_last_replies(server);
+    rpc_server_wait_idle(server, RPC_WAIT_FOREVER);
+    wait_while(server, any_reply_waits, FAREWELL_MS);
     close_sessions(server);
     close_idle(server);
     while (server->attend_posted)

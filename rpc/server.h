@@ -19,6 +19,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct command_context;
 struct command_table;
@@ -66,6 +67,11 @@ size_t rpc_server_clients(const struct rpc_server *server) CONTROL_FN;
 
 /* From now on no further command begins and nothing is read. Those that run go on. */
 void rpc_server_stop(struct rpc_server *server) CONTROL_FN;
+
+#define RPC_WAIT_FOREVER 0
+
+/* Waits until no command runs, for at most @timeout_ms; false when one still does. */
+bool rpc_server_wait_idle(struct rpc_server *server, uint64_t timeout_ms) CO_FN CONTROL_FN;
 
 /* After rpc_server_stop(): waits until the commands that run have ended, sends what is left to send (for at most a
  * moment: a client that does not read is not waited for), closes all sessions and frees. */

@@ -28,7 +28,7 @@ struct rpc_server {
     size_t session_count; /* closed ones that still run a command included */
     uint64_t clients_ever;
     bool stopped;
-    bool farewell_over;
+    bool time_over;          /* of the wait that goes on */
     struct co_event *waiter; /* for the next change of any session */
 
     /* Sessions to look after: in this turn of the loop, when all that is ready has run (so one write takes all that a

@@ -1,0 +1,182 @@
+/* query-named-block-nodes (schema/block-core.json). */
+#include "blockcore/base/arena.h"
+#include "blockcore/base/hash.h"
+#include "blockcore/base/memory.h"
+#include "blockcore/graph/driver.h"
+#include "blockcore/graph/node.h"
+#include "blockcore/runtime/coroutine.h"
+#include "daemon/size_survey.h"
+#include "rpc/server.h"
+#include "schema/cairn_commands.h"
+
+#include <stdlib.h>
+
+#define NODES_AT_ONCE 64 /* described, before others get a turn */
+
+/* A node in the making of the answer; the node itself may be gone by then, its name is what counts. */
+struct entry {
+    struct hash_link by_name;
+    const char *backing; /* name of the overlay's backing node, or NULL */
+    struct image_info *image;
+};
+
+struct listing {
+    struct arena *arena;
+    const char **names;
+    size_t names_count;
+    struct entry *entries;
+    struct block_device_info *infos;
+    size_t count; /* of entries and infos */
+    struct hash by_name;
+};
+
+/* Filters between an overlay and its backing file do not count. */
+static const struct node *backing_of(const struct node *node)
+{
+    while (node_driver(node)->kind == DRIVER_FILTER && node_filtered(node))
+        node = child_node(node_filtered(node));
+    return node_backing(node) ? child_node(node_backing(node)) : NULL;
+}
+
+static int64_t backing_depth(const struct node *node)
+{
+    int64_t depth = 0;
+    while ((node = backing_of(node)))
+        depth++;
+    return depth;
+}
+
+static void describe_children(struct arena *arena, const struct node *node, struct block_device_info *info)
+{
+    size_t count = 0;
+    for (struct child *child = node_child_next(node, NULL); child; child = node_child_next(node, child))
+        count++;
+    struct blockdev_child *children = arena_array(arena, count, sizeof(*children));
+    count = 0;
+    for (struct child *child = node_child_next(node, NULL); child; child = node_child_next(node, child)) {
+        children[count++] = (struct blockdev_child){
+            .child = arena_strdup(arena, child_name(child)),
+            .node_name = arena_strdup(arena, node_name(child_node(child))),
+        };
+    }
+    info->children = children;
+    info->children_count = count;
+}
+
+static struct image_info *describe_image(struct arena *arena, struct node *node, const char *filename)
+{
+    const struct driver *driver = node_driver(node);
+    struct image_info *image = arena_alloc(arena, sizeof(*image));
+    image->filename = filename;
+    image->format = driver->name;
+    image->virtual_size = (int64_t)node_length(node);
+    if (driver->describe)
+        driver->describe(node, image, arena);
+    return image;
+}
+
+static const struct blockdev_cache_info *describe_cache(struct arena *arena, const struct node *node)
+{
+    struct blockdev_cache_info *cache = arena_alloc(arena, sizeof(*cache));
+    (void)node;
+    cache->writeback = true;
+    return cache;
+}
+
+static void describe_node(struct listing *listing, struct node *node, const char *name)
+{
+    struct arena *arena = listing->arena;
+    struct entry *entry = &listing->entries[listing->count];
+    struct block_device_info *info = &listing->infos[listing->count++];
+    const struct node *backing = backing_of(node);
+    const char *filename = arena_strdup(arena, node_filename(node));
+
+    entry->image = describe_image(arena, node, filename);
+    entry->backing = backing ? arena_strdup(arena, node_name(backing)) : NULL;
+    hash_insert_string(&listing->by_name, &entry->by_name, name);
+    *info = (struct block_device_info){
+        .file = filename,
+        .node_name = name,
+        .ro = node_is_read_only(node),
+        .drv = node_driver(node)->name,
+        .backing_file = backing ? arena_strdup(arena, node_filename(backing)) : NULL,
+        .backing_file_depth = backing_depth(node),
+        .active = true,
+        .image = entry->image,
+        .cache = describe_cache(arena, node),
+    };
+    describe_children(arena, node, info);
+}
+
+static void collect_names(struct listing *listing)
+{
+    size_t count = 0;
+    for (struct node *node = node_next(NULL); node; node = node_next(node))
+        count++;
+    listing->names = arena_array(listing->arena, count, sizeof(*listing->names));
+    listing->entries = arena_array(listing->arena, count, sizeof(*listing->entries));
+    listing->infos = arena_array(listing->arena, count, sizeof(*listing->infos));
+    for (struct node *node = node_next(NULL); node; node = node_next(node))
+        listing->names[listing->names_count++] = arena_strdup(listing->arena, node_name(node));
+}
+
+/* Nodes that vanish meanwhile are left out. */
+static void CO_FN describe_nodes(struct listing *listing)
+{
+    for (size_t i = 0; i < listing->names_count; i++) {
+        if (i % NODES_AT_ONCE == NODES_AT_ONCE - 1)
+            co_yield ();
+        struct node *node = node_find(listing->names[i]);
+        if (node)
+            describe_node(listing, node, listing->names[i]);
+    }
+}
+
+static void CO_FN add_sizes(struct listing *listing)
+{
+    for (size_t i = 0; i < listing->count; i++)
+        listing->names[i] = listing->infos[i].node_name;
+    int64_t *sizes = arena_array(listing->arena, listing->count, sizeof(*sizes));
+    size_survey(listing->names, sizes, listing->count);
+    for (size_t i = 0; i < listing->count; i++) {
+        listing->entries[i].image->has_actual_size = sizes[i] != SIZE_UNKNOWN;
+        listing->entries[i].image->actual_size = sizes[i];
+    }
+}
+
+/* Nodes were described one after the other while others changed the graph: what was seen need not be without cycles. */
+static bool chain_has(const struct image_info *chain, const struct image_info *image)
+{
+    while (chain && chain != image)
+        chain = chain->backing_image;
+    return chain;
+}
+
+static void link_backing_images(struct listing *listing)
+{
+    for (size_t i = 0; i < listing->count; i++) {
+        struct entry *entry = &listing->entries[i];
+        struct hash_link *link = entry->backing ? hash_find_string(&listing->by_name, entry->backing) : NULL;
+        const struct image_info *below = link ? hash_entry(link, struct entry, by_name)->image : NULL;
+        if (!chain_has(below, entry->image))
+            entry->image->backing_image = below;
+    }
+}
+
+struct error *handle_query_named_block_nodes(struct command_context *context,
+                                             const struct query_named_block_nodes_arguments *arguments,
+                                             struct block_device_info_list *result)
+{
+    struct listing listing = { .arena = command_arena(context) };
+    hash_init(&listing.by_name);
+    collect_names(&listing);
+    describe_nodes(&listing);
+    add_sizes(&listing);
+    if (!arguments->has_flat || !arguments->flat)
+        link_backing_images(&listing);
+    hash_fini(&listing.by_name);
+    if (listing.count > NODES_AT_ONCE)
+        command_expect_large_reply(context);
+    *result = (struct block_device_info_list){ .items = listing.infos, .count = listing.count };
+    return NULL;
+}

@@ -1,0 +1,233 @@
+#include "daemon/check.h"
+
+#include "blockcore/base/arena.h"
+#include "blockcore/base/hash.h"
+#include "blockcore/base/memory.h"
+#include "blockcore/graph/node.h"
+#include "daemon/config.h"
+#include "daemon/monitor.h"
+#include "schema/cairn_descriptors.h"
+#include "schema/codec/value.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct check {
+    struct arena arena; /* of paths and names */
+    struct hash nodes;
+    struct hash exports;
+    struct hash export_names;
+    struct hash chardevs;
+    struct hash monitors;
+    bool nbd_server;
+    const char *path; /* of what is looked at, in its file, where there is one; else "" */
+};
+
+struct name {
+    struct hash_link link;
+};
+
+struct check *check_create(void)
+{
+    struct check *check = xcalloc(1, sizeof(*check));
+    arena_init(&check->arena, SIZE_MAX);
+    hash_init(&check->nodes);
+    hash_init(&check->exports);
+    hash_init(&check->export_names);
+    hash_init(&check->chardevs);
+    hash_init(&check->monitors);
+    return check;
+}
+
+void check_destroy(struct check *check)
+{
+    hash_fini(&check->nodes);
+    hash_fini(&check->exports);
+    hash_fini(&check->export_names);
+    hash_fini(&check->chardevs);
+    hash_fini(&check->monitors);
+    arena_fini(&check->arena);
+    free(check);
+}
+
+static bool is_well_formed(const char *name)
+{
+    size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._");
+    return isalpha((unsigned char)name[0]) && name[length] == '\0' && length <= NODE_NAME_MAX;
+}
+
+/* False when it was there before. */
+static bool take_name(struct check *check, struct hash *names, const char *name)
+{
+    if (hash_find_string(names, name))
+        return false;
+    struct name *entry = arena_alloc(&check->arena, sizeof(*entry));
+    hash_insert_string(names, &entry->link, arena_strdup(&check->arena, name));
+    return true;
+}
+
+/* Nodes ------------------------------------------------------------------------------------------------------- */
+
+static struct error *walk(struct check *check, const struct type_descriptor *type, const void *value);
+
+/* The same, one step further along the path; where there is an error, check->path stays as its place. */
+static struct error *walk_into(struct check *check, const char *step, const struct type_descriptor *type,
+                               const void *value)
+{
+    const char *outer = check->path;
+    check->path = arena_printf(&check->arena, "%s%s%s", outer, *outer ? "." : "", step);
+    struct error *err = walk(check, type, value);
+    if (!err)
+        check->path = outer;
+    return err;
+}
+
+static struct error *check_node_name(struct check *check, const char *name)
+{
+    if (!is_well_formed(name))
+        return error_new("Invalid node-name: '%s'", name);
+    if (!take_name(check, &check->nodes, name))
+        return error_new("Duplicate nodes with node-name='%s'", name);
+    return NULL;
+}
+
+static struct error *walk_members(struct check *check, const struct type_descriptor *type, const void *object)
+{
+    for (uint32_t i = 0; i < type->object.count; i++) {
+        const struct member_descriptor *member = &type->object.members[i];
+        bool leads_on = member->type->kind == VALUE_OBJECT || member->type->kind == VALUE_ALTERNATE;
+        if (!leads_on || !member_present(member, object))
+            continue;
+        struct error *err = walk_into(check, member->name, member->type, value_pointer(member_place(member, object)));
+        if (err)
+            return err;
+    }
+    return NULL;
+}
+
+static struct error *walk_object(struct check *check, const struct type_descriptor *type, const void *object)
+{
+    const struct blockdev_options *node = type == &blockdev_options_descriptor ? object : NULL;
+    while (type) {
+        struct error *err = walk_members(check, type, object);
+        if (err)
+            return err;
+        const struct type_descriptor *branch = union_branch(type, object);
+        object = (const char *)object + type->object.branch_offset;
+        type = branch;
+    }
+    /* A node's children are made before it. */
+    return node && node->node_name ? check_node_name(check, node->node_name) : NULL;
+}
+
+static struct error *walk_alternate(struct check *check, const struct type_descriptor *type, const void *value)
+{
+    const struct type_descriptor *branch = type->alternate.branches[value_enum(value)].type;
+    const void *content = value_pointer((const char *)value + type->alternate.branch_offset);
+    bool names_node = type == &blockdev_ref_descriptor || type == &blockdev_ref_or_null_descriptor;
+    if (branch->kind == VALUE_OBJECT)
+        return walk(check, branch, content);
+    if (!names_node || branch->kind != VALUE_STRING)
+        return NULL;
+    const char *name = content; /* the empty one stands for no node */
+    return !*name || hash_find_string(&check->nodes, name) ? NULL : node_not_found(name);
+}
+
+static struct error *walk(struct check *check, const struct type_descriptor *type, const void *value)
+{
+    return type->kind == VALUE_ALTERNATE ? walk_alternate(check, type, value) : walk_object(check, type, value);
+}
+
+static struct error *check_root(struct check *check, const struct blockdev_options *options)
+{
+    if (!options->node_name)
+        return error_new("'node-name' must be specified for the root node");
+    return walk(check, &blockdev_options_descriptor, options);
+}
+
+struct error *check_blockdev(struct check *check, const struct blockdev_options *options)
+{
+    check->path = "";
+    struct error *err = check_root(check, options);
+    return *check->path ? error_wrap(err, "%s", check->path) : err;
+}
+
+/* The rest ---------------------------------------------------------------------------------------------------- */
+
+struct error *check_chardev(struct check *check, const struct chardev_options *options)
+{
+    struct error *err = chardev_check(options);
+    if (!err && !take_name(check, &check->chardevs, options->id))
+        err = error_new("Duplicate ID '%s' for chardev", options->id);
+    return err;
+}
+
+struct error *check_monitor(struct check *check, const struct monitor_options *options)
+{
+    struct error *err = monitor_check(options);
+    if (!err && !hash_find_string(&check->chardevs, options->chardev))
+        err = error_new("chardev \"%s\" not found", options->chardev);
+    if (!err && !take_name(check, &check->monitors, options->chardev))
+        err = error_new("Device '%s' is in use", options->chardev);
+    return err;
+}
+
+struct error *check_nbd_server(struct check *check, const struct nbd_server_options *options)
+{
+    (void)options;
+    if (check->nbd_server)
+        return error_new("NBD server already running");
+    check->nbd_server = true;
+    return NULL;
+}
+
+struct error *check_export(struct check *check, const struct block_export_options *options)
+{
+    if (!is_well_formed(options->id))
+        return error_new("Invalid block export id");
+    if (!take_name(check, &check->exports, options->id))
+        return error_new("Block export id '%s' is already in use", options->id);
+    if (!hash_find_string(&check->nodes, options->node_name))
+        return node_not_found(options->node_name);
+    if (!check->nbd_server)
+        return error_new("NBD server not running");
+    const char *name = options->u.nbd.name ? options->u.nbd.name : options->node_name;
+    if (!take_name(check, &check->export_names, name))
+        return error_new("NBD server already has export named '%s'", name);
+    return NULL;
+}
+
+static struct error *check_config_nodes(struct check *check, const struct config *config,
+                                        const struct cairn_config *values)
+{
+    for (size_t i = 0; i < values->nodes_count; i++) {
+        check->path = arena_printf(&check->arena, "nodes.%zu", i);
+        struct error *err = check_root(check, &values->nodes[i]);
+        if (err)
+            return config_error(config, check->path, err);
+    }
+    return NULL;
+}
+
+static struct error *check_config_exports(struct check *check, const struct config *config,
+                                          const struct cairn_config *values)
+{
+    for (size_t i = 0; i < values->exports_count; i++) {
+        struct error *err = check_export(check, &values->exports[i]);
+        if (err)
+            return config_error(config, arena_printf(&check->arena, "exports.%zu", i), err);
+    }
+    return NULL;
+}
+
+struct error *check_config(struct check *check, const struct config *config)
+{
+    const struct cairn_config *values = config_values(config);
+    struct error *err = check_config_nodes(check, config, values);
+    if (!err && values->nbd_server)
+        err = config_error(config, "nbd-server", check_nbd_server(check, values->nbd_server));
+    if (!err)
+        err = check_config_exports(check, config, values);
+    return err;
+}

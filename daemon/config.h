@@ -1,0 +1,40 @@
+/* config - a YAML file that says what shall exist
+ *
+ *     monitors:
+ *     - path: /run/cairn/qmp.sock
+ *     nodes:
+ *     - node-name: disk0
+ *       driver: qcow2
+ *       file: { driver: file, filename: /srv/disk0.qcow2 }
+ *     nbd-server:
+ *       addr: { type: unix, path: /run/cairn/nbd.sock }
+ *     exports:
+ *     - { type: nbd, id: export0, node-name: disk0, writable: true }
+ *
+ * Its items are the arguments of commands, decoded by the same code. Errors begin with file:line:column. */
+#ifndef CAIRN_DAEMON_CONFIG_H
+#define CAIRN_DAEMON_CONFIG_H
+
+#include "blockcore/base/annotations.h"
+#include "blockcore/base/error.h"
+#include "schema/cairn_types.h"
+
+struct config;
+
+/* Reads and decodes; touches nothing else. Blocks: before the service begins. */
+struct error *config_load(const char *path, struct config **out) MUST_CHECK;
+/* NULL is allowed. */
+void config_destroy(struct config *config);
+
+const struct cairn_config *config_values(const struct config *config);
+
+/* Makes what it describes, in the order of struct cairn_config. */
+struct error *config_add(const struct config *config) CO_FN CONTROL_FN MUST_CHECK;
+
+/* nbd_server_start(), with a path that still holds when the daemon changes its directory. */
+struct error *nbd_server_add(const struct nbd_server_options *options) CO_FN CONTROL_FN MUST_CHECK;
+
+/* "file:line:column: PATH: message" around @err, which may be NULL. */
+struct error *config_error(const struct config *config, const char *path, struct error *err) MUST_CHECK;
+
+#endif

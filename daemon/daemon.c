@@ -1,0 +1,174 @@
+#include "daemon/daemon.h"
+
+#include "blockcore/runtime/coroutine.h"
+#include "blockcore/runtime/loop.h"
+#include "blockcore/runtime/loop_uv.h"
+#include "blockcore/runtime/pool.h"
+#include "daemon/daemonize.h"
+#include "daemon/events.h"
+#include "daemon/log.h"
+#include "daemon/monitor.h"
+#include "daemon/options.h"
+#include "daemon/pidfile.h"
+#include "daemon/shutdown.h"
+#include "rpc/server.h"
+#include "schema/cairn_commands.h"
+#include "schema/cairn_descriptors.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <uv.h>
+
+static const struct version_triple qemu_version = { .major = 10 };
+const struct version_info daemon_version = { .qemu = &qemu_version, .package = "cairn " CAIRN_VERSION };
+
+static const int ending_signals[] = { SIGTERM, SIGINT, SIGHUP };
+
+static struct {
+    const struct options *options;
+    struct rpc_server *server;
+    struct pidfile *pidfile;
+    uv_signal_t signals[ARRAY_SIZE(ending_signals)];
+    unsigned signals_open;
+    struct co_event signals_closed;
+    bool ending;
+    struct co_event shall_end;
+    int status;
+} the_daemon;
+
+struct rpc_server *daemon_rpc_server(void)
+{
+    return the_daemon.server;
+}
+
+void daemon_quit(void)
+{
+    if (the_daemon.ending)
+        return;
+    the_daemon.ending = true;
+    rpc_server_stop(the_daemon.server);
+    shutdown_start_clock(the_daemon.server, &the_daemon.pidfile);
+    co_event_set(&the_daemon.shall_end);
+}
+
+/* Signals ----------------------------------------------------------------------------------------------------- */
+
+static void on_signal(uv_signal_t *handle, int signum)
+{
+    (void)handle;
+    log_info("ending on signal %d", signum);
+    daemon_quit();
+}
+
+static void on_signal_closed(uv_handle_t *handle)
+{
+    (void)handle;
+    if (--the_daemon.signals_open == 0)
+        co_event_set(&the_daemon.signals_closed);
+}
+
+static void watch_signals(void)
+{
+    co_event_init(&the_daemon.signals_closed);
+    for (size_t i = 0; i < ARRAY_SIZE(ending_signals); i++) {
+        uv_signal_init(loop_uv(loop_control()), &the_daemon.signals[i]);
+        uv_signal_start(&the_daemon.signals[i], on_signal, ending_signals[i]);
+        the_daemon.signals_open++;
+    }
+}
+
+static void CO_FN unwatch_signals(void)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(ending_signals); i++)
+        uv_close((uv_handle_t *)&the_daemon.signals[i], on_signal_closed);
+    co_event_wait(&the_daemon.signals_closed, "signals");
+}
+
+/* Life -------------------------------------------------------------------------------------------------------- */
+
+static void log_from_rpc(void *arg, const char *message)
+{
+    (void)arg;
+    log_warning("%s", message);
+}
+
+static void begin(void)
+{
+    co_event_init(&the_daemon.shall_end);
+    the_daemon.server = rpc_server_create(&(struct rpc_server_options){
+        .commands = &cairn_commands,
+        .version_type = &version_info_descriptor,
+        .version = &daemon_version,
+        .log = log_from_rpc,
+    });
+    events_send_to(rpc_server_events(the_daemon.server));
+    watch_signals();
+}
+
+static struct error *CO_FN make_items(const struct options *options)
+{
+    for (size_t i = 0; i < options->count && !the_daemon.ending; i++) {
+        struct error *err = option_item_add(&options->items[i]);
+        if (err)
+            return err;
+    }
+    return NULL;
+}
+
+static int create_pidfile(void *arg)
+{
+    struct error **err = arg;
+    *err = pidfile_create(the_daemon.options->pidfile, &the_daemon.pidfile);
+    return 0;
+}
+
+static struct error *CO_FN take_pidfile(const struct options *options)
+{
+    struct error *err = NULL;
+    if (options->pidfile)
+        co_blocking(NULL, create_pidfile, &err);
+    return error_wrap(err, "cannot create PID file");
+}
+
+static struct error *CO_FN become_ready(const struct options *options)
+{
+    struct error *err = make_items(options);
+    if (!err)
+        err = take_pidfile(options);
+    if (!err && !the_daemon.ending)
+        err = daemonize_ready();
+    return err;
+}
+
+static void CO_FN live(void *arg)
+{
+    const struct options *options = arg;
+    begin();
+    struct error *err = become_ready(options);
+    if (err) {
+        log_error("%s", error_message(err));
+        error_free(err);
+        the_daemon.status = EXIT_FAILURE;
+        daemon_quit();
+    }
+    co_event_wait(&the_daemon.shall_end, "end of the daemon");
+    shutdown_run(the_daemon.server);
+    monitors_remove();
+    pidfile_remove(the_daemon.pidfile);
+    unwatch_signals();
+    shutdown_stop_clock();
+}
+
+int daemon_run(const struct options *options)
+{
+    the_daemon.options = options;
+    struct error *err = runtime_start(&(struct runtime_options){ .io_loops = options->io_threads });
+    if (err) {
+        log_error("%s", error_message(err));
+        error_free(err);
+        return EXIT_FAILURE;
+    }
+    runtime_run_coroutine("daemon", live, (void *)(uintptr_t)options);
+    runtime_stop(false);
+    return the_daemon.status;
+}

@@ -1,0 +1,28 @@
+/* daemon - the process: what it is made of, from the first option to the last byte flushed
+ *
+ *     main: options, configuration --> daemonize --> runtime --> the daemon's coroutine:
+ *         each item in order --> pid file --> ready --> (service) --quit, signal--> shut down --> exit status
+ *
+ * Items are decoded before anything is made, so a mistake in the last one leaves nothing behind. */
+#ifndef CAIRN_DAEMON_DAEMON_H
+#define CAIRN_DAEMON_DAEMON_H
+
+#include "blockcore/base/annotations.h"
+#include "blockcore/base/error.h"
+#include "schema/cairn_types.h"
+
+struct options;
+struct rpc_server;
+
+/* What query-version and the greeting say. */
+extern const struct version_info daemon_version;
+
+/* Runs the daemon until it has ended; the process's exit status. The calling thread becomes the control thread. */
+int daemon_run(const struct options *options);
+
+/* The daemon shall end: no further command begins. Returns at once. */
+void daemon_quit(void) CONTROL_FN;
+
+struct rpc_server *daemon_rpc_server(void) CONTROL_FN;
+
+#endif

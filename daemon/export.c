@@ -1,0 +1,85 @@
+/* Commands for exports and the NBD server (schema/block-export.json). */
+#include "blockcore/export/export.h"
+
+#include "blockcore/base/arena.h"
+#include "blockcore/export/nbd/server.h"
+#include "blockcore/graph/node.h"
+#include "schema/cairn_commands.h"
+
+/* The older form has each address one level deeper. */
+static struct socket_address without_wrapper(const struct socket_address_legacy *legacy)
+{
+    struct socket_address address = { .type = legacy->type };
+    switch (legacy->type) {
+    case SOCKET_ADDRESS_TYPE_INET:
+        address.u.inet = *legacy->u.inet.data;
+        break;
+    case SOCKET_ADDRESS_TYPE_UNIX:
+        address.u.unix_ = *legacy->u.unix_.data;
+        break;
+    case SOCKET_ADDRESS_TYPE_VSOCK:
+        address.u.vsock = *legacy->u.vsock.data;
+        break;
+    case SOCKET_ADDRESS_TYPE_FD:
+        address.u.fd = *legacy->u.fd.data;
+        break;
+    case SOCKET_ADDRESS_TYPE__MAX:
+        break;
+    }
+    return address;
+}
+
+struct error *handle_nbd_server_start(struct command_context *context,
+                                      const struct nbd_server_start_arguments *arguments)
+{
+    (void)context;
+    struct socket_address address = without_wrapper(arguments->addr);
+    return nbd_server_start(&(struct nbd_server_options){
+        .addr = &address,
+        .has_handshake_max_seconds = arguments->has_handshake_max_seconds,
+        .handshake_max_seconds = arguments->handshake_max_seconds,
+        .tls_creds = arguments->tls_creds,
+        .tls_authz = arguments->tls_authz,
+        .has_max_connections = arguments->has_max_connections,
+        .max_connections = arguments->max_connections,
+    });
+}
+
+struct error *handle_nbd_server_stop(struct command_context *context)
+{
+    (void)context;
+    return nbd_server_stop();
+}
+
+struct error *handle_block_export_add(struct command_context *context, const struct block_export_options *arguments)
+{
+    (void)context;
+    return export_add(arguments);
+}
+
+struct error *handle_block_export_del(struct command_context *context,
+                                      const struct block_export_del_arguments *arguments)
+{
+    (void)context;
+    return export_del(arguments->id, arguments->has_mode ? arguments->mode : BLOCK_EXPORT_REMOVE_MODE_SAFE);
+}
+
+struct error *handle_query_block_exports(struct command_context *context, struct block_export_info_list *result)
+{
+    struct arena *arena = command_arena(context);
+    size_t count = 0;
+    for (struct export *export = export_next(NULL); export; export = export_next(export))
+        count++;
+    struct block_export_info *infos = arena_array(arena, count, sizeof(*infos));
+    count = 0;
+    for (struct export *export = export_next(NULL); export; export = export_next(export)) {
+        infos[count++] = (struct block_export_info){
+            .id = arena_strdup(arena, export_id(export)),
+            .type = export_type(export),
+            .node_name = arena_strdup(arena, node_name(export_node(export))),
+            .shutting_down = export_is_shutting_down(export),
+        };
+    }
+    *result = (struct block_export_info_list){ .items = infos, .count = count };
+    return NULL;
+}

@@ -1,0 +1,53 @@
+#include "daemon/help.h"
+
+#include "daemon/daemon.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static const char usage[] =
+    "usage: cairnd [OPTION...]\n"
+    "Serves disk images: builds a graph of block nodes, exports it, and is told what to do over QMP.\n"
+    "\n"
+    "Options are taken in the order given; what an option refers to stands before it. They are spelled as those of\n"
+    "qemu-storage-daemon.\n"
+    "\n"
+    "  --blockdev [driver=]DRIVER,node-name=NAME[,OPTION=VALUE...]\n"
+    "                        add a block node; the members are those of the command blockdev-add, with dots for those\n"
+    "                        inside others (file.filename=a.img); a JSON object is taken too\n"
+    "  --chardev socket,id=ID,path=PATH,server=on,wait=off\n"
+    "                        listen on a UNIX socket, for --monitor\n"
+    "  --monitor [chardev=]ID[,mode=control][,pretty=on|off]\n"
+    "                        let any number of QMP clients connect there\n"
+    "  --nbd-server addr.type=unix,addr.path=PATH[,max-connections=N]\n"
+    "  --nbd-server addr.type=inet,addr.host=HOST,addr.port=PORT[,max-connections=N]\n"
+    "                        start the NBD server\n"
+    "  --export [type=]nbd,id=ID,node-name=NAME[,name=EXPORT][,writable=on|off]\n"
+    "                        export a node; the members are those of the command block-export-add\n"
+    "  --config FILE         make what a YAML file describes\n"
+    "  --check               only check the options and files; no image is touched\n"
+    "  --pidfile PATH        write the process id there, once everything is made\n"
+    "  --daemonize           go to the background, once everything is made\n"
+    "  --log-level LEVEL     what is written to standard error: error, warning (the default), info or debug\n"
+    "  -h, --help            show this and exit\n"
+    "  -V, --version         show the version and exit\n";
+
+void help_usage(void)
+{
+    fputs(usage, stdout);
+    exit(EXIT_SUCCESS);
+}
+
+void help_version(void)
+{
+    const struct version_triple *qemu = daemon_version.qemu;
+    printf("%s (interface of qemu-storage-daemon %lld.%lld.%lld)\n", daemon_version.package, (long long)qemu->major,
+           (long long)qemu->minor, (long long)qemu->micro);
+    exit(EXIT_SUCCESS);
+}
+
+void help_chardev(void)
+{
+    puts("Available chardev backend types:\n  socket");
+    exit(EXIT_SUCCESS);
+}

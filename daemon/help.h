@@ -1,0 +1,11 @@
+/* help - what --help and --version say */
+#ifndef CAIRN_DAEMON_HELP_H
+#define CAIRN_DAEMON_HELP_H
+
+#include "blockcore/base/annotations.h"
+
+void help_usage(void) NORETURN;
+void help_version(void) NORETURN;
+void help_chardev(void) NORETURN;
+
+#endif

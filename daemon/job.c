@@ -1,0 +1,45 @@
+/* Commands for jobs (schema/job.json, blockdev-create). */
+#include "blockcore/jobs/job.h"
+
+#include "blockcore/base/arena.h"
+#include "blockcore/jobs/create.h"
+#include "schema/cairn_commands.h"
+
+struct error *handle_blockdev_create(struct command_context *context, const struct blockdev_create_arguments *arguments)
+{
+    return create_job_start(arguments->job_id, arguments->options, command_arena(context));
+}
+
+struct error *handle_job_dismiss(struct command_context *context, const struct job_dismiss_arguments *arguments)
+{
+    (void)context;
+    struct job *job = job_find(arguments->id);
+    return job ? job_dismiss(job) : job_not_found();
+}
+
+static void describe(struct arena *arena, struct job *job, struct job_info *info)
+{
+    const struct error *err = job_error(job);
+    *info = (struct job_info){
+        .id = arena_strdup(arena, job_id(job)),
+        .type = job_get_type(job),
+        .status = job_get_status(job),
+        .current_progress = (int64_t)job_progress_current(job),
+        .total_progress = (int64_t)job_progress_total(job),
+        .error = err ? arena_strdup(arena, error_message(err)) : NULL,
+    };
+}
+
+struct error *handle_query_jobs(struct command_context *context, struct job_info_list *result)
+{
+    struct arena *arena = command_arena(context);
+    size_t count = 0;
+    for (struct job *job = job_next(NULL); job; job = job_next(job))
+        count++;
+    struct job_info *infos = arena_array(arena, count, sizeof(*infos));
+    count = 0;
+    for (struct job *job = job_next(NULL); job; job = job_next(job))
+        describe(arena, job, &infos[count++]);
+    *result = (struct job_info_list){ .items = infos, .count = count };
+    return NULL;
+}

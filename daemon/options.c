@@ -1,0 +1,285 @@
+#include "daemon/options.h"
+
+#include "blockcore/base/memory.h"
+#include "blockcore/export/export.h"
+#include "blockcore/export/nbd/server.h"
+#include "blockcore/graph/node.h"
+#include "daemon/check.h"
+#include "daemon/config.h"
+#include "daemon/help.h"
+#include "daemon/keyval.h"
+#include "daemon/log.h"
+#include "daemon/monitor.h"
+#include "daemon/path.h"
+#include "rpc/json_reader.h"
+#include "schema/cairn_descriptors.h"
+#include "schema/codec/decode.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum syntax {
+    SYNTAX_KEYVAL, /* key=value with dots, or JSON */
+    SYNTAX_FLAGS,  /* key=value and flags */
+};
+
+struct option_kind {
+    const char *name;
+    enum syntax syntax;
+    const char *implied_key;
+    const struct type_descriptor *type;
+    struct error *(*check)(struct check *check, const void *value);
+    struct error *(*add)(const void *value)CO_FN;
+};
+
+/* Gives the untyped value its type. */
+#define DEFINE_KIND(kind, options_type, add_function)                                                                  \
+    static struct error *CO_FN add_##kind(const void *value)                                                           \
+    {                                                                                                                  \
+        const struct options_type *options = value;                                                                    \
+        return add_function(options);                                                                                  \
+    }                                                                                                                  \
+    static struct error *check_##kind##_value(struct check *check, const void *value)                                  \
+    {                                                                                                                  \
+        const struct options_type *options = value;                                                                    \
+        return check_##kind(check, options);                                                                           \
+    }
+
+DEFINE_KIND(blockdev, blockdev_options, blockdev_add)
+DEFINE_KIND(chardev, chardev_options, chardev_add)
+DEFINE_KIND(export, block_export_options, export_add)
+DEFINE_KIND(monitor, monitor_options, monitor_add)
+DEFINE_KIND(nbd_server, nbd_server_options, nbd_server_add)
+
+static const struct option_kind blockdev_kind = {
+    "--blockdev", SYNTAX_KEYVAL, "driver", &blockdev_options_descriptor, check_blockdev_value, add_blockdev,
+};
+static const struct option_kind chardev_kind = {
+    "--chardev", SYNTAX_FLAGS, "backend", &chardev_options_descriptor, check_chardev_value, add_chardev,
+};
+static const struct option_kind export_kind = {
+    "--export", SYNTAX_KEYVAL, "type", &block_export_options_descriptor, check_export_value, add_export,
+};
+static const struct option_kind monitor_kind = {
+    "--monitor", SYNTAX_KEYVAL, "chardev", &monitor_options_descriptor, check_monitor_value, add_monitor,
+};
+static const struct option_kind nbd_server_kind = {
+    "--nbd-server", SYNTAX_KEYVAL, NULL, &nbd_server_options_descriptor, check_nbd_server_value, add_nbd_server,
+};
+static const struct option_kind config_kind = { .name = "--config" };
+
+static struct error *decode(const struct option_kind *kind, const char *text, struct arena *arena, void **value)
+{
+    json_t *tree = NULL;
+    struct error *err;
+    bool is_json = kind->syntax == SYNTAX_KEYVAL && *text == '{';
+    if (is_json)
+        err = json_parse(text, strlen(text), &tree);
+    else if (kind->syntax == SYNTAX_KEYVAL)
+        err = keyval_parse(text, kind->implied_key, &tree);
+    else
+        err = keyval_parse_flags(text, kind->implied_key, &tree);
+    if (!err)
+        err = decode_value(kind->type, tree, is_json ? DECODE_JSON : DECODE_TEXT, "", arena, value, NULL);
+    json_decref(tree);
+    return err;
+}
+
+static void append_item(struct options *options, const struct option_item *item)
+{
+    options->items = xrealloc_array(options->items, options->count + 1, sizeof(*options->items));
+    options->items[options->count++] = *item;
+}
+
+static struct error *take_item(struct options *options, const struct option_kind *kind, const char *text)
+{
+    if (*text != '{' && keyval_wants_help(text))
+        return error_new("%s %s: Help is not available for this option", kind->name, text);
+    struct option_item item = { .kind = kind, .text = text };
+    void *value = NULL;
+    struct error *err = decode(kind, text, &options->arena, &value);
+    if (err)
+        return error_wrap(err, "%s %s", kind->name, text);
+    item.value = value;
+    append_item(options, &item);
+    return NULL;
+}
+
+static struct error *take_config(struct options *options, const char *path)
+{
+    struct option_item item = { .kind = &config_kind, .text = path };
+    struct error *err = config_load(path, &item.config);
+    if (err)
+        return err;
+    append_item(options, &item);
+    const struct cairn_config *values = config_values(item.config);
+    if (values->has_io_threads)
+        options->io_threads = values->io_threads;
+    if (values->pidfile && !options->pidfile)
+        options->pidfile = values->pidfile;
+    return NULL;
+}
+
+static struct error *take_log_level(const char *name)
+{
+    int level = log_level_parse(name);
+    if (level < 0)
+        return error_new("--log-level %s: the levels are error, warning, info and debug", name);
+    log_set_level((enum log_level)level);
+    return NULL;
+}
+
+enum {
+    OPTION_BLOCKDEV = 256,
+    OPTION_CHARDEV,
+    OPTION_CHECK,
+    OPTION_CONFIG,
+    OPTION_DAEMONIZE,
+    OPTION_EXPORT,
+    OPTION_LOG_LEVEL,
+    OPTION_MONITOR,
+    OPTION_NBD_SERVER,
+    OPTION_OBJECT,
+    OPTION_PIDFILE,
+};
+
+static const struct option long_options[] = {
+    { "blockdev", required_argument, NULL, OPTION_BLOCKDEV },
+    { "chardev", required_argument, NULL, OPTION_CHARDEV },
+    { "check", no_argument, NULL, OPTION_CHECK },
+    { "config", required_argument, NULL, OPTION_CONFIG },
+    { "daemonize", no_argument, NULL, OPTION_DAEMONIZE },
+    { "export", required_argument, NULL, OPTION_EXPORT },
+    { "help", no_argument, NULL, 'h' },
+    { "log-level", required_argument, NULL, OPTION_LOG_LEVEL },
+    { "monitor", required_argument, NULL, OPTION_MONITOR },
+    { "nbd-server", required_argument, NULL, OPTION_NBD_SERVER },
+    { "object", required_argument, NULL, OPTION_OBJECT },
+    { "pidfile", required_argument, NULL, OPTION_PIDFILE },
+    { "trace", required_argument, NULL, 'T' },
+    { "version", no_argument, NULL, 'V' },
+    { 0 },
+};
+
+static const char short_options[] = ":hT:V";
+
+static struct error *take_option(struct options *options, int option)
+{
+    switch (option) {
+    case OPTION_BLOCKDEV:
+        return take_item(options, &blockdev_kind, optarg);
+    case OPTION_CHARDEV:
+        if (keyval_wants_help(optarg))
+            help_chardev();
+        return take_item(options, &chardev_kind, optarg);
+    case OPTION_CHECK:
+        options->check = true;
+        return NULL;
+    case OPTION_CONFIG:
+        return take_config(options, optarg);
+    case OPTION_EXPORT:
+        return take_item(options, &export_kind, optarg);
+    case OPTION_LOG_LEVEL:
+        return take_log_level(optarg);
+    case OPTION_MONITOR:
+        return take_item(options, &monitor_kind, optarg);
+    case OPTION_NBD_SERVER:
+        return take_item(options, &nbd_server_kind, optarg);
+    case OPTION_OBJECT:
+        return error_new("--object %s: objects are not built in", optarg);
+    case OPTION_PIDFILE:
+        options->pidfile = optarg;
+        return NULL;
+    case 'T':
+        return error_new("--trace %s: tracing is not built in", optarg);
+    default:
+        return NULL; /* was taken in the first pass */
+    }
+}
+
+static struct error *bad_option(int result, char **argv)
+{
+    const char *given = argv[optind - 1];
+    if (result == ':')
+        return error_new("option '%s' requires an argument", given);
+    if (optopt && optopt < OPTION_BLOCKDEV)
+        return error_new("invalid option -- '%c'", optopt);
+    return error_new("unrecognized option '%s'", given);
+}
+
+/* What decides how the rest is done, wherever it stands. */
+static struct error *first_pass(int argc, char **argv, struct options *options)
+{
+    int option;
+    optind = 0;
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, short_options, long_options, NULL)) != -1) {
+        switch (option) {
+        case '?':
+        case ':':
+            return bad_option(option, argv);
+        case 'h':
+            help_usage();
+        case 'V':
+            help_version();
+        case OPTION_DAEMONIZE:
+            options->daemonize = true;
+            path_will_move();
+        }
+    }
+    return optind < argc ? error_new("%s: Unexpected argument", argv[optind]) : NULL;
+}
+
+static struct error *second_pass(int argc, char **argv, struct options *options)
+{
+    int option;
+    optind = 0;
+    while ((option = getopt_long(argc, argv, short_options, long_options, NULL)) != -1) {
+        struct error *err = take_option(options, option);
+        if (err)
+            return err;
+    }
+    return NULL;
+}
+
+struct error *options_parse(int argc, char **argv, struct options *out)
+{
+    *out = (struct options){ 0 };
+    arena_init(&out->arena, SIZE_MAX);
+    struct error *err = first_pass(argc, argv, out);
+    return err ? err : second_pass(argc, argv, out);
+}
+
+void options_fini(struct options *options)
+{
+    for (size_t i = 0; i < options->count; i++)
+        config_destroy(options->items[i].config);
+    free(options->items);
+    arena_fini(&options->arena);
+}
+
+struct error *option_item_add(const struct option_item *item)
+{
+    if (item->config)
+        return config_add(item->config);
+    return error_wrap(item->kind->add(item->value), "%s %s", item->kind->name, item->text);
+}
+
+static struct error *check_item(struct check *check, const struct option_item *item)
+{
+    if (item->config)
+        return check_config(check, item->config);
+    return error_wrap(item->kind->check(check, item->value), "%s %s", item->kind->name, item->text);
+}
+
+struct error *options_check(const struct options *options)
+{
+    struct check *check = check_create();
+    struct error *err = NULL;
+    for (size_t i = 0; i < options->count && !err; i++)
+        err = check_item(check, &options->items[i]);
+    check_destroy(check);
+    return err;
+}

@@ -1,0 +1,102 @@
+#include "daemon/shutdown.h"
+
+#include "blockcore/base/memory.h"
+#include "blockcore/export/export.h"
+#include "blockcore/export/nbd/server.h"
+#include "blockcore/filters/gate.h"
+#include "blockcore/graph/node.h"
+#include "blockcore/jobs/job.h"
+#include "blockcore/runtime/loop.h"
+#include "daemon/events.h"
+#include "daemon/log.h"
+#include "daemon/monitor.h"
+#include "daemon/pidfile.h"
+#include "rpc/server.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+/* Commands that still run get this long before nodes are closed around them. */
+#define COMMANDS_GRACE_MS 1000
+
+#define NODES_NAMED_MAX 16 /* in the message about what hangs */
+
+static struct {
+    struct timer *timer;
+    struct rpc_server *server;
+    struct pidfile *const *pidfile;
+} clock;
+
+static char *names_of_nodes(void)
+{
+    char *names = NULL;
+    unsigned count = 0;
+    for (struct node *node = node_next(NULL); node && count < NODES_NAMED_MAX; node = node_next(node), count++) {
+        char *longer = xasprintf("%s%s'%s'", names ? names : "", names ? ", " : "", node_name(node));
+        free(names);
+        names = longer;
+    }
+    return names;
+}
+
+/* Threads hang in system calls that nobody can end: only the end of the process does. */
+static void NORETURN give_up(void *arg)
+{
+    (void)arg;
+    CLEANUP(free) char *nodes = names_of_nodes();
+    CLEANUP(free) char *commands = clock.server ? rpc_server_running(clock.server) : NULL;
+    log_error("storage did not answer within %d seconds: not flushed and closed: %s%s%s", SHUTDOWN_SECONDS,
+              nodes ? nodes : "nodes that were being opened or closed", commands ? "; commands that hang: " : "",
+              commands ? commands : "");
+    monitors_forget();
+    pidfile_remove(*clock.pidfile);
+    _exit(EXIT_FAILURE);
+}
+
+void shutdown_start_clock(struct rpc_server *server, struct pidfile *const *pidfile)
+{
+    if (clock.timer)
+        return;
+    clock.server = server;
+    clock.pidfile = pidfile;
+    clock.timer = timer_create_on_loop(give_up, NULL);
+    timer_start(clock.timer, SHUTDOWN_SECONDS * 1000);
+}
+
+void shutdown_stop_clock(void)
+{
+    timer_destroy(clock.timer);
+    clock.timer = NULL;
+}
+
+static void open_gates(void)
+{
+    for (struct node *node = node_next(NULL); node; node = node_next(node)) {
+        if (node_is_gate(node))
+            gate_release(node, GATE_ANY, GATE_ALL);
+    }
+}
+
+static void CO_FN end_exports(void)
+{
+    if (nbd_server_is_running())
+        error_free(nbd_server_stop());
+    export_del_all(BLOCK_EXPORT_TYPE_NBD);
+}
+
+void shutdown_run(struct rpc_server *server)
+{
+    monitors_stop();
+    open_gates();
+    end_exports();
+    job_end_all();
+    bool idle = rpc_server_wait_idle(server, COMMANDS_GRACE_MS);
+    blockdev_del_all();
+    if (!idle) { /* what they were about to add comes after all */
+        rpc_server_wait_idle(server, RPC_WAIT_FOREVER);
+        blockdev_del_all();
+    }
+    events_send_to(NULL);
+    clock.server = NULL;
+    rpc_server_destroy(server);
+}
