@@ -1,0 +1,102 @@
+"""Images made and judged by QEMU's tools, which know nothing of cairn: the independent witnesses of these tests."""
+
+import json
+import os
+import random
+import subprocess
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+def run(*command, check=True, **options):
+    result = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                            **options)
+    assert not check or result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
+    return result
+
+
+def create(path, size, fmt="qcow2", backing=None, backing_fmt="qcow2", **options):
+    """qemu-img create. Options as in cluster_size="4k"."""
+    command = ["qemu-img", "create", "-q", "-f", fmt]
+    if options:
+        command += ["-o", ",".join(f"{name}={value}" for name, value in options.items())]
+    if backing:
+        command += ["-b", backing, "-F", backing_fmt]
+    run(*command, path, size)
+    return path
+
+
+def qemu_io(path, *commands, fmt="qcow2"):
+    words = [word for command in commands for word in ("-c", command)]
+    output = run("qemu-io", "-f", fmt, *words, path).stdout
+    assert "error" not in output.lower(), output
+
+
+def check(path, fmt="qcow2", leaks_allowed=False, repair_first=False):
+    """qemu-img check: 0 is clean, 3 is leaks only. An image with lazy refcounts says after a crash that it needs repair."""
+    if repair_first:
+        run("qemu-img", "check", "-r", "all", "-f", fmt, path, check=False)
+    result = run("qemu-img", "check", "-f", fmt, path, check=False)
+    assert result.returncode == 0 or (leaks_allowed and result.returncode == 3), result.stdout + result.stderr
+
+
+def compare(path, other, fmt="qcow2", other_fmt="raw"):
+    run("qemu-img", "compare", "-f", fmt, "-F", other_fmt, path, other)
+
+
+def qemu_map(path, fmt="qcow2"):
+    return json.loads(run("qemu-img", "map", "-U", "--output=json", "-f", fmt, path).stdout)
+
+
+def content(path, fmt="qcow2"):
+    """All bytes that a guest would read, as QEMU sees them. If somebody has the image open: as it is on disk."""
+    raw = f"{path}.content"
+    run("qemu-img", "convert", "-U", "-f", fmt, "-O", "raw", path, raw)
+    with open(raw, "rb") as file:
+        return file.read()
+
+
+def random_commands(rng, size, count, granularity=512):
+    """qemu-io commands that write data and zeroes and discard, at random places."""
+    commands = []
+    for _ in range(count):
+        length = rng.randrange(granularity, max(size // 4, granularity + 1), granularity)
+        offset = rng.randrange(0, max(size - length, 0) + 1, granularity)
+        length = min(length, size - offset)
+        kind = rng.choice(["write", "write", "write", "zero", "zero-unmap", "discard"])
+        if kind == "write":
+            commands.append(f"write -P {rng.randrange(1, 256)} {offset} {length}")
+        elif kind == "discard":
+            commands.append(f"discard {offset} {length}")
+        else:
+            commands.append(f"write -z {'-u ' if kind == 'zero-unmap' else ''}{offset} {length}")
+    return commands
+
+
+def random_chain(rng, directory, depth, size=1 * MIB):
+    """A chain of qcow2 images of different cluster sizes, lengths and content; returns their paths, the top first."""
+    path = None
+    paths = []
+    for level in range(depth):
+        length = size if level == depth - 1 else rng.choice([size, size // 2 + 512, size - 512, size + 64 * KIB])
+        options = {"cluster_size": rng.choice(["512", "4k", "64k"])}
+        if path is None and rng.random() < 0.3:
+            options["preallocation"] = rng.choice(["metadata", "falloc"])
+        if rng.random() < 0.2:
+            options["compat"] = "0.10"
+        image = create(directory / f"level{level}.qcow2", length, backing=path, **options)
+        qemu_io(image, *random_commands(rng, length, rng.randrange(1, 8)))
+        path = image
+        paths.insert(0, image)
+    return paths
+
+
+def seeds(count):
+    """Always the same ones, so that a failure can be repeated; CAIRN_TEST_SEED adds one of its own."""
+    extra = os.environ.get("CAIRN_TEST_SEED")
+    return list(range(count)) + ([int(extra)] if extra else [])
+
+
+def rng_of(seed):
+    return random.Random(f"cairn {seed}")

@@ -1,0 +1,54 @@
+"""libnbd, as another view of what cairn serves."""
+
+import json
+import pathlib
+
+import nbd
+
+from images import run
+
+
+def uri(socket, export):
+    return f"nbd+unix:///{export}?socket={socket}"
+
+
+def connect(socket, export, contexts=()):
+    handle = nbd.NBD()
+    for context in contexts:
+        handle.add_meta_context(context)
+    handle.connect_uri(uri(socket, export))
+    return handle
+
+
+def read_all(handle, chunk=256 * 1024):
+    size = handle.get_size()
+    return b"".join(handle.pread(min(chunk, size - offset), offset) for offset in range(0, size, chunk))
+
+
+def base_allocation(socket, export):
+    """What nbdinfo sees: a list of (offset, length, hole, zero), neighbours that are alike merged."""
+    text = run("nbdinfo", "--json", "--map=base:allocation", uri(socket, export)).stdout
+    merged = []
+    for extent in json.loads(text):
+        hole, zero = bool(extent["type"] & 1), bool(extent["type"] & 2)
+        if merged and merged[-1][2:] == (hole, zero):
+            offset, length, _, _ = merged[-1]
+            merged[-1] = (offset, length + extent["length"], hole, zero)
+        else:
+            merged.append((extent["offset"], extent["length"], hole, zero))
+    return merged
+
+
+def start_server(qmp, directory, max_connections=None):
+    """Starts the daemon's NBD server on a Unix socket; returns the socket's path."""
+    socket = pathlib.Path(directory) / "nbd.sock"
+    arguments = {"addr": {"type": "unix", "data": {"path": str(socket)}}}
+    if max_connections is not None:
+        arguments["max-connections"] = max_connections
+    qmp.execute("nbd-server-start", arguments)
+    return socket
+
+
+def export(qmp, node, writable=False, **options):
+    """Exports a node under its own name."""
+    qmp.execute("block-export-add", type="nbd", id=f"export-{node}", node_name=node, writable=writable, **options)
