@@ -38,8 +38,9 @@ enum {
 
 /* Where decoding failed, for those who know more about the place (line and column of a configuration file). */
 struct decode_failure {
-    /* Path of the value that is wrong, in the arena, without the root: "nodes[1].file.filename"; of an unknown member
-     * its own, of a missing one that of the object that lacks it. Empty for the whole. */
+    /* Path of the value that is wrong, in the arena, without the root: "nodes[1].file.filename", in text
+     * "nodes.1.file.filename"; of an unknown member its own, of a missing one that of the object that lacks it. Empty
+     * for the whole. */
     const char *path;
     bool is_key; /* the member's name is wrong, not its value */
 };

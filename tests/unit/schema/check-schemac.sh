@@ -1,0 +1,57 @@
+#!/bin/sh
+# usage: check-schemac.sh SCHEMAC FOLDER: what the program promises on its command line, tried on FOLDER's sample interface.
+set -eu
+schemac=$1
+folder=$2
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+fail() {
+    echo "$1" >&2
+    exit 1
+}
+
+expect_status() {
+    wanted=$1
+    shift
+    status=0
+    "$@" >"$work/out" 2>"$work/err" || status=$?
+    [ "$status" = "$wanted" ] || fail "status $status instead of $wanted: $*"
+}
+
+# Exit status: 0 valid, 1 not valid, 2 wrong usage.
+expect_status 0 "$schemac" --check "$folder/sample.json"
+expect_status 1 "$schemac" --check "$folder/errors/unknown-type.json"
+grep -q "unknown-type.json:1:1: error: member 'a' uses unknown type 'Missing'" "$work/err" || fail "other message"
+expect_status 1 "$schemac" --check "$folder/no-such-file.json"
+expect_status 2 "$schemac"
+expect_status 2 "$schemac" --check
+expect_status 2 "$schemac" --no-such-option x.json
+expect_status 2 "$schemac" --check --introspect "$folder/sample.json"
+expect_status 0 "$schemac" --help
+
+# An invalid schema writes nothing.
+expect_status 1 "$schemac" --output-dir "$work/none" "$folder/errors/unknown-type.json"
+[ ! -e "$work/none" ] || fail "files were written for an invalid schema"
+
+# The same input gives the same files, wherever it lies, with no path in them.
+expect_status 0 "$schemac" --output-dir "$work/one" --prefix p_ --depfile "$work/one.d" "$folder/sample.json"
+cp "$folder/sample.json" "$folder/sample-included.json" "$work"
+expect_status 0 "$schemac" --output-dir "$work/two" --prefix p_ "$work/sample.json"
+diff -r "$work/one" "$work/two" || fail "output depends on the place"
+! grep -rq "$folder" "$work/one" || fail "a path is in the output"
+
+# The dependencies are all files that were read.
+grep -q "one/p_types.h:" "$work/one.d" || fail "no target in the dependencies"
+grep -q "sample-included.json" "$work/one.d" || fail "an included file is not among the dependencies"
+
+# Files that stay the same keep their time.
+touch -d 2001-01-01 "$work"/one/*
+expect_status 0 "$schemac" --output-dir "$work/one" --prefix p_ "$folder/sample.json"
+[ -z "$(find "$work/one" -newermt 2002-01-01 -type f)" ] || fail "a file was written without need"
+
+# Conditions are decided by -D.
+"$schemac" --introspect "$folder/sample.json" >"$work/without"
+"$schemac" --introspect -D SAMPLE_ON "$folder/sample.json" >"$work/with"
+! grep -q sample-conditional "$work/without" || fail "a condition that does not hold was taken as true"
+grep -q sample-conditional "$work/with" || fail "-D had no effect"
