@@ -91,6 +91,7 @@ static void let_in(struct chardev *chardev, bool pretty)
     chardev->name = xasprintf("monitor '%s'", chardev->path);
     chardev->pretty = pretty;
     chardev->acceptor = acceptor_create(chardev->listening.fds[0], on_accepted, chardev);
+    acceptor_hold(chardev->acceptor, false);
 }
 
 struct error *monitor_check(const struct monitor_options *options)
