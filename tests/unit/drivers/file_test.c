@@ -98,15 +98,7 @@ NODE_TEST(auto_read_only_falls_back_where_writing_is_not_allowed)
 
 static int access_mode_of(const char *path)
 {
-    char fd_path[64];
-    char target[256];
-    for (int fd = 0; fd < 256; fd++) {
-        snprintf(fd_path, sizeof(fd_path), "/proc/self/fd/%d", fd);
-        ssize_t length = readlink(fd_path, target, sizeof(target) - 1);
-        if (length > 0 && strlen(path) == (size_t)length && memcmp(target, path, (size_t)length) == 0)
-            return fcntl(fd, F_GETFL) & O_ACCMODE;
-    }
-    return -1;
+    return fcntl(find_descriptor(path), F_GETFL) & O_ACCMODE;
 }
 
 NODE_TEST(auto_read_only_opens_for_writing_while_somebody_writes)
@@ -194,6 +186,36 @@ NODE_TEST(a_file_that_others_cut_off_reads_as_zero_behind_its_end)
     expect(reads_as(handle, 0, 512 * KIB, 0x77));
     expect(reads_as(handle, 512 * KIB, 512 * KIB, 0));
     expect_text(map_text(handle, ASK_ZERO), "0+512 512+512z");
+    handle_close(handle);
+}
+
+NODE_TEST(it_grows_by_what_is_written_past_its_end)
+{
+    make_file("a.img", 1000);
+    struct blockdev_options options = file_options("disk", in_dir("a.img"));
+    options.has_discard = true;
+    options.discard = BLOCKDEV_DISCARD_OPTIONS_UNMAP;
+    add(options);
+    struct node *node = node_find("disk");
+    struct handle *handle = open_handle("disk", READ_WRITE_RESIZE);
+    struct child *edge = handle_edge(handle);
+    expect_int(append_bytes(handle, 2000, "end", 3), 0);
+    expect_int(node_length(node), 2003);
+    expect(reads_as(handle, 1000, 1000, 0));
+    expect_int(child_pwrite_zeroes(edge, range_make(3000, 1000), 0), 0);
+    expect_int(node_length(node), 4000);
+    /* A hole punched past the end would not make the file longer. */
+    expect_int(child_pwrite_zeroes(edge, range_make(2000, 6000), REQ_MAY_UNMAP), 0);
+    expect_int(node_length(node), 8000);
+    expect(reads_as(handle, 1000, 7000, 0));
+    struct stat st;
+    expect(stat(in_dir("a.img"), &st) == 0);
+    expect_int(st.st_size, 8000);
+    handle_close(handle);
+
+    handle = open_handle("disk", READ_WRITE);
+    expect_int(append_bytes(handle, 8000, "end", 3), -EINVAL);
+    expect_int(child_pwrite_zeroes(handle_edge(handle), range_make(7999, 2), 0), -EINVAL);
     handle_close(handle);
 }
 
@@ -393,6 +415,28 @@ static void model_truncate(struct model *model)
     expect_int(node_length(handle_node(model->handle)), length);
 }
 
+/* Begins inside or behind the end; what lies between is zero. */
+static void model_append(struct model *model)
+{
+    uint64_t offset = below(model, min_u64(model->length + 10 * KIB, MODEL_BYTES - 1));
+    uint64_t bytes = 1 + below(model, min_u64(20 * KIB, MODEL_BYTES - offset));
+    uint64_t end = offset + bytes;
+    if (end <= model->length)
+        return;
+    memset(model->bytes + model->length, 0, end - model->length);
+    if (below(model, 2)) {
+        memset(model->bytes + offset, 0, bytes);
+        struct range range = range_make(offset, bytes);
+        expect_int(child_pwrite_zeroes(handle_edge(model->handle), range, below(model, 2) ? REQ_MAY_UNMAP : 0), 0);
+    } else {
+        for (uint64_t i = offset; i < end; i++)
+            model->bytes[i] = (unsigned char)next_random(&model->random);
+        expect_int(append_bytes(model->handle, offset, model->bytes + offset, bytes), 0);
+    }
+    model->length = end;
+    expect_int(node_length(handle_node(model->handle)), end);
+}
+
 static void model_step(struct model *model)
 {
     static const unsigned zero_flags[] = { 0, REQ_MAY_UNMAP, REQ_NO_FALLBACK, REQ_MAY_UNMAP | REQ_NO_FALLBACK };
@@ -407,9 +451,7 @@ static void model_step(struct model *model)
     case 5:
         return model_discard(model);
     case 6:
-        if (below(model, 8) == 0)
-            model_truncate(model);
-        return;
+        return below(model, 8) ? model_append(model) : model_truncate(model);
     case 7:
         return check_content(model);
     case 8:
@@ -495,6 +537,7 @@ int main(void)
         cmocka_unit_test(holes_and_data_are_told_apart),
         cmocka_unit_test(discard_is_ignored_by_default),
         cmocka_unit_test(a_file_that_others_cut_off_reads_as_zero_behind_its_end),
+        cmocka_unit_test(it_grows_by_what_is_written_past_its_end),
         cmocka_unit_test(resizing_adds_zeroes_in_the_way_that_is_asked_for),
         cmocka_unit_test(a_resize_that_fails_leaves_the_old_length),
         cmocka_unit_test(no_flush_drops_flushes),

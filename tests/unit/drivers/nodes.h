@@ -11,6 +11,7 @@
 #define CAIRN_TESTS_NODES_H
 
 #include "blockcore/base/iov.h"
+#include "blockcore/graph/change.h"
 #include "blockcore/graph/driver.h"
 #include "blockcore/graph/handle.h"
 #include "blockcore/graph/node.h"
@@ -93,6 +94,20 @@ static inline void expect_error(struct error *err, const char *part)
     error_free(err);
 }
 
+/* A descriptor of this process that leads to @path, or -1. */
+static inline int find_descriptor(const char *path)
+{
+    char fd_path[64];
+    char target[256];
+    for (int fd = 0; fd < 256; fd++) {
+        snprintf(fd_path, sizeof(fd_path), "/proc/self/fd/%d", fd);
+        ssize_t length = readlink(fd_path, target, sizeof(target) - 1);
+        if (length > 0 && strlen(path) == (size_t)length && memcmp(target, path, (size_t)length) == 0)
+            return fd;
+    }
+    return -1;
+}
+
 /* Nodes -------------------------------------------------------------------------------------------------------- */
 
 static inline void add(struct blockdev_options options)
@@ -164,6 +179,14 @@ static inline int put(struct handle *handle, uint64_t offset, size_t bytes, int 
     int ret = put_bytes(handle, offset, data, bytes);
     free(data);
     return ret;
+}
+
+/* As a format does that appends to its file: the edge of a handle with PERM_RESIZE may end past the end of the node. */
+static inline int append_bytes(struct handle *handle, uint64_t offset, const void *data, size_t bytes)
+{
+    struct iovec storage;
+    struct iov iov = iov_of(&storage, (void *)(uintptr_t)data, bytes);
+    return child_pwritev(handle_edge(handle), range_make(offset, bytes), &iov, 0);
 }
 
 /* Do all bytes of the range read as @fill? */

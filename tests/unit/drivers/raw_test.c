@@ -123,6 +123,31 @@ NODE_TEST(a_window_up_to_the_end_moves_the_end)
     handle_close(raw);
 }
 
+NODE_TEST(a_window_up_to_the_end_grows_by_what_is_written_past_it)
+{
+    add_disk(MIB);
+    add(window_options("raw", "disk", 4096, -1));
+    struct handle *raw = open_handle("raw", READ_WRITE_RESIZE);
+    expect_int(append_bytes(raw, MIB, "end", 3), 0);
+    expect_int(node_length(node_find("raw")), MIB + 3);
+    expect_int(node_length(node_find("disk")), MIB + 4096 + 3);
+    expect_int(child_pwrite_zeroes(handle_edge(raw), range_make(2 * MIB, 5), 0), 0);
+    expect_int(node_length(node_find("raw")), 2 * MIB + 5);
+    handle_close(raw);
+}
+
+NODE_TEST(a_window_with_a_size_takes_nothing_behind_it)
+{
+    add_disk(MIB);
+    add(window_options("raw", "disk", 4096, 4096));
+    struct handle *raw = open_handle("raw", READ_WRITE_RESIZE);
+    char data[97] = "one byte too long";
+    expect_int(append_bytes(raw, 4000, data, sizeof(data)), -ENOSPC);
+    expect_int(child_pwrite_zeroes(handle_edge(raw), range_make(4096, 1), REQ_NO_FALLBACK), -ENOSPC);
+    expect(reads_as(raw, 0, 4096, 0));
+    handle_close(raw);
+}
+
 NODE_TEST(nobody_cuts_off_the_node_below_a_window)
 {
     add_disk(MIB);
@@ -175,6 +200,8 @@ int main(void)
         cmocka_unit_test(block_status_is_that_of_the_node_below_moved_by_the_offset),
         cmocka_unit_test(a_window_with_a_size_cannot_be_resized),
         cmocka_unit_test(a_window_up_to_the_end_moves_the_end),
+        cmocka_unit_test(a_window_up_to_the_end_grows_by_what_is_written_past_it),
+        cmocka_unit_test(a_window_with_a_size_takes_nothing_behind_it),
         cmocka_unit_test(nobody_cuts_off_the_node_below_a_window),
         cmocka_unit_test(two_windows_side_by_side_are_written_at_once),
         cmocka_unit_test(a_window_must_be_inside),

@@ -115,8 +115,7 @@ static struct error *prepare(struct job *job)
 
 static void finish(struct job *job, bool success)
 {
-    (void)job;
-    note(success ? "commit" : "abort");
+    note(success ? "commit" : job_is_forced(job) ? "abort-at-once" : "abort");
 }
 
 static void fini(struct job *job)
@@ -281,7 +280,7 @@ CO_TEST(cancelling_ends_a_job_wherever_it_is)
     let_step(job, 1);
     expect_success(job_cancel(job, true));
     co_yield ();
-    expect_text(noted(), "created running paused running aborting abort concluded null fini");
+    expect_text(noted(), "created running paused running aborting abort-at-once concluded null fini");
 
     job = make_job("pending", JOB_MANUAL_FINALIZE, (struct worker){ 0 });
     job_start(job);
