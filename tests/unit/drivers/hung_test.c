@@ -101,13 +101,22 @@ static void read_hung(void *arg)
     reads->ended++;
 }
 
-NODE_TEST(many_reads_that_hang_hold_up_nobody_else)
+/* On the same dead server, so to speak: it is the file that hangs. */
+static void read_a_file_beside_it(void)
+{
+    add(file_options("beside", in_dir("hung/hang-none")));
+    struct handle *handle = open_handle("beside", READ);
+    expect(reads_as(handle, 0, 64 * KIB, 0));
+    handle_close(handle);
+}
+
+static void hang_many_reads(enum blockdev_aio_options aio)
 {
     if (!hung_fs_start())
         return;
     struct blockdev_options options = file_options("hung", in_dir("hung/hang-read"));
     options.u.file.has_aio = true;
-    options.u.file.aio = BLOCKDEV_AIO_OPTIONS_THREADS;
+    options.u.file.aio = aio;
     add(options);
     struct co_group group;
     struct hung_reads reads = { .handle = open_handle("hung", READ) };
@@ -115,6 +124,7 @@ NODE_TEST(many_reads_that_hang_hold_up_nobody_else)
     for (unsigned i = 0; i < HUNG_READS; i++)
         co_group_start(&group, "hung read", read_hung, &reads);
     use_a_file_that_lives();
+    read_a_file_beside_it();
     expect_int(reads.ended, 0);
 
     hung_fs_stop();
@@ -122,11 +132,22 @@ NODE_TEST(many_reads_that_hang_hold_up_nobody_else)
     handle_close(reads.handle);
 }
 
+NODE_TEST(many_reads_that_hang_hold_up_nobody_else)
+{
+    hang_many_reads(BLOCKDEV_AIO_OPTIONS_IO_URING);
+}
+
+NODE_TEST(many_reads_that_hang_on_threads_hold_up_nobody_else)
+{
+    hang_many_reads(BLOCKDEV_AIO_OPTIONS_THREADS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_that_does_not_open_holds_up_nobody_else),
         cmocka_unit_test(many_reads_that_hang_hold_up_nobody_else),
+        cmocka_unit_test(many_reads_that_hang_on_threads_hold_up_nobody_else),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
