@@ -50,7 +50,7 @@ static struct block_status_extent describe(const struct question *question, cons
         .has_depth = allocation,
         .depth = extent->depth,
         .has_present = allocation,
-        .present = flags & EXTENT_ALLOCATED,
+        .present = flags & EXTENT_PRESENT,
         .node = allocation && extent->layer ? arena_strdup(question->arena, node_name(extent->layer)) : NULL,
         .has_zero = question->ask & ASK_ZERO,
         .zero = flags & EXTENT_ZERO,
@@ -87,8 +87,8 @@ static int ask(void *arg)
     CLEANUP(extents_fini) struct extents extents;
     extents_init(&extents, arguments->has_max_extents ? arguments->max_extents : EXTENTS_DEFAULT);
     handle_enter(question->handle);
-    int ret = handle_block_status(question->handle, question->range, question->ask, question->base,
-                                  arguments->has_include_base && arguments->include_base, &extents);
+    int ret = handle_block_status_entered(question->handle, question->range, question->ask, question->base,
+                                          arguments->has_include_base && arguments->include_base, &extents);
     if (ret == 0)
         answer(question, &extents);
     handle_leave(question->handle);

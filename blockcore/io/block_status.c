@@ -601,18 +601,21 @@ static int status(struct node *node, struct range range, const struct walk *walk
     return ret;
 }
 
+int handle_block_status_entered(struct handle *handle, struct range range, unsigned ask, struct node *base,
+                                bool include_base, struct extents *extents)
+{
+    struct node *node = handle->edge.node;
+    if (range.bytes == 0 || !range_inside(range, node_length(node)) || (base && !chain_contains(node, base)))
+        return -EINVAL;
+    struct walk walk = { .ask = ask, .base = base ? skip_filters(base) : NULL, .include_base = include_base };
+    return status(node, range, &walk, extents);
+}
+
 int handle_block_status(struct handle *handle, struct range range, unsigned ask, struct node *base, bool include_base,
                         struct extents *extents)
 {
     handle_enter(handle);
-    struct node *node = handle->edge.node;
-    int ret = 0;
-    if (range.bytes == 0 || !range_inside(range, node_length(node)) || (base && !chain_contains(node, base)))
-        ret = -EINVAL;
-    if (ret == 0) {
-        struct walk walk = { .ask = ask, .base = base ? skip_filters(base) : NULL, .include_base = include_base };
-        ret = status(node, range, &walk, extents);
-    }
+    int ret = handle_block_status_entered(handle, range, ask, base, include_base, extents);
     handle_leave(handle);
     return ret;
 }

@@ -90,6 +90,11 @@ bool extents_full(const struct extents *extents);
 int handle_block_status(struct handle *handle, struct range range, unsigned ask, struct node *base, bool include_base,
                         struct extents *extents) CO_FN;
 
+/* The same for a caller that is inside handle_enter() and handle_leave() already, because it looks at the nodes that
+ * the extents name. */
+int handle_block_status_entered(struct handle *handle, struct range range, unsigned ask, struct node *base,
+                                bool include_base, struct extents *extents) CO_FN;
+
 /* For drivers, about a child: the whole chain below, in the child's own offsets. */
 int child_block_status(struct child *child, struct range range, unsigned ask, struct extents *extents) CO_FN;
 
