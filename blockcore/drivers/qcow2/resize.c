@@ -200,8 +200,9 @@ static int shrink(struct qcow2 *q, uint64_t bytes, enum truncate_mode mode)
     if (mode != TRUNCATE_SPARSE)
         return -ENOTSUP;
     uint64_t cluster = cluster_bytes(&q->geometry);
-    int ret = qcow2_drop(q, range_between(align_up(bytes, cluster), align_up(node_length(q->node), cluster)));
-    return ret < 0 ? ret : set_size(q, bytes);
+    struct range behind = range_between(align_up(bytes, cluster), align_up(node_length(q->node), cluster));
+    int ret = set_size(q, bytes);
+    return ret < 0 ? ret : qcow2_drop(q, behind);
 }
 
 int qcow2_truncate(struct node *node, uint64_t bytes, enum truncate_mode mode)

@@ -1,0 +1,268 @@
+#include "tests/unit/qcow2/checker.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zlib.h>
+
+#define OFFSET_BITS 0x00fffffffffffe00ull
+#define COPIED (1ull << 63)
+#define COMPRESSED (1ull << 62)
+
+static uint64_t number(struct image image, uint64_t at, unsigned bytes)
+{
+    uint64_t value = 0;
+    for (unsigned i = 0; i < bytes; i++)
+        value = value << 8 | (at + i < image.length ? image.bytes[at + i] : 0);
+    return value;
+}
+
+static unsigned version(struct image image)
+{
+    return (unsigned)number(image, 4, 4);
+}
+
+static unsigned cluster_bits(struct image image)
+{
+    return (unsigned)number(image, 20, 4);
+}
+
+static uint64_t cluster_size(struct image image)
+{
+    return 1ull << cluster_bits(image);
+}
+
+static unsigned refcount_bits(struct image image)
+{
+    return version(image) < 3 ? 16 : 1u << number(image, 96, 4);
+}
+
+uint64_t image_guest_bytes(struct image image)
+{
+    return number(image, 24, 8);
+}
+
+static __attribute__((format(printf, 2, 3))) void corruption(struct findings *findings, const char *format, ...)
+{
+    if (findings->corruptions++ > 0)
+        return;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(findings->first, sizeof(findings->first), format, args);
+    va_end(args);
+}
+
+/* Refcounts as the image has them ------------------------------------------------------------------------------ */
+
+static uint64_t stored_refcount(struct image image, uint64_t cluster)
+{
+    unsigned bits = refcount_bits(image);
+    uint64_t per_block = cluster_size(image) * 8 / bits;
+    uint64_t table = number(image, 48, 8);
+    uint64_t table_entries = number(image, 56, 4) * cluster_size(image) / 8;
+    if (cluster / per_block >= table_entries)
+        return 0;
+    uint64_t block = number(image, table + cluster / per_block * 8, 8) & ~511ull;
+    if (!block)
+        return 0;
+    uint64_t index = cluster % per_block;
+    if (bits >= 8)
+        return number(image, block + index * (bits / 8), bits / 8);
+    return number(image, block + index * bits / 8, 1) >> (index * bits % 8) & ((1u << bits) - 1);
+}
+
+/* Refcounts as they should be ---------------------------------------------------------------------------------- */
+
+struct census {
+    struct image image;
+    struct findings *findings;
+    unsigned *references; /* of each cluster */
+    bool *is_table;
+    uint64_t clusters;
+};
+
+static void refer(struct census *census, uint64_t offset, uint64_t bytes, bool table, const char *what)
+{
+    if (bytes == 0)
+        return;
+    uint64_t first = offset / cluster_size(census->image);
+    uint64_t last = (offset + bytes - 1) / cluster_size(census->image);
+    for (uint64_t i = first; i <= last; i++) {
+        if (i >= census->clusters) {
+            corruption(census->findings, "%s at 0x%llx is behind the end of the file", what,
+                       (unsigned long long)offset);
+            return;
+        }
+        if (census->references[i] && (table || census->is_table[i]) && census->is_table[i] != table)
+            corruption(census->findings, "%s at 0x%llx shares a cluster with something else", what,
+                       (unsigned long long)offset);
+        census->references[i]++;
+        census->is_table[i] |= table;
+    }
+}
+
+static void check_copied(struct census *census, uint64_t entry, const char *what)
+{
+    uint64_t offset = entry & OFFSET_BITS;
+    uint64_t stored = stored_refcount(census->image, offset / cluster_size(census->image));
+    if (!(entry & COPIED) != (stored != 1))
+        corruption(census->findings, "%s entry 0x%llx has a wrong copied flag: refcount %llu", what,
+                   (unsigned long long)entry, (unsigned long long)stored);
+}
+
+static void count_compressed(struct census *census, uint64_t entry)
+{
+    unsigned offset_bits = 62 - (cluster_bits(census->image) - 8);
+    uint64_t offset = entry & ((1ull << offset_bits) - 1);
+    uint64_t sectors = (entry & ~(COPIED | COMPRESSED)) >> offset_bits;
+    uint64_t end = (offset & ~511ull) + (sectors + 1) * 512;
+    if (entry & COPIED)
+        corruption(census->findings, "a compressed cluster has the copied flag");
+    refer(census, offset, end - offset, false, "compressed data");
+}
+
+static void count_l2(struct census *census, uint64_t table, bool active)
+{
+    for (uint64_t at = 0; at < cluster_size(census->image); at += 8) {
+        uint64_t entry = number(census->image, table + at, 8);
+        if (entry & COMPRESSED) {
+            count_compressed(census, entry);
+            continue;
+        }
+        uint64_t offset = entry & OFFSET_BITS;
+        if (offset % cluster_size(census->image))
+            corruption(census->findings, "L2 entry 0x%llx is not aligned", (unsigned long long)entry);
+        if (entry & 1 && version(census->image) < 3)
+            corruption(census->findings, "a zero flag in version 2");
+        if (!offset)
+            continue;
+        refer(census, offset, cluster_size(census->image), false, "data");
+        if (active)
+            check_copied(census, entry, "L2");
+    }
+}
+
+static void count_l1(struct census *census, uint64_t offset, uint64_t entries, bool active)
+{
+    refer(census, offset, entries * 8, true, "an L1 table");
+    for (uint64_t i = 0; i < entries; i++) {
+        uint64_t entry = number(census->image, offset + i * 8, 8);
+        uint64_t table = entry & OFFSET_BITS;
+        if (!table)
+            continue;
+        if (table % cluster_size(census->image) || table + cluster_size(census->image) > census->image.length) {
+            corruption(census->findings, "L1 entry 0x%llx leads nowhere", (unsigned long long)entry);
+            continue;
+        }
+        refer(census, table, cluster_size(census->image), true, "an L2 table");
+        if (active)
+            check_copied(census, entry, "L1");
+        count_l2(census, table, active);
+    }
+}
+
+/* Where the entry of snapshot @index is, or, behind the last, where the table ends. */
+static uint64_t snapshot_entry(struct image image, uint64_t index)
+{
+    uint64_t at = number(image, 64, 8);
+    for (uint64_t i = 0; i < index; i++) {
+        uint64_t bytes = 40 + number(image, at + 36, 4) + number(image, at + 12, 2) + number(image, at + 14, 2);
+        at += (bytes + 7) & ~7ull;
+    }
+    return at;
+}
+
+static void count_tables(struct census *census)
+{
+    struct image image = census->image;
+    uint64_t snapshots = number(image, 60, 4);
+    uint64_t reftable = number(image, 48, 8);
+    uint64_t reftable_bytes = number(image, 56, 4) * cluster_size(image);
+    refer(census, 0, cluster_size(image), true, "the header");
+    refer(census, reftable, reftable_bytes, true, "the refcount table");
+    for (uint64_t at = 0; at < reftable_bytes; at += 8) {
+        uint64_t block = number(image, reftable + at, 8);
+        if (block % cluster_size(image) || (block && block + cluster_size(image) > image.length))
+            corruption(census->findings, "refcount block at 0x%llx cannot be", (unsigned long long)block);
+        else if (block)
+            refer(census, block, cluster_size(image), true, "a refcount block");
+    }
+    if (snapshots)
+        refer(census, number(image, 64, 8), snapshot_entry(image, snapshots) - number(image, 64, 8), true,
+              "the snapshot table");
+    count_l1(census, number(image, 40, 8), number(image, 36, 4), true);
+    for (uint64_t i = 0; i < snapshots; i++) {
+        uint64_t at = snapshot_entry(image, i);
+        count_l1(census, number(image, at, 8), number(image, at + 8, 4), false);
+    }
+}
+
+void check(struct image image, struct findings *findings)
+{
+    *findings = (struct findings){ 0 };
+    struct census census = { .image = image, .findings = findings };
+    census.clusters = (image.length + cluster_size(image) - 1) / cluster_size(image);
+    census.references = calloc(census.clusters, sizeof(*census.references));
+    census.is_table = calloc(census.clusters, sizeof(*census.is_table));
+    if (number(image, 0, 4) != 0x514649fb)
+        corruption(findings, "no header");
+    else
+        count_tables(&census);
+    for (uint64_t i = 0; i < census.clusters && !findings->corruptions; i++) {
+        uint64_t stored = stored_refcount(image, i);
+        if (stored < census.references[i])
+            corruption(findings, "cluster %llu has %u references, but refcount %llu", (unsigned long long)i,
+                       census.references[i], (unsigned long long)stored);
+        findings->leaks += stored > census.references[i];
+    }
+    free(census.references);
+    free(census.is_table);
+}
+
+/* Guest sectors ------------------------------------------------------------------------------------------------ */
+
+static void unpack(struct image image, uint64_t entry, uint64_t skip, uint8_t out[512])
+{
+    unsigned offset_bits = 62 - (cluster_bits(image) - 8);
+    uint64_t offset = entry & ((1ull << offset_bits) - 1);
+    uint8_t *cluster = calloc(1, cluster_size(image));
+    uint64_t left = offset < image.length ? image.length - offset : 0;
+    z_stream stream = { 0 };
+    stream.next_in = (Bytef *)(uintptr_t)(image.bytes + offset);
+    stream.avail_in = (uInt)(left < 4 * cluster_size(image) ? left : 4 * cluster_size(image));
+    stream.next_out = cluster;
+    stream.avail_out = (uInt)cluster_size(image);
+    inflateInit2(&stream, -15);
+    inflate(&stream, Z_FINISH);
+    inflateEnd(&stream);
+    if (stream.avail_out == 0)
+        memcpy(out, cluster + skip, 512);
+    else
+        memset(out, 0xee, 512);
+    free(cluster);
+}
+
+bool read_sector(struct image image, int snapshot, uint64_t sector, uint8_t out[512])
+{
+    uint64_t at = sector * 512;
+    uint64_t entries = cluster_size(image) / 8;
+    uint64_t l1 = snapshot < 0 ? number(image, 40, 8) : number(image, snapshot_entry(image, (uint64_t)snapshot), 8);
+    uint64_t cluster = at / cluster_size(image);
+    uint64_t table = number(image, l1 + cluster / entries * 8, 8) & OFFSET_BITS;
+    uint64_t entry = table ? number(image, table + cluster % entries * 8, 8) : 0;
+    memset(out, 0, 512);
+    if (entry & COMPRESSED) {
+        unpack(image, entry, at % cluster_size(image), out);
+        return true;
+    }
+    if (entry & 1)
+        return true;
+    uint64_t host = entry & OFFSET_BITS;
+    if (!host)
+        return false;
+    host += at % cluster_size(image);
+    if (host < image.length)
+        memcpy(out, image.bytes + host, image.length - host < 512 ? image.length - host : 512);
+    return true;
+}

@@ -1,0 +1,31 @@
+/* checker - reads a qcow2 image on its own, sharing no code with the driver
+ *
+ * Written from the specification: walks the tables of an image in memory, counts who refers to which cluster, compares
+ * that with the refcounts, and reads guest sectors. */
+#ifndef CAIRN_TESTS_QCOW2_CHECKER_H
+#define CAIRN_TESTS_QCOW2_CHECKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct image {
+    const uint8_t *bytes;
+    size_t length;
+};
+
+struct findings {
+    unsigned leaks;
+    unsigned corruptions;
+    char first[160]; /* corruption, in words */
+};
+
+void check(struct image image, struct findings *findings);
+
+uint64_t image_guest_bytes(struct image image);
+
+/* The 512 bytes of a guest sector. @snapshot: -1 for the active state, or the index of one. Returns false where the
+ * image has nothing of its own (the backing file shows through). Compressed clusters are unpacked. */
+bool read_sector(struct image image, int snapshot, uint64_t sector, uint8_t out[512]);
+
+#endif

@@ -1,0 +1,617 @@
+/* The power may go at any moment.
+ *
+ * Workers write, zero, discard and flush at the same time, on a disk that records when each of its writes and flushes
+ * began and ended. Then, for each moment: what was written before the last flush began is on the disk; of what came
+ * later, any part may be, in any order, down to single sectors. Each such disk must hold a consistent image (leaks are
+ * allowed), on which every sector shows what was last flushed, or something that was written later; and snapshots show
+ * what they always did. A sample is shown to qemu-img check as well.
+ *
+ * CAIRN_TEST_SEED chooses the requests, CAIRN_POWER_CUTS how many moments of each run are looked at (0: all). */
+#include "tests/unit/qcow2/checker.h"
+#include "tests/unit/qcow2/images.h"
+#include "tests/unit/qcow2/recorder.h"
+
+#define SECTOR 512
+#define SECTORS_MAX 16384
+#define WORKERS 5
+#define CUTS_DEFAULT 80
+#define WITNESSES 4 /* disks of each run that qemu-img looks at */
+
+const struct driver *driver_find(const char *name)
+{
+    static const struct driver *const drivers[] = { &file_driver, &qcow2_driver, &recorder_driver };
+    for (size_t i = 0; i < ARRAY_SIZE(drivers); i++) {
+        if (strcmp(drivers[i]->name, name) == 0)
+            return drivers[i];
+    }
+    return NULL;
+}
+
+struct scene {
+    const char *create; /* options of qemu-img */
+    size_t sectors;
+    bool backing;
+    bool compressed; /* the content at the beginning */
+    bool snapshot;
+    bool small_caches;
+    bool pass_discard;
+    size_t grown_sectors; /* 0: not resized */
+};
+
+/* What a sector was written to, and when: in numbers of events. */
+struct version {
+    uint64_t value;
+    size_t begin;
+    size_t end;
+};
+
+struct history {
+    struct version *versions;
+    size_t count;
+};
+
+struct guest_flush {
+    size_t begin;
+    size_t end;
+};
+
+static struct {
+    const struct scene *scene;
+    struct handle *disk;
+    size_t sectors;
+    struct history history[SECTORS_MAX];
+    bool busy[SECTORS_MAX];
+    uint64_t backing[SECTORS_MAX];
+    uint64_t initial[SECTORS_MAX];
+    struct guest_flush *flushes;
+    size_t flush_count;
+    uint64_t writes;
+    int steps_left;
+} guest;
+
+/* Contents: a number all over the sector; 0 is zeroes. Each write to each sector has its own. */
+static void fill_sector(uint8_t *sector, uint64_t value)
+{
+    for (size_t at = 0; at < SECTOR; at += sizeof(value))
+        memcpy(sector + at, &value, sizeof(value));
+}
+
+static bool sector_value(const uint8_t *sector, uint64_t *value)
+{
+    memcpy(value, sector, sizeof(*value));
+    return memcmp(sector, sector + sizeof(*value), SECTOR - sizeof(*value)) == 0;
+}
+
+static void add_version(size_t sector, uint64_t value, size_t begin, size_t end)
+{
+    struct history *history = &guest.history[sector];
+    history->versions = realloc(history->versions, (history->count + 1) * sizeof(struct version));
+    expect(history->versions);
+    history->versions[history->count++] = (struct version){ value, begin, end };
+}
+
+/* The request that made the last versions has ended. */
+static void end_versions(size_t first, size_t count)
+{
+    size_t end = recorder_tick();
+    for (size_t i = first; i < first + count; i++)
+        guest.history[i].versions[guest.history[i].count - 1].end = end;
+}
+
+/* Requests ---------------------------------------------------------------------------------------------------- */
+
+static bool claim(size_t first, size_t count)
+{
+    for (size_t i = first; i < first + count; i++) {
+        if (guest.busy[i])
+            return false;
+    }
+    memset(guest.busy + first, true, count);
+    return true;
+}
+
+static void claim_some(size_t *first, size_t *count)
+{
+    do {
+        co_yield ();
+        *first = random_below(guest.sectors);
+        size_t most = random_below(3) ? 12 : 200;
+        *count = 1 + random_below(min_u64(most, guest.sectors - *first));
+        if (random_below(3) == 0) {
+            *first = *first / 8 * 8;
+            *count = min_u64((*count + 7) / 8 * 8, guest.sectors - *first);
+        }
+    } while (!claim(*first, *count));
+}
+
+static struct range bytes_of(size_t first, size_t count)
+{
+    return range_make(first * SECTOR, count * SECTOR);
+}
+
+static void write_some(size_t first, size_t count)
+{
+    uint8_t *data = malloc(count * SECTOR);
+    expect(data);
+    uint64_t stamp = ++guest.writes << 20;
+    for (size_t i = 0; i < count; i++)
+        fill_sector(data + i * SECTOR, stamp | (first + i));
+    size_t begin = recorder_tick();
+    for (size_t i = 0; i < count; i++)
+        add_version(first + i, stamp | (first + i), begin, SIZE_MAX);
+    expect_int(put_bytes(guest.disk, first * SECTOR, data, count * SECTOR), 0);
+    end_versions(first, count);
+    free(data);
+}
+
+static void zero_some(size_t first, size_t count)
+{
+    size_t begin = recorder_tick();
+    for (size_t i = first; i < first + count; i++)
+        add_version(i, 0, begin, SIZE_MAX);
+    expect_int(handle_pwrite_zeroes(guest.disk, bytes_of(first, count), random_below(2) ? REQ_MAY_UNMAP : 0), 0);
+    end_versions(first, count);
+}
+
+/* A discarded sector is zero afterwards, or what it was. Until it is over it may be either. */
+static void discard_some(size_t first, size_t count)
+{
+    size_t begin = recorder_tick();
+    expect_int(handle_pdiscard(guest.disk, bytes_of(first, count)), 0);
+    size_t end = recorder_tick();
+    for (size_t i = first; i < first + count; i++) {
+        uint8_t sector[SECTOR];
+        uint64_t value;
+        expect_int(get_bytes(guest.disk, i * SECTOR, sector, SECTOR), 0);
+        expect(sector_value(sector, &value));
+        uint64_t before = guest.history[i].versions[guest.history[i].count - 1].value;
+        expect(value == 0 || value == before);
+        if (value != before)
+            add_version(i, 0, begin, end);
+    }
+}
+
+static void read_some(size_t first, size_t count)
+{
+    uint8_t *data = malloc(count * SECTOR);
+    expect(data);
+    expect_int(get_bytes(guest.disk, first * SECTOR, data, count * SECTOR), 0);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t value;
+        expect(sector_value(data + i * SECTOR, &value));
+        const struct history *history = &guest.history[first + i];
+        expect(value == history->versions[history->count - 1].value);
+    }
+    free(data);
+}
+
+static void flush(void)
+{
+    size_t begin = recorder_tick();
+    expect_int(handle_flush(guest.disk), 0);
+    guest.flushes = realloc(guest.flushes, (guest.flush_count + 1) * sizeof(struct guest_flush));
+    expect(guest.flushes);
+    guest.flushes[guest.flush_count++] = (struct guest_flush){ begin, recorder_tick() };
+}
+
+static void worker(void *unused)
+{
+    (void)unused;
+    while (guest.steps_left-- > 0) {
+        size_t first;
+        size_t count;
+        uint64_t what = random_below(20);
+        if (what == 0) {
+            flush();
+            continue;
+        }
+        claim_some(&first, &count);
+        if (what < 4)
+            zero_some(first, count);
+        else if (what < 6)
+            discard_some(first, count);
+        else if (what < 9)
+            read_some(first, count);
+        else
+            write_some(first, count);
+        memset(guest.busy + first, false, count);
+    }
+}
+
+static void work(int steps)
+{
+    struct co_group group;
+    co_group_init(&group);
+    guest.steps_left = steps;
+    for (int i = 0; i < WORKERS; i++)
+        co_group_start(&group, "worker", worker, NULL);
+    co_group_join(&group);
+}
+
+/* To half its length, which drops what is behind, and to more than it ever had. */
+static void resize(void)
+{
+    size_t half = guest.sectors / 2;
+    size_t begin = recorder_tick();
+    expect_int(handle_truncate(guest.disk, half * SECTOR, TRUNCATE_SPARSE), 0);
+    expect_int(handle_truncate(guest.disk, guest.scene->grown_sectors * SECTOR, TRUNCATE_SPARSE), 0);
+    size_t end = recorder_tick();
+    for (size_t i = half; i < guest.scene->grown_sectors; i++)
+        add_version(i, 0, i < guest.sectors ? begin : 0, i < guest.sectors ? end : 0);
+    guest.sectors = guest.scene->grown_sectors;
+}
+
+/* Moments ----------------------------------------------------------------------------------------------------- */
+
+/* The disk at some moment: what is on it for sure, and which writes may be. */
+struct moment {
+    size_t time; /* events that have happened */
+    uint8_t *bytes;
+    size_t length;
+    bool *stable; /* writes that are in @bytes already */
+    size_t *begun_flush;
+};
+
+/* A disk that may be left is made by applying writes to @bytes; this takes them back. */
+struct undo {
+    uint64_t offset;
+    uint8_t sector[SECTOR];
+};
+
+struct trial {
+    struct moment *moment;
+    struct undo *undo;
+    size_t undo_count;
+    size_t length;
+};
+
+static void apply_part(struct trial *trial, uint64_t offset, const uint8_t *data, size_t bytes)
+{
+    trial->undo = realloc(trial->undo, (trial->undo_count + 1) * sizeof(struct undo));
+    expect(trial->undo && bytes <= SECTOR);
+    struct undo *undo = &trial->undo[trial->undo_count++];
+    undo->offset = offset;
+    memcpy(undo->sector, trial->moment->bytes + offset, SECTOR);
+    memcpy(trial->moment->bytes + offset, data, bytes);
+    trial->length = max_u64(trial->length, offset + bytes);
+}
+
+static void take_back(struct trial *trial)
+{
+    while (trial->undo_count > 0) {
+        const struct undo *undo = &trial->undo[--trial->undo_count];
+        memcpy(trial->moment->bytes + undo->offset, undo->sector, SECTOR);
+    }
+    free(trial->undo);
+}
+
+enum survivors {
+    NONE,
+    ALL,
+    SOME_WRITES,
+    SOME_SECTORS,
+    ONLY_LATE, /* of the writes that may be lost, the last few */
+    SURVIVORS_COUNT,
+};
+
+static bool survives(enum survivors survivors, size_t write, bool *whole)
+{
+    *whole = survivors != SOME_SECTORS;
+    switch (survivors) {
+    case NONE:
+        return false;
+    case SOME_WRITES:
+        return random_below(2);
+    case ONLY_LATE:
+        return write + 6 > recorder.write_count || random_below(8) == 0;
+    default:
+        return true;
+    }
+}
+
+static void apply_survivors(struct trial *trial, enum survivors survivors)
+{
+    const struct moment *moment = trial->moment;
+    for (size_t i = 0; i < moment->time; i++) {
+        const struct event *event = &recorder.events[i];
+        bool whole;
+        if (event->kind != WRITE_BEGIN || moment->stable[event->id] || !survives(survivors, event->id, &whole))
+            continue;
+        const struct recorded_write *write = &recorder.writes[event->id];
+        for (size_t at = 0; at < write->bytes;) {
+            size_t bytes = min_u64(SECTOR - (write->offset + at) % SECTOR, write->bytes - at);
+            if (whole || random_below(2))
+                apply_part(trial, write->offset + at, write->data + at, bytes);
+            at += bytes;
+        }
+    }
+}
+
+/* When the last of the guest's flushes began that have ended. */
+static size_t last_flush(size_t time)
+{
+    size_t flushed = 0;
+    for (size_t i = 0; i < guest.flush_count; i++) {
+        if (guest.flushes[i].end < time)
+            flushed = max_u64(flushed, guest.flushes[i].begin);
+    }
+    return flushed;
+}
+
+static bool is_allowed(size_t sector, uint64_t value, size_t flushed, size_t time)
+{
+    const struct history *history = &guest.history[sector];
+    size_t base = 0;
+    for (size_t i = 0; i < history->count; i++) {
+        if (history->versions[i].end == 0 || history->versions[i].end < flushed)
+            base = i;
+    }
+    for (size_t i = base; i < history->count; i++) {
+        if (history->versions[i].value == value && (i == base || history->versions[i].begin < time))
+            return true;
+    }
+    return false;
+}
+
+static void give_up(struct image image, const struct moment *moment, enum survivors survivors)
+{
+    save("../cairn-power-cut.qcow2", image.bytes, image.length);
+    print_error("after %zu of %zu events, survivors %d; the disk is in %s\n", moment->time, recorder.event_count,
+                (int)survivors, in_dir("../cairn-power-cut.qcow2"));
+    abort();
+}
+
+static void check_sectors(struct image image, const struct moment *moment, enum survivors survivors)
+{
+    size_t sectors = image_guest_bytes(image) / SECTOR;
+    size_t flushed = last_flush(moment->time);
+    for (size_t i = 0; i < sectors; i++) {
+        uint8_t sector[SECTOR];
+        uint64_t value = guest.backing[i];
+        bool own = read_sector(image, -1, i, sector);
+        if (!(own ? sector_value(sector, &value) : true) || !is_allowed(i, value, flushed, moment->time)) {
+            print_error("sector %zu is 0x%llx\n", i, (unsigned long long)value);
+            give_up(image, moment, survivors);
+        }
+    }
+    for (size_t i = 0; guest.scene->snapshot && i < guest.scene->sectors; i++) {
+        uint8_t sector[SECTOR];
+        uint64_t value = guest.backing[i];
+        if (read_sector(image, 0, i, sector) && (!sector_value(sector, &value) || value != guest.initial[i])) {
+            print_error("sector %zu of the snapshot is 0x%llx\n", i, (unsigned long long)value);
+            give_up(image, moment, survivors);
+        }
+    }
+}
+
+static void check_disk(struct moment *moment, enum survivors survivors, bool witness)
+{
+    struct trial trial = { .moment = moment, .length = moment->length };
+    apply_survivors(&trial, survivors);
+    struct image image = { moment->bytes, trial.length };
+    struct findings findings;
+    check(image, &findings);
+    if (findings.corruptions) {
+        print_error("%u corruptions: %s\n", findings.corruptions, findings.first);
+        give_up(image, moment, survivors);
+    }
+    check_sectors(image, moment, survivors);
+    if (witness) {
+        char line[200];
+        char output[4096];
+        save("cut.qcow2", image.bytes, image.length);
+        snprintf(line, sizeof(line), "qemu-img check -U '%s'", in_dir("cut.qcow2"));
+        int status = run_command(line, output, sizeof(output));
+        if (status != 0 && status != 3) { /* 3: leaks */
+            print_error("%s\n", output);
+            give_up(image, moment, survivors);
+        }
+    }
+    take_back(&trial);
+}
+
+/* Writes that had ended when this flush began are on the disk for good. */
+static void flush_ended(struct moment *moment, size_t flush)
+{
+    for (size_t i = 0; i < moment->time; i++) {
+        const struct event *event = &recorder.events[i];
+        if (event->kind != WRITE_END || moment->stable[event->id] || i > moment->begun_flush[flush])
+            continue;
+        const struct recorded_write *write = &recorder.writes[event->id];
+        memcpy(moment->bytes + write->offset, write->data, write->bytes);
+        moment->length = max_u64(moment->length, write->offset + write->bytes);
+        moment->stable[event->id] = true;
+    }
+}
+
+static void happen(struct moment *moment)
+{
+    const struct event *event = &recorder.events[moment->time++];
+    if (event->kind == FLUSH_BEGIN)
+        moment->begun_flush[event->id] = moment->time - 1;
+    else if (event->kind == FLUSH_END)
+        flush_ended(moment, event->id);
+}
+
+static void cut_power_everywhere(struct moment *moment)
+{
+    const char *given = getenv("CAIRN_POWER_CUTS");
+    size_t cuts = given ? strtoull(given, NULL, 0) : CUTS_DEFAULT;
+    size_t witnessed = 0;
+    while (moment->time <= recorder.event_count) {
+        bool wanted = cuts == 0 || random_below(recorder.event_count) < cuts;
+        for (int survivors = 0; wanted && survivors < SURVIVORS_COUNT; survivors++) {
+            bool witness = witnessed < WITNESSES && random_below(cuts ? cuts / 2 : recorder.event_count) < WITNESSES;
+            witnessed += witness;
+            check_disk(moment, (enum survivors)survivors, witness);
+        }
+        if (moment->time == recorder.event_count)
+            break;
+        happen(moment);
+    }
+}
+
+/* The scene --------------------------------------------------------------------------------------------------- */
+
+/* Half of the sectors have content from the beginning. */
+static void make_content(uint64_t *values, size_t sectors, uint64_t mark, const char *name)
+{
+    uint8_t *raw = calloc(sectors, SECTOR);
+    expect(raw);
+    for (size_t i = 0; i < sectors; i++) {
+        values[i] = i / 48 % 2 ? mark | i : 0;
+        fill_sector(raw + i * SECTOR, values[i]);
+    }
+    save(name, raw, sectors * SECTOR);
+    free(raw);
+}
+
+static void make_image(const struct scene *scene)
+{
+    char *path = in_dir("disk.qcow2");
+    if (scene->backing) {
+        make_content(guest.backing, scene->sectors, UINT64_C(1) << 60, "base.raw");
+        memcpy(guest.initial, guest.backing, sizeof(guest.initial));
+        qemu_img("create -q -f qcow2 -b base.raw -F raw -o %s '%s' %zu", scene->create, path, scene->sectors * SECTOR);
+    } else {
+        make_content(guest.initial, scene->sectors, UINT64_C(1) << 61, "content.raw");
+        qemu_img("convert -q -f raw -O qcow2 %s -o %s '%s' '%s'", scene->compressed ? "-c" : "", scene->create,
+                 in_dir("content.raw"), path);
+    }
+    if (scene->snapshot)
+        qemu_img("snapshot -c first '%s'", path);
+    for (size_t i = 0; i < scene->sectors; i++)
+        add_version(i, guest.initial[i], 0, 0);
+    recorder_load(path);
+}
+
+static void open_disk(const struct scene *scene)
+{
+    add((struct blockdev_options){
+        .driver = BLOCKDEV_DRIVER_NULL_CO,
+        .node_name = "recorder",
+    });
+    struct blockdev_options options = {
+        .driver = BLOCKDEV_DRIVER_QCOW2,
+        .node_name = "disk",
+        .u.qcow2 = { .file = by_name("recorder") },
+    };
+    struct blockdev_ref_or_null backing = { .kind = BLOCKDEV_REF_OR_NULL_KIND_REFERENCE, .u.reference = "base" };
+    if (scene->backing) {
+        add(read_only(file_options("base", in_dir("base.raw"))));
+        options.u.qcow2.backing = &backing;
+    }
+    if (scene->small_caches) {
+        options.u.qcow2.has_l2_cache_size = true;
+        options.u.qcow2.l2_cache_size = 1024;
+        options.u.qcow2.has_l2_cache_entry_size = true;
+        options.u.qcow2.l2_cache_entry_size = 512;
+    }
+    options.u.qcow2.has_pass_discard_request = true;
+    options.u.qcow2.pass_discard_request = scene->pass_discard;
+    options.u.qcow2.has_pass_discard_other = true;
+    options.u.qcow2.pass_discard_other = scene->pass_discard;
+    add(options);
+    guest.disk = open_handle("disk", READ_WRITE_RESIZE);
+}
+
+static void act(const struct scene *scene)
+{
+    open_disk(scene);
+    work(220);
+    if (scene->grown_sectors) {
+        resize();
+        work(120);
+    }
+    flush();
+    work(60);
+    handle_close(guest.disk);
+    remove_image("disk");
+}
+
+static struct moment moment_begin(const char *path)
+{
+    struct moment moment = { .bytes = calloc(1, RECORDER_BYTES_MAX + SECTOR) };
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    expect(moment.bytes && fd >= 0);
+    ssize_t got = read(fd, moment.bytes, RECORDER_BYTES_MAX);
+    expect(got > 0);
+    moment.length = (size_t)got;
+    close(fd);
+    moment.stable = calloc(recorder.write_count, sizeof(bool));
+    moment.begun_flush = calloc(recorder.flush_count, sizeof(size_t));
+    expect(moment.stable && moment.begun_flush);
+    return moment;
+}
+
+static void run_scene(const struct scene *scene, uint64_t seed)
+{
+    memset(&guest, 0, sizeof(guest));
+    random_seed(seed);
+    guest.scene = scene;
+    guest.sectors = scene->sectors;
+    make_image(scene);
+    act(scene);
+    struct moment moment = moment_begin(in_dir("disk.qcow2"));
+    cut_power_everywhere(&moment);
+    print_message("%zu writes and %zu flushes of the disk, %zu flushes of the guest\n", recorder.write_count,
+                  recorder.flush_count, guest.flush_count);
+    free(moment.bytes);
+    free(moment.stable);
+    free(moment.begun_flush);
+    for (size_t i = 0; i < SECTORS_MAX; i++)
+        free(guest.history[i].versions);
+    free(guest.flushes);
+    recorder_free();
+}
+
+#define POWER_CUT(name, ...)                                                                                           \
+    NODE_TEST(name)                                                                                                    \
+    {                                                                                                                  \
+        run_scene(&(struct scene){ __VA_ARGS__ }, __LINE__);                                                           \
+    }
+
+POWER_CUT(usual_clusters, .create = "cluster_size=65536", .sectors = 8000)
+POWER_CUT(smallest_clusters, .create = "cluster_size=512", .sectors = 2000)
+POWER_CUT(small_clusters, .create = "cluster_size=4096", .sectors = 4000)
+POWER_CUT(version_2, .create = "cluster_size=4096,compat=0.10", .sectors = 4000)
+POWER_CUT(a_refcount_table_that_grows, .create = "cluster_size=512,refcount_bits=64", .sectors = 6000)
+POWER_CUT(refcounts_of_one_bit, .create = "cluster_size=512,refcount_bits=1", .sectors = 3000)
+POWER_CUT(on_a_backing_file, .create = "cluster_size=4096", .sectors = 4000, .backing = true)
+POWER_CUT(version_2_on_a_backing_file, .create = "cluster_size=4096,compat=0.10", .sectors = 3000, .backing = true)
+POWER_CUT(with_a_snapshot, .create = "cluster_size=4096", .sectors = 4000, .snapshot = true)
+POWER_CUT(with_a_snapshot_and_smallest_clusters, .create = "cluster_size=512", .sectors = 1500, .snapshot = true)
+POWER_CUT(with_small_caches, .create = "cluster_size=4096", .sectors = 8000, .small_caches = true)
+POWER_CUT(with_small_caches_and_a_snapshot, .create = "cluster_size=512", .sectors = 2000, .small_caches = true,
+          .snapshot = true)
+POWER_CUT(compressed_content, .create = "cluster_size=4096", .sectors = 4000, .compressed = true)
+POWER_CUT(compressed_content_in_a_snapshot, .create = "cluster_size=16384", .sectors = 4000, .compressed = true,
+          .snapshot = true)
+POWER_CUT(discards_reach_the_file, .create = "cluster_size=4096", .sectors = 3000, .pass_discard = true)
+POWER_CUT(resized, .create = "cluster_size=512", .sectors = 1000, .grown_sectors = 6000)
+POWER_CUT(resized_on_a_backing_file, .create = "cluster_size=4096", .sectors = 3000, .grown_sectors = 5000,
+          .backing = true)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(usual_clusters),
+        cmocka_unit_test(smallest_clusters),
+        cmocka_unit_test(small_clusters),
+        cmocka_unit_test(version_2),
+        cmocka_unit_test(a_refcount_table_that_grows),
+        cmocka_unit_test(refcounts_of_one_bit),
+        cmocka_unit_test(on_a_backing_file),
+        cmocka_unit_test(version_2_on_a_backing_file),
+        cmocka_unit_test(with_a_snapshot),
+        cmocka_unit_test(with_a_snapshot_and_smallest_clusters),
+        cmocka_unit_test(with_small_caches),
+        cmocka_unit_test(with_small_caches_and_a_snapshot),
+        cmocka_unit_test(compressed_content),
+        cmocka_unit_test(compressed_content_in_a_snapshot),
+        cmocka_unit_test(discards_reach_the_file),
+        cmocka_unit_test(resized),
+        cmocka_unit_test(resized_on_a_backing_file),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
