@@ -187,6 +187,7 @@ static struct error *take_colon(struct json_builder *builder, enum json_token to
     if (token != TOKEN_COLON)
         return error_new("JSON parse error, missing ':' after key '%.80s'", innermost(builder)->key);
     builder->expect = EXPECT_VALUE;
+    builder->has_member = true;
     return NULL;
 }
 

@@ -31,6 +31,7 @@ struct json_builder {
     size_t depth;
     size_t capacity;
     size_t values;
+    bool has_member; /* a key and its colon were seen: this is meant to be JSON */
     char *id_number; /* member "id" of the root as written, if it is a number that json_t cannot hold exactly */
 };
 

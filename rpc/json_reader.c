@@ -16,7 +16,8 @@ struct json_reader {
 
     bool lost;                /* an error was told; be silent until a message is complete */
     size_t skipping;          /* brackets open in the message that is passed over; 0: none is */
-    struct error *kept_error; /* lost and skipping: what will be told if the message turns out to be complete */
+    struct error *kept_error; /* lost and skipping: what will be told if the message turns out to be complete; NULL: it
+                               * does not look like one */
 };
 
 struct json_reader *json_reader_create(struct json_budget *budget)
@@ -88,23 +89,26 @@ static struct error *lose(struct json_reader *reader, struct error *err)
     return err;
 }
 
-static void find_again(struct json_reader *reader)
+/* A message is over. @err is passed through. */
+static struct error *found(struct json_reader *reader, struct error *err)
 {
     json_lexer_reset(&reader->lexer);
     error_free(steal(&reader->kept_error));
     reader->skipping = 0;
     reader->lost = false;
+    return err;
 }
 
 /* Passes over the rest of the message. @token is its last one that was looked at, @err (owned) what is wrong. */
 static struct error *skip_rest(struct json_reader *reader, enum json_token token, struct error *err)
 {
     size_t depth = reader->builder.depth + (opens(token) ? 1 : 0) - (closes(token) ? 1 : 0);
+    bool tell = !reader->lost || reader->builder.has_member;
     drop_message(reader);
-    if (depth == 0) {
-        find_again(reader);
-        return err;
-    }
+    if (!tell)
+        error_free(steal(&err));
+    if (depth == 0)
+        return tell ? found(reader, err) : lose(reader, NULL);
     json_lexer_skip(&reader->lexer);
     reader->skipping = depth;
     if (!reader->lost)
@@ -119,20 +123,26 @@ static struct error *skip_token(struct json_reader *reader, enum json_token toke
         reader->skipping++;
     if (!closes(token) || --reader->skipping > 0)
         return NULL;
-    struct error *err = steal(&reader->kept_error);
-    find_again(reader);
-    return err;
+    if (reader->lost && !reader->kept_error)
+        return lose(reader, NULL);
+    return found(reader, steal(&reader->kept_error));
 }
 
-/* In input that is passed over, a line that begins with '{' is taken for a new message: a client that left a bracket
- * open would never be answered again otherwise. */
+/* A brace that opens a message although another one is open: in input that is passed over, a line that begins with it
+ * (a client that left a bracket open would never be answered again otherwise); among garbage, one right behind another.
+ */
 static bool is_new_beginning(const struct json_reader *reader, enum json_token token)
 {
-    return reader->skipping && token == TOKEN_LBRACE && reader->lexer.line_begin;
+    if (token != TOKEN_LBRACE)
+        return false;
+    if (reader->skipping)
+        return reader->lexer.line_begin;
+    return reader->lost && reader->builder.expect == EXPECT_KEY_OR_END;
 }
 
-static void stop_skipping(struct json_reader *reader)
+static void begin_anew(struct json_reader *reader)
 {
+    drop_message(reader);
     json_lexer_reset(&reader->lexer);
     error_free(steal(&reader->kept_error));
     reader->skipping = 0;
@@ -183,7 +193,7 @@ static struct error *take_token(struct json_reader *reader, enum json_token toke
     if (token == TOKEN_MORE)
         return take_part(reader, bytes);
     if (is_new_beginning(reader, token))
-        stop_skipping(reader);
+        begin_anew(reader);
     if (reader->skipping)
         return skip_token(reader, token);
     if (json_builder_is_empty(&reader->builder) && !opens(token))
@@ -195,12 +205,16 @@ static struct error *take_token(struct json_reader *reader, enum json_token toke
     return err ? skip_rest(reader, token, err) : NULL;
 }
 
+/* A value is complete. JSON_READ_MORE: nothing is said about it. */
 static enum json_reader_result end_message(struct json_reader *reader, struct json_message *message, struct error **err)
 {
+    if (reader->lost && !reader->builder.has_member) {
+        lose(reader, NULL);
+        return JSON_READ_MORE;
+    }
     if (!json_is_object(reader->builder.root)) {
-        *err = error_new("QMP input must be a JSON object");
         drop_message(reader);
-        find_again(reader);
+        *err = found(reader, error_new("QMP input must be a JSON object"));
         return JSON_READ_ERROR;
     }
     *message = (struct json_message){
@@ -210,7 +224,7 @@ static enum json_reader_result end_message(struct json_reader *reader, struct js
     };
     reader->charged = 0; /* it goes with the message */
     drop_message(reader);
-    find_again(reader);
+    found(reader, NULL);
     return JSON_READ_MESSAGE;
 }
 
@@ -223,8 +237,11 @@ enum json_reader_result json_reader_next(struct json_reader *reader, const char 
         *err = take_token(reader, token, (size_t)(*at - begin));
         if (*err)
             return JSON_READ_ERROR;
-        if (json_builder_is_complete(&reader->builder))
-            return end_message(reader, message, err);
+        if (!json_builder_is_complete(&reader->builder))
+            continue;
+        enum json_reader_result result = end_message(reader, message, err);
+        if (result != JSON_READ_MORE)
+            return result;
     }
     return JSON_READ_MORE;
 }

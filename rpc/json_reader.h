@@ -9,8 +9,8 @@
  *     in a message, bad token, bad order or too large: an error; the rest, up to the bracket that closes it, is passed
  *         over (or up to a line that begins with '{', where nothing closes it)
  *     a stray byte (control character, 0xFF), or anything but an object between messages: an error; then lost
- *     lost: the next '{' or '[' begins an attempt. If it ends before a bracket closes it, that is garbage too, and
- *         nothing is said. If it is complete, input makes sense again: a message, or an error of its own.
+ *     lost: each '{' begins an attempt. If it ends before its bracket closes, or has no member, that is garbage too,
+ * and nothing is said. Otherwise input makes sense again: a message, or an error of its own.
  *
  * A client that has sent half a message and wants to begin anew sends a control character or 0xFF (QMP specification,
  * "Forcing the JSON parser into known-good state").

@@ -24,17 +24,17 @@ struct command_context *request_create_error(struct session *session, struct err
     return request;
 }
 
-static const char *id_text(struct arena *arena, const struct json_message *message)
+static char *id_text(struct json_message *message)
 {
     const json_t *id = json_object_get(message->value, "id");
     if (!id)
         return NULL;
     if (message->id_number)
-        return arena_strdup(arena, message->id_number);
+        return steal(&message->id_number);
     if (json_is_integer(id))
-        return arena_printf(arena, "%" JSON_INTEGER_FORMAT, json_integer_value(id));
-    CLEANUP(free) char *text = json_dumps(id, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
-    return arena_strdup(arena, text ? text : "null");
+        return xasprintf("%" JSON_INTEGER_FORMAT, json_integer_value(id));
+    char *text = json_dumps(id, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+    return text ? text : xstrdup("null");
 }
 
 /* What a message says besides its id. */
@@ -92,7 +92,7 @@ struct command_context *request_create(struct session *session, const struct com
                                        struct json_message *message)
 {
     struct command_context *request = request_new(session);
-    request->id = id_text(&request->arena, message);
+    request->id = id_text(message);
     struct envelope envelope = { 0 };
     request->error = read_envelope(message->value, &envelope);
     request->malformed = request->error != NULL;
@@ -107,6 +107,7 @@ struct command_context *request_create(struct session *session, const struct com
 void request_destroy(struct command_context *request)
 {
     error_free(request->error);
+    free(request->id);
     arena_fini(&request->arena);
     free(request);
 }

@@ -22,7 +22,8 @@ struct command_context {
     struct session *session;
     struct arena arena;
     const struct command_descriptor *command; /* NULL: see error */
-    const char *id;                           /* JSON text; NULL: the client gave none */
+    char *id;                                 /* JSON text; NULL: the client gave none. Not in the arena, which a
+                                               * handler may give to what lives longer */
     const void *arguments;
     void *result;
     struct error *error; /* what was wrong with the message, or what the handler said */

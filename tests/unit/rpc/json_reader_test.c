@@ -214,7 +214,13 @@ static void what_is_complete_after_garbage_makes_sense_again(void **state)
     (void)state;
     expect("% {\"a\":} {\"b\":}",
            "!JSON parse error, stray '%' !JSON parse error, expecting value !JSON parse error, expecting value");
-    expect("% [1] {\"b\":1}", "!JSON parse error, stray '%' !QMP input must be a JSON object {\"b\":1}");
+    expect("% {\"a\":1", "!JSON parse error, stray '%'");
+}
+
+static void what_has_no_member_is_garbage_among_garbage(void **state)
+{
+    (void)state;
+    expect("% [1] {} {[1]} {x:{}} {{{ {\"b\":1}", "!JSON parse error, stray '%' {\"b\":1}");
 }
 
 static void only_objects_are_messages(void **state)
@@ -429,6 +435,7 @@ int main(void)
         cmocka_unit_test(an_id_too_large_for_an_integer_is_kept_as_written),
         cmocka_unit_test(garbage_gets_one_error_then_silence),
         cmocka_unit_test(what_is_complete_after_garbage_makes_sense_again),
+        cmocka_unit_test(what_has_no_member_is_garbage_among_garbage),
         cmocka_unit_test(only_objects_are_messages),
         cmocka_unit_test(control_characters_begin_anew),
         cmocka_unit_test(a_line_that_begins_with_a_brace_ends_skipping),
