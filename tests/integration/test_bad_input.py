@@ -114,7 +114,7 @@ def test_a_file_that_is_missing(bad, driver):
 def test_a_file_without_permission_or_sense(bad, tmp_path):
     message = bad(**{"driver": "file", "node-name": "a", "filename": str(tmp_path)})
     assert str(tmp_path) in message
-    for name in ("", "x" * 5000, "a\0b"):
+    for name in ("", "x" * 5000):
         assert bad(**{"driver": "file", "node-name": "a", "filename": name})
 
 
@@ -122,7 +122,8 @@ def qcow2(path):
     return {"driver": "qcow2", "node-name": "a", "file": {"driver": "file", "filename": str(path)}}
 
 
-@pytest.mark.parametrize("data", [b"", b"Q", b"QFI\xfb", b"not an image at all" * 100, bytes(1 * MIB)])
+@pytest.mark.parametrize("data", [b"", b"Q", b"QFI\xfb", b"not an image at all" * 100, bytes(1 * MIB)],
+                         ids=["empty", "a byte", "only the magic", "text", "zeroes"])
 def test_a_file_that_is_no_image(bad, tmp_path, data):
     path = tmp_path / "other.img"
     path.write_bytes(data)
@@ -150,7 +151,8 @@ def test_a_file_that_is_cut_off(qmp, tmp_path, length):
 
 HEADER_FIELDS = {
     "version": (4, ">I", [0, 1, 4, 2 ** 32 - 1]),
-    "backing_file_offset": (8, ">Q", [1, 2 ** 63, 2 ** 64 - 1]),
+    "backing_file_offset": (8, ">Q", [64 * KIB + 8, 2 ** 63, 2 ** 64 - 1]),
+    "backing_file_size": (8, ">QI", [(200, 1024), (200, 2 ** 31), (64 * KIB - 8, 100)]),
     "cluster_bits": (20, ">I", [0, 8, 22, 31, 63, 2 ** 32 - 1]),
     "size": (24, ">Q", [2 ** 63, 2 ** 64 - 1, 2 ** 56]),
     "crypt_method": (32, ">I", [3, 2 ** 32 - 1]),
@@ -173,7 +175,7 @@ def test_headers_that_lie(bad, tmp_path, field):
         path = create(tmp_path / "a.qcow2", 64 * MIB)
         with open(path, "r+b") as file:
             file.seek(offset)
-            file.write(struct.pack(form, value))
+            file.write(struct.pack(form, *(value if isinstance(value, tuple) else (value,))))
         message = bad(**qcow2(path))
         assert "'a'" in message, message
 
@@ -307,7 +309,7 @@ def test_a_file_that_another_program_writes(qmp, tmp_path, start_daemon):
 @pytest.mark.parametrize("message", [
     b'{"execute": 5}', b'{"execute": "no-such-command"}', b'{"arguments": {}}', b'[]', b'"x"', b"5", b"{}",
     b'{"execute": "query-version", "arguments": []}', b'{"execute": "query-version", "arguments": {"a": 1}}',
-    b'{"execute": "query-version", "more": 1}', b'{"execute": "query-version", }', b"\xff\xfe", b"}", b"@@@@",
+    b'{"execute": "query-version", "more": 1}', b'{"execute": "query-version", "id": "a\\u0000b"}', b'{"execute": "query-version", }', b"\xff\xfe", b"}", b"@@@@",
 ])
 def test_garbage_gets_an_error_and_the_session_goes_on(qmp, message):
     qmp.send_bytes(message + b"\r\n")
