@@ -230,7 +230,7 @@ unsigned handle_in_flight(const struct handle *handle)
 {
     unsigned count = 0;
     for (unsigned i = 0; i < handle->lanes_count; i++)
-        count += __atomic_load_n(&handle->lanes[i].in_flight, __ATOMIC_RELAXED);
+        count += atomic_load_explicit(&handle->lanes[i].in_flight, memory_order_relaxed);
     return count;
 }
 
@@ -238,6 +238,6 @@ unsigned handle_waiting(const struct handle *handle)
 {
     unsigned count = 0;
     for (unsigned i = 0; i < handle->lanes_count; i++)
-        count += __atomic_load_n(&handle->lanes[i].waiting, __ATOMIC_RELAXED);
+        count += atomic_load_explicit(&handle->lanes[i].waiting, memory_order_relaxed);
     return count;
 }

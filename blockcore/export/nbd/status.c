@@ -36,7 +36,7 @@ static uint32_t allocation_flags(const struct extent *extent)
 
 static uint32_t depth_flags(const struct extent *extent)
 {
-    return extent->flags & EXTENT_ALLOCATED ? extent->depth + 1 : 0;
+    return extent->flags & EXTENT_PRESENT ? extent->depth + 1 : 0;
 }
 
 static const struct {
