@@ -31,9 +31,14 @@ struct nbd_connection;
 
 #define NBD_REQUESTS_MAX 256 /* in flight, of one connection */
 
+/* While others wait for memory, a client that holds some has this long to go on with the request it is sending, or to
+ * take replies; so does one that said good-bye, to take its last ones. Then it is cut. */
+#define NBD_STALL_MS 10000
+
 /* What a connection asks of its server. */
 struct nbd_connection_options {
     uint64_t handshake_ms; /* 0: any time */
+    uint64_t stall_ms;     /* NBD_STALL_MS, or less in tests */
     bool single;           /* the server lets in one connection at a time */
     /* On the control thread, when the connection is closed and everything in it has ended. */
     void (*closed)(void *arg);

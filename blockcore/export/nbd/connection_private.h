@@ -119,8 +119,4 @@ void nbd_replies_send(struct nbd_connection *conn) LOOP_FN;
 /* Of a connection that is cut. */
 void nbd_replies_drop(struct nbd_connection *conn) LOOP_FN;
 
-/* While others wait for memory, a client that holds some has this long to send the rest of a request or to take
- * replies; one that said it is finished has it to take its last replies. */
-#define NBD_STALL_MS 10000
-
 #endif

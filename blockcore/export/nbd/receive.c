@@ -18,13 +18,18 @@
 #define LARGE_BYTES (64 * 1024)
 #define CHUNK_AFTER_LARGE_BYTES 4096
 
+/* After so much data, what is answered leaves, while it is in the processor's cache, and others on the loop get a turn.
+ */
+#define BATCH_BYTES (1024 * 1024)
+
 struct receiver {
     struct nbd_connection *conn;
     uint8_t *chunk; /* NULL while the client is idle: then the bytes are in the stash */
     size_t begin;   /* of what has been read and not been looked at */
     size_t end;
-    bool drained; /* the last read brought less than it could have: the socket is empty */
-    bool large;   /* the last data were large */
+    bool drained;         /* the last read brought less than it could have: the socket is empty */
+    bool large;           /* the last data were large */
+    uint64_t batch_bytes; /* of data since the others had a turn */
     uint8_t stash[NBD_REQUEST_BYTES];
 };
 
@@ -68,8 +73,9 @@ static int wait_readable(struct receiver *receiver, bool inside_request)
     struct nbd_connection *conn = receiver->conn;
     int ret;
     stop_reading(conn);
+    receiver->batch_bytes = 0;
     do {
-        ret = stream_wait_readable(conn->stream, inside_request ? NBD_STALL_MS : FD_WATCH_FOREVER);
+        ret = stream_wait_readable(conn->stream, inside_request ? conn->options.stall_ms : FD_WATCH_FOREVER);
     } while (ret == -ETIMEDOUT && !nbd_budget_is_short());
     conn->reading = true;
     return ret;
@@ -238,6 +244,14 @@ static int provide_data(struct receiver *receiver, struct nbd_request *request, 
                            : skip_data(receiver, request->header.bytes);
 }
 
+static void let_others_run(struct receiver *receiver)
+{
+    stop_reading(receiver->conn);
+    co_yield ();
+    receiver->conn->reading = true;
+    receiver->batch_bytes = 0;
+}
+
 /* Reads and starts one request. -ESHUTDOWN when the client wants to go, -ECONNRESET when it is gone. */
 static int receive_request(struct receiver *receiver)
 {
@@ -266,6 +280,9 @@ static int receive_request(struct receiver *receiver)
         nbd_request_end(request, request->result);
     else
         co_start("NBD request", nbd_command_run, request);
+    receiver->batch_bytes += bytes;
+    if (receiver->batch_bytes >= BATCH_BYTES)
+        let_others_run(receiver);
     return ret;
 }
 

@@ -122,7 +122,7 @@ static int wait_for_room(struct nbd_connection *conn)
 {
     int ret;
     do {
-        ret = stream_wait_writable(conn->stream, NBD_STALL_MS);
+        ret = stream_wait_writable(conn->stream, conn->options.stall_ms);
     } while (ret == -ETIMEDOUT && !is_stalled(conn));
     return ret;
 }

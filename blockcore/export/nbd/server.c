@@ -27,6 +27,13 @@ static struct {
     bool busy; /* starting or stopping */
 } running;
 
+static uint64_t stall_ms = NBD_STALL_MS;
+
+void nbd_server_set_stall_ms(uint64_t ms)
+{
+    stall_ms = ms;
+}
+
 bool nbd_server_is_running(void)
 {
     return running.server && !running.busy;
@@ -91,6 +98,7 @@ static struct nbd_server *server_create(const struct nbd_server_options *options
     server->connections_max = options->has_max_connections ? options->max_connections : NBD_CONNECTIONS_MAX;
     server->connection_options = (struct nbd_connection_options){
         .handshake_ms = (uint64_t)seconds * MS_PER_SECOND,
+        .stall_ms = stall_ms,
         .single = server->connections_max == 1,
         .closed = connection_closed,
         .arg = server,

@@ -10,6 +10,7 @@
 #include "schema/cairn_types.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #define NBD_HANDSHAKE_SECONDS 10 /* default of handshake-max-seconds */
 #define NBD_CONNECTIONS_MAX 100  /* default of max-connections */
@@ -25,6 +26,9 @@ bool nbd_server_is_running(void) CONTROL_FN;
 
 /* Clients that are connected, those in their handshake included. */
 unsigned nbd_server_connections(void) CONTROL_FN;
+
+/* For tests, which have no time to wait for NBD_STALL_MS: for servers that are started from now on. */
+void nbd_server_set_stall_ms(uint64_t ms) CONTROL_FN;
 
 /* A socket it listens on, for tests that ask for its port; -1 when it does not run. */
 int nbd_server_fd(void) CONTROL_FN;

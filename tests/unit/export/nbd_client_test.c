@@ -355,6 +355,76 @@ NBD_TEST(pipelined_requests_of_several_clients_keep_their_data)
     run_clients(CLIENTS, pipeline);
 }
 
+/* Coming and going ------------------------------------------------------------------------------------------------- */
+
+static _Atomic bool enough;
+
+static bool connect_if_there(struct nbd_handle *nbd, const char *path)
+{
+    return nbd_set_export_name(nbd, "disk") == 0 && nbd_connect_unix(nbd, path) == 0;
+}
+
+/* Works with the export as long as it is there, and comes back. Errors are part of the game, wrong data are not. */
+static int keep_coming_back(void *arg)
+{
+    static const char expected[4096];
+    char path[128];
+    char data[4096];
+    unsigned *sessions = arg;
+    snprintf(path, sizeof(path), "%s/nbd.sock", test_dir);
+    while (!enough) {
+        struct nbd_handle *nbd = nbd_create();
+        expect(nbd);
+        if (connect_if_there(nbd, path)) {
+            ++*sessions;
+            while (nbd_pread(nbd, data, sizeof(data), 4096, 0) == 0 && nbd_pwrite(nbd, data, 4096, 8192, 0) == 0)
+                expect(memcmp(data, expected, sizeof(data)) == 0);
+        }
+        nbd_close(nbd);
+    }
+    return 0;
+}
+
+struct comer {
+    struct pool_domain *domain;
+    unsigned sessions;
+};
+
+static void run_comer(void *arg)
+{
+    struct comer *comer = arg;
+    co_blocking(comer->domain, keep_coming_back, &comer->sessions);
+}
+
+NBD_TEST(exports_and_servers_come_and_go_under_load)
+{
+    struct comer comers[CLIENTS];
+    struct pool_domain *domain = pool_domain_create("clients", CLIENTS);
+    struct co_group group;
+    enough = false;
+    make_file("disk.img", MIB);
+    add(file_options("disk", in_dir("disk.img")));
+    co_group_init(&group);
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        comers[i] = (struct comer){ .domain = domain };
+        co_group_start(&group, "comer", run_comer, &comers[i]);
+    }
+    for (int i = 0; i < 40; i++) {
+        export_as("disk", "disk");
+        co_sleep_ms(5);
+        if (i % 4 == 3)
+            restart_server_with(0, 10);
+        else
+            expect_success(export_del("disk", BLOCK_EXPORT_REMOVE_MODE_HARD));
+    }
+    enough = true;
+    expect_success(nbd_server_stop());
+    co_group_join(&group);
+    for (unsigned i = 0; i < CLIENTS; i++)
+        expect(comers[i].sessions > 0);
+    pool_domain_unref(domain);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -366,6 +436,7 @@ int main(void)
         cmocka_unit_test(random_io_of_several_clients_agrees_with_a_model),
         cmocka_unit_test(connections_see_each_others_writes),
         cmocka_unit_test(pipelined_requests_of_several_clients_keep_their_data),
+        cmocka_unit_test(exports_and_servers_come_and_go_under_load),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
