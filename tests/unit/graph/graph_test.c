@@ -144,7 +144,7 @@ static void open_slowly(void *arg)
 /* The name belongs to the first command while its open waits for storage; other names are not held up. */
 IN_GRAPH(a_name_is_reserved_while_its_node_opens)
 {
-    struct opening opening = { 0 };
+    struct opening opening = { .err = NULL };
     co_event_init(&opening.may_go_on);
     co_event_init(&opening.done);
     co_start("open", open_slowly, &opening);

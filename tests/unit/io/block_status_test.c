@@ -86,7 +86,7 @@ static void expect_extents(const char *node, unsigned what, const struct expecte
 
 static void set_state(const char *cow, uint64_t offset, uint64_t bytes, enum cow_state state)
 {
-    memset(cow_of(cow)->state + offset, state, bytes);
+    memset(cow_of(cow)->state + offset, (int)state, bytes);
 }
 
 /*   overlay --backing--> base       |0    100  200   300  400
