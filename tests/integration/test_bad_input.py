@@ -151,7 +151,7 @@ def test_a_file_that_is_cut_off(qmp, tmp_path, length):
 
 HEADER_FIELDS = {
     "version": (4, ">I", [0, 1, 4, 2 ** 32 - 1]),
-    "backing_file_offset": (8, ">Q", [64 * KIB + 8, 2 ** 63, 2 ** 64 - 1]),
+    "backing_file_offset": (8, ">QI", [(64 * KIB + 8, 10), (2 ** 63, 10), (2 ** 64 - 1, 10)]),
     "backing_file_size": (8, ">QI", [(200, 1024), (200, 2 ** 31), (64 * KIB - 8, 100)]),
     "cluster_bits": (20, ">I", [0, 8, 22, 31, 63, 2 ** 32 - 1]),
     "size": (24, ">Q", [2 ** 63, 2 ** 64 - 1, 2 ** 56]),
