@@ -91,6 +91,8 @@ static int write_refcounts(struct qcow2 *q, struct write_back *state)
     return ret < 0 ? ret : part_write(q, &state->reftable, "reftable_update");
 }
 
+/* L1 entries need not wait for the L2 tables that they lead to: each was written in a state that may be read, empty or
+ * as a copy, when it was made (own_l2_table), and that is stable as well after the barrier. */
 static int write_mapping(struct qcow2 *q, struct write_back *state)
 {
     int ret = 0;
@@ -98,11 +100,7 @@ static int write_mapping(struct qcow2 *q, struct write_back *state)
         ret = barrier(q); /* data and refcounts are stable before an entry points there */
     if (ret == 0)
         ret = table_batch_write(&q->l2, q->file, &state->slices);
-    if (ret < 0 || !state->l1.data)
-        return ret;
-    if (!list_empty(&state->slices))
-        ret = barrier(q); /* an L2 table is what it shall be before an L1 entry leads to it */
-    return ret < 0 ? ret : part_write(q, &state->l1, "l1_update");
+    return ret < 0 || !state->l1.data ? ret : part_write(q, &state->l1, "l1_update");
 }
 
 static void part_return(struct table_part *part, struct changed *changed, bool written)
