@@ -1,6 +1,8 @@
 /* The NBD handshake at the level of bytes: what is sent, what is tolerated, and leaving at any moment. */
 #include "tests/unit/export/nbd_test.h"
 
+#include <netinet/in.h>
+
 NBD_TEST(the_server_greets_first)
 {
     struct client *client = client_connect();
@@ -150,6 +152,36 @@ NBD_TEST(a_handshake_may_not_take_for_ever)
     leave(done);
 }
 
+static struct client *connect_to(const struct sockaddr_in *address)
+{
+    struct client *client = xmalloc(sizeof(*client));
+    client->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    expect(connect(client->fd, (const struct sockaddr *)address, sizeof(*address)) == 0);
+    expect(fcntl(client->fd, F_SETFL, O_NONBLOCK) == 0);
+    client->stream = stream_create(client->fd);
+    return client;
+}
+
+NBD_TEST(the_server_speaks_tcp)
+{
+    struct socket_address address = { .type = SOCKET_ADDRESS_TYPE_INET,
+                                      .u.inet = { .host = "127.0.0.1", .port = "0" } };
+    struct nbd_server_options options = { .addr = &address };
+    struct sockaddr_in bound;
+    socklen_t bytes = sizeof(bound);
+    expect_success(nbd_server_stop());
+    expect_success(nbd_server_start(&options));
+    expect(getsockname(nbd_server_fd(), (struct sockaddr *)&bound, &bytes) == 0);
+    export_null("disk", MIB);
+    struct client *client = connect_to(&bound);
+    expect_greeting(client);
+    put_client_flags(client, NBD_FLAG_C_FIXED_NEWSTYLE | NBD_FLAG_C_NO_ZEROES);
+    choose_export(client, "disk");
+    expect_alive(client);
+    expect_int(nbd_server_connections(), 1);
+    leave(client);
+}
+
 /* A client's side of a whole session: everything that haggling knows, a write, a read and a good-bye. */
 static size_t whole_session(uint8_t *out)
 {
@@ -241,6 +273,7 @@ int main(void)
         cmocka_unit_test(flags_say_what_the_export_can),
         cmocka_unit_test(connections_are_limited),
         cmocka_unit_test(a_handshake_may_not_take_for_ever),
+        cmocka_unit_test(the_server_speaks_tcp),
         cmocka_unit_test(a_client_may_vanish_between_any_two_bytes),
         cmocka_unit_test(a_server_may_stop_between_any_two_bytes),
         cmocka_unit_test(a_session_may_come_in_one_piece),

@@ -101,6 +101,20 @@ NBD_TEST(requests_outside_the_export_are_refused)
     leave(client);
 }
 
+NBD_TEST(requests_of_no_bytes_do_nothing)
+{
+    export_file("disk", MIB);
+    struct client *client = enter("disk");
+    static const uint16_t commands[] = { NBD_CMD_READ, NBD_CMD_WRITE, NBD_CMD_TRIM, NBD_CMD_WRITE_ZEROES,
+                                         NBD_CMD_CACHE };
+    for (unsigned i = 0; i < ARRAY_SIZE(commands); i++) {
+        ask(client, commands[i], 0, i, 4096, 0);
+        expect_simple(client, 0, i);
+    }
+    expect_alive(client);
+    leave(client);
+}
+
 NBD_TEST(an_export_that_is_not_writable_is_not_written)
 {
     add(null_options("disk", MIB));
@@ -438,6 +452,7 @@ int main(void)
         cmocka_unit_test(errors_are_chunks_where_replies_are_structured),
         cmocka_unit_test(unknown_commands_and_flags_are_invalid),
         cmocka_unit_test(requests_outside_the_export_are_refused),
+        cmocka_unit_test(requests_of_no_bytes_do_nothing),
         cmocka_unit_test(an_export_that_is_not_writable_is_not_written),
         cmocka_unit_test(data_have_a_maximum_length),
         cmocka_unit_test(a_wrong_magic_ends_the_connection),
