@@ -1,0 +1,293 @@
+#!/usr/bin/python3
+"""bench - cairnd and qemu-storage-daemon, measured side by side
+
+Every line is measured with both daemons in turns, several rounds, and the median is taken; what counts is the ratio, since
+absolute figures do not carry over to other machines. Images lie in memory (/dev/shm), so that no disk is measured. Prints
+Markdown for docs/performance.md.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+KIB, MIB = 1 << 10, 1 << 20
+IMAGE_BYTES = 256 * MIB
+
+
+def cpu_seconds(pid):
+    """Processor time of a process so far: all its threads, in nanoseconds' resolution (see clock_getcpuclockid(3))."""
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def pss_bytes(pid):
+    """Memory, with what is shared with other processes divided among them."""
+    text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(re.search(r"^Pss:\s+(\d+) kB", text, re.M).group(1)) * KIB
+
+
+class Session:
+    """A QMP session with as little work on our side as possible."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(path)
+        self.receive()
+        self.execute(b'{"execute":"qmp_capabilities"}\n')
+
+    def receive(self):
+        data = b""
+        while not data.endswith(b"\n"):
+            piece = self.socket.recv(1 << 20)
+            if not piece:
+                raise RuntimeError(f"the daemon closed the session after {data[:200]!r}")
+            data += piece
+        return data
+
+    def execute(self, command):
+        self.socket.sendall(command)
+        reply = self.receive()
+        if b'"error"' in reply[:200]:
+            raise RuntimeError(f"{command!r}: {reply!r}")
+        return reply
+
+    def call(self, command, **arguments):
+        message = {"execute": command, "arguments": {name.replace("_", "-"): value for name, value in arguments.items()}}
+        return self.execute(json.dumps(message).encode() + b"\n")
+
+
+class Daemon:
+    """One of the two, started with a monitor and nothing else."""
+
+    def __init__(self, binary, directory):
+        self.path = f"{directory}/qmp.sock"
+        self.nbd = f"{directory}/nbd.sock"
+        begin = time.perf_counter()
+        self.process = subprocess.Popen(
+            [binary, "--chardev", f"socket,id=c,path={self.path},server=on,wait=off", "--monitor", "chardev=c"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        self.pid = self.process.pid
+        while True:
+            try:
+                self.session = Session(self.path)
+                break
+            except (FileNotFoundError, ConnectionRefusedError):
+                if self.process.poll() is not None:
+                    raise RuntimeError(f"{binary} does not start")
+                time.sleep(0.0001)
+        self.start_seconds = time.perf_counter() - begin
+
+    def serve(self, **node):
+        """Exports one node as "disk"."""
+        self.session.call("blockdev-add", node_name="disk", **node)
+        self.session.call("nbd-server-start", addr={"type": "unix", "data": {"path": self.nbd}})
+        self.session.call("block-export-add", type="nbd", id="e", node_name="disk", writable=True)
+
+    def stop(self):
+        self.session.socket.close()
+        self.process.terminate()
+        self.process.wait()
+
+
+# What is measured: functions from a daemon to one or more (line, unit, value); smaller is better ------------------------
+
+
+def measure_start(daemon):
+    yield "start until the first QMP answer", "ms", daemon.start_seconds * 1e3
+    yield "memory when idle (PSS)", "MiB", pss_bytes(daemon.pid) / MIB
+
+
+def measure_round_trips(daemon, bytes_per_command, count):
+    command = b'{"execute":"query-version"}'
+    if bytes_per_command > len(command) + 2:
+        command = b'{"execute":"query-version","id":"%s"}' % (b"x" * (bytes_per_command - 37))
+    command = command.ljust(bytes_per_command - 2) + b"\r\n"
+    daemon.session.execute(command)
+    cpu, begin = cpu_seconds(daemon.pid), time.perf_counter()
+    for _ in range(count):
+        daemon.session.execute(command)
+    wall, cpu = time.perf_counter() - begin, cpu_seconds(daemon.pid) - cpu
+    name = f"QMP round trip, {bytes_per_command} bytes"
+    yield f"{name}: wall", "us", wall / count * 1e6
+    yield f"{name}: server CPU", "us", cpu / count * 1e6
+
+
+def measure_nodes(daemon, count):
+    memory = pss_bytes(daemon.pid)
+    cpu, begin = cpu_seconds(daemon.pid), time.perf_counter()
+    for number in range(count):
+        daemon.session.call("blockdev-add", driver="null-co", node_name=f"node{number}", size=1 << 30)
+    yield f"add {count:,} nodes: wall", "s", time.perf_counter() - begin
+    yield f"add {count:,} nodes: server CPU", "s", cpu_seconds(daemon.pid) - cpu
+    yield "memory of a node", "KiB", (pss_bytes(daemon.pid) - memory) / count / KIB
+
+    begin = time.perf_counter()
+    daemon.session.call("query-named-block-nodes", flat=True)
+    yield f"list {count:,} nodes: wall", "ms", (time.perf_counter() - begin) * 1e3
+
+    begin = time.perf_counter()
+    for number in range(count):
+        daemon.session.call("blockdev-del", node_name=f"node{number}")
+    yield f"delete {count:,} nodes: wall", "s", time.perf_counter() - begin
+
+
+class Load:
+    """Requests of one kind on one kind of node, over one or more connections."""
+
+    def __init__(self, node, kind, connections=1, depth=32, sequential=False):
+        self.node, self.kind, self.connections, self.depth, self.sequential = node, kind, connections, depth, sequential
+
+    @property
+    def name(self):
+        if self.sequential:
+            return f"{self.node}, 1 MiB sequential {self.kind}"
+        many = "" if self.connections == 1 else f", {self.connections} connections"
+        return f"{self.node}, 4 KiB random {self.kind}, depth {self.depth}{many}"
+
+    def measure(self, daemon, program, seconds):
+        command = [program, "--socket", daemon.nbd, "--pid", daemon.pid, "--export", "disk", "--seconds", seconds,
+                   "--connections", self.connections, "--depth", 4 if self.sequential else self.depth,
+                   "--bytes", MIB if self.sequential else 4 * KIB]
+        command += ["--write"] if self.kind == "write" else []
+        command += ["--sequential"] if self.sequential else []
+        output = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=True).stdout
+        rate, gib, us, cpu_gib = (float(number) for number in re.findall(r"[\d.]+(?= requests| GiB/s| us| CPU)", output))
+        if self.sequential:
+            yield f"{self.name}: wall", "s/GiB", 1 / gib
+            yield f"{self.name}: server CPU", "s/GiB", cpu_gib
+        else:
+            yield f"{self.name}: wall", "us", 1e6 / rate
+            yield f"{self.name}: server CPU", "us", us
+
+
+LOADS = [
+    Load("null-co", "read"),
+    Load("null-co", "read", connections=4),
+    Load("raw", "read", depth=1),
+    Load("raw", "read"),
+    Load("raw", "read", connections=4),
+    Load("raw", "write"),
+    Load("raw", "write", connections=4),
+    Load("qcow2", "read"),
+    Load("qcow2", "read", connections=4),
+    Load("qcow2", "write"),
+    Load("qcow2", "write", connections=4),
+    Load("raw", "read", sequential=True),
+    Load("raw", "write", sequential=True),
+]
+
+
+class Bench:
+    def __init__(self, options):
+        self.options = options
+        self.servers = {"qemu-storage-daemon": shutil.which("qemu-storage-daemon"),
+                        "cairnd": str(options.build / "bin" / "cairnd")}
+        self.program = str(options.build / "bench" / "nbd_load")
+        self.units = {}
+        self.values = {}  # line -> server -> values
+
+    def note(self, server, results):
+        for line, unit, value in results:
+            self.units[line] = unit
+            self.values.setdefault(line, {}).setdefault(server, []).append(value)
+
+    def wanted(self, name):
+        return re.search(self.options.only, name)
+
+    def with_daemon(self, server, directory, measure):
+        daemon = Daemon(self.servers[server], directory)
+        try:
+            self.note(server, measure(daemon))
+        finally:
+            daemon.stop()
+
+    def each_server(self, name, measure, rounds=None):
+        if not self.wanted(name):
+            return
+        for _ in range(rounds or self.options.rounds):
+            for server in self.servers:
+                print(f"{name}: {server}", file=sys.stderr)
+                with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+                    self.with_daemon(server, directory, measure)
+
+    def measure_load(self, load):
+        def measure(daemon):
+            directory = pathlib.Path(daemon.nbd).parent
+            if load.node == "null-co":
+                daemon.serve(driver="null-co", size=IMAGE_BYTES, read_zeroes=True)
+            else:
+                path = make_image(directory, load.node)
+                file = {"driver": "file", "filename": path}
+                daemon.serve(**(file if load.node == "raw" else {"driver": "qcow2", "file": file}))
+            yield from load.measure(daemon, self.program, self.options.seconds)
+
+        self.each_server(load.name, measure)
+
+    def run(self):
+        quick = self.options.quick
+        self.each_server("start", measure_start, rounds=3 if quick else 15)
+        for size in (29, 340):
+            self.each_server(f"QMP {size}", lambda daemon: measure_round_trips(daemon, size, 300 if quick else 3000))
+        self.each_server("nodes", lambda daemon: measure_nodes(daemon, 500 if quick else 10_000), rounds=1)
+        for load in LOADS:
+            self.measure_load(load)
+
+    def print(self):
+        print(f"Linux {platform.release().split('-')[0]}, {os.cpu_count()} cores; "
+              f"{version_of(self.servers['qemu-storage-daemon'])}; median of {self.options.rounds} rounds. "
+              "Smaller is better.\n")
+        print("| what | qemu-storage-daemon | cairnd | cairnd / qemu-storage-daemon |")
+        print("|---|---:|---:|---:|")
+        for line, servers in self.values.items():
+            theirs, ours = (statistics.median(servers[server]) for server in self.servers)
+            ratio = f"{ours / theirs:.2f}" if theirs > 0 else "-"
+            print(f"| {line} | {form(theirs)} {self.units[line]} | {form(ours)} {self.units[line]} | {ratio} |")
+
+
+def form(value):
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def version_of(binary):
+    return subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+
+
+def make_image(directory, kind):
+    """All of it written, so that reads find data and writes find clusters."""
+    path = f"{directory}/disk.{kind}"
+    subprocess.run(["qemu-img", "create", "-q", "-f", kind, path, str(IMAGE_BYTES)], check=True)
+    subprocess.run(["qemu-io", "-f", kind, "-c", f"write -q -P 165 0 {IMAGE_BYTES}", path], check=True)
+    return path
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build", help="where the binaries are")
+    parser.add_argument("--only", default="", metavar="REGEX", help="measure only what matches")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=3, help="length of each NBD measurement")
+    parser.add_argument("--quick", action="store_true", help="one short round of each, to see that all of it works")
+    options = parser.parse_args()
+    options.build = options.build.resolve()
+    if options.quick:
+        options.rounds = options.seconds = 1
+
+    bench = Bench(options)
+    if not bench.servers["qemu-storage-daemon"]:
+        sys.exit("bench: there is no qemu-storage-daemon to compare with")
+    bench.run()
+    bench.print()
+
+
+if __name__ == "__main__":
+    main()
