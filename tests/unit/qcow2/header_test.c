@@ -1,0 +1,438 @@
+/* Bytes of images: headers, entries, refcounts, and the set of clusters that hold tables. */
+#include "blockcore/base/endian.h"
+#include "blockcore/base/iov.h"
+#include "blockcore/drivers/qcow2/cluster_set.h"
+#include "blockcore/drivers/qcow2/entry.h"
+#include "blockcore/drivers/qcow2/header.h"
+#include "blockcore/drivers/qcow2/refcount_field.h"
+#include "blockcore/drivers/qcow2/snapshot.h"
+#include "tests/unit/base/unit.h"
+
+#define CLUSTER 65536
+
+static unsigned char cluster[2 * 1024 * 1024];
+
+/* A version 3 image of 1 GiB with clusters of 64 KiB. */
+static struct qcow2_header usual_header(void)
+{
+    return (struct qcow2_header){
+        .version = 3,
+        .cluster_bits = 16,
+        .size = UINT64_C(1) << 30,
+        .l1_entries = 2,
+        .l1_offset = 3 * CLUSTER,
+        .reftable_offset = CLUSTER,
+        .reftable_clusters = 1,
+        .refcount_order = 4,
+    };
+}
+
+static void format(const struct qcow2_header *header)
+{
+    assert_null(qcow2_header_format(header, cluster));
+}
+
+static void format_usual(void)
+{
+    struct qcow2_header header = usual_header();
+    format(&header);
+}
+
+static struct qcow2_header parsed(size_t bytes)
+{
+    struct qcow2_header header;
+    struct error *err = qcow2_header_parse(cluster, bytes, &header);
+    if (err)
+        print_error("%s\n", error_message(err));
+    assert_null(err);
+    return header;
+}
+
+static void assert_refused_of(size_t bytes, const char *part)
+{
+    struct qcow2_header header;
+    struct error *err = qcow2_header_parse(cluster, bytes, &header);
+    assert_non_null(err);
+    if (!strstr(error_message(err), part))
+        print_error("\"%s\" does not contain \"%s\"\n", error_message(err), part);
+    assert_non_null(strstr(error_message(err), part));
+    error_free(err);
+}
+
+static void assert_refused(const char *part)
+{
+    assert_refused_of(CLUSTER, part);
+}
+
+static void what_is_formatted_is_parsed(void **state)
+{
+    (void)state;
+    char name[] = "base.img";
+    char format_name[] = "raw";
+    struct qcow2_header header = usual_header();
+    header.backing_file = name;
+    header.backing_format = format_name;
+    header.compatible = QCOW2_LAZY_REFCOUNTS;
+    header.refcount_order = 6;
+    format(&header);
+
+    struct qcow2_header again = parsed(CLUSTER);
+    assert_int_equal(again.version, 3);
+    assert_int_equal(again.size, header.size);
+    assert_int_equal(again.l1_entries, 2);
+    assert_int_equal(again.l1_offset, 3 * CLUSTER);
+    assert_int_equal(again.reftable_offset, CLUSTER);
+    assert_int_equal(again.compatible, QCOW2_LAZY_REFCOUNTS);
+    assert_int_equal(again.refcount_order, 6);
+    assert_int_equal(again.header_bytes, QCOW2_HEADER_BYTES);
+    assert_string_equal(again.backing_file, "base.img");
+    assert_string_equal(again.backing_format, "raw");
+    qcow2_header_fini(&again);
+}
+
+static void version_2_has_neither_features_nor_width(void **state)
+{
+    (void)state;
+    struct qcow2_header header = usual_header();
+    header.version = 2;
+    format(&header);
+    struct qcow2_header again = parsed(CLUSTER);
+    assert_int_equal(again.refcount_order, 4);
+    assert_int_equal(again.header_bytes, QCOW2_V2_HEADER_BYTES);
+    assert_null(again.backing_file);
+}
+
+static void a_file_may_end_inside_its_first_cluster(void **state)
+{
+    (void)state;
+    format_usual();
+    parsed(1000);
+}
+
+static void what_is_no_image_is_refused(void **state)
+{
+    (void)state;
+    format_usual();
+    assert_refused_of(0, "not a qcow2 image");
+    assert_refused_of(71, "not a qcow2 image");
+    assert_refused_of(100, "cut off after 100 bytes");
+    cluster[0] = 'q';
+    assert_refused("not a qcow2 image");
+    format_usual();
+    store_be32(cluster + 4, 1);
+    assert_refused("version 1 is not supported");
+}
+
+static void unknown_features_are_refused_by_name(void **state)
+{
+    (void)state;
+    format_usual();
+    store_be64(cluster + 72, UINT64_C(1) << 63 | 1 << 7);
+    assert_refused("'incompatible feature bit 7', 'incompatible feature bit 63'");
+    /* The first entry of the table of names: type 0, bit 0. */
+    unsigned char *entry = cluster + QCOW2_HEADER_BYTES + 8;
+    assert_int_equal(entry[1], 0);
+    entry[1] = 7;
+    assert_refused("'dirty bit', 'incompatible feature bit 63'");
+}
+
+static void a_name_of_full_length_has_no_end(void **state)
+{
+    (void)state;
+    format_usual();
+    store_be64(cluster + 72, 1 << 7);
+    unsigned char *entry = cluster + QCOW2_HEADER_BYTES + 8;
+    entry[1] = 7;
+    memset(entry + 2, 'x', 46);
+    assert_refused("'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'");
+}
+
+static void numbers_out_of_range_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t at;
+        unsigned bytes;
+        uint64_t value;
+        const char *refusal;
+    } cases[] = {
+        { 20, 4, 8, "cluster size" },
+        { 20, 4, 22, "cluster size" },
+        { 20, 4, UINT32_MAX, "cluster size" },
+        { 24, 8, UINT64_MAX, "size 18446744073709551615 is too large" },
+        { 24, 8, (UINT64_C(1) << 30) + 1, "too small for 1073741825 bytes" },
+        { 32, 4, 3, "encryption method 3" },
+        { 36, 4, 1, "L1 table of 1 entries is too small" },
+        { 36, 4, 4 * 1024 * 1024 + 1, "larger than 32 MiB" },
+        { 36, 4, UINT32_MAX, "larger than 32 MiB" },
+        { 40, 8, 3 * CLUSTER + 512, "does not start at a cluster" },
+        { 40, 8, 0, "overlaps the header" },
+        { 40, 8, UINT64_C(1) << 63, "ends outside of any file" },
+        { 40, 8, UINT64_MAX - CLUSTER + 1, "ends outside of any file" },
+        { 48, 8, 1, "does not start at a cluster" },
+        { 48, 8, 0, "overlaps the header" },
+        { 56, 4, 0, "no refcount table" },
+        { 56, 4, 129, "larger than 8 MiB" },
+        { 56, 4, UINT32_MAX, "larger than 8 MiB" },
+        { 60, 4, 65537, "65537 snapshots are too many" },
+        { 64, 8, 77, "snapshot table at offset 77" },
+        { 88, 8, 1, "no bitmaps extension" },
+        { 96, 4, 7, "refcount width" },
+        { 96, 4, UINT32_MAX, "refcount width" },
+        { 100, 4, 96, "header length 96" },
+        { 100, 4, 105, "header length 105" },
+        { 100, 4, CLUSTER + 8, "header length" },
+        { 100, 4, UINT32_MAX - 7, "header length" },
+        { 104, 1, 1, "compression type 1 contradicts" },
+        { 104, 1, 2, "compression type 2 is not supported" },
+        { 79, 1, QCOW2_COMPRESSION, "compression type 0 contradicts" },
+        { QCOW2_HEADER_BYTES + 4, 4, UINT32_MAX, "does not fit" },
+        { QCOW2_HEADER_BYTES + 4, 4, CLUSTER - QCOW2_HEADER_BYTES - 7, "does not fit" },
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        format_usual();
+        for (unsigned k = 0; k < cases[i].bytes; k++)
+            cluster[cases[i].at + k] = (unsigned char)(cases[i].value >> 8 * (cases[i].bytes - 1 - k));
+        assert_refused(cases[i].refusal);
+    }
+}
+
+static void set_backing(uint64_t offset, uint32_t bytes)
+{
+    format_usual();
+    store_be64(cluster + 8, offset);
+    store_be32(cluster + 16, bytes);
+    memset(cluster + 1024, 'b', 1024);
+}
+
+static void a_backing_name_lies_inside_the_first_cluster(void **state)
+{
+    (void)state;
+    set_backing(1024, 1023);
+    struct qcow2_header header = parsed(CLUSTER);
+    assert_int_equal(strlen(header.backing_file), 1023);
+    qcow2_header_fini(&header);
+    set_backing(1024, 1024);
+    assert_refused("1024 bytes long");
+    set_backing(CLUSTER - 4, 5);
+    assert_refused("not inside the first cluster");
+    set_backing(UINT64_MAX - 1, 5);
+    assert_refused("not inside the first cluster");
+    set_backing(72, 5);
+    assert_refused("not inside the first cluster");
+    set_backing(1024, 5);
+    cluster[1026] = 0;
+    assert_refused("zero byte");
+}
+
+static void unknown_extensions_are_passed_over(void **state)
+{
+    (void)state;
+    format_usual();
+    unsigned char *extension = cluster + QCOW2_HEADER_BYTES;
+    store_be32(extension, 0x12345678);
+    store_be32(extension + 4, 13); /* padded to 16 */
+    store_be32(extension + 24, 0xe2792aca);
+    store_be32(extension + 28, 5);
+    memcpy(extension + 32, "qcow2", 5);
+    memset(extension + 40, 0, 8);
+    struct qcow2_header header = parsed(CLUSTER);
+    assert_string_equal(header.backing_format, "qcow2");
+    qcow2_header_fini(&header);
+}
+
+static void what_does_not_fit_into_a_cluster_is_refused(void **state)
+{
+    (void)state;
+    char name[500];
+    struct qcow2_header header = usual_header();
+    header.cluster_bits = 9;
+    header.size = 512;
+    header.l1_entries = 1;
+    header.backing_file = name;
+    memset(name, 'x', sizeof(name));
+    name[392] = '\0'; /* 112 bytes of header, 8 of the end of the extensions, 392 of name: exactly a cluster */
+    assert_null(qcow2_header_format(&header, cluster));
+    name[392] = 'x';
+    name[393] = '\0';
+    struct error *err = qcow2_header_format(&header, cluster);
+    assert_non_null(err);
+    error_free(err);
+}
+
+static void l1_tables_are_as_long_as_the_disk_needs(void **state)
+{
+    (void)state;
+    assert_int_equal(qcow2_l1_entries_for(0, 16), 0);
+    assert_int_equal(qcow2_l1_entries_for(1, 16), 1);
+    assert_int_equal(qcow2_l1_entries_for(UINT64_C(512) << 20, 16), 1);
+    assert_int_equal(qcow2_l1_entries_for((UINT64_C(512) << 20) + 1, 16), 2);
+    assert_int_equal(qcow2_l1_entries_for(INT64_MAX, 9), UINT64_C(1) << 48);
+}
+
+/* Entries ----------------------------------------------------------------------------------------------------- */
+
+static const struct geometry usual = { .version = 3, .cluster_bits = 16, .l2_bits = 13, .refcount_order = 4 };
+
+static void entries_say_what_a_cluster_is(void **state)
+{
+    (void)state;
+    assert_int_equal(entry_kind(&usual, 0), CLUSTER_ABSENT);
+    assert_int_equal(entry_kind(&usual, 1), CLUSTER_ZERO);
+    assert_int_equal(entry_kind(&usual, 0x50000), CLUSTER_DATA);
+    assert_int_equal(entry_kind(&usual, 0x50001 | ENTRY_COPIED), CLUSTER_ZERO_RESERVED);
+    assert_int_equal(entry_kind(&usual, 0x50200), CLUSTER_INVALID);
+    assert_int_equal(entry_kind(&usual, ENTRY_COPIED), CLUSTER_INVALID);
+    struct geometry version_2 = usual;
+    version_2.version = 2;
+    assert_int_equal(entry_kind(&version_2, 1), CLUSTER_INVALID);
+    assert_int_equal(entry_kind(&version_2, 0x50000), CLUSTER_DATA);
+}
+
+static void compressed_entries_say_where_the_bytes_are(void **state)
+{
+    (void)state;
+    /* With clusters of 64 KiB, bits 0 to 53 are the offset and 54 to 61 the sectors after the first. */
+    uint64_t entry = ENTRY_COMPRESSED | UINT64_C(2) << 54 | 0x12345;
+    assert_int_equal(entry_kind(&usual, entry), CLUSTER_COMPRESSED);
+    struct range range = entry_compressed_range(&usual, entry);
+    assert_int_equal(range.offset, 0x12345);
+    assert_int_equal(range_end(range), 0x12200 + 3 * 512);
+    assert_int_equal(entry_kind(&usual, entry | ENTRY_COPIED), CLUSTER_INVALID);
+    assert_int_equal(entry_kind(&usual, ENTRY_COMPRESSED | 100), CLUSTER_INVALID);
+
+    /* With the smallest clusters the field is wider than offsets may be. */
+    struct geometry smallest = { .version = 3, .cluster_bits = 9 };
+    assert_int_equal(entry_kind(&smallest, ENTRY_COMPRESSED | UINT64_C(1) << 57), CLUSTER_INVALID);
+    range = entry_compressed_range(&smallest, ENTRY_COMPRESSED | UINT64_C(1) << 61 | 1000);
+    assert_int_equal(range.offset, 1000);
+    assert_int_equal(range_end(range), 512 + 2 * 512);
+}
+
+static void refcounts_of_every_width_keep_to_their_bits(void **state)
+{
+    (void)state;
+    for (uint32_t order = 0; order <= 6; order++) {
+        unsigned char block[64];
+        size_t entries = sizeof(block) * 8 >> order;
+        for (size_t i = 0; i < entries; i++) {
+            memset(block, 0xff, sizeof(block));
+            refcount_set(block, order, i, 0);
+            for (size_t k = 0; k < entries; k++)
+                assert_true(refcount_get(block, order, k) == (k == i ? 0 : refcount_max(order)));
+            memset(block, 0, sizeof(block));
+            refcount_set(block, order, i, 1);
+            for (size_t k = 0; k < entries; k++)
+                assert_true(refcount_get(block, order, k) == (k == i));
+            size_t first;
+            size_t bytes;
+            refcount_place(order, i, &first, &bytes);
+            assert_true(memory_is_zero(block, first));
+            assert_true(memory_is_zero(block + first + bytes, sizeof(block) - first - bytes));
+        }
+    }
+}
+
+static void refcounts_lie_where_the_specification_says(void **state)
+{
+    (void)state;
+    unsigned char block[8] = { 0 };
+    refcount_set(block, 0, 9, 1); /* bit 0 of a byte comes first */
+    assert_int_equal(block[1], 0x02);
+    memset(block, 0, sizeof(block));
+    refcount_set(block, 2, 1, 0xa);
+    assert_int_equal(block[0], 0xa0);
+    memset(block, 0, sizeof(block));
+    refcount_set(block, 4, 1, 0x1234);
+    assert_int_equal(block[2], 0x12);
+    assert_int_equal(block[3], 0x34);
+}
+
+/* Sets -------------------------------------------------------------------------------------------------------- */
+
+static void a_set_has_what_was_added_and_not_removed(void **state)
+{
+    (void)state;
+    enum { LIMIT = 5000 };
+    static bool expected[LIMIT];
+    struct cluster_set set = { 0 };
+    uint64_t random = 1;
+    memset(expected, 0, sizeof(expected));
+    assert_false(cluster_set_has(&set, 0));
+    cluster_set_remove(&set, 0);
+    for (int i = 0; i < 40000; i++) {
+        random = random * UINT64_C(6364136223846793005) + 1442695040888963407;
+        uint64_t value = (random >> 33) % LIMIT;
+        bool add = random >> 20 & 1;
+        if (add)
+            assert_true(cluster_set_add(&set, value));
+        else
+            cluster_set_remove(&set, value);
+        expected[value] = add;
+    }
+    size_t count = 0;
+    for (uint64_t i = 0; i < LIMIT; i++) {
+        assert_true(cluster_set_has(&set, i) == expected[i]);
+        count += expected[i];
+    }
+    assert_int_equal(set.count, count);
+    cluster_set_fini(&set);
+}
+
+/* Snapshots --------------------------------------------------------------------------------------------------- */
+
+static void snapshot_entries_are_checked(void **state)
+{
+    (void)state;
+    unsigned char entry[SNAPSHOT_ENTRY_BYTES] = { 0 };
+    struct qcow2_snapshot snapshot;
+    store_be64(entry, 7 * CLUSTER);
+    store_be32(entry + 8, 100);
+    store_be16(entry + 12, 1);
+    store_be16(entry + 14, 9);
+    store_be32(entry + 36, 24);
+    assert_null(qcow2_snapshot_parse(entry, 16, &snapshot));
+    assert_int_equal(snapshot.l1_offset, 7 * CLUSTER);
+    assert_int_equal(snapshot.l1_entries, 100);
+    assert_int_equal(snapshot.entry_bytes, 40 + 24 + 1 + 9 + 6);
+
+    struct error *err;
+    store_be32(entry + 36, 1025);
+    assert_non_null(err = qcow2_snapshot_parse(entry, 16, &snapshot));
+    error_free(err);
+    store_be32(entry + 36, 0);
+    store_be32(entry + 8, UINT32_MAX);
+    assert_non_null(err = qcow2_snapshot_parse(entry, 16, &snapshot));
+    error_free(err);
+    store_be32(entry + 8, 1);
+    store_be64(entry, 7 * CLUSTER + 1);
+    assert_non_null(err = qcow2_snapshot_parse(entry, 16, &snapshot));
+    error_free(err);
+    store_be64(entry, UINT64_MAX << 16);
+    assert_non_null(err = qcow2_snapshot_parse(entry, 16, &snapshot));
+    error_free(err);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_formatted_is_parsed),
+        cmocka_unit_test(version_2_has_neither_features_nor_width),
+        cmocka_unit_test(a_file_may_end_inside_its_first_cluster),
+        cmocka_unit_test(what_is_no_image_is_refused),
+        cmocka_unit_test(unknown_features_are_refused_by_name),
+        cmocka_unit_test(a_name_of_full_length_has_no_end),
+        cmocka_unit_test(numbers_out_of_range_are_refused),
+        cmocka_unit_test(a_backing_name_lies_inside_the_first_cluster),
+        cmocka_unit_test(unknown_extensions_are_passed_over),
+        cmocka_unit_test(what_does_not_fit_into_a_cluster_is_refused),
+        cmocka_unit_test(l1_tables_are_as_long_as_the_disk_needs),
+        cmocka_unit_test(entries_say_what_a_cluster_is),
+        cmocka_unit_test(compressed_entries_say_where_the_bytes_are),
+        cmocka_unit_test(refcounts_of_every_width_keep_to_their_bits),
+        cmocka_unit_test(refcounts_lie_where_the_specification_says),
+        cmocka_unit_test(a_set_has_what_was_added_and_not_removed),
+        cmocka_unit_test(snapshot_entries_are_checked),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
