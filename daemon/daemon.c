@@ -125,8 +125,11 @@ static int create_pidfile(void *arg)
 static struct error *CO_FN take_pidfile(const struct options *options)
 {
     struct error *err = NULL;
-    if (options->pidfile)
-        co_blocking(NULL, create_pidfile, &err);
+    if (!options->pidfile)
+        return NULL;
+    int ret = co_blocking(NULL, create_pidfile, &err);
+    if (ret < 0)
+        err = error_errno(-ret, "'%s'", options->pidfile);
     return error_wrap(err, "cannot create PID file");
 }
 

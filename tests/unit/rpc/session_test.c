@@ -1,0 +1,483 @@
+/* Sessions over a socket pair, with commands of the test's own: "wait" waits until the test lets it go, "echo" gives
+ * its text back, "large" gives many bytes, and so on. The daemon's side runs on the control loop, the test speaks the
+ * wire from a thread of its own, so that it may block. */
+#include "blockcore/base/arena.h"
+#include "blockcore/base/memory.h"
+#include "blockcore/runtime/coroutine.h"
+#include "blockcore/runtime/loop.h"
+#include "blockcore/runtime/sync.h"
+#include "rpc/server.h"
+#include "schema/codec/command.h"
+#include "schema/codec/event.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define DEADLINE_MS 20000
+
+/* The commands ------------------------------------------------------------------------------------------------ */
+
+struct text_arguments {
+    const char *text;
+};
+
+static const struct member_descriptor text_members[] = {
+    { "text", &codec_str, 4, 0, offsetof(struct text_arguments, text), DESCRIPTOR_NO_OFFSET, DESCRIPTOR_NO_OFFSET },
+};
+
+static const struct type_descriptor text_descriptor = {
+    .name = "Text",
+    .kind = VALUE_OBJECT,
+    .size = sizeof(struct text_arguments),
+    .object = { .members = text_members, .count = 1 },
+};
+
+static const struct event_descriptor noise_event = { "NOISE", &text_descriptor };
+
+static struct rpc_server *server;
+static struct co_queue gate; /* where "wait" waits */
+static bool gate_open;
+static unsigned executed;
+
+static struct error *invoke_capabilities(struct command_context *context, const void *arguments, void *result)
+{
+    (void)arguments;
+    (void)result;
+    command_enter_command_mode(context);
+    return NULL;
+}
+
+static struct error *invoke_echo(struct command_context *context, const void *arguments, void *result)
+{
+    (void)context;
+    const struct text_arguments *text = arguments;
+    executed++;
+    *(const char **)result = text->text;
+    return NULL;
+}
+
+static struct error *invoke_wait(struct command_context *context, const void *arguments, void *result)
+{
+    (void)context;
+    (void)arguments;
+    (void)result;
+    executed++;
+    while (!gate_open)
+        co_queue_wait(&gate, NULL, "the test");
+    return NULL;
+}
+
+static struct error *invoke_open(struct command_context *context, const void *arguments, void *result)
+{
+    (void)context;
+    (void)arguments;
+    (void)result;
+    gate_open = true;
+    co_queue_wake_all(&gate);
+    return NULL;
+}
+
+static struct error *invoke_large(struct command_context *context, const void *arguments, void *result)
+{
+    const size_t bytes = 300000;
+    (void)arguments;
+    char *text = arena_alloc(command_arena(context), bytes + 1);
+    memset(text, 'x', bytes);
+    *(const char **)result = text;
+    command_expect_large_reply(context);
+    return NULL;
+}
+
+static struct error *invoke_noise(struct command_context *context, const void *arguments, void *result)
+{
+    (void)context;
+    (void)result;
+    event_sink_emit(rpc_server_events(server), &noise_event, arguments);
+    return NULL;
+}
+
+static struct error *invoke_broken(struct command_context *context, const void *arguments, void *result)
+{
+    (void)context;
+    (void)arguments;
+    (void)result; /* a string that is NULL: no value of its type */
+    return NULL;
+}
+
+static struct error *invoke_fail(struct command_context *context, const void *arguments, void *result)
+{
+    (void)context;
+    (void)arguments;
+    (void)result;
+    return error_new_class(ERROR_DEVICE_NOT_FOUND, "no \"device\"\n");
+}
+
+static const struct command_descriptor commands[] = {
+    { "broken", 0, &codec_empty, &codec_str, invoke_broken },
+    { "echo", 0, &text_descriptor, &codec_str, invoke_echo },
+    { "fail", 0, &codec_empty, NULL, invoke_fail },
+    { "large", 0, &codec_empty, &codec_str, invoke_large },
+    { "noise", 0, &text_descriptor, NULL, invoke_noise },
+    { "open", 0, &codec_empty, NULL, invoke_open },
+    { "qmp_capabilities", 0, &codec_empty, NULL, invoke_capabilities },
+    { "silent", COMMAND_NO_RESPONSE, &codec_empty, NULL, invoke_open },
+    { "wait", 0, &codec_empty, NULL, invoke_wait },
+};
+
+static const struct command_table table = { commands, sizeof(commands) / sizeof(commands[0]) };
+
+/* The two sides ----------------------------------------------------------------------------------------------- */
+
+struct client {
+    int fd;
+    char input[1 << 20];
+    size_t length;
+};
+
+typedef void script_function(struct client *one, struct client *two);
+
+struct play {
+    script_function *script;
+    struct client clients[2];
+    struct co_event over;
+    char failure[2048];
+};
+
+static struct play play; /* one at a time */
+
+/* In the script's thread cmocka's assertions cannot be used: they jump. */
+#define EXPECT(condition)                                                                                              \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            snprintf(play.failure, sizeof(play.failure), "line %d: %s; got %.400s", __LINE__, #condition,              \
+                     play.clients[0].input);                                                                           \
+            return;                                                                                                    \
+        }                                                                                                              \
+    } while (0)
+
+static void send_text(struct client *client, const char *text)
+{
+    size_t length = strlen(text);
+    while (length > 0) {
+        ssize_t count = send(client->fd, text, length, MSG_NOSIGNAL);
+        if (count <= 0)
+            return;
+        text += count;
+        length -= (size_t)count;
+    }
+}
+
+/* The next line without its CR LF, or NULL at the end of the connection. Stays in place until the next call. */
+static char *receive(struct client *client)
+{
+    static char line[1 << 20]; /* of the one script that runs */
+    for (;;) {
+        char *end = memmem(client->input, client->length, "\r\n", 2);
+        if (end) {
+            size_t length = (size_t)(end - client->input);
+            memcpy(line, client->input, length);
+            line[length] = '\0';
+            client->length -= length + 2;
+            memmove(client->input, end + 2, client->length);
+            return line;
+        }
+        struct pollfd pollfd = { .fd = client->fd, .events = POLLIN };
+        if (poll(&pollfd, 1, DEADLINE_MS) != 1)
+            return NULL;
+        ssize_t count = recv(client->fd, client->input + client->length, sizeof(client->input) - client->length, 0);
+        if (count <= 0)
+            return NULL;
+        client->length += (size_t)count;
+    }
+}
+
+static bool receives(struct client *client, const char *expected)
+{
+    const char *line = receive(client);
+    if (line && strcmp(line, expected) == 0)
+        return true;
+    snprintf(client->input, sizeof(client->input), "%.800s", line ? line : "(end)");
+    return false;
+}
+
+static bool is_silent(struct client *client)
+{
+    struct pollfd pollfd = { .fd = client->fd, .events = POLLIN };
+    return client->length == 0 && poll(&pollfd, 1, 20) == 0;
+}
+
+static bool negotiates(struct client *client)
+{
+    send_text(client, "{'execute':'qmp_capabilities'}");
+    return receive(client) && receives(client, "{\"return\": {}}");
+}
+
+static void *run_script(void *arg)
+{
+    (void)arg;
+    play.script(&play.clients[0], &play.clients[1]);
+    for (int i = 0; i < 2; i++)
+        close(play.clients[i].fd);
+    co_event_set(&play.over);
+    return NULL;
+}
+
+static void serve(void *arg)
+{
+    (void)arg;
+    static const struct text_arguments version = { .text = "1" };
+    server = rpc_server_create(
+        &(struct rpc_server_options){ .commands = &table, .version_type = &text_descriptor, .version = &version });
+    for (int i = 0; i < 2; i++) {
+        int fds[2];
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds);
+        fcntl(fds[1], F_SETFL, O_NONBLOCK);
+        play.clients[i].fd = fds[0];
+        play.clients[i].length = 0;
+        rpc_server_add_client(server, fds[1], &(struct rpc_client_options){ .name = "test", .pretty = false });
+    }
+    co_event_init(&play.over);
+    pthread_t thread;
+    pthread_create(&thread, NULL, run_script, NULL);
+    co_event_wait(&play.over, "the script");
+    pthread_join(thread, NULL);
+    gate_open = true;
+    co_queue_wake_all(&gate);
+    rpc_server_stop(server);
+    rpc_server_destroy(server);
+}
+
+static void run(script_function *script)
+{
+    play.script = script;
+    play.failure[0] = '\0';
+    gate_open = false;
+    executed = 0;
+    co_queue_init(&gate);
+    assert_null(runtime_start(&(struct runtime_options){ .io_loops = 1 }));
+    runtime_run_coroutine("serve", serve, NULL);
+    runtime_stop(false);
+    co_queue_fini(&gate);
+    if (play.failure[0])
+        fail_msg("%s", play.failure);
+}
+
+/* The tests --------------------------------------------------------------------------------------------------- */
+
+static void negotiation_script(struct client *one, struct client *two)
+{
+    (void)two;
+    EXPECT(receives(one, "{\"QMP\": {\"version\": {\"text\": \"1\"}, \"capabilities\": []}}"));
+    send_text(one, "{'execute':'echo','arguments':{'text':'x'},'id':1}");
+    EXPECT(receives(one, "{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"Expecting capabilities negotiation "
+                         "with 'qmp_capabilities'\"}, \"id\": 1}"));
+    send_text(one, "{'execute':'qmp_capabilities'}{'execute':'echo','arguments':{'text':'x'}}");
+    EXPECT(receives(one, "{\"return\": {}}"));
+    EXPECT(receives(one, "{\"return\": \"x\"}"));
+    send_text(one, "{'execute':'qmp_capabilities'}");
+    EXPECT(strstr(receive(one), "already complete"));
+}
+
+static void a_session_begins_with_negotiation(void **state)
+{
+    (void)state;
+    run(negotiation_script);
+}
+
+static void order_script(struct client *one, struct client *two)
+{
+    EXPECT(negotiates(one) && negotiates(two));
+    send_text(one, "{'execute':'wait','id':1}{'execute':'echo','arguments':{'text':'x'},'id':2}{'bad':1,'id':3}");
+    send_text(two, "{'execute':'echo','arguments':{'text':'meanwhile'}}");
+    EXPECT(receives(two, "{\"return\": \"meanwhile\"}"));
+    EXPECT(is_silent(one));
+    send_text(two, "{'execute':'open'}");
+    EXPECT(receives(two, "{\"return\": {}}"));
+    EXPECT(receives(one, "{\"return\": {}, \"id\": 1}"));
+    EXPECT(receives(one, "{\"return\": \"x\", \"id\": 2}"));
+    EXPECT(strstr(receive(one), "\"id\": 3"));
+}
+
+static void commands_of_a_client_run_in_order_and_hold_up_nobody_else(void **state)
+{
+    (void)state;
+    run(order_script);
+}
+
+static void queue_script(struct client *one, struct client *two)
+{
+    EXPECT(negotiates(one) && negotiates(two));
+    send_text(one, "{'execute':'wait'}");
+    fcntl(one->fd, F_SETFL, O_NONBLOCK);
+    size_t sent = 0;
+    static const char echo[] = "{'execute':'echo','arguments':{'text':'x'}}";
+    struct pollfd pollfd = { .fd = one->fd, .events = POLLOUT };
+    while (poll(&pollfd, 1, 200) == 1 && send(one->fd, echo, sizeof(echo) - 1, MSG_NOSIGNAL) == sizeof(echo) - 1)
+        sent++;
+    EXPECT(sent > RPC_QUEUE_MAX && sent < 100000); /* at some time nothing is read any more */
+    EXPECT(executed == 1);
+    fcntl(one->fd, F_SETFL, 0);
+    send_text(two, "{'execute':'open'}");
+    EXPECT(receives(one, "{\"return\": {}}"));
+    for (size_t i = 0; i < sent; i++)
+        EXPECT(receives(one, "{\"return\": \"x\"}"));
+}
+
+static void a_client_whose_command_waits_is_not_read_without_end(void **state)
+{
+    (void)state;
+    run(queue_script);
+}
+
+static void leave_script(struct client *one, struct client *two)
+{
+    EXPECT(negotiates(one) && negotiates(two));
+    send_text(one, "{'execute':'wait'}{'execute':'echo','arguments':{'text':'never'}}");
+    send_text(two, "{'execute':'echo','arguments':{'text':'x'}}");
+    EXPECT(receives(two, "{\"return\": \"x\"}"));
+    close(one->fd);
+    one->fd = -1;
+    send_text(two, "{'execute':'echo','arguments':{'text':'y'}}"); /* a turn later */
+    EXPECT(receives(two, "{\"return\": \"y\"}"));
+    send_text(two, "{'execute':'open'}{'execute':'echo','arguments':{'text':'z'}}");
+    EXPECT(receives(two, "{\"return\": {}}"));
+    EXPECT(receives(two, "{\"return\": \"z\"}"));
+    EXPECT(executed == 4); /* wait, x, y, z */
+}
+
+static void what_a_client_that_left_had_queued_is_dropped(void **state)
+{
+    (void)state;
+    run(leave_script);
+}
+
+static void half_script(struct client *one, struct client *two)
+{
+    EXPECT(negotiates(one) && negotiates(two));
+    send_text(one, "{'execute':'wait','id':1}{'execute':'echo','arguments':{'text':'x'},'id':2}{'execute':'ech");
+    shutdown(one->fd, SHUT_WR);
+    EXPECT(is_silent(one));
+    send_text(two, "{'execute':'open'}");
+    EXPECT(receives(one, "{\"return\": {}, \"id\": 1}"));
+    EXPECT(receives(one, "{\"return\": \"x\", \"id\": 2}"));
+    EXPECT(receive(one) == NULL);
+}
+
+static void a_client_that_only_ends_its_input_gets_its_replies(void **state)
+{
+    (void)state;
+    run(half_script);
+}
+
+static void events_script(struct client *one, struct client *two)
+{
+    EXPECT(negotiates(one));
+    send_text(one, "{'execute':'noise','arguments':{'text':'bang'},'id':1}");
+    const char *event = receive(one);
+    EXPECT(event && strncmp(event, "{\"timestamp\": {\"seconds\": ", 26) == 0);
+    EXPECT(strstr(event, "\"event\": \"NOISE\", \"data\": {\"text\": \"bang\"}}"));
+    EXPECT(receives(one, "{\"return\": {}, \"id\": 1}"));
+    EXPECT(receive(two)); /* its greeting, and nothing else: it has not negotiated */
+    EXPECT(is_silent(two));
+}
+
+static void events_come_before_the_reply_of_their_command(void **state)
+{
+    (void)state;
+    run(events_script);
+}
+
+static void deaf_script(struct client *one, struct client *two)
+{
+    EXPECT(negotiates(one) && negotiates(two));
+    size_t bytes = 60000;
+    char *text = xmalloc(bytes + 1);
+    memset(text, 'x', bytes);
+    text[bytes] = '\0';
+    char *message = xasprintf("{'execute':'noise','arguments':{'text':'%s'}}", text);
+    for (int i = 0; i < 100; i++) {
+        send_text(two, message);
+        receive(two); /* event */
+        receive(two); /* reply */
+    }
+    free(message);
+    free(text);
+    unsigned events = 0;
+    while (receive(one))
+        events++;
+    EXPECT(events < 80); /* what the socket held; the rest was dropped when it was cut off */
+    send_text(two, "{'execute':'echo','arguments':{'text':'x'}}");
+    EXPECT(receives(two, "{\"return\": \"x\"}"));
+}
+
+static void a_client_that_does_not_read_its_events_is_cut_off(void **state)
+{
+    (void)state;
+    run(deaf_script);
+}
+
+static void large_script(struct client *one, struct client *two)
+{
+    EXPECT(negotiates(one) && negotiates(two));
+    for (int i = 0; i < 10; i++)
+        send_text(one, "{'execute':'large'}{'execute':'echo','arguments':{'text':'x'}}");
+    for (int i = 0; i < 10; i++) {
+        const char *line = receive(one);
+        EXPECT(line && strlen(line) == 300000 + strlen("{\"return\": \"\"}"));
+        EXPECT(receives(one, "{\"return\": \"x\"}"));
+    }
+}
+
+static void large_replies_arrive_whole_and_in_order(void **state)
+{
+    (void)state;
+    run(large_script);
+}
+
+static void errors_script(struct client *one, struct client *two)
+{
+    (void)two;
+    EXPECT(negotiates(one));
+    send_text(one, "{'execute':'fail','id':[]}");
+    EXPECT(
+        receives(one, "{\"error\": {\"class\": \"DeviceNotFound\", \"desc\": \"no \\\"device\\\"\\n\"}, \"id\": []}"));
+    send_text(one, "{'execute':'broken'}");
+    EXPECT(strstr(receive(one), "\"GenericError\""));
+    send_text(one, "{'execute':'echo','id':1}");
+    EXPECT(strstr(receive(one), "arguments.text"));
+    send_text(one, "{'execute':'silent'}{'execute':'echo','arguments':{'text':'x'}}");
+    EXPECT(receives(one, "{\"return\": \"x\"}"));
+}
+
+static void errors_and_no_response(void **state)
+{
+    (void)state;
+    run(errors_script);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_session_begins_with_negotiation),
+        cmocka_unit_test(commands_of_a_client_run_in_order_and_hold_up_nobody_else),
+        cmocka_unit_test(a_client_whose_command_waits_is_not_read_without_end),
+        cmocka_unit_test(what_a_client_that_left_had_queued_is_dropped),
+        cmocka_unit_test(a_client_that_only_ends_its_input_gets_its_replies),
+        cmocka_unit_test(events_come_before_the_reply_of_their_command),
+        cmocka_unit_test(a_client_that_does_not_read_its_events_is_cut_off),
+        cmocka_unit_test(large_replies_arrive_whole_and_in_order),
+        cmocka_unit_test(errors_and_no_response),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
