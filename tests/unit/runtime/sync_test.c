@@ -2,6 +2,8 @@
 
 #include "tests/unit/runtime/co_test.h"
 
+#include <sched.h>
+
 /* Runs @entry(@arg) @count times on each I/O loop and waits for all of them. */
 struct everywhere {
     coroutine_entry *entry;
@@ -253,7 +255,8 @@ CO_TEST(a_queue_wakes_the_first_or_all)
     co_queue_fini(&queue);
 }
 
-/* A store with room for one, producers and consumers on all threads: each lost wake-up would stop it for good. */
+/* A store with room for one; the producer lives on one loop, the consumer on the other. One wake-up that is lost
+ * between looking at the store and waiting stops both for good. */
 static struct {
     struct spinlock spin;
     struct co_queue not_full;
@@ -262,19 +265,36 @@ static struct {
     unsigned taken;
 } store;
 
-#define ITEMS_EACH 300
+#define ITEMS 20000
 
-static void produce_and_consume(void *arg)
+static void store_init(void)
 {
-    (void)arg;
-    for (int i = 0; i < ITEMS_EACH; i++) {
+    co_mutex_init(&mutex);
+    spinlock_init(&store.spin);
+    co_queue_init(&store.not_full);
+    co_queue_init(&store.not_empty);
+    store.items = 0;
+    store.taken = 0;
+}
+
+static int produce(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < ITEMS; i++) {
         co_mutex_lock(&mutex);
         while (store.items == 1)
             co_queue_wait(&store.not_full, &mutex, "room");
         store.items++;
         co_queue_wake_one(&store.not_empty);
         co_mutex_unlock(&mutex);
+    }
+    return 0;
+}
 
+static int consume(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < ITEMS; i++) {
         co_mutex_lock(&mutex);
         while (store.items == 0)
             co_queue_wait(&store.not_empty, &mutex, "an item");
@@ -283,32 +303,27 @@ static void produce_and_consume(void *arg)
         co_queue_wake_one(&store.not_full);
         co_mutex_unlock(&mutex);
     }
+    return 0;
 }
 
-CO_TEST(no_wake_up_is_lost_between_a_mutex_and_a_queue)
+static int produce_spinning(void *unused)
 {
-    co_mutex_init(&mutex);
-    co_queue_init(&store.not_full);
-    co_queue_init(&store.not_empty);
-    store.items = 0;
-    store.taken = 0;
-    run_everywhere(produce_and_consume, NULL, 10);
-    expect_int(store.taken, 2 * 10 * ITEMS_EACH);
-    co_queue_fini(&store.not_full);
-    co_queue_fini(&store.not_empty);
-}
-
-static void produce_and_consume_spinning(void *arg)
-{
-    (void)arg;
-    for (int i = 0; i < ITEMS_EACH; i++) {
+    (void)unused;
+    for (int i = 0; i < ITEMS; i++) {
         spinlock_lock(&store.spin);
         while (store.items == 1)
             co_queue_wait_spin(&store.not_full, &store.spin, "room");
         store.items++;
         spinlock_unlock(&store.spin);
         co_queue_wake_one(&store.not_empty);
+    }
+    return 0;
+}
 
+static int consume_spinning(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < ITEMS; i++) {
         spinlock_lock(&store.spin);
         while (store.items == 0)
             co_queue_wait_spin(&store.not_empty, &store.spin, "an item");
@@ -317,17 +332,98 @@ static void produce_and_consume_spinning(void *arg)
         spinlock_unlock(&store.spin);
         co_queue_wake_one(&store.not_full);
     }
+    return 0;
+}
+
+static void consume_on_other_loop(void *consumer)
+{
+    int (*const *fn)(void *) = consumer;
+    co_call_on(loop_io(1), "consumer", *fn, NULL);
+}
+
+static void trade(int (*producer)(void *), int (*consumer)(void *))
+{
+    struct co_group group;
+    store_init();
+    co_group_init(&group);
+    co_group_start(&group, "consumer", consume_on_other_loop, &consumer);
+    co_call_on(loop_io(0), "producer", producer, NULL);
+    co_group_join(&group);
+    expect_int(store.taken, ITEMS);
+    co_queue_fini(&store.not_full);
+    co_queue_fini(&store.not_empty);
+}
+
+CO_TEST(no_wake_up_is_lost_between_a_mutex_and_a_queue)
+{
+    trade(produce, consume);
 }
 
 CO_TEST(no_wake_up_is_lost_between_a_spinlock_and_a_queue)
 {
-    spinlock_init(&store.spin);
-    co_queue_init(&store.not_full);
-    co_queue_init(&store.not_empty);
-    store.items = 0;
-    store.taken = 0;
-    run_everywhere(produce_and_consume_spinning, NULL, 10);
-    expect_int(store.taken, 2 * 10 * ITEMS_EACH);
+    trade(produce_spinning, consume_spinning);
+}
+
+struct queuer {
+    _Atomic bool has_lock;
+    struct co_event done;
+};
+
+static void queue_with_mutex(void *arg)
+{
+    struct queuer *queuer = arg;
+    co_mutex_lock(&mutex);
+    queuer->has_lock = true;
+    co_queue_wait(&queue, &mutex, "the test");
+    expect(!co_mutex_try_lock(&mutex));
+    co_mutex_unlock(&mutex);
+    co_event_set(&queuer->done);
+}
+
+static void queue_with_spinlock(void *arg)
+{
+    struct queuer *queuer = arg;
+    spinlock_lock(&store.spin);
+    queuer->has_lock = true;
+    co_queue_wait_spin(&queue, &store.spin, "the test");
+    expect(atomic_flag_test_and_set(&store.spin.taken));
+    spinlock_unlock(&store.spin);
+    co_event_set(&queuer->done);
+}
+
+static bool mutex_is_free(void)
+{
+    return co_mutex_try_lock(&mutex);
+}
+
+static bool spinlock_is_free(void)
+{
+    return !atomic_flag_test_and_set(&store.spin.taken);
+}
+
+/* The guard of the queue is held, so nobody can get into the queue: until then the lock must not be released. */
+static void watch_lock_while_queue_is_shut(coroutine_entry *waiter, bool (*is_free)(void))
+{
+    struct queuer queuer = { .has_lock = false };
+    store_init();
+    co_queue_init(&queue);
+    co_event_init(&queuer.done);
+    spinlock_lock(&queue.guard);
+    co_start_on(loop_io(0), "waiter", waiter, &queuer);
+    while (!queuer.has_lock)
+        sched_yield();
+    for (int i = 0; i < 100000; i++)
+        expect(!is_free());
+    spinlock_unlock(&queue.guard);
+    while (!co_queue_wake_one(&queue))
+        co_yield ();
+    co_event_wait(&queuer.done, "the waiter");
+}
+
+CO_TEST(a_lock_is_released_only_when_its_holder_is_in_the_queue)
+{
+    watch_lock_while_queue_is_shut(queue_with_mutex, mutex_is_free);
+    watch_lock_while_queue_is_shut(queue_with_spinlock, spinlock_is_free);
 }
 
 int main(void)
@@ -341,6 +437,7 @@ int main(void)
         cmocka_unit_test(a_waiting_writer_holds_back_later_readers),
         cmocka_unit_test(a_writer_is_alone_among_all_threads),
         cmocka_unit_test(a_queue_wakes_the_first_or_all),
+        cmocka_unit_test(a_lock_is_released_only_when_its_holder_is_in_the_queue),
         cmocka_unit_test(no_wake_up_is_lost_between_a_mutex_and_a_queue),
         cmocka_unit_test(no_wake_up_is_lost_between_a_spinlock_and_a_queue),
     };
