@@ -100,8 +100,8 @@ static struct error *plan(struct creation *creation)
 {
     struct qcow2_header *header = &creation->header;
     uint64_t cluster = cluster_bytes(&creation->geometry);
-    creation->l1 = div_round_up(max_u64(header->l1_entries, 1) * sizeof(uint64_t), cluster);
-    if (creation->preallocation != PREALLOC_MODE_OFF) {
+    creation->l1 = div_round_up(header->l1_entries * sizeof(uint64_t), cluster);
+    if (creation->preallocation != PREALLOC_MODE_OFF && header->size > 0) {
         creation->l2 = header->l1_entries;
         creation->data = div_round_up(header->size, cluster);
     }
@@ -127,7 +127,8 @@ static struct error *parse_options(const struct blockdev_create_options_qcow2 *o
     header->version = options->has_version && options->version == BLOCKDEV_QCOW2_VERSION_V2 ? 2 : 3;
     header->cluster_bits = log2_of(cluster);
     header->size = options->size;
-    header->l1_entries = (uint32_t)qcow2_l1_entries_for(options->size, header->cluster_bits);
+    /* An empty disk has a table as well, which counts as used. */
+    header->l1_entries = (uint32_t)max_u64(qcow2_l1_entries_for(options->size, header->cluster_bits), 1);
     header->refcount_order = log2_of((uint64_t)bits);
     if (options->has_lazy_refcounts && options->lazy_refcounts)
         header->compatible = QCOW2_LAZY_REFCOUNTS;

@@ -1,0 +1,148 @@
+/* What an image says of its ranges. */
+#include "tests/unit/qcow2/images.h"
+
+#define CLUSTER 65536
+
+/* Three clusters each of: nothing, data, zeroes, zeroes that keep their place. */
+static struct handle *make_disk(const char *create)
+{
+    qemu_img("create -q -f qcow2 %s '%s' 1M", create, in_dir("a.qcow2"));
+    add_image("disk", in_dir("a.qcow2"));
+    struct handle *disk = open_handle("disk", READ_WRITE);
+    expect_int(put(disk, 3 * CLUSTER, 3 * CLUSTER, 1), 0);
+    expect_int(handle_pwrite_zeroes(disk, range_make(6 * CLUSTER, 3 * CLUSTER), REQ_MAY_UNMAP), 0);
+    expect_int(put(disk, 9 * CLUSTER, 3 * CLUSTER, 1), 0);
+    expect_int(handle_pwrite_zeroes(disk, range_make(9 * CLUSTER, 3 * CLUSTER), 0), 0);
+    return disk;
+}
+
+/* Header, refcount table, refcount block, L1, and one L2 table are before the data. */
+NODE_TEST(each_kind_of_cluster_is_told)
+{
+    struct handle *disk = make_disk("");
+    expect_text(map_text(disk, ASK_MAP), "0+192 192+192d@320 384+192 576+192@512 768+256");
+    expect_text(map_text(disk, ASK_ZERO), "0+192z 192+192 384+640z");
+    handle_close(disk);
+}
+
+/* The layer itself: @depth and allocation as the overlay chain has them. */
+static void expect_allocation(struct handle *disk, uint64_t at, uint64_t bytes, bool allocated, unsigned depth)
+{
+    CLEANUP(extents_fini) struct extents extents;
+    extents_init(&extents, 100);
+    expect_int(handle_block_status(disk, range_make(at, bytes), ASK_ALLOCATED, NULL, false, &extents), 0);
+    expect_int(extents.count, 1);
+    expect_int(extents.items[0].bytes, bytes);
+    expect_int((extents.items[0].flags & EXTENT_PRESENT) != 0, allocated);
+    if (allocated)
+        expect_int(extents.items[0].depth, depth);
+}
+
+NODE_TEST(what_the_overlay_has_not_is_the_backing_files)
+{
+    unsigned char data[2 * CLUSTER] = { 1 };
+    save("base.raw", data, sizeof(data));
+    struct handle *disk = make_disk("-b base.raw -F raw");
+    expect_allocation(disk, 0, 2 * CLUSTER, true, 1);
+    expect_allocation(disk, 3 * CLUSTER, 9 * CLUSTER, true, 0);
+    handle_close(disk);
+}
+
+NODE_TEST(compressed_clusters_lie_nowhere)
+{
+    unsigned char *data = malloc(MIB);
+    expect(data);
+    memset(data, 5, MIB);
+    save("content.raw", data, MIB);
+    free(data);
+    qemu_img("convert -c -f raw -O qcow2 '%s' '%s'", in_dir("content.raw"), in_dir("a.qcow2"));
+    add_image("disk", in_dir("a.qcow2"));
+    struct handle *disk = open_handle("disk", READ);
+    CLEANUP(extents_fini) struct extents extents;
+    extents_init(&extents, 100);
+    expect_int(handle_block_status(disk, range_make(0, MIB), ASK_ALL, NULL, false, &extents), 0);
+    expect_int(extents.count, 1);
+    expect_int(extents.items[0].bytes, MIB);
+    expect_int(extents.items[0].flags, EXTENT_ALLOCATED | EXTENT_PRESENT | EXTENT_DATA | EXTENT_COMPRESSED);
+    handle_close(disk);
+}
+
+/* A cluster that is allocated over a hole of the file has storage as far as this image knows, and reads as zeroes. */
+NODE_TEST(preallocated_clusters_are_data_and_zero)
+{
+    qemu_img("create -q -f qcow2 -o preallocation=metadata '%s' 1M", in_dir("a.qcow2"));
+    add_image("disk", in_dir("a.qcow2"));
+    struct handle *disk = open_handle("disk", READ);
+    expect_text(map_text(disk, ASK_MAP | ASK_ZERO), "0+1024dz@320");
+    handle_close(disk);
+}
+
+/* Holes of many L2 tables are one answer. */
+NODE_TEST(an_empty_disk_is_one_extent)
+{
+    qemu_img("create -q -f qcow2 '%s' 8T", in_dir("a.qcow2"));
+    add_image("disk", in_dir("a.qcow2"));
+    struct handle *disk = open_handle("disk", READ_WRITE);
+    CLEANUP(extents_fini) struct extents extents;
+    extents_init(&extents, 100);
+    expect_int(handle_block_status(disk, range_make(0, UINT64_C(8) << 40), ASK_ALL, NULL, false, &extents), 0);
+    expect_int(extents.count, 1);
+    expect_int(extents.items[0].bytes, UINT64_C(8) << 40);
+    handle_close(disk);
+}
+
+/* Asked in pieces or at once, the answer is the same; and reading proves what is said of zeroes. */
+NODE_TEST(answers_do_not_depend_on_how_one_asks)
+{
+    random_seed(7);
+    unsigned char *base = calloc(1, MIB);
+    expect(base);
+    memset(base + 300000, 9, 200000);
+    save("base.raw", base, MIB);
+    free(base);
+    qemu_img("create -q -f qcow2 -o cluster_size=512 -b base.raw -F raw '%s' 1M", in_dir("a.qcow2"));
+    add_image("disk", in_dir("a.qcow2"));
+    struct handle *disk = open_handle("disk", READ_WRITE);
+    for (int i = 0; i < 200; i++) {
+        struct range range = range_make(random_below(MIB - 8192), 1 + random_below(8192));
+        if (random_below(3))
+            expect_int(put(disk, range.offset, range.bytes, 4), 0);
+        else
+            expect_int(handle_pwrite_zeroes(disk, range, random_below(2) ? REQ_MAY_UNMAP : 0), 0);
+    }
+    CLEANUP(extents_fini) struct extents whole;
+    extents_init(&whole, 10000);
+    expect_int(handle_block_status(disk, range_make(0, MIB), ASK_ALL, NULL, false, &whole), 0);
+    expect(whole.count > 100);
+    size_t at = 0;
+    for (uint64_t offset = 0; offset < MIB;) {
+        struct range range = range_make(offset, 1 + random_below(3000));
+        range.bytes = min_u64(range.bytes, MIB - offset);
+        CLEANUP(extents_fini) struct extents part;
+        extents_init(&part, 1);
+        expect_int(handle_block_status(disk, range, ASK_ALL, NULL, false, &part), 0);
+        while (whole.items[at].offset + whole.items[at].bytes <= offset)
+            at++;
+        expect_int(part.items[0].flags, whole.items[at].flags);
+        expect_int(part.items[0].depth, whole.items[at].depth);
+        uint64_t end = min_u64(whole.items[at].offset + whole.items[at].bytes, range_end(range));
+        expect_int(part.items[0].offset + part.items[0].bytes, end);
+        if (part.items[0].flags & EXTENT_ZERO)
+            expect(reads_as(disk, offset, part.items[0].bytes, 0));
+        offset = end;
+    }
+    handle_close(disk);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_kind_of_cluster_is_told),
+        cmocka_unit_test(what_the_overlay_has_not_is_the_backing_files),
+        cmocka_unit_test(compressed_clusters_lie_nowhere),
+        cmocka_unit_test(preallocated_clusters_are_data_and_zero),
+        cmocka_unit_test(an_empty_disk_is_one_extent),
+        cmocka_unit_test(answers_do_not_depend_on_how_one_asks),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
