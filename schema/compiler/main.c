@@ -2,6 +2,7 @@
 #include "schema/compiler/backend.h"
 #include "schema/compiler/check.h"
 #include "schema/compiler/model.h"
+#include "schema/compiler/modes.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -9,6 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+
+enum {
+    OPTION_MODE = 256, /* the first of the modes' options */
+    OPTIONS_MAX = 32,
+};
 
 enum {
     EXIT_INVALID = 1, /* the schema has an error, or a file cannot be written */
@@ -21,7 +27,9 @@ struct arguments {
     const char *depfile_target; /* NULL: the first file that is written */
     const char *schema;
     bool check;
-    bool introspect;
+    int mode_count;            /* how often one was asked for */
+    const struct mode *mode;   /* NULL: none */
+    const char *mode_argument; /* of the mode's option */
     struct backend_options backend;
     VECTOR(const char *) defined;
 };
@@ -48,7 +56,7 @@ static void print_usage(FILE *file)
 {
     fputs("usage: schemac --check FILE.json\n"
           "       schemac --output-dir DIR [--prefix PREFIX] [--depfile FILE [--depfile-target T]] FILE.json\n"
-          "       schemac --introspect [-D NAME]... FILE.json\n"
+          "       schemac MODE [-D NAME]... FILE.json\n"
           "\n"
           "Reads an interface in the QAPI schema language.\n"
           "\n"
@@ -57,15 +65,26 @@ static void print_usage(FILE *file)
           "  --prefix PREFIX    begin the names of files and tables with PREFIX\n"
           "  --depfile FILE     write which files were read, for make and ninja\n"
           "  --depfile-target T name T as what depends on them, instead of the first file written\n"
-          "  --introspect       print the answer to query-qmp-schema\n"
           "  -D NAME            take the condition NAME as true when printing\n"
           "\n"
-          "Exit status: 0 valid, 1 not valid or not written, 2 wrong usage.\n",
+          "What is printed, by MODE:\n",
           file);
+    for (size_t i = 0; i < mode_count; i++) {
+        const char *argument = modes[i].argument ? modes[i].argument : "";
+        int width = 16 - (int)strlen(modes[i].option);
+        fprintf(file, "  --%s %-*s %s\n", modes[i].option, width > 0 ? width : 0, argument, modes[i].help);
+    }
+    fputs("\nExit status: 0 valid, 1 not valid or not written, 2 wrong usage.\n", file);
 }
 
 static bool parse_option(struct arguments *arguments, struct arena *arena, int option)
 {
+    if (option >= OPTION_MODE) {
+        arguments->mode_count++;
+        arguments->mode = &modes[option - OPTION_MODE];
+        arguments->mode_argument = optarg;
+        return true;
+    }
     switch (option) {
     case 'c':
         arguments->check = true;
@@ -82,9 +101,6 @@ static bool parse_option(struct arguments *arguments, struct arena *arena, int o
     case 't':
         arguments->depfile_target = optarg;
         return true;
-    case 'i':
-        arguments->introspect = true;
-        return true;
     case 'D':
         VECTOR_PUSH(arena, &arguments->defined, optarg);
         return true;
@@ -93,18 +109,28 @@ static bool parse_option(struct arguments *arguments, struct arena *arena, int o
     }
 }
 
-static bool parse_arguments(struct arguments *arguments, struct arena *arena, int argc, char **argv)
+/* The options of all modes behind those that are always there. */
+static void list_options(struct option *options)
 {
-    static const struct option options[] = {
+    static const struct option always[] = {
         { "check", no_argument, NULL, 'c' },
         { "output-dir", required_argument, NULL, 'o' },
         { "prefix", required_argument, NULL, 'p' },
         { "depfile", required_argument, NULL, 'd' },
         { "depfile-target", required_argument, NULL, 't' },
-        { "introspect", no_argument, NULL, 'i' },
         { "help", no_argument, NULL, 'h' },
-        { NULL, 0, NULL, 0 },
     };
+    memcpy(options, always, sizeof(always));
+    for (size_t i = 0; i < mode_count && ARRAY_SIZE(always) + i + 1 < OPTIONS_MAX; i++)
+        options[ARRAY_SIZE(always) + i] =
+            (struct option){ modes[i].option, modes[i].argument ? required_argument : no_argument, NULL,
+                             OPTION_MODE + (int)i };
+}
+
+static bool parse_arguments(struct arguments *arguments, struct arena *arena, int argc, char **argv)
+{
+    struct option options[OPTIONS_MAX] = { 0 };
+    list_options(options);
     int option;
     while ((option = getopt_long(argc, argv, "o:p:D:h", options, NULL)) != -1) {
         if (option == 'h') {
@@ -114,8 +140,7 @@ static bool parse_arguments(struct arguments *arguments, struct arena *arena, in
         if (!parse_option(arguments, arena, option))
             return false;
     }
-    int modes = arguments->check + arguments->introspect + (arguments->output_directory != NULL);
-    if (modes != 1 || argc - optind != 1)
+    if (arguments->check + arguments->mode_count + (arguments->output_directory != NULL) != 1 || argc - optind != 1)
         return false;
     arguments->schema = argv[optind];
     const char *slash = strrchr(arguments->schema, '/');
@@ -163,22 +188,36 @@ static bool write_files(struct compilation *compilation, const struct model *mod
     return true;
 }
 
-static bool compile(struct compilation *compilation, const struct arguments *arguments)
+/* The exit status. */
+static int print_mode(struct compilation *compilation, const struct model *model, const struct arguments *arguments)
+{
+    struct output output = { .arena = compilation->arena };
+    if (!arguments->mode->write(&output, model, &arguments->backend, arguments->mode_argument)) {
+        print_usage(stderr);
+        return EXIT_USAGE;
+    }
+    if (fwrite(output.text.items, 1, output.text.count, stdout) == output.text.count && fflush(stdout) == 0)
+        return EXIT_SUCCESS;
+    compilation_error(compilation, (struct location){ 0 }, "can't write: %s", strerror(errno));
+    return EXIT_INVALID;
+}
+
+/* The exit status. */
+static int compile(struct compilation *compilation, const struct arguments *arguments)
 {
     struct program program = { 0 };
     struct model model;
     if (!program_parse(&program, compilation, arguments->schema) || !program_check(&program, compilation) ||
         !model_build(&model, compilation, &program))
-        return false;
-    if (arguments->introspect) {
-        struct output output = { .arena = compilation->arena };
-        write_introspect_json(&output, &model, &arguments->backend);
-        return fwrite(output.text.items, 1, output.text.count, stdout) == output.text.count && fflush(stdout) == 0;
-    }
+        return EXIT_INVALID;
+    if (arguments->mode)
+        return print_mode(compilation, &model, arguments);
     if (arguments->check)
-        return true;
-    return write_files(compilation, &model, arguments) &&
-           (!arguments->depfile || write_depfile(compilation, &program, arguments));
+        return EXIT_SUCCESS;
+    if (!write_files(compilation, &model, arguments) ||
+        (arguments->depfile && !write_depfile(compilation, &program, arguments)))
+        return EXIT_INVALID;
+    return EXIT_SUCCESS;
 }
 
 int main(int argc, char **argv)
@@ -189,7 +228,7 @@ int main(int argc, char **argv)
     int status = EXIT_USAGE;
     if (parse_arguments(&arguments, &arena, argc, argv)) {
         struct compilation compilation = { .arena = &arena, .messages = stderr };
-        status = compile(&compilation, &arguments) ? EXIT_SUCCESS : EXIT_INVALID;
+        status = compile(&compilation, &arguments);
     } else {
         print_usage(stderr);
     }
