@@ -224,6 +224,7 @@ static struct command *define_command(struct builder *builder, const struct defi
         .allow_oob = flag(body, "allow-oob", false),
         .allow_preconfig = flag(body, "allow-preconfig", false),
         .coroutine = flag(body, "coroutine", false),
+        .role = ROLE_ADMIN,
         .condition = builder_condition(builder, body),
         .module = definition->module,
         .doc = definition->doc,

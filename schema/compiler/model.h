@@ -7,6 +7,8 @@
 
 #include "schema/compiler/syntax.h"
 
+#include <stdint.h>
+
 enum condition_kind {
     CONDITION_NAME,
     CONDITION_ALL,
@@ -28,6 +30,56 @@ struct feature {
 
 struct features {
     VECTOR(struct feature) list;
+};
+
+/* A number as the schema writes it. What stands in a model fits the type that it restricts: for integers @integer is
+ * set, and the value lies in the range of the type. */
+struct number {
+    bool integer;
+    bool negative;
+    uint64_t magnitude; /* if @integer */
+    double real;        /* the same value, as near as can be */
+};
+
+/* Bytes that may stand at a place, and how often. */
+struct pattern_item {
+    uint32_t set[8];           /* bit b of set[b / 32]: byte b may stand here */
+    uint32_t minimum, maximum; /* repetitions; PATTERN_UNBOUNDED as maximum: any number */
+};
+
+enum {
+    PATTERN_UNBOUNDED = UINT32_MAX,
+};
+
+/* The whole string is one item after the other. */
+struct pattern {
+    const char *text; /* as written; also valid, and of the same meaning, as ^(?:text)$ in ECMAScript and POSIX EREs */
+    VECTOR(struct pattern_item) items;
+};
+
+/* What a value must be beyond its type. Only under 'language': 1. */
+struct constraints {
+    bool has_minimum, has_maximum;   /* integers and numbers */
+    struct number minimum, maximum;  /* inclusive */
+    uint64_t multiple_of;            /* integers; 0: any */
+    uint32_t min_length, max_length; /* strings, in bytes; 0 and UINT32_MAX: any */
+    const struct pattern *pattern;   /* strings; NULL: any */
+};
+
+/* A default. Its kind is that of the member's type: BUILTIN_STR, BUILTIN_BOOL, BUILTIN_INT, BUILTIN_SIZE,
+ * BUILTIN_NUMBER; of an enum, the value's index. */
+struct literal {
+    const char *string; /* strings; for an enum the name of the value */
+    bool boolean;
+    struct number number;
+    size_t enum_index;
+};
+
+/* Who may use a command. Each role includes those before it. */
+enum command_role {
+    ROLE_READ,    /* sees, changes nothing */
+    ROLE_OPERATE, /* works with what is configured */
+    ROLE_ADMIN,   /* everything; what a command needs that does not say */
 };
 
 enum type_kind {
@@ -72,6 +124,10 @@ struct member {
     bool optional;
     const struct condition *condition;
     struct features features;
+    const struct constraints *constraints; /* beside those of a named scalar; NULL: none */
+    const struct literal *default_value;   /* takes the place of an optional member that is absent; NULL: none */
+    bool secret;                           /* must not appear in logs */
+    bool nullable;                         /* @type is the implicit alternate of the type written and null */
 };
 
 /* What a value of the discriminator adds. */
@@ -96,20 +152,28 @@ struct type {
     bool implicit;   /* arguments or data that stand inside a command or event, or a union's base */
     bool needs_list; /* ARRAY: a struct of items and count is used somewhere */
 
-    const struct builtin *builtin;    /* BUILTIN */
-    VECTOR(struct enum_value) values; /* ENUM */
-    const char *constant_prefix;      /* ENUM */
-    struct type *element;             /* ARRAY */
-    struct type *array;               /* the array of this type, if one is used */
-    struct type *base;                /* OBJECT, may be NULL */
-    VECTOR(struct member) members;    /* OBJECT: own members; after resolution, those of the base come first */
-    const char *discriminator;        /* OBJECT: NULL unless it is a union */
-    size_t tag;                       /* OBJECT: index of the discriminator in members */
-    VECTOR(struct branch) branches;   /* OBJECT, ALTERNATE */
+    const struct builtin *builtin; /* BUILTIN */
+    struct type *plain;            /* BUILTIN: NULL unless it is a named scalar: the built-in type that it restricts */
+    const struct constraints *constraints; /* BUILTIN that is a named scalar; NULL: none */
+    VECTOR(struct enum_value) values;      /* ENUM */
+    const char *constant_prefix;           /* ENUM */
+    struct type *element;                  /* ARRAY */
+    struct type *array;                    /* the array of this type, if one is used */
+    struct type *base;                     /* OBJECT, may be NULL */
+    VECTOR(struct member) members;         /* OBJECT: own members; after resolution, those of the base come first */
+    const char *discriminator;             /* OBJECT: NULL unless it is a union */
+    size_t tag;                            /* OBJECT: index of the discriminator in members */
+    VECTOR(struct branch) branches;        /* OBJECT, ALTERNATE */
 
     const struct syntax *body; /* what it was made from, until it is resolved */
     enum { TYPE_UNRESOLVED, TYPE_RESOLVING, TYPE_RESOLVED } state;
     bool emitted; /* for back ends that write in the order of dependence */
+};
+
+struct declared_error {
+    const char *name; /* a value of the enum QapiErrorClass */
+    struct location at;
+    size_t enum_index;
 };
 
 struct command {
@@ -119,6 +183,9 @@ struct command {
     struct type *arguments; /* NULL: none */
     struct type *returns;   /* NULL: none */
     bool boxed, raw, success_response, allow_oob, allow_preconfig, coroutine;
+    enum command_role role;
+    bool errors_declared;
+    VECTOR(struct declared_error) errors; /* classes it may fail with; without @errors_declared any */
     const struct condition *condition;
     struct features features;
     const struct module *module;
@@ -131,6 +198,8 @@ struct event {
     struct location at;
     struct type *data; /* NULL: none */
     bool boxed;
+    uint32_t rate_limit_ms;         /* at most one in this time; 0: no limit */
+    VECTOR(size_t) rate_limit_keys; /* indexes of members of @data: events that differ in them don't count together */
     const struct condition *condition;
     struct features features;
     const struct module *module;
