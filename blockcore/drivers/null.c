@@ -64,8 +64,9 @@ static int null_preadv(struct node *node, struct range range, const struct iov *
 
     (void)range;
     (void)flags;
-    if (null->read_zeroes)
-        iov_fill(iov, 0);
+    /* Also where nothing was promised: the memory of a request held another one's data before, which is nobody else's
+     * business. */
+    iov_fill(iov, 0);
     return null_wait(null);
 }
 
@@ -95,7 +96,8 @@ static int null_flush(struct node *node)
     return null_wait(node_state(node));
 }
 
-/* Nothing is stored, but what is read is known to be zero only where that was asked for. */
+/* What is read is zero, but is said to be only where that was asked for: copying loops are measured with a device that
+ * seems to have data. */
 static int null_block_status(struct node *node, struct range range, unsigned ask, struct extents *extents)
 {
     const struct null *null = node_state(node);

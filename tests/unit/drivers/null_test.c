@@ -27,8 +27,17 @@ NODE_TEST(it_has_a_gib_and_takes_everything)
     expect_int(handle_pdiscard(handle, range_make(0, GIB)), 0);
     expect_int(handle_flush(handle), 0);
     expect_int(node_allocated_bytes(node_find("null")), 0);
-    /* What is read is anything: that is not zero, so it must be called data. */
+    /* Zero is not promised, so it must be called data. */
     expect_text(map_text(handle, ASK_ALL), "0+1048576d@0");
+    handle_close(handle);
+}
+
+/* The memory of a read may have held somebody else's data. */
+NODE_TEST(nothing_of_what_was_in_memory_is_left_after_a_read)
+{
+    add(plain_options("null"));
+    struct handle *handle = open_handle("null", READ);
+    expect(reads_as(handle, 12345, 70000, 0));
     handle_close(handle);
 }
 
@@ -71,6 +80,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_has_a_gib_and_takes_everything),
+        cmocka_unit_test(nothing_of_what_was_in_memory_is_left_after_a_read),
         cmocka_unit_test(it_reads_as_zero_when_told),
         cmocka_unit_test(each_request_takes_its_latency),
         cmocka_unit_test(sizes_out_of_range_are_refused),
