@@ -17,7 +17,6 @@ struct raw {
     struct child *file;
     uint64_t offset;
     bool fixed; /* has a size of its own */
-    bool force_share;
 };
 
 static struct error *check_window(const struct blockdev_options_raw *own, uint64_t child_bytes)
@@ -42,7 +41,6 @@ static struct error *raw_open(struct node *node, const struct blockdev_options *
     /* Asked for while the child is attached. */
     raw->fixed = own->has_size;
     raw->offset = own->has_offset && own->offset > 0 ? (uint64_t)own->offset : 0;
-    raw->force_share = options->has_force_share && options->force_share;
     struct error *err = child_open(node, "file", CHILD_DATA, own->file, context, &raw->file);
     if (err)
         return err;
@@ -66,7 +64,7 @@ static void raw_child_permissions(const struct node *node, const struct child *c
 
     (void)child;
     *child_perm = raw->fixed ? perm & ~(unsigned)PERM_RESIZE : perm;
-    *child_shared = window && !raw->force_share ? shared & ~(unsigned)PERM_RESIZE : shared;
+    *child_shared = window ? shared & ~(unsigned)PERM_RESIZE : shared;
 }
 
 static struct range in_child(const struct raw *raw, struct range range)

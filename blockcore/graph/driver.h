@@ -86,11 +86,12 @@ struct driver {
     void (*describe)(struct node *node, struct image_info *info, struct arena *arena) CONTROL_FN;
 
     /* Which permissions @child needs, and lets others have, when the node's parents together need @perm and share
-     * @shared. Absent: the rule of the child's role. Does not wait. */
+     * @shared. Absent: the rule of the child's role. On a node with force-share the child is shared whatever is said
+     * here. Does not wait. */
     void (*child_permissions)(const struct node *node, const struct child *child, unsigned perm, unsigned shared,
                               unsigned *child_perm, unsigned *child_shared) CONTROL_FN;
-    /* A protocol brings its locks in line with what its users now need together. On error the old ones still hold.
-     * Not called twice at the same time for one node. Absent: no locks. */
+    /* A protocol brings its locks in line with what its users now need together; with force-share @shared is PERM_ALL.
+     * On error the old ones still hold. Not called twice at the same time for one node. Absent: no locks. */
     struct error *(*set_permissions)(struct node *node, unsigned perm, unsigned shared)CO_FN CONTROL_FN;
 
     /* blockdev-create. Control thread. Absent: "driver 'x' cannot create images". */

@@ -149,10 +149,6 @@ static void permissions_of_role(const struct node *node, const struct child *edg
             *edge_perm |= PERM_WRITE | PERM_RESIZE;
         *edge_shared &= ~(unsigned)(PERM_WRITE | PERM_RESIZE);
     }
-    if (node->force_share) {
-        *edge_perm &= PERM_CONSISTENT_READ;
-        *edge_shared = PERM_ALL;
-    }
 }
 
 void edge_wanted(const struct node *node, const struct child *edge, unsigned *perm, unsigned *shared)
@@ -163,6 +159,10 @@ void edge_wanted(const struct node *node, const struct child *edge, unsigned *pe
         node->driver->child_permissions(node, edge, node_perm, node_shared, perm, shared);
     else
         permissions_of_role(node, edge, node_perm, node_shared, perm, shared);
+    if (node->force_share) {
+        *perm &= PERM_CONSISTENT_READ;
+        *shared = PERM_ALL;
+    }
 }
 
 static void remember_to_lock(struct journal *journal, struct node *node)
@@ -269,7 +269,7 @@ static struct error *node_sync_locks(struct node *node)
     struct error *err = NULL;
     co_mutex_lock(&node->locking);
     unsigned perm = cumulative_perm(node);
-    unsigned shared = cumulative_shared(node);
+    unsigned shared = node->force_share ? PERM_ALL : cumulative_shared(node);
     if (perm != node->locked_perm || shared != node->locked_shared) {
         err = node->driver->set_permissions(node, perm, shared);
         if (!err) {

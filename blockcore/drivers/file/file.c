@@ -63,7 +63,6 @@ static void set_state(struct node *node, const struct blockdev_options *options,
     file->no_flush = cache && cache->has_no_flush && cache->no_flush;
     file->locking = probe->locks_work && !(own->has_locking && own->locking == ON_OFF_AUTO_OFF);
     file->extent_size_hint = probe->extent_size_hint;
-    file->force_share = options->has_force_share && options->force_share;
     file->follows_writers = probe->auto_read_only && !probe->read_only;
     file->open_for_writing = !probe->auto_read_only && !probe->read_only;
 }

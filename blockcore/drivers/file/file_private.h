@@ -31,7 +31,6 @@ struct file {
     bool unmap;    /* discard=unmap: storage may be given back */
     bool no_flush; /* flushes do nothing */
     bool locking;
-    bool force_share;      /* whatever users say, others may do everything */
     bool follows_writers;  /* auto-read-only: open for writing only while somebody writes */
     bool open_for_writing; /* changed on the pool, with the locks, one change at a time */
     uint32_t extent_size_hint;

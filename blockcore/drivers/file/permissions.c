@@ -77,9 +77,9 @@ struct error *file_set_permissions(struct node *node, unsigned perm, unsigned sh
     struct permission_change change = {
         .file = file,
         .perm = perm,
-        .shared = file->force_share ? PERM_ALL : shared,
+        .shared = shared,
     };
-    bool locks_fit = !file->locking || locks_match(&file->locks, perm, change.shared);
+    bool locks_fit = !file->locking || locks_match(&file->locks, perm, shared);
     bool mode_fits = !file->follows_writers || file->open_for_writing == needs_writing(perm);
 
     if (!locks_fit || !mode_fits)

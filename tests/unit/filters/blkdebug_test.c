@@ -240,6 +240,22 @@ NODE_TEST(permissions_can_be_taken_and_refused_to_others)
     expect_error(handle_open(node_find("disk"), "the test", READ, READ, &handle), "node 'debug'");
 }
 
+NODE_TEST(force_share_goes_over_what_the_rules_refuse_to_others)
+{
+    add(null_options("disk", MIB));
+    struct handle *writer = open_handle("disk", READ_WRITE_RESIZE);
+    static const enum block_permission unshare[] = { BLOCK_PERMISSION_WRITE, BLOCK_PERMISSION_RESIZE };
+    struct blockdev_options options = blkdebug_options(NULL, 0, NULL, 0);
+    options.u.blkdebug.has_unshare_child_perms = true;
+    options.u.blkdebug.unshare_child_perms = unshare;
+    options.u.blkdebug.unshare_child_perms_count = 2;
+    options.has_read_only = options.read_only = true;
+    add_fails(options, "does not share permission 'write' on node 'disk'");
+    options.has_force_share = options.force_share = true;
+    add(options);
+    handle_close(writer);
+}
+
 NODE_TEST(rules_and_limits_that_make_no_sense_are_refused)
 {
     make_file("a.img", MIB);
@@ -277,6 +293,7 @@ int main(void)
         cmocka_unit_test(limits_are_pretended),
         cmocka_unit_test(pretended_alignment_does_not_make_the_node_below_longer),
         cmocka_unit_test(permissions_can_be_taken_and_refused_to_others),
+        cmocka_unit_test(force_share_goes_over_what_the_rules_refuse_to_others),
         cmocka_unit_test(rules_and_limits_that_make_no_sense_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
