@@ -264,3 +264,4 @@ def test_a_daemon_that_ends_ends_the_session(daemon, ctl):
     script = "quit\nquery-version\n"
     result = ctl("shell", stdin=script, status=USAGE)
     assert "the server" in result.stderr
+    assert daemon.wait() == 0
