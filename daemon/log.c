@@ -31,7 +31,7 @@ int log_level_parse(const char *name)
     return -1;
 }
 
-static void log_line(enum log_level level, const char *format, va_list args)
+static void PRINTF_LIKE(2, 0) log_line(enum log_level level, const char *format, va_list args)
 {
     if ((int)level > atomic_load(&least_urgent))
         return;

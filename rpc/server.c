@@ -62,27 +62,28 @@ void server_log(struct rpc_server *server, const char *format, ...)
 
 /* Looking after sessions ---------------------------------------------------------------------------------------- */
 
-static void attend_list(struct list *sessions)
+static void attend_all(struct loop_task *task)
 {
+    struct rpc_server *server = CONTAINER_OF(task, struct rpc_server, attend_task);
     struct list taken = LIST_INIT(taken);
-    list_splice(&taken, sessions);
     struct list *link;
+    server->attend_posted = false;
+    list_splice(&taken, &server->attention);
     while ((link = list_take_first(&taken)))
         session_attend(list_entry(link, struct session, attention_link));
 }
 
-static void attend_all(struct loop_task *task)
-{
-    struct rpc_server *server = CONTAINER_OF(task, struct rpc_server, attend_task);
-    server->attend_posted = false;
-    attend_list(&server->attention);
-}
-
+/* The sockets had their turn since those in the list used up their slices. */
 static void on_next_turn(uv_idle_t *idle)
 {
     struct rpc_server *server = idle->data;
+    struct list *link;
     uv_idle_stop(idle);
-    attend_list(&server->next_turn);
+    while ((link = list_take_first(&server->next_turn))) {
+        struct session *session = list_entry(link, struct session, turn_link);
+        session->slice_used = false;
+        server_want_attention(session);
+    }
 }
 
 void server_want_attention(struct session *session)
@@ -99,8 +100,7 @@ void server_want_attention(struct session *session)
 void server_want_next_turn(struct session *session)
 {
     struct rpc_server *server = session->server;
-    list_remove(&session->attention_link);
-    list_append(&server->next_turn, &session->attention_link);
+    list_append(&server->next_turn, &session->turn_link);
     uv_idle_start(&server->next_turn_idle, on_next_turn);
 }
 
@@ -125,6 +125,7 @@ void server_forget(struct session *session)
     struct rpc_server *server = session->server;
     list_remove(&session->link);
     list_remove(&session->attention_link);
+    list_remove(&session->turn_link);
     server->session_count--;
     server_changed(server);
 }

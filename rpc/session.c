@@ -30,6 +30,7 @@ struct session *session_create(struct rpc_server *server, int fd, const char *na
     session->reader = json_reader_create(&server->input);
     list_init(&session->link);
     list_init(&session->attention_link);
+    list_init(&session->turn_link);
     list_init(&session->queue);
     session->poll.data = session;
     return session;
@@ -88,8 +89,8 @@ static void session_free(struct session *session)
 
 static bool may_execute(const struct session *session)
 {
-    return !session->closed && !session->server->stopped && !session->executing && !list_empty(&session->queue) &&
-           output_pending(&session->output) < RPC_OUTPUT_PENDING_MAX;
+    return !session->closed && !session->server->stopped && !session->executing && !session->slice_used &&
+           !list_empty(&session->queue) && output_pending(&session->output) < RPC_OUTPUT_PENDING_MAX;
 }
 
 static struct error *check_mode(const struct session *session, const struct command_context *request)
@@ -136,8 +137,7 @@ static void execute_queue(void *arg)
 {
     struct session *session = arg;
     uint64_t begin = uv_hrtime();
-    bool slice_left = true;
-    while (slice_left && may_execute(session)) {
+    while (may_execute(session)) {
         struct command_context *request = list_entry(list_take_first(&session->queue), struct command_context, link);
         session->queued--;
         session->executing = true;
@@ -146,12 +146,11 @@ static void execute_queue(void *arg)
             reply(session, request);
         discharge(session, request);
         session->executing = false;
-        slice_left = uv_hrtime() - begin < RPC_SLICE_NS;
+        session->slice_used = uv_hrtime() - begin >= RPC_SLICE_NS;
     }
-    if (slice_left)
-        server_want_attention(session);
-    else
+    if (session->slice_used)
         server_want_next_turn(session);
+    server_want_attention(session);
 }
 
 static void session_execute(struct session *session)

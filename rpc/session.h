@@ -35,7 +35,8 @@ enum session_mode {
 struct session {
     struct rpc_server *server;
     struct list link;           /* in server->sessions */
-    struct list attention_link; /* in server->attention or server->next_turn */
+    struct list attention_link; /* in server->attention */
+    struct list turn_link;      /* in server->next_turn, while slice_used */
     char *name;
     int fd;
     uv_poll_t poll;
@@ -53,7 +54,8 @@ struct session {
     size_t leftover_end;
     struct list queue; /* of struct command_context */
     unsigned queued;
-    bool executing; /* its coroutine is there */
+    bool executing;  /* its coroutine is there */
+    bool slice_used; /* no further command in this turn */
     struct command_context *running;
 
     struct output output;

@@ -1,12 +1,16 @@
 """Clients do not wait for each other, and none of them can make the daemon grow."""
 
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
+from process import BUILD
 from qmp import QMP
 
 MIB = 1 << 20
+SLOW_BUILD = 20 if "san" in BUILD.name else 1  # sanitizers
 
 
 @pytest.fixture
@@ -135,40 +139,41 @@ def test_events_go_to_all_clients_in_order(daemon, qmp, tmp_path):
     silent.expect_silence(0.02)
 
 
+FLOOD = """
+import socket, sys, threading
+client = socket.socket(socket.AF_UNIX)
+client.connect(sys.argv[1])
+client.sendall(b'{"execute":"qmp_capabilities"}')
+
+def read():
+    while client.recv(1 << 20):
+        pass
+
+threading.Thread(target=read, daemon=True).start()
+print("flooding", flush=True)
+while True:
+    client.sendall(b'{"execute":"query-commands"}' * 10000)
+"""
+
+
 def test_a_flood_of_one_client_leaves_time_for_others(daemon, qmp):
-    flood = daemon.connect()
-    stop = threading.Event()
-
-    def send_forever():
-        piece = b'{"execute":"query-commands"}' * 1000
-        try:
-            while not stop.is_set():
-                flood.send_bytes(piece)
-        except OSError:
-            pass
-
-    def read_forever():
-        try:
-            while flood.socket.recv(1 << 20):
-                pass
-        except OSError:
-            pass
-
-    threads = [threading.Thread(target=send_forever), threading.Thread(target=read_forever)]
-    for thread in threads:
-        thread.start()
-    latencies = []
-    for _ in range(300):
-        begin = time.monotonic()
-        qmp.execute("query-version")
-        latencies.append(time.monotonic() - begin)
-    stop.set()
-    flood.socket.shutdown(2)
-    for thread in threads:
-        thread.join()
-    latencies.sort()
-    print(f"beside a flood: median {latencies[150] * 1000:.2f} ms, slowest {latencies[-1] * 1000:.2f} ms")
-    assert latencies[150] < 0.05
+    # A process of its own: threads of this one would compete with the clock below for the interpreter.
+    flood = subprocess.Popen([sys.executable, "-c", FLOOD, str(daemon.socket)], stdout=subprocess.PIPE)
+    try:
+        assert flood.stdout.readline() == b"flooding\n"
+        times = []
+        for _ in range(1000):
+            begin = time.monotonic()
+            qmp.execute("query-version")
+            times.append(time.monotonic() - begin)
+    finally:
+        flood.kill()
+        flood.wait()
+        flood.stdout.close()
+    times.sort()
+    print(f"beside a flood: median {times[500] * 1000:.2f} ms, slowest {times[-1] * 1000:.2f} ms")
+    # Turns are tested with precision in session_test; here the scheduler of the machine has a say too.
+    assert times[500] < 0.05 * SLOW_BUILD
 
 
 def test_a_thousand_clients(daemon):

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -21,10 +22,12 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <uv.h>
 
 #include <cmocka.h>
 
 #define DEADLINE_MS 20000
+#define BUSY_NS (200 * 1000) /* more than RPC_SLICE_NS */
 
 /* The commands ------------------------------------------------------------------------------------------------ */
 
@@ -33,7 +36,12 @@ struct text_arguments {
 };
 
 static const struct member_descriptor text_members[] = {
-    { "text", &codec_str, 4, 0, offsetof(struct text_arguments, text), DESCRIPTOR_NO_OFFSET, DESCRIPTOR_NO_OFFSET },
+    { .name = "text",
+      .type = &codec_str,
+      .name_length = 4,
+      .offset = offsetof(struct text_arguments, text),
+      .has_offset = DESCRIPTOR_NO_OFFSET,
+      .count_offset = DESCRIPTOR_NO_OFFSET },
 };
 
 static const struct type_descriptor text_descriptor = {
@@ -47,8 +55,12 @@ static const struct event_descriptor noise_event = { "NOISE", &text_descriptor }
 
 static struct rpc_server *server;
 static struct co_queue gate; /* where "wait" waits */
-static bool gate_open;
-static unsigned executed;
+static bool gate_open;       /* the control thread's */
+static _Atomic unsigned executed;
+static _Atomic bool paused;
+static _Atomic bool unpaused;
+static unsigned busy;
+static _Atomic unsigned busy_at_echo; /* how many "busy" had run by the last "echo" */
 
 static struct error *invoke_capabilities(struct command_context *context, const void *arguments, void *result)
 {
@@ -63,6 +75,7 @@ static struct error *invoke_echo(struct command_context *context, const void *ar
     (void)context;
     const struct text_arguments *text = arguments;
     executed++;
+    busy_at_echo = busy;
     *(const char **)result = text->text;
     return NULL;
 }
@@ -85,6 +98,31 @@ static struct error *invoke_open(struct command_context *context, const void *ar
     (void)result;
     gate_open = true;
     co_queue_wake_all(&gate);
+    return NULL;
+}
+
+/* Holds up the whole loop until the script says so. */
+static struct error *invoke_pause(struct command_context *context, const void *arguments, void *result)
+{
+    (void)context;
+    (void)arguments;
+    (void)result;
+    paused = true;
+    while (!unpaused)
+        sched_yield();
+    return NULL;
+}
+
+/* Takes longer than a slice. */
+static struct error *invoke_busy(struct command_context *context, const void *arguments, void *result)
+{
+    (void)context;
+    (void)arguments;
+    (void)result;
+    uint64_t begin = uv_hrtime();
+    while (uv_hrtime() - begin < BUSY_NS)
+        continue;
+    busy++;
     return NULL;
 }
 
@@ -125,11 +163,13 @@ static struct error *invoke_fail(struct command_context *context, const void *ar
 
 static const struct command_descriptor commands[] = {
     { "broken", 0, &codec_empty, &codec_str, invoke_broken },
+    { "busy", 0, &codec_empty, NULL, invoke_busy },
     { "echo", 0, &text_descriptor, &codec_str, invoke_echo },
     { "fail", 0, &codec_empty, NULL, invoke_fail },
     { "large", 0, &codec_empty, &codec_str, invoke_large },
     { "noise", 0, &text_descriptor, NULL, invoke_noise },
     { "open", 0, &codec_empty, NULL, invoke_open },
+    { "pause", 0, &codec_empty, NULL, invoke_pause },
     { "qmp_capabilities", 0, &codec_empty, NULL, invoke_capabilities },
     { "silent", COMMAND_NO_RESPONSE, &codec_empty, NULL, invoke_open },
     { "wait", 0, &codec_empty, NULL, invoke_wait },
@@ -264,6 +304,9 @@ static void run(script_function *script)
     play.failure[0] = '\0';
     gate_open = false;
     executed = 0;
+    busy = 0;
+    paused = false;
+    unpaused = false;
     co_queue_init(&gate);
     assert_null(runtime_start(&(struct runtime_options){ .io_loops = 1 }));
     runtime_run_coroutine("serve", serve, NULL);
@@ -313,6 +356,29 @@ static void commands_of_a_client_run_in_order_and_hold_up_nobody_else(void **sta
 {
     (void)state;
     run(order_script);
+}
+
+/* While the loop stands still, one has sent much work and two a little. */
+static void turns_script(struct client *one, struct client *two)
+{
+    EXPECT(negotiates(one) && negotiates(two));
+    send_text(one, "{'execute':'pause'}");
+    for (int i = 0; i < 50; i++)
+        send_text(one, "{'execute':'busy'}");
+    while (!paused)
+        sched_yield();
+    send_text(two, "{'execute':'echo','arguments':{'text':'x'}}");
+    unpaused = true;
+    EXPECT(receives(two, "{\"return\": \"x\"}"));
+    EXPECT(busy_at_echo <= 2);
+    for (int i = 0; i < 51; i++)
+        EXPECT(receives(one, "{\"return\": {}}"));
+}
+
+static void a_client_with_much_to_do_leaves_turns_to_others(void **state)
+{
+    (void)state;
+    run(turns_script);
 }
 
 static void queue_script(struct client *one, struct client *two)
@@ -471,6 +537,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_begins_with_negotiation),
         cmocka_unit_test(commands_of_a_client_run_in_order_and_hold_up_nobody_else),
+        cmocka_unit_test(a_client_with_much_to_do_leaves_turns_to_others),
         cmocka_unit_test(a_client_whose_command_waits_is_not_read_without_end),
         cmocka_unit_test(what_a_client_that_left_had_queued_is_dropped),
         cmocka_unit_test(a_client_that_only_ends_its_input_gets_its_replies),
