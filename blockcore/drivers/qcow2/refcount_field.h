@@ -30,7 +30,7 @@ static inline uint64_t refcount_get(const void *block, uint32_t order, size_t in
         return load_be64(bytes + index * 8);
     default: {
         size_t bit = index << order;
-        return bytes[bit / 8] >> (bit % 8) & refcount_max(order);
+        return (uint64_t)bytes[bit / 8] >> (bit % 8) & refcount_max(order);
     }
     }
 }

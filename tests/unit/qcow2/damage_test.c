@@ -1,0 +1,401 @@
+/* Damaged images: an entry that cannot be right fails the request that meets it, the image is marked as corrupt, and
+ * nothing is made worse. */
+#include "tests/unit/qcow2/images.h"
+
+#include "blockcore/base/endian.h"
+
+#define CLUSTER 65536
+#define COPIED (UINT64_C(1) << 63)
+
+/* Fields of the file --------------------------------------------------------------------------------------------- */
+
+static uint64_t get64(uint64_t at)
+{
+    unsigned char field[8];
+    int fd = open(in_dir("a.qcow2"), O_RDONLY | O_CLOEXEC);
+    expect(fd >= 0 && pread(fd, field, sizeof(field), (off_t)at) == sizeof(field));
+    close(fd);
+    return load_be64(field);
+}
+
+static void set64(uint64_t at, uint64_t value)
+{
+    unsigned char field[8];
+    store_be64(field, value);
+    int fd = open(in_dir("a.qcow2"), O_WRONLY | O_CLOEXEC);
+    expect(fd >= 0 && pwrite(fd, field, sizeof(field), (off_t)at) == sizeof(field));
+    close(fd);
+}
+
+static uint64_t l1_table(void)
+{
+    return get64(40);
+}
+
+static uint64_t l2_table(void)
+{
+    return get64(l1_table()) & ~COPIED;
+}
+
+static uint64_t refcount_table(void)
+{
+    return get64(48);
+}
+
+static uint64_t refcount_block(void)
+{
+    return get64(refcount_table());
+}
+
+static bool is_marked(void)
+{
+    return get64(72) & 2;
+}
+
+/* The image of all tests: 16 clusters of data from the beginning of the disk. */
+static void make_image(void)
+{
+    qemu_img("create -q -f qcow2 '%s' 8M", in_dir("a.qcow2"));
+    add_image("disk", in_dir("a.qcow2"));
+    struct handle *disk = open_handle("disk", READ_WRITE);
+    expect_int(put(disk, 0, 16 * CLUSTER, 1), 0);
+    handle_close(disk);
+    remove_image("disk");
+}
+
+static struct handle *open_disk(void)
+{
+    add_image("disk", in_dir("a.qcow2"));
+    return open_handle("disk", READ_WRITE);
+}
+
+static void close_disk(struct handle *disk)
+{
+    handle_close(disk);
+    remove_image("disk");
+}
+
+/* Once damage was found nothing is written any more, and the image says so. */
+static void expect_stopped(struct handle *disk)
+{
+    expect_int(put(disk, 3 * CLUSTER, 512, 9), -EIO);
+    expect_int(put(disk, 100 * CLUSTER, 512, 9), -EIO);
+    expect_int(handle_pwrite_zeroes(disk, range_make(3 * CLUSTER, CLUSTER), 0), -EIO);
+    expect(reads_as(disk, 3 * CLUSTER, CLUSTER, 1));
+    expect(is_marked());
+    close_disk(disk);
+    add_fails(image_options("disk", in_dir("a.qcow2")), "marked as corrupt");
+}
+
+/* Data that seems to lie on a table --------------------------------------------------------------------------- */
+
+static void expect_table_is_kept(uint64_t table)
+{
+    unsigned char before[CLUSTER];
+    unsigned char after[CLUSTER];
+    make_image();
+    uint64_t entry = l2_table() + 8;
+    set64(entry, (table ? table : l2_table()) | COPIED);
+    uint64_t place = table ? table : l2_table();
+    int fd = open(in_dir("a.qcow2"), O_RDONLY | O_CLOEXEC);
+    ssize_t bytes = pread(fd, before, CLUSTER, (off_t)place);
+    struct handle *disk = open_disk();
+    expect_int(put(disk, CLUSTER, 512, 9), -EIO);
+    expect_stopped(disk);
+    expect(pread(fd, after, CLUSTER, (off_t)place) == bytes);
+    expect(memcmp(before, after, (size_t)bytes) == 0);
+    close(fd);
+    unlink(in_dir("a.qcow2"));
+}
+
+NODE_TEST(a_write_does_not_hit_tables)
+{
+    make_image();
+    uint64_t tables[] = { l1_table(), refcount_table(), refcount_block(), 0 };
+    for (size_t i = 0; i < ARRAY_SIZE(tables); i++)
+        expect_table_is_kept(tables[i]);
+}
+
+NODE_TEST(a_discard_does_not_give_up_tables)
+{
+    make_image();
+    set64(l2_table() + 8, refcount_block() | COPIED);
+    struct handle *disk = open_disk();
+    expect_int(handle_pdiscard(disk, range_make(CLUSTER, CLUSTER)), 0);
+    expect_stopped(disk);
+}
+
+/* Refcounts that say that the tables are free, too. */
+NODE_TEST(tables_are_not_allocated_again)
+{
+    make_image();
+    set64(refcount_block(), 0); /* clusters 0 to 3 */
+    struct handle *disk = open_disk();
+    expect_int(put(disk, 20 * CLUSTER, 512, 9), -EIO);
+    expect_stopped(disk);
+}
+
+NODE_TEST(an_l1_table_of_a_snapshot_is_not_written)
+{
+    make_image();
+    qemu_img("snapshot -c first '%s'", in_dir("a.qcow2"));
+    uint64_t l1_of_snapshot = get64(get64(64));
+    set64(l2_table() + 8, l1_of_snapshot | COPIED);
+    set64(l1_table(), l2_table() | COPIED);
+    struct handle *disk = open_disk();
+    expect_int(put(disk, CLUSTER, 512, 9), -EIO);
+    expect_stopped(disk);
+}
+
+/* Entries that cannot be ---------------------------------------------------------------------------------------- */
+
+static void expect_refused_entry(uint64_t entry)
+{
+    make_image();
+    set64(l2_table() + 8, entry);
+    struct handle *disk = open_disk();
+    unsigned char data[512];
+    expect_int(get_bytes(disk, CLUSTER, data, sizeof(data)), -EIO);
+    expect_int(get_bytes(disk, 0, data, sizeof(data)), 0);
+    expect_stopped(disk);
+    unlink(in_dir("a.qcow2"));
+}
+
+NODE_TEST(l2_entries_that_cannot_be)
+{
+    expect_refused_entry(COPIED | (5 * CLUSTER + 512));
+    expect_refused_entry(COPIED);
+    expect_refused_entry(UINT64_C(1) << 62 | COPIED | (5 * CLUSTER));
+    expect_refused_entry(UINT64_C(1) << 62 | 100);
+    expect_refused_entry(COPIED | UINT64_C(0x00ffffffffff0000)); /* behind the end of the file */
+}
+
+NODE_TEST(l1_entries_that_cannot_be)
+{
+    make_image();
+    uint64_t wrong[] = { l2_table() + 512, UINT64_C(0x00ffffffffff0000), l1_table(), refcount_table(), 512 };
+    for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+        make_image();
+        set64(l1_table(), wrong[i] | COPIED);
+        struct handle *disk = open_disk();
+        unsigned char data[512];
+        expect_int(get_bytes(disk, 0, data, sizeof(data)), -EIO);
+        expect_int(put(disk, 0, 512, 9), -EIO);
+        expect(is_marked());
+        close_disk(disk);
+        unlink(in_dir("a.qcow2"));
+    }
+}
+
+NODE_TEST(refcount_blocks_that_cannot_be)
+{
+    make_image();
+    uint64_t wrong[] = { refcount_block() + 512, UINT64_C(1) << 50, l1_table(), refcount_table(), 1 };
+    for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+        make_image();
+        set64(refcount_table(), wrong[i]);
+        struct handle *disk = open_disk();
+        expect(reads_as(disk, 0, CLUSTER, 1));
+        expect_int(put(disk, 0, 512, 1), 0); /* in place: needs no refcounts */
+        expect_int(put(disk, 20 * CLUSTER, 512, 9), -EIO);
+        expect_stopped(disk);
+        unlink(in_dir("a.qcow2"));
+    }
+}
+
+NODE_TEST(tables_on_top_of_each_other_are_for_reading)
+{
+    make_image();
+    set64(refcount_table() + 8, l2_table());
+    add_fails(image_options("disk", in_dir("a.qcow2")), "overlap");
+    add(read_only(image_options("disk", in_dir("a.qcow2"))));
+    struct handle *disk = open_handle("disk", READ);
+    expect(reads_as(disk, 0, CLUSTER, 1));
+    handle_close(disk);
+}
+
+NODE_TEST(a_zero_flag_in_version_2)
+{
+    qemu_img("create -q -f qcow2 -o compat=0.10 '%s' 8M", in_dir("a.qcow2"));
+    struct handle *disk = open_disk();
+    expect_int(put(disk, 0, CLUSTER, 1), 0);
+    close_disk(disk);
+    set64(l2_table(), get64(l2_table()) | 1);
+    disk = open_disk();
+    unsigned char data[512];
+    expect_int(get_bytes(disk, 0, data, sizeof(data)), -EIO);
+    expect_int(put(disk, 5 * CLUSTER, 512, 9), -EIO);
+    close_disk(disk);
+    expect_int(get64(0), UINT64_C(0x514649fb00000002)); /* there is no bit to set */
+}
+
+NODE_TEST(a_snapshot_table_that_cannot_be)
+{
+    make_image();
+    qemu_img("snapshot -c first '%s'", in_dir("a.qcow2"));
+    uint64_t table = get64(64);
+    uint64_t right = get64(table);
+    set64(table, 77);
+    add_fails(image_options("disk", in_dir("a.qcow2")), "L1 table of a snapshot");
+    set64(table, UINT64_C(1) << 50);
+    add_fails(image_options("disk", in_dir("a.qcow2")), "not inside the file");
+    set64(table, right);
+    set64(64, UINT64_C(1) << 50);
+    add_fails(image_options("disk", in_dir("a.qcow2")), "snapshot table");
+}
+
+/* One bad cluster is an error of one request, not the end of the image. */
+NODE_TEST(compressed_data_that_does_not_unpack)
+{
+    unsigned char data[4 * CLUSTER / 8];
+    memset(data, 7, sizeof(data));
+    save("content.raw", data, sizeof(data));
+    qemu_img("convert -q -c -f raw -O qcow2 -o cluster_size=4096 '%s' '%s'", in_dir("content.raw"), in_dir("a.qcow2"));
+    uint64_t packed = get64(l2_table()) & 0xffffff;
+    set64(packed, UINT64_MAX);
+    struct handle *disk = open_disk();
+    expect_int(get_bytes(disk, 0, data, 512), -EIO);
+    expect_int(put(disk, 512, 512, 9), -EIO); /* the rest of the cluster cannot be had */
+    expect_int(put(disk, 0, 4096, 9), 0);
+    expect(reads_as(disk, 0, 4096, 9));
+    expect(reads_as(disk, 4096, 4096, 7));
+    expect(!is_marked());
+    close_disk(disk);
+    check_image("a.qcow2");
+}
+
+NODE_TEST(a_read_only_image_is_not_marked)
+{
+    make_image();
+    set64(l2_table(), 512 | COPIED);
+    add(read_only(image_options("disk", in_dir("a.qcow2"))));
+    struct handle *disk = open_handle("disk", READ);
+    unsigned char data[512];
+    expect_int(get_bytes(disk, 0, data, sizeof(data)), -EIO);
+    expect(reads_as(disk, CLUSTER, CLUSTER, 1));
+    handle_close(disk);
+    remove_image("disk");
+    expect(!is_marked());
+}
+
+/* Bits turned over anywhere -------------------------------------------------------------------------------------- */
+
+static void do_anything(struct handle *disk)
+{
+    static unsigned char data[300000];
+    uint64_t offset = random_below(node_length(handle_node(disk)));
+    struct range range = range_make(offset, min_u64(node_length(handle_node(disk)) - offset, 1 + random_below(200000)));
+    struct extents extents;
+    switch (random_below(6)) {
+    case 0:
+        (void)handle_pwrite_zeroes(disk, range, random_below(2) ? REQ_MAY_UNMAP : 0);
+        break;
+    case 1:
+        (void)handle_pdiscard(disk, range);
+        break;
+    case 2:
+        (void)handle_flush(disk);
+        break;
+    case 3:
+        extents_init(&extents, 100);
+        (void)handle_block_status(disk, range, ASK_ALL, NULL, false, &extents);
+        extents_fini(&extents);
+        break;
+    case 4:
+        (void)get_bytes(disk, range.offset, data, range.bytes);
+        break;
+    default:
+        (void)put_bytes(disk, range.offset, data, range.bytes);
+    }
+}
+
+static void turn_bits(unsigned char *image, size_t bytes, size_t cluster)
+{
+    for (uint64_t flips = 1 + random_below(6); flips > 0; flips--) {
+        /* Mostly in the first bytes of clusters, where tables are not empty. */
+        size_t at = random_below(bytes);
+        if (random_below(4))
+            at = at / cluster * cluster + random_below(min_u64(256, bytes - at / cluster * cluster));
+        image[at] ^= (unsigned char)(1u << random_below(8));
+    }
+}
+
+static void use_damaged(const unsigned char *image, size_t bytes, size_t cluster)
+{
+    unsigned char *damaged = malloc(bytes);
+    expect(damaged);
+    memcpy(damaged, image, bytes);
+    turn_bits(damaged, bytes, cluster);
+    save("b.qcow2", damaged, bytes);
+    free(damaged);
+    struct blockdev_options options = image_options("disk", in_dir("b.qcow2"));
+    struct blockdev_ref_or_null none = { .kind = BLOCKDEV_REF_OR_NULL_KIND_NULL };
+    options.u.qcow2.backing = &none;
+    struct error *err = blockdev_add(&options);
+    if (err) {
+        error_free(err);
+        return;
+    }
+    struct handle *disk = open_handle("disk", READ_WRITE_RESIZE);
+    for (int i = 0; i < 20; i++)
+        do_anything(disk);
+    handle_close(disk);
+    remove_image("disk");
+}
+
+static void damage_anywhere(const char *create, size_t cluster, int times)
+{
+    unsigned char *content = calloc(1, 300000);
+    expect(content);
+    for (size_t i = 0; i < 300000; i += 700)
+        content[i] = (unsigned char)i;
+    save("content.raw", content, 300000);
+    free(content);
+    qemu_img("convert -q -f raw -O qcow2 %s '%s' '%s'", create, in_dir("content.raw"), in_dir("a.qcow2"));
+    qemu_img("snapshot -c first '%s'", in_dir("a.qcow2"));
+    add_image("disk", in_dir("a.qcow2"));
+    struct handle *disk = open_handle("disk", READ_WRITE);
+    expect_int(put(disk, 100000, 50000, 3), 0);
+    close_disk(disk);
+    struct stat st;
+    expect(stat(in_dir("a.qcow2"), &st) == 0);
+    unsigned char *image = malloc((size_t)st.st_size);
+    int fd = open(in_dir("a.qcow2"), O_RDONLY | O_CLOEXEC);
+    expect(image && read(fd, image, (size_t)st.st_size) == st.st_size);
+    close(fd);
+    for (int i = 0; i < times; i++)
+        use_damaged(image, (size_t)st.st_size, cluster);
+    free(image);
+}
+
+NODE_TEST(bits_turned_over_anywhere)
+{
+    random_seed(1);
+    const char *given = getenv("CAIRN_TEST_TIMES");
+    int times = given ? atoi(given) : 60;
+    damage_anywhere("-o cluster_size=512", 512, times);
+    damage_anywhere("-o cluster_size=4096", 4096, times);
+    damage_anywhere("-c -o cluster_size=4096", 4096, times);
+    damage_anywhere("-c -o cluster_size=65536,compression_type=zstd", 65536, times);
+    damage_anywhere("-o cluster_size=4096,compat=0.10", 4096, times);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_write_does_not_hit_tables),
+        cmocka_unit_test(a_discard_does_not_give_up_tables),
+        cmocka_unit_test(tables_are_not_allocated_again),
+        cmocka_unit_test(an_l1_table_of_a_snapshot_is_not_written),
+        cmocka_unit_test(l2_entries_that_cannot_be),
+        cmocka_unit_test(l1_entries_that_cannot_be),
+        cmocka_unit_test(refcount_blocks_that_cannot_be),
+        cmocka_unit_test(tables_on_top_of_each_other_are_for_reading),
+        cmocka_unit_test(a_zero_flag_in_version_2),
+        cmocka_unit_test(a_snapshot_table_that_cannot_be),
+        cmocka_unit_test(compressed_data_that_does_not_unpack),
+        cmocka_unit_test(a_read_only_image_is_not_marked),
+        cmocka_unit_test(bits_turned_over_anywhere),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
