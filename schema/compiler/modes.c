@@ -1,4 +1,7 @@
 #include "schema/compiler/modes.h"
+#include "schema/compiler/printers.h"
+
+#include <string.h>
 
 static bool print_introspection(struct output *output, const struct model *model, const struct backend_options *options,
                                 const char *argument)
@@ -8,7 +11,31 @@ static bool print_introspection(struct output *output, const struct model *model
     return true;
 }
 
+static bool print_model(struct output *output, const struct model *model, const struct backend_options *options,
+                        const char *argument)
+{
+    (void)argument;
+    write_model_json(output, model, options);
+    return true;
+}
+
+static bool print_docs(struct output *output, const struct model *model, const struct backend_options *options,
+                       const char *format)
+{
+    if (strcmp(format, "md") == 0)
+        write_docs_md(output, model, options);
+    else if (strcmp(format, "html") == 0)
+        write_docs_html(output, model, options);
+    else if (strcmp(format, "man") == 0)
+        write_docs_man(output, model, options);
+    else
+        return false;
+    return true;
+}
+
 const struct mode modes[] = {
+    { "docs", "FORMAT", "print the reference manual: md, html or man", print_docs },
+    { "dump-model", NULL, "print what the schema means, as JSON, for other generators", print_model },
     { "introspect", NULL, "print the answer to query-qmp-schema", print_introspection },
 };
 
