@@ -51,7 +51,7 @@ static bool continues_example(const struct line_reader *reader, size_t margin)
         return true;
     if (begins_with(reader, ".. "))
         return false;
-    return reader->indentation > margin || strchr("{}[]\"", reader->text[reader->indentation]);
+    return reader->indentation > margin || strchr(":{}[]\"", reader->text[reader->indentation]);
 }
 
 static const char *without_indentation(struct arena *arena, const char *text)

@@ -1,0 +1,124 @@
+"""Each command's example in the reference manual is executed as it stands there, against a daemon that has what it
+needs. The paths /srv/images and /run/cairn stand for the daemon's directory.
+
+An example is a list of messages. Replies are compared in full, with these exceptions: what differs from run to run is
+not compared, and lists that are long in truth show some of their elements."""
+
+import json
+import subprocess
+
+import images
+import pytest
+from process import BUILD, ROOT
+from qmp import DEADLINE
+
+MODEL = json.loads(subprocess.run([BUILD / "bin" / "schemac", "--dump-model", ROOT / "schema" / "cairn.json"],
+                                  check=True, capture_output=True, timeout=DEADLINE).stdout)
+COMMANDS = {definition["name"]: definition for definition in MODEL["definitions"] if definition["kind"] == "command"}
+EXAMPLES = [(name, number) for name, command in COMMANDS.items()
+            for number, _ in enumerate(command["doc"].get("examples", []))]
+
+VOLATILE = {"timestamp", "package", "actual-size", "format-specific"}
+EXCERPTS = {"query-commands", "query-qmp-schema"}
+
+
+def messages(text):
+    """("->", message) and ("<-", message) in their order."""
+    texts = []
+    for line in text.splitlines():
+        if line[:2] in ("->", "<-"):
+            texts.append([line[:2], line[2:]])
+        else:
+            texts[-1][1] += line
+    return [(direction, json.loads(body)) for direction, body in texts]
+
+
+def without_volatile(value):
+    if isinstance(value, dict):
+        return {name: without_volatile(member) for name, member in value.items() if name not in VOLATILE}
+    return [without_volatile(element) for element in value] if isinstance(value, list) else value
+
+
+def need_disk(qmp, daemon):
+    with open(daemon.path("disk0.raw"), "wb") as file:
+        file.write(b"x" * 65536)
+        file.truncate(1 << 20)
+    qmp.execute("blockdev-add", driver="file", node_name="disk0", filename=daemon.path("disk0.raw"))
+
+
+def need_image(qmp, daemon):
+    images.create(daemon.path("overlay0.qcow2"), "1G")
+
+
+def need_gate(qmp, daemon):
+    qmp.execute("blockdev-add", driver="gate", node_name="gate0", file={"driver": "null-co", "node-name": "null0"})
+
+
+def need_server(qmp, daemon):
+    qmp.execute("nbd-server-start", addr={"type": "unix", "data": {"path": daemon.path("nbd.sock")}})
+
+
+def need_disk_and_server(qmp, daemon):
+    need_disk(qmp, daemon)
+    need_server(qmp, daemon)
+
+
+def need_export(qmp, daemon):
+    need_disk_and_server(qmp, daemon)
+    qmp.execute("block-export-add", type="nbd", id="export0", node_name="disk0")
+
+
+def need_job(qmp, daemon):
+    qmp.execute("blockdev-create", job_id="create0",
+                options={"driver": "file", "filename": daemon.path("job.raw"), "size": 65536})
+    qmp.wait_event("JOB_STATUS_CHANGE", lambda data: data["status"] == "concluded")
+
+
+NEEDS = {
+    "block-export-add": need_disk_and_server,
+    "block-export-del": need_export,
+    "block_resize": need_disk,
+    "blockdev-add": need_image,
+    "blockdev-del": need_disk,
+    "job-dismiss": need_job,
+    "nbd-server-stop": need_server,
+    "query-block-exports": need_export,
+    "query-block-status": need_disk,
+    "query-jobs": need_job,
+    "query-named-block-nodes": need_disk,
+    "x-gate-hold": need_gate,
+    "x-gate-query": need_gate,
+    "x-gate-release": need_gate,
+}
+
+
+def test_each_command_has_an_example():
+    assert [name for name, command in COMMANDS.items() if not command["doc"].get("examples")] == []
+
+
+def compare(command, shown, real):
+    shown, real = without_volatile(shown), without_volatile(real)
+    if command in EXCERPTS:
+        assert all(element in real["return"] for element in shown["return"])
+    else:
+        assert real == shown
+
+
+@pytest.mark.parametrize("command, number", EXAMPLES)
+def test_example(daemon, command, number):
+    if command in NEEDS:
+        NEEDS[command](daemon.connect(), daemon)
+    client = daemon.connect(negotiate=command != "qmp_capabilities")
+    text = COMMANDS[command]["doc"]["examples"][number]["text"]
+    text = text.replace("/srv/images", str(daemon.directory)).replace("/run/cairn", str(daemon.directory))
+    executed = [message for direction, message in messages(text) if direction == "->"]
+    assert any(message["execute"] == command for message in executed)
+    for direction, message in messages(text):
+        if direction == "->":
+            client.send(message)
+        elif "event" in message:
+            client.wait_event(message["event"], lambda data, wanted=message: data == wanted["data"])
+        else:
+            compare(command, message, client.receive_reply())
+    if command == "quit":
+        daemon.wait()
