@@ -41,11 +41,10 @@ class Daemon:
         self.expected_status = 0
         self._clients = []
         self._log = open(self.directory / "cairnd.log", "w+")
-        command = [str(CAIRND)]
-        if monitor:
+        command = [str(CAIRND)] + [str(argument) for argument in args]
+        if monitor:  # last: whoever can connect finds everything made that the other options ask for
             command += ["--chardev", f"socket,id=monitor,path={self.socket},server=on,wait=off",
                         "--monitor", "chardev=monitor"]
-        command += [str(argument) for argument in args]
         self.process = subprocess.Popen(command, cwd=directory, stdin=subprocess.DEVNULL, stdout=self._log,
                                         stderr=subprocess.STDOUT, env={**os.environ, **(env or {})})
         if monitor:
