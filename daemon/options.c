@@ -7,13 +7,13 @@
 #include "daemon/check.h"
 #include "daemon/config.h"
 #include "daemon/help.h"
-#include "daemon/keyval.h"
 #include "daemon/log.h"
 #include "daemon/monitor.h"
 #include "daemon/path.h"
 #include "rpc/json_reader.h"
 #include "schema/cairn_descriptors.h"
 #include "schema/codec/decode.h"
+#include "schema/codec/keyval.h"
 
 #include <getopt.h>
 #include <stdio.h>

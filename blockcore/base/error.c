@@ -1,9 +1,9 @@
 #include "blockcore/base/error.h"
 
-#include "blockcore/base/memory.h"
-
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -13,17 +13,25 @@ struct error {
     char *message;
 };
 
+/* Stands for any error when there is no memory for another one. It is never changed and never freed. */
+static char no_memory_message[] = "out of memory";
+static struct error no_memory = { .errnum = ENOMEM, .message = no_memory_message };
+
+/* NULL when there is no memory. */
 static PRINTF_LIKE(1, 0) char *format_text(const char *format, va_list args)
 {
     char *text;
-    if (vasprintf(&text, format, args) < 0)
-        return xstrdup("out of memory while formatting an error");
-    return text;
+    return vasprintf(&text, format, args) < 0 ? NULL : text;
 }
 
+/* Consumes @message, which may be NULL for want of memory. */
 static struct error *error_make(enum error_class error_class, int errnum, char *message)
 {
-    struct error *err = xmalloc(sizeof(*err));
+    struct error *err = message ? malloc(sizeof(*err)) : NULL;
+    if (!err) {
+        free(message);
+        return &no_memory;
+    }
     *err = (struct error){ .error_class = error_class, .errnum = errnum, .message = message };
     return err;
 }
@@ -55,7 +63,9 @@ struct error *error_errno(int errnum, const char *format, ...)
     va_start(args, format);
     char *text = format_text(format, args);
     va_end(args);
-    char *message = xasprintf("%s: %s", text, reason);
+    char *message = NULL;
+    if (!text || asprintf(&message, "%s: %s", text, reason) < 0)
+        message = NULL;
     free(text);
     return error_make(ERROR_GENERIC, errnum, message);
 }
@@ -63,11 +73,13 @@ struct error *error_errno(int errnum, const char *format, ...)
 static PRINTF_LIKE(3, 0) struct error *prepend(struct error *err, const char *separator, const char *format,
                                                va_list args)
 {
-    char *text = format_text(format, args);
-    char *message = xasprintf("%s%s%s", text, separator, err->message);
+    char *message = NULL;
+    char *text = err == &no_memory ? NULL : format_text(format, args);
+    if (text && asprintf(&message, "%s%s%s", text, separator, err->message) >= 0) {
+        free(err->message);
+        err->message = message;
+    }
     free(text);
-    free(err->message);
-    err->message = message;
     return err;
 }
 
@@ -95,7 +107,7 @@ struct error *error_prepend(struct error *err, const char *format, ...)
 
 struct error *error_set_class(struct error *err, enum error_class error_class)
 {
-    if (err)
+    if (err && err != &no_memory)
         err->error_class = error_class;
     return err;
 }
@@ -134,7 +146,7 @@ int error_errnum(const struct error *err)
 
 void error_free(struct error *err)
 {
-    if (!err)
+    if (!err || err == &no_memory)
         return;
     free(err->message);
     free(err);

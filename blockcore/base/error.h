@@ -24,7 +24,8 @@ enum error_class {
 
 struct error;
 
-/* A new error of class ERROR_GENERIC without an errno. Never NULL. */
+/* A new error of class ERROR_GENERIC without an errno. Never NULL: when there is no memory for it, one that stands
+ * ready says so ("out of memory"), and when there is none to wrap it, it stays as it is. */
 struct error *error_new(const char *format, ...) PRINTF_LIKE(1, 2) MUST_CHECK;
 
 /* The same with the given class. */

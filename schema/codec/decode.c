@@ -2,13 +2,16 @@
 
 #include "schema/codec/scalar.h"
 #include "schema/codec/suggest.h"
+#include "schema/codec/value.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* A part of an object: its own members, and for unions those that branches add. */
 struct part {
     const struct type_descriptor *type;
     char *place;
+    uint32_t next; /* index of the member behind the last one that was found */
 };
 
 struct parts {
@@ -69,17 +72,35 @@ static bool decode_pointed(struct decoder *decoder, const struct step *step, con
     return true;
 }
 
+static bool decode_shape(struct decoder *decoder, const struct step *step, const struct member_descriptor *member,
+                         const json_t *json, char *object)
+{
+    if (member->type->kind == VALUE_OBJECT || member->type->kind == VALUE_ALTERNATE)
+        return decode_pointed(decoder, step, member->type, json, object + member->offset);
+    if (member->type->kind == VALUE_ARRAY)
+        return decode_array(decoder, step, member->type->array.element, json, object + member->offset,
+                            object + member->count_offset);
+    return decode_scalar(decoder, step, member->type, json, object + member->offset);
+}
+
+static bool decode_extraordinary(struct decoder *decoder, const struct step *step,
+                                 const struct member_descriptor *member, const json_t *json, char *object)
+{
+    bool outside = decoder->secret;
+    decoder->secret = outside || (member->flags & MEMBER_SECRET);
+    const struct value_limits *limits = member->extra ? member->extra->limits : NULL;
+    bool decoded = decode_shape(decoder, step, member, json, object) &&
+                   (!limits || decode_limited(decoder, step, limits, member->type, object + member->offset));
+    decoder->secret = outside;
+    return decoded;
+}
+
 static bool decode_member(struct decoder *decoder, const struct step *step, const struct member_descriptor *member,
                           const json_t *json, char *object)
 {
-    bool decoded;
-    if (member->type->kind == VALUE_OBJECT || member->type->kind == VALUE_ALTERNATE)
-        decoded = decode_pointed(decoder, step, member->type, json, object + member->offset);
-    else if (member->type->kind == VALUE_ARRAY)
-        decoded = decode_array(decoder, step, member->type->array.element, json, object + member->offset,
-                               object + member->count_offset);
-    else
-        decoded = decode(decoder, step, member->type, json, object + member->offset);
+    bool decoded = member->extra || (member->flags & MEMBER_SECRET)
+                       ? decode_extraordinary(decoder, step, member, json, object)
+                       : decode_shape(decoder, step, member, json, object);
     if (decoded && member->has_offset != DESCRIPTOR_NO_OFFSET)
         object[member->has_offset] = true;
     return decoded;
@@ -98,6 +119,26 @@ static bool fail_missing(struct decoder *decoder, const struct step *step, const
     return false;
 }
 
+static void apply_defaults(const struct type_descriptor *type, char *place)
+{
+    for (uint32_t i = 0; i < type->object.count; i++) {
+        const struct member_descriptor *member = &type->object.members[i];
+        if (member_default(member))
+            memcpy(place + member->offset, member_default(member), member->type->size);
+    }
+}
+
+/* The discriminator is mostly the first member, so looking is faster than hashing. */
+static const json_t *find_value(const json_t *json, const struct member_descriptor *member)
+{
+    json_t *tree = (json_t *)(uintptr_t)json;
+    for (void *at = json_object_iter(tree); at; at = json_object_iter_next(tree, at))
+        if (json_object_iter_key_len(at) == member->name_length &&
+            memcmp(json_object_iter_key(at), member->name, member->name_length) == 0)
+            return json_object_iter_value(at);
+    return NULL;
+}
+
 /* Reads the discriminators, and so finds the parts the object is made of. */
 static bool find_parts(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,
                        const json_t *json, char *place, struct parts *parts)
@@ -105,32 +146,38 @@ static bool find_parts(struct decoder *decoder, const struct step *step, const s
     parts->count = 0;
     while (type && parts->count < sizeof(parts->items) / sizeof(parts->items[0])) {
         parts->items[parts->count++] = (struct part){ .type = type, .place = place };
+        if (type->flags & TYPE_HAS_DEFAULTS)
+            apply_defaults(type, place);
         if (!type->object.branch_count)
             return true;
         const struct member_descriptor *tag = &type->object.members[type->object.tag];
-        const json_t *value = json_object_getn(json, tag->name, tag->name_length);
+        const json_t *value = find_value(json, tag);
         struct step inside = { .up = step, .key = tag->name };
-        if (!value)
+        if (!value && !member_default(tag))
             return fail_missing(decoder, step, tag);
-        if (!decode_scalar(decoder, &inside, tag->type, value, place + tag->offset))
+        if (value && !decode_scalar(decoder, &inside, tag->type, value, place + tag->offset))
             return false;
-        int chosen;
-        memcpy(&chosen, place + tag->offset, sizeof(chosen));
+        int chosen = value_enum(place + tag->offset);
         place += type->object.branch_offset;
         type = (uint32_t)chosen < type->object.branch_count ? type->object.branches[chosen] : NULL;
     }
     return true;
 }
 
-static const struct member_descriptor *find_member(const struct parts *parts, const char *key, size_t length,
-                                                   char **object)
+/* Members mostly come in the order of the schema: the search goes on behind the last one that was found. */
+static const struct member_descriptor *find_member(struct parts *parts, const char *key, size_t length, char **object)
 {
     for (unsigned i = 0; i < parts->count; i++) {
-        const struct member_descriptor *members = parts->items[i].type->object.members;
-        uint32_t count = parts->items[i].type->object.count;
-        for (uint32_t j = 0; j < count; j++) {
-            if (members[j].name_length == length && memcmp(members[j].name, key, length) == 0) {
-                *object = parts->items[i].place;
+        struct part *part = &parts->items[i];
+        const struct member_descriptor *members = part->type->object.members;
+        uint32_t count = part->type->object.count;
+        for (uint32_t tried = 0, j = part->next; tried < count; tried++, j++) {
+            if (j >= count)
+                j = 0;
+            if (members[j].name_length == length && members[j].name[0] == key[0] &&
+                memcmp(members[j].name, key, length) == 0) {
+                part->next = j + 1;
+                *object = part->place;
                 return &members[j];
             }
         }
@@ -168,8 +215,8 @@ static bool check_required(struct decoder *decoder, const struct step *step, con
     return true;
 }
 
-static bool decode_members(struct decoder *decoder, const struct step *step, const struct parts *parts,
-                           const json_t *json, size_t *required_given)
+static bool decode_members(struct decoder *decoder, const struct step *step, struct parts *parts, const json_t *json,
+                           size_t *required_given)
 {
     /* jansson's iterators take a tree that may be changed, but only read it. */
     json_t *tree = (json_t *)(uintptr_t)json;
@@ -265,14 +312,15 @@ static int find_alternate(const struct decoder *decoder, const struct type_descr
 static bool fail_alternate(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,
                            const json_t *json)
 {
-    const char *expected = "";
-    for (uint32_t i = 0; i < type->alternate.count; i++) {
+    char expected[128] = ""; /* there are seven kinds of JSON values, and each stands once */
+    size_t at = 0;
+    for (uint32_t i = 0; i < type->alternate.count && at < sizeof(expected); i++) {
         const struct type_descriptor *branch = type->alternate.branches[i].type;
         const char *name = branch->kind == VALUE_OBJECT ? "object"
                            : branch->kind == VALUE_ENUM ? "string"
                                                         : branch->name;
         const char *separator = i == 0 ? "" : i + 1 == type->alternate.count ? " or " : ", ";
-        expected = arena_printf(decoder->arena, "%s%s%s", expected, separator, name);
+        at += (size_t)snprintf(expected + at, sizeof(expected) - at, "%s%s", separator, name);
     }
     return decode_fail_type(decoder, step, expected, json);
 }
@@ -310,7 +358,7 @@ static bool decode(struct decoder *decoder, const struct step *step, const struc
 static bool decode_nothing(struct decoder *decoder, const struct type_descriptor *type, void *place)
 {
     json_t *nothing = json_object();
-    bool decoded = decode(decoder, NULL, type, nothing, place);
+    bool decoded = nothing ? decode(decoder, NULL, type, nothing, place) : decode_fail_memory(decoder, NULL);
     json_decref(nothing);
     return decoded;
 }

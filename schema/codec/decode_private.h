@@ -16,11 +16,12 @@ struct decoder {
     enum decode_mode mode;
     const char *root;
     unsigned depth;
+    bool secret; /* the member that is being decoded: errors must not quote it */
     struct error *error;
     struct decode_failure *failure;
 };
 
-/* The path to a value, without the root; in the arena. */
+/* The path to a value, without the root; in the arena. NULL when there is no memory. */
 const char *decode_path(const struct decoder *decoder, const struct step *step);
 
 /* Keep the error and where it is, with the path in front of the message; return false, to be returned. */
@@ -33,6 +34,10 @@ static inline bool is_text(const struct decoder *decoder, const json_t *json)
 {
     return decoder->mode == DECODE_TEXT && json_is_string(json);
 }
+
+/* Checks what was decoded to @place against limits. False after an error. */
+bool decode_limited(struct decoder *decoder, const struct step *step, const struct value_limits *limits,
+                    const struct type_descriptor *type, const void *place);
 
 /* Values without parts: @place is where they lie. False after an error. */
 bool decode_scalar(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,

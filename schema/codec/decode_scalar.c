@@ -1,10 +1,13 @@
 /* Values without parts: numbers, strings, enums. */
 #include "schema/codec/decode_private.h"
 
+#include "schema/codec/limits.h"
 #include "schema/codec/scalar.h"
 #include "schema/codec/suggest.h"
+#include "schema/codec/value.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 static const char *name_of_kind(const json_t *json)
@@ -29,14 +32,39 @@ static const char *name_of_kind(const json_t *json)
     return "null";
 }
 
+enum {
+    KEY_SHOWN_MAX = 64, /* bytes of a key in a path */
+};
+
+/* The text of one step, without what separates it from the one above: "file", "[3]" or, in text, "3". */
+static size_t show_step(const struct decoder *decoder, const struct step *step, char *shown)
+{
+    int length;
+    if (step->key)
+        length = snprintf(shown, KEY_SHOWN_MAX + 1, "%s", step->key);
+    else
+        length = snprintf(shown, KEY_SHOWN_MAX + 1, decoder->mode == DECODE_TEXT ? "%zu" : "[%zu]", step->index);
+    return length > KEY_SHOWN_MAX ? KEY_SHOWN_MAX : (size_t)length;
+}
+
 const char *decode_path(const struct decoder *decoder, const struct step *step)
 {
-    if (!step)
-        return "";
-    const char *above = decode_path(decoder, step->up);
-    if (step->key)
-        return arena_printf(decoder->arena, "%s%s%.64s", above, *above ? "." : "", step->key);
-    return arena_printf(decoder->arena, decoder->mode == DECODE_TEXT ? "%s.%zu" : "%s[%zu]", above, step->index);
+    char shown[KEY_SHOWN_MAX + 1];
+    size_t total = 1;
+    for (const struct step *s = step; s; s = s->up)
+        total += show_step(decoder, s, shown) + 1;
+    char *path = arena_try_alloc(decoder->arena, total);
+    if (!path)
+        return NULL;
+    char *at = path + total - 1;
+    for (const struct step *s = step; s; s = s->up) {
+        size_t length = show_step(decoder, s, shown);
+        at -= length;
+        memcpy(at, shown, length);
+        if (s->up && shown[0] != '[')
+            *--at = '.';
+    }
+    return at;
 }
 
 bool decode_fail(struct decoder *decoder, const struct step *step, bool is_key, struct error *err)
@@ -44,6 +72,8 @@ bool decode_fail(struct decoder *decoder, const struct step *step, bool is_key, 
     const char *path = decode_path(decoder, step);
     if (decoder->failure)
         *decoder->failure = (struct decode_failure){ .path = path, .is_key = is_key };
+    if (!path)
+        path = "";
     const char *dot = *decoder->root && *path && *path != '[' ? "." : "";
     decoder->error = *decoder->root || *path ? error_wrap(err, "%s%s%s", decoder->root, dot, path) : err;
     return false;
@@ -67,16 +97,29 @@ static const char *text_of(struct decoder *decoder, const struct step *step, con
         return NULL;
     }
     const char *text = json_string_value(json);
-    if (strlen(text) != json_string_length(json)) {
+    if (memchr(text, 0, json_string_length(json))) {
         decode_fail(decoder, step, false, error_new("contains a zero byte"));
         return NULL;
     }
     return text;
 }
 
+/* How errors name what was given. */
+struct quoted {
+    char text[72];
+};
+
+static struct quoted quote(const struct decoder *decoder, const char *text)
+{
+    struct quoted quoted = { "the value" };
+    if (!decoder->secret)
+        snprintf(quoted.text, sizeof(quoted.text), "'%.64s'", text);
+    return quoted;
+}
+
 static bool fail_text(struct decoder *decoder, const struct step *step, const char *text, const char *what)
 {
-    return decode_fail(decoder, step, false, error_new("'%.64s' is not %s", text, what));
+    return decode_fail(decoder, step, false, error_new("%s is not %s", quote(decoder, text).text, what));
 }
 
 static bool decode_bool(struct decoder *decoder, const struct step *step, const json_t *json, void *place)
@@ -95,6 +138,17 @@ static bool decode_bool(struct decoder *decoder, const struct step *step, const 
     }
     memcpy(place, &value, sizeof(value));
     return true;
+}
+
+/* A number as errors show it: as it was written, if it was text. */
+static struct quoted show_number(const struct decoder *decoder, const char *text, int64_t value)
+{
+    struct quoted shown = { "the value" };
+    if (!decoder->secret && text)
+        snprintf(shown.text, sizeof(shown.text), "%.64s", text);
+    else if (!decoder->secret)
+        snprintf(shown.text, sizeof(shown.text), "%" PRId64, value);
+    return shown;
 }
 
 static bool decode_signed(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,
@@ -117,10 +171,9 @@ static bool decode_signed(struct decoder *decoder, const struct step *step, cons
     if (result == SCALAR_MALFORMED)
         return fail_text(decoder, step, text, "an integer");
     if (result == SCALAR_RANGE || value < min || value > max) {
-        struct error *err =
-            text ? error_new("%.64s is out of range (%" PRId64 " to %" PRId64 ")", text, min, max)
-                 : error_new("%" PRId64 " is out of range (%" PRId64 " to %" PRId64 ")", value, min, max);
-        return decode_fail(decoder, step, false, err);
+        struct quoted shown = show_number(decoder, text, value);
+        return decode_fail(decoder, step, false,
+                           error_new("%s is out of range (%" PRId64 " to %" PRId64 ")", shown.text, min, max));
     }
     memcpy(place, (char *)&value + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? sizeof(value) - type->size : 0),
            type->size);
@@ -148,9 +201,8 @@ static bool decode_unsigned(struct decoder *decoder, const struct step *step, co
     if (result == SCALAR_MALFORMED)
         return fail_text(decoder, step, text, type->kind == VALUE_SIZE ? "a size" : "an integer");
     if (result == SCALAR_RANGE || value > max) {
-        struct error *err = text ? error_new("%.64s is out of range (0 to %" PRIu64 ")", text, max)
-                                 : error_new("%" PRId64 " is out of range (0 to %" PRIu64 ")", (int64_t)value, max);
-        return decode_fail(decoder, step, false, err);
+        struct quoted shown = show_number(decoder, text, (int64_t)value);
+        return decode_fail(decoder, step, false, error_new("%s is out of range (0 to %" PRIu64 ")", shown.text, max));
     }
     memcpy(place, (char *)&value + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? sizeof(value) - type->size : 0),
            type->size);
@@ -193,9 +245,10 @@ static bool fail_enum(struct decoder *decoder, const struct step *step, const st
     struct suggestion suggestion = { 0 };
     for (uint32_t i = 0; i < type->enumeration.count; i++)
         suggestion_consider(&suggestion, text, type->enumeration.names[i]);
-    struct error *err = suggestion.name
-                            ? error_new("'%.64s' is not a %s (did you mean '%s'?)", text, type->name, suggestion.name)
-                            : error_new("'%.64s' is not a %s", text, type->name);
+    struct quoted quoted = quote(decoder, text);
+    struct error *err = suggestion.name && !decoder->secret
+                            ? error_new("%s is not a %s (did you mean '%s'?)", quoted.text, type->name, suggestion.name)
+                            : error_new("%s is not a %s", quoted.text, type->name);
     return decode_fail(decoder, step, false, err);
 }
 
@@ -206,7 +259,8 @@ static bool decode_enum(struct decoder *decoder, const struct step *step, const 
     if (!text)
         return false;
     for (uint32_t i = 0; i < type->enumeration.count; i++) {
-        if (strcmp(type->enumeration.names[i], text) == 0) {
+        const char *name = type->enumeration.names[i];
+        if (*name == *text && strcmp(name, text) == 0) {
             int value = (int)i;
             memcpy(place, &value, sizeof(value));
             return true;
@@ -223,12 +277,6 @@ static bool decode_null(struct decoder *decoder, const struct step *step, const 
     return true;
 }
 
-/* The layout of struct json_text, which the generated header defines for those who know no JSON. */
-struct any_value {
-    const char *text;
-    size_t length;
-};
-
 static bool decode_any(struct decoder *decoder, const struct step *step, const json_t *json, void *place)
 {
     size_t length = json_dumpb(json, NULL, 0, JSON_ENCODE_ANY | JSON_COMPACT);
@@ -240,8 +288,15 @@ static bool decode_any(struct decoder *decoder, const struct step *step, const j
     return true;
 }
 
-bool decode_scalar(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,
-                   const json_t *json, void *place)
+bool decode_limited(struct decoder *decoder, const struct step *step, const struct value_limits *limits,
+                    const struct type_descriptor *type, const void *place)
+{
+    struct error *err = limits_check(limits, type, place, decoder->secret);
+    return !err || decode_fail(decoder, step, false, err);
+}
+
+static bool decode_unlimited(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,
+                             const json_t *json, void *place)
 {
     switch (type->kind) {
     case VALUE_BOOL:
@@ -262,4 +317,11 @@ bool decode_scalar(struct decoder *decoder, const struct step *step, const struc
     default:
         return decode_any(decoder, step, json, place);
     }
+}
+
+bool decode_scalar(struct decoder *decoder, const struct step *step, const struct type_descriptor *type,
+                   const json_t *json, void *place)
+{
+    return decode_unlimited(decoder, step, type, json, place) &&
+           (!type->limits || decode_limited(decoder, step, type->limits, type, place));
 }

@@ -13,6 +13,9 @@
  *     any                          struct json_text                optional: .text NULL is absent
  *     null                         uint8_t without meaning         optional: bool has_NAME
  *
+ * An optional member with a default holds it where none was given: has_NAME says what the client said, NAME what
+ * counts. A member that may be null is an alternate of its type and null.
+ *
  * An object's members lie in one struct, those of its base first; a union's branches lie by value in its member "u". */
 #ifndef CAIRN_SCHEMA_DESCRIPTOR_H
 #define CAIRN_SCHEMA_DESCRIPTOR_H
@@ -45,15 +48,66 @@ enum member_flags {
     MEMBER_OPTIONAL = 1 << 0,
     MEMBER_DEPRECATED = 1 << 1,
     MEMBER_UNSTABLE = 1 << 2,
+    MEMBER_SECRET = 1 << 3, /* neither logged nor quoted in errors */
+};
+
+enum type_flags {
+    TYPE_HAS_DEFAULTS = 1 << 0, /* an object: one of its own members has a default */
+};
+
+enum limit_flags {
+    LIMIT_MIN = 1 << 0,
+    LIMIT_MAX = 1 << 1,
+};
+
+enum {
+    PATTERN_UNBOUNDED = UINT32_MAX,
+    PATTERN_TEXT_MAX = 4096, /* bytes; a text that has a pattern and is longer does not match it */
+};
+
+/* Bytes that may stand at a place, and how often. */
+struct value_pattern_item {
+    uint32_t set[8];           /* bit b of set[b / 32]: byte b may stand here */
+    uint32_t minimum, maximum; /* repetitions; PATTERN_UNBOUNDED as maximum: any number */
+};
+
+/* The whole text is one item after the other. */
+struct value_pattern {
+    const char *text; /* as the schema has it, for people */
+    const struct value_pattern_item *items;
+    uint32_t count;
+};
+
+/* The member that the type is of: VALUE_SIGNED; VALUE_UNSIGNED and VALUE_SIZE; VALUE_NUMBER. */
+union limit_number {
+    int64_t i;
+    uint64_t u;
+    double d;
+};
+
+/* What values may be, beyond what their type can hold. */
+struct value_limits {
+    uint32_t flags;                  /* enum limit_flags: which of the next two count */
+    union limit_number min, max;     /* inclusive */
+    uint64_t multiple_of;            /* integers; 0: any */
+    uint32_t min_length, max_length; /* bytes of a string; 0 and UINT32_MAX: any */
+    const struct value_pattern *pattern;
 };
 
 struct type_descriptor;
 
+/* What few members have. */
+struct member_extra {
+    const struct value_limits *limits; /* NULL: none beside those of the type */
+    const void *default_value;         /* as the member lies in memory: a bool, a const char *, ...; NULL: none */
+};
+
 struct member_descriptor {
     const char *name;
     const struct type_descriptor *type;
-    uint32_t name_length;
-    uint32_t flags;        /* enum member_flags */
+    const struct member_extra *extra; /* NULL: nothing of it */
+    uint16_t name_length;
+    uint16_t flags;        /* enum member_flags */
     uint32_t offset;       /* of the value, the pointer or the array's first pointer */
     uint32_t has_offset;   /* of the bool that says whether an optional member is present, or DESCRIPTOR_NO_OFFSET */
     uint32_t count_offset; /* of an array's number of elements, or DESCRIPTOR_NO_OFFSET */
@@ -68,7 +122,9 @@ struct alternate_branch {
 struct type_descriptor {
     const char *name; /* as errors call it: "string", "BlockdevDriver" */
     enum value_kind kind;
-    uint32_t size; /* bytes of a value that lies by value */
+    uint32_t size;                     /* bytes of a value that lies by value */
+    uint32_t flags;                    /* enum type_flags */
+    const struct value_limits *limits; /* of a named scalar; NULL: none */
     union {
         struct {
             const char *const *names; /* as many as the enum has values; NULL where a condition left one out */
@@ -91,6 +147,12 @@ struct type_descriptor {
             const struct type_descriptor *element;
         } array; /* as a value of its own: struct { T *items; size_t count; } */
     };
+};
+
+/* All types of a schema that have a table of their own. */
+struct descriptor_table {
+    const struct type_descriptor *const *types;
+    size_t count;
 };
 
 /* The layout of every list struct, whatever its elements. */

@@ -89,6 +89,10 @@ static struct error *encode_members(struct encoder *encoder, const struct type_d
         text_append(encoder->text, "\"", 1);
         text_append(encoder->text, member->name, member->name_length);
         text_append(encoder->text, "\": ", 3);
+        if ((encoder->flags & ENCODE_REDACT) && (member->flags & MEMBER_SECRET)) {
+            text_append_string(encoder->text, "\"(secret)\"");
+            continue;
+        }
         struct error *err = encode_member_value(encoder, member, object);
         if (err)
             return error_prepend(err, ".%s", member->name);
@@ -148,12 +152,6 @@ static struct error *encode_string(struct encoder *encoder, const void *value)
     return NULL;
 }
 
-/* The layout of struct json_text, which the generated header defines for those who know no JSON. */
-struct any_value {
-    const char *text;
-    size_t length;
-};
-
 static struct error *encode_any(struct encoder *encoder, const void *value)
 {
     struct any_value any;
@@ -206,7 +204,8 @@ struct error *encode_value(struct text *text, const struct type_descriptor *type
                            unsigned depth)
 {
     struct encoder encoder = { .text = text, .flags = flags, .depth = depth };
-    return encode(&encoder, type ? type : &codec_empty, value);
+    struct error *err = encode(&encoder, type ? type : &codec_empty, value);
+    return err || !text->failed ? err : error_new("out of memory");
 }
 
 /* One key of a message that is written by hand. */
@@ -239,5 +238,7 @@ struct error *encode_event(struct text *text, const struct event_descriptor *eve
         err = encode(&encoder, event->data, data);
     }
     end(&encoder, "}", false);
+    if (!err && text->failed)
+        err = error_new("out of memory");
     return error_wrap(err, "event %s", event->name);
 }

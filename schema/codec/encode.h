@@ -12,13 +12,14 @@
 
 enum encode_flags {
     ENCODE_PRETTY = 1 << 0, /* one member a line, indented by four spaces a level, as QEMU does */
+    ENCODE_REDACT = 1 << 1, /* for logs: each secret member that is there becomes "(secret)" */
 };
 
 /* Appends @value, which lies by value as @type says; @type NULL stands for {}. @depth: levels to indent by.
  *
  * An error says that the value is not one of its type (a pointer that must not be NULL is, an enum is out of range): a
  * mistake of whoever built it, to be reported instead of crashing. What was appended until then stays: the caller cuts
- * it off. Any thread. */
+ * it off. If @text may fail, so may this, for want of memory. Any thread. */
 struct error *encode_value(struct text *text, const struct type_descriptor *type, const void *value, unsigned flags,
                            unsigned depth) MUST_CHECK;
 

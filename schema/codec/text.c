@@ -1,9 +1,6 @@
 #include "schema/codec/text.h"
 
-#include "blockcore/base/memory.h"
-
 #include <math.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,21 +15,30 @@ void text_fini(struct text *text)
     *text = (struct text){ 0 };
 }
 
-static char *reserve(struct text *text, size_t bytes)
+static bool grow(struct text *text, size_t bytes)
 {
-    if (bytes > text->capacity - text->length) {
-        size_t capacity = text->capacity ? text->capacity : FIRST_CAPACITY;
-        while (capacity - text->length < bytes && capacity <= SIZE_MAX / 2)
-            capacity *= 2;
-        text->data = xrealloc_array(text->data, capacity, 1);
+    size_t capacity = text->capacity ? text->capacity : FIRST_CAPACITY;
+    while (capacity - text->length < bytes && capacity <= SIZE_MAX / 2)
+        capacity *= 2;
+    char *data = capacity - text->length < bytes ? NULL : realloc(text->data, capacity);
+    if (data) {
+        text->data = data;
         text->capacity = capacity;
+        return true;
     }
-    return text->data + text->length;
+    if (!text->may_fail) {
+        fprintf(stderr, "cairn: out of memory (a text of %zu bytes)\n", text->length);
+        abort();
+    }
+    text->failed = true;
+    return false;
 }
 
 void text_append(struct text *text, const char *bytes, size_t length)
 {
-    memcpy(reserve(text, length), bytes, length);
+    if (text->failed || (length > text->capacity - text->length && !grow(text, length)) || !length)
+        return;
+    memcpy(text->data + text->length, bytes, length);
     text->length += length;
 }
 

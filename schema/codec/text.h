@@ -6,12 +6,15 @@
 
 #include "blockcore/base/cleanup.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 /* All zero is empty. */
 struct text {
-    char *data; /* no zero byte at the end */
+    bool may_fail; /* whoever sets it looks at @failed; otherwise running out of memory ends the process */
+    bool failed;   /* there was no memory: what was appended since is lost */
+    char *data;    /* no zero byte at the end */
     size_t length;
     size_t capacity;
 };

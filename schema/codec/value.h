@@ -8,6 +8,12 @@
 
 #include <string.h>
 
+/* The layout of struct json_text, which the generated header defines for those who know no JSON. */
+struct any_value {
+    const char *text;
+    size_t length;
+};
+
 static inline const void *value_pointer(const void *place)
 {
     const void *pointer;
@@ -87,6 +93,12 @@ static inline const void *member_place(const struct member_descriptor *member, c
     return (const char *)object + member->offset;
 }
 
+/* What an optional member has where it is absent; NULL: nothing. */
+static inline const void *member_default(const struct member_descriptor *member)
+{
+    return member->extra ? member->extra->default_value : NULL;
+}
+
 /* Whether a member is there; members that are not optional always are, right or wrong. */
 static inline bool member_present(const struct member_descriptor *member, const void *object)
 {
@@ -103,7 +115,9 @@ static inline const struct type_descriptor *union_branch(const struct type_descr
 {
     if (!type->object.branch_count)
         return NULL;
-    int tag = value_enum(member_place(&type->object.members[type->object.tag], object));
+    const struct member_descriptor *member = &type->object.members[type->object.tag];
+    const void *fallback = member_default(member);
+    int tag = value_enum(fallback && !member_present(member, object) ? fallback : member_place(member, object));
     return tag >= 0 && (uint32_t)tag < type->object.branch_count ? type->object.branches[tag] : NULL;
 }
 

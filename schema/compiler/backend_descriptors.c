@@ -1,23 +1,43 @@
 #include "schema/compiler/backend.h"
 #include "schema/compiler/naming.h"
 
+#include <inttypes.h>
+#include <string.h>
+
+/* What the tables are written with, so that they stay short enough to be read. OF is the struct whose members follow.
+ */
+static const char macros[] =
+    "#define REQUIRED(n, m, t) { n, &t, 0, sizeof(n) - 1, 0, offsetof(OF, m), NONE, NONE }\n"
+    "#define OPTIONAL(n, m, t) { n, &t, 0, sizeof(n) - 1, MEMBER_OPTIONAL, offsetof(OF, m), NONE, NONE }\n"
+    "#define MAYBE(n, m, h, t) { n, &t, 0, sizeof(n) - 1, MEMBER_OPTIONAL, offsetof(OF, m), offsetof(OF, h), NONE }\n"
+    "#define ARRAY(n, m, c, t) { n, &t, 0, sizeof(n) - 1, 0, offsetof(OF, m), NONE, offsetof(OF, c) }\n"
+    "#define MAYBE_ARRAY(n, m, h, c, t) \\\n"
+    "    { n, &t, 0, sizeof(n) - 1, MEMBER_OPTIONAL, offsetof(OF, m), offsetof(OF, h), offsetof(OF, c) }\n"
+    "#define NONE DESCRIPTOR_NO_OFFSET\n"
+    "#define LENGTH(a) sizeof(a) / sizeof(a[0])\n\n";
+
+/* A named scalar has a table of its own, since it has limits of its own. */
 static bool has_descriptor(const struct model *model, const struct type *type)
 {
-    return type->kind != TYPE_BUILTIN && type != model->empty;
+    return type->kind == TYPE_BUILTIN ? type->plain != NULL : type != model->empty;
 }
 
-/* "&codec_str", "&blockdev_options_descriptor". */
+/* "codec_str", "blockdev_options_descriptor". */
 static const char *descriptor_of(struct output *output, const struct model *model, const struct type *type)
 {
-    if (type->kind == TYPE_BUILTIN)
-        return arena_printf(output->arena, "&%s", type->builtin->descriptor);
-    return type == model->empty ? "&codec_empty" : arena_printf(output->arena, "&%s_descriptor", type->c_name);
+    if (type == model->empty)
+        return "codec_empty";
+    if (!has_descriptor(model, type))
+        return type->builtin->descriptor;
+    return arena_printf(output->arena, "%s_descriptor", type->c_name);
 }
 
 void write_descriptors_header(struct output *output, const struct model *model, const struct backend_options *options)
 {
     output_header_begin(output, arena_printf(output->arena, "%sdescriptors.h", options->prefix), options->schema);
     output_text(output, "#include \"schema/codec/descriptor.h\"\n\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n");
+    output_printf(output, "/* All of the tables below. */\nextern const struct descriptor_table %sdescriptors;\n\n",
+                  options->prefix);
     for (size_t i = 0; i < model->types.count; i++) {
         const struct type *type = model->types.items[i];
         if (!has_descriptor(model, type))
@@ -29,43 +49,210 @@ void write_descriptors_header(struct output *output, const struct model *model, 
     output_header_end(output);
 }
 
-static void write_enum(struct output *output, const struct type *type)
+/* What limits and defaults are made of ------------------------------------------------------------------------- */
+
+static const struct type *without_name(const struct type *type)
 {
-    output_printf(output, "    .kind = VALUE_ENUM,\n    .size = sizeof(enum %s),\n", type->c_name);
-    output_printf(output, "    .enumeration = { %s_names, %s },\n", type->c_name,
-                  c_constant(output->arena, type->constant_prefix, "_MAX"));
+    return type->kind == TYPE_BUILTIN && type->plain ? type->plain : type;
 }
 
-static const char *member_flags(struct output *output, const struct member *member)
+static bool is_unsigned(const struct type *type)
 {
-    return arena_printf(output->arena, "%s%s%s", member->optional ? "MEMBER_OPTIONAL" : "0",
-                        features_contain(&member->features, "deprecated") ? " | MEMBER_DEPRECATED" : "",
-                        features_contain(&member->features, "unstable") ? " | MEMBER_UNSTABLE" : "");
+    const struct builtin *builtin = without_name(type)->builtin;
+    return builtin->kind == BUILTIN_SIZE || builtin->name[0] == 'u';
 }
 
-static const char *member_offset(struct output *output, const struct type *owner, const char *before, const char *name,
-                                 const char *behind)
+/* The type that limits speak of: of a member that may be null, what it is otherwise. */
+static const struct type *limited_type(const struct type *type)
 {
-    return arena_printf(output->arena, "offsetof(struct %s, %s%s%s)", owner->c_name, before, name, behind);
+    if (type->kind != TYPE_ALTERNATE)
+        return type;
+    for (size_t i = 0; i < type->branches.count; i++) {
+        const struct type *branch = type->branches.items[i].type;
+        if (branch->kind != TYPE_BUILTIN || branch->builtin->kind != BUILTIN_NULL)
+            return branch;
+    }
+    return type;
+}
+
+/* A constant expression of C for a number of this type. */
+static const char *c_number(struct arena *arena, const struct type *type, const struct number *number)
+{
+    if (without_name(type)->builtin->kind == BUILTIN_NUMBER)
+        return arena_printf(arena, "%.17g", number->real);
+    if (is_unsigned(type))
+        return arena_printf(arena, "UINT64_C(%" PRIu64 ")", number->magnitude);
+    if (!number->negative || number->magnitude == 0)
+        return arena_printf(arena, "INT64_C(%" PRIu64 ")", number->magnitude);
+    /* The smallest integer has no literal. */
+    return arena_printf(arena, "(-INT64_C(%" PRIu64 ") - 1)", number->magnitude - 1);
+}
+
+static const char *limit_field(const struct type *type)
+{
+    const struct type *limited = without_name(type);
+    if (limited->builtin->kind == BUILTIN_NUMBER)
+        return "d";
+    return is_unsigned(limited) ? "u" : "i";
+}
+
+static void write_string(struct output *output, const char *text)
+{
+    output_text(output, "\"");
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c == '"' || c == '\\')
+            output_printf(output, "\\%c", c);
+        else if (c < 0x20 || c >= 0x7f || c == '?')
+            output_printf(output, "\\%03o", c);
+        else
+            output_printf(output, "%c", c);
+    }
+    output_text(output, "\"");
+}
+
+static void write_pattern(struct output *output, const char *name, const struct pattern *pattern)
+{
+    output_printf(output, "static const struct value_pattern_item %s_pattern_items[] = {\n", name);
+    for (size_t i = 0; i < pattern->items.count; i++) {
+        const struct pattern_item *item = &pattern->items.items[i];
+        output_text(output, "    { { ");
+        for (size_t j = 0; j < ARRAY_SIZE(item->set); j++)
+            output_printf(output, "0x%" PRIx32 "%s", item->set[j], j + 1 < ARRAY_SIZE(item->set) ? ", " : "");
+        output_printf(output, " }, %" PRIu32 ", %" PRIu32 "u },\n", item->minimum, item->maximum);
+    }
+    output_printf(output, "    { { 0 }, 0, 0 },\n};\nstatic const struct value_pattern %s_pattern = { ", name);
+    write_string(output, pattern->text);
+    output_printf(output, ", %s_pattern_items, LENGTH(%s_pattern_items) - 1 };\n", name, name);
+}
+
+/* "static const struct value_limits NAME_limits" and what it points to. */
+static void write_limits(struct output *output, const char *name, const struct type *type,
+                         const struct constraints *constraints)
+{
+    type = limited_type(type);
+    if (constraints->pattern)
+        write_pattern(output, name, constraints->pattern);
+    output_printf(output, "static const struct value_limits %s_limits = {\n    .flags = 0%s%s,\n", name,
+                  constraints->has_minimum ? " | LIMIT_MIN" : "", constraints->has_maximum ? " | LIMIT_MAX" : "");
+    if (constraints->has_minimum)
+        output_printf(output, "    .min = { .%s = %s },\n", limit_field(type),
+                      c_number(output->arena, type, &constraints->minimum));
+    if (constraints->has_maximum)
+        output_printf(output, "    .max = { .%s = %s },\n", limit_field(type),
+                      c_number(output->arena, type, &constraints->maximum));
+    if (constraints->multiple_of)
+        output_printf(output, "    .multiple_of = UINT64_C(%" PRIu64 "),\n", constraints->multiple_of);
+    output_printf(output, "    .min_length = %" PRIu32 "u,\n    .max_length = %" PRIu32 "u,\n", constraints->min_length,
+                  constraints->max_length);
+    if (constraints->pattern)
+        output_printf(output, "    .pattern = &%s_pattern,\n", name);
+    output_text(output, "};\n");
+}
+
+static void write_default(struct output *output, const char *name, const struct type *type,
+                          const struct literal *literal)
+{
+    if (type->kind == TYPE_ENUM) {
+        output_printf(output, "static const enum %s %s_default = %s;\n", type->c_name, name,
+                      type->values.items[literal->enum_index].c_name);
+        return;
+    }
+    enum builtin_kind kind = without_name(type)->builtin->kind;
+    /* c_type ends where a name may begin: "bool ", "const char *". */
+    output_printf(output, "static %sconst %s_default = ", type->builtin->c_type, name);
+    if (kind == BUILTIN_STR)
+        write_string(output, literal->string);
+    else if (kind == BUILTIN_BOOL)
+        output_text(output, literal->boolean ? "true" : "false");
+    else
+        output_text(output, c_number(output->arena, type, &literal->number));
+    output_text(output, ";\n");
+}
+
+/* Members of objects --------------------------------------------------------------------------------------------- */
+
+static bool has_extra(const struct member *member)
+{
+    return member->constraints || member->default_value;
+}
+
+static const char *extra_name(struct output *output, const struct type *owner, const struct member *member)
+{
+    return arena_printf(output->arena, "%s_%s", owner->c_name, c_part(output->arena, member->name));
+}
+
+static void write_extra(struct output *output, const struct type *owner, const struct member *member)
+{
+    if (!has_extra(member))
+        return;
+    const char *name = extra_name(output, owner, member);
+    output_if(output, member->condition);
+    if (member->constraints)
+        write_limits(output, name, member->type, member->constraints);
+    if (member->default_value)
+        write_default(output, name, member->type, member->default_value);
+    output_printf(output, "static const struct member_extra %s_extra = { %s%s, %s%s };\n", name,
+                  member->constraints ? arena_printf(output->arena, "&%s", name) : "0",
+                  member->constraints ? "_limits" : "",
+                  member->default_value ? arena_printf(output->arena, "&%s", name) : "0",
+                  member->default_value ? "_default" : "");
+    output_endif(output, member->condition);
+}
+
+static bool is_special(const struct member *member)
+{
+    return has_extra(member) || member->secret || features_contain(&member->features, "deprecated") ||
+           features_contain(&member->features, "unstable");
+}
+
+static void write_special(struct output *output, const struct model *model, const struct type *owner,
+                          const struct member *member)
+{
+    const char *part = c_part(output->arena, member->name);
+    output_printf(output, "    { .name = \"%s\", .type = &%s, .name_length = sizeof(\"%s\") - 1,\n", member->name,
+                  descriptor_of(output, model, member->type), member->name);
+    if (has_extra(member))
+        output_printf(output, "      .extra = &%s_extra,\n", extra_name(output, owner, member));
+    output_printf(output, "      .flags = %s%s%s%s,\n", member->optional ? "MEMBER_OPTIONAL" : "0",
+                  features_contain(&member->features, "deprecated") ? " | MEMBER_DEPRECATED" : "",
+                  features_contain(&member->features, "unstable") ? " | MEMBER_UNSTABLE" : "",
+                  member->secret ? " | MEMBER_SECRET" : "");
+    output_printf(output, "      .offset = offsetof(OF, %s),\n", member->c_name);
+    if (member->optional && type_needs_has(member->type))
+        output_printf(output, "      .has_offset = offsetof(OF, has_%s),", part);
+    else
+        output_text(output, "      .has_offset = NONE,");
+    if (member->type->kind == TYPE_ARRAY)
+        output_printf(output, " .count_offset = offsetof(OF, %s_count) },\n", part);
+    else
+        output_text(output, " .count_offset = NONE },\n");
 }
 
 static void write_member(struct output *output, const struct model *model, const struct type *owner,
                          const struct member *member)
 {
     const char *part = c_part(output->arena, member->name);
-    const char *has = "DESCRIPTOR_NO_OFFSET";
-    const char *count = "DESCRIPTOR_NO_OFFSET";
-    if (member->optional && type_needs_has(member->type))
-        has = member_offset(output, owner, "has_", part, "");
-    if (member->type->kind == TYPE_ARRAY)
-        count = member_offset(output, owner, "", part, "_count");
-
+    const char *type = descriptor_of(output, model, member->type);
+    bool array = member->type->kind == TYPE_ARRAY;
+    bool has = member->optional && type_needs_has(member->type);
     output_if(output, member->condition);
-    output_printf(output, "    { \"%s\", %s, sizeof(\"%s\") - 1, %s,\n      %s, %s, %s },\n", member->name,
-                  descriptor_of(output, model, member->type), member->name, member_flags(output, member),
-                  member_offset(output, owner, "", member->c_name, ""), has, count);
+    if (is_special(member))
+        write_special(output, model, owner, member);
+    else if (array && has)
+        output_printf(output, "    MAYBE_ARRAY(\"%s\", %s, has_%s, %s_count, %s),\n", member->name, member->c_name,
+                      part, part, type);
+    else if (array)
+        output_printf(output, "    ARRAY(\"%s\", %s, %s_count, %s),\n", member->name, member->c_name, part, type);
+    else if (has)
+        output_printf(output, "    MAYBE(\"%s\", %s, has_%s, %s),\n", member->name, member->c_name, part, type);
+    else
+        output_printf(output, "    %s(\"%s\", %s, %s),\n", member->optional ? "OPTIONAL" : "REQUIRED", member->name,
+                      member->c_name, type);
     output_endif(output, member->condition);
 }
+
+/* Types ------------------------------------------------------------------------------------------------------------ */
 
 static bool has_union(const struct type *type)
 {
@@ -86,21 +273,24 @@ static void write_branches(struct output *output, const struct model *model, con
         const struct enum_value *value = &tag->values.items[branch->enum_index];
         output_if(output, value->condition);
         output_if(output, branch->condition);
-        output_printf(output, "    [%s] = %s,\n", value->c_name, descriptor_of(output, model, branch->type));
+        output_printf(output, "    [%s] = &%s,\n", value->c_name, descriptor_of(output, model, branch->type));
         output_endif(output, branch->condition);
         output_endif(output, value->condition);
     }
-    output_printf(output, "    [%s] = 0,\n};\n\n", c_constant(output->arena, tag->constant_prefix, "_MAX"));
+    output_printf(output, "    [%s] = 0,\n};\n", c_constant(output->arena, tag->constant_prefix, "_MAX"));
 }
 
 /* What stands in front of an object's descriptor. */
 static void write_object_tables(struct output *output, const struct model *model, const struct type *type)
 {
+    for (size_t i = 0; i < type->members.count; i++)
+        write_extra(output, type, &type->members.items[i]);
     if (type->members.count) {
-        output_printf(output, "static const struct member_descriptor %s_members[] = {\n", type->c_name);
+        output_printf(output, "#define OF struct %s\nstatic const struct member_descriptor %s_members[] = {\n",
+                      type->c_name, type->c_name);
         for (size_t i = 0; i < type->members.count; i++)
             write_member(output, model, type, &type->members.items[i]);
-        output_text(output, "};\n\n");
+        output_text(output, "};\n#undef OF\n");
     }
     if (has_union(type))
         write_branches(output, model, type);
@@ -121,21 +311,29 @@ static void write_tag(struct output *output, const struct type *type)
     output_text(output, ",\n");
 }
 
+static bool has_defaults(const struct type *type)
+{
+    for (size_t i = 0; i < type->members.count; i++)
+        if (type->members.items[i].default_value)
+            return true;
+    return false;
+}
+
 static void write_object(struct output *output, const struct type *type)
 {
-    output_printf(output, "    .kind = VALUE_OBJECT,\n    .size = sizeof(struct %s),\n    .object = {\n", type->c_name);
+    output_printf(output, "    .kind = VALUE_OBJECT,\n    .size = sizeof(struct %s),\n", type->c_name);
+    if (has_defaults(type))
+        output_text(output, "    .flags = TYPE_HAS_DEFAULTS,\n");
+    output_text(output, "    .object = {\n");
     if (type->members.count)
-        output_printf(output,
-                      "        .members = %s_members,\n"
-                      "        .count = sizeof(%s_members) / sizeof(%s_members[0]),\n",
-                      type->c_name, type->c_name, type->c_name);
+        output_printf(output, "        .members = %s_members,\n        .count = LENGTH(%s_members),\n", type->c_name,
+                      type->c_name);
     if (has_union(type)) {
         write_tag(output, type);
         output_printf(output,
-                      "        .branches = %s_branches,\n"
-                      "        .branch_count = sizeof(%s_branches) / sizeof(%s_branches[0]),\n"
+                      "        .branches = %s_branches,\n        .branch_count = LENGTH(%s_branches),\n"
                       "        .branch_offset = offsetof(struct %s, u),\n",
-                      type->c_name, type->c_name, type->c_name, type->c_name);
+                      type->c_name, type->c_name, type->c_name);
     }
     output_text(output, "    },\n");
 }
@@ -147,55 +345,126 @@ static void write_alternate_table(struct output *output, const struct model *mod
     for (size_t i = 0; i < type->branches.count; i++) {
         const struct branch *branch = &type->branches.items[i];
         output_if(output, branch->condition);
-        output_printf(output, "    [%s] = { \"%s\", %s },\n", c_constant(output->arena, kind, branch->name),
+        output_printf(output, "    [%s] = { \"%s\", &%s },\n", c_constant(output->arena, kind, branch->name),
                       branch->name, descriptor_of(output, model, branch->type));
         output_endif(output, branch->condition);
     }
-    output_text(output, "};\n\n");
+    output_text(output, "};\n");
 }
 
 static void write_alternate(struct output *output, const struct type *type)
 {
     output_printf(output,
                   "    .kind = VALUE_ALTERNATE,\n    .size = sizeof(struct %s),\n"
-                  "    .alternate = { %s_branches, sizeof(%s_branches) / sizeof(%s_branches[0]), "
-                  "offsetof(struct %s, u) },\n",
-                  type->c_name, type->c_name, type->c_name, type->c_name, type->c_name);
+                  "    .alternate = { %s_branches, LENGTH(%s_branches), offsetof(struct %s, u) },\n",
+                  type->c_name, type->c_name, type->c_name, type->c_name);
+}
+
+static void write_enum(struct output *output, const struct type *type)
+{
+    output_printf(output,
+                  "    .kind = VALUE_ENUM,\n    .size = sizeof(enum %s),\n    .enumeration = { %s_names, %s },\n",
+                  type->c_name, type->c_name, c_constant(output->arena, type->constant_prefix, "_MAX"));
+}
+
+/* The words by which errors call a built-in type. */
+static void write_scalar(struct output *output, const struct type *type)
+{
+    static const char *const kinds[] = {
+        [BUILTIN_STR] = "STRING", [BUILTIN_NUMBER] = "NUMBER", [BUILTIN_INT] = "SIGNED", [BUILTIN_SIZE] = "SIZE",
+        [BUILTIN_BOOL] = "BOOL",  [BUILTIN_NULL] = "NULL",     [BUILTIN_ANY] = "ANY",
+    };
+    enum builtin_kind kind = without_name(type)->builtin->kind;
+    bool is_unsigned_int = kind == BUILTIN_INT && is_unsigned(type);
+    const char *c_type = type->builtin->c_type;
+    size_t length = strlen(c_type);
+    while (length && c_type[length - 1] == ' ')
+        length--;
+    output_printf(output, "    .kind = VALUE_%s,\n    .size = sizeof(%.*s),\n",
+                  is_unsigned_int ? "UNSIGNED" : kinds[kind], (int)length, c_type);
+    if (type->constraints)
+        output_printf(output, "    .limits = &%s_limits,\n", type->c_name);
+}
+
+static const char *name_in_errors(const struct type *type)
+{
+    if (type->kind == TYPE_ARRAY)
+        return "array";
+    if (type->kind != TYPE_BUILTIN)
+        return type->name;
+    switch (without_name(type)->builtin->kind) {
+    case BUILTIN_STR:
+        return "string";
+    case BUILTIN_BOOL:
+        return "boolean";
+    case BUILTIN_INT:
+    case BUILTIN_SIZE:
+        return "integer";
+    case BUILTIN_NUMBER:
+        return "number";
+    default:
+        return "value";
+    }
+}
+
+static void write_tables(struct output *output, const struct model *model, const struct type *type)
+{
+    if (type->kind == TYPE_OBJECT)
+        write_object_tables(output, model, type);
+    else if (type->kind == TYPE_ALTERNATE)
+        write_alternate_table(output, model, type);
+    else if (type->kind == TYPE_BUILTIN && type->constraints)
+        write_limits(output, type->c_name, type, type->constraints);
 }
 
 static void write_descriptor(struct output *output, const struct model *model, const struct type *type)
 {
     output_if(output, type->condition);
-    if (type->kind == TYPE_OBJECT)
-        write_object_tables(output, model, type);
-    if (type->kind == TYPE_ALTERNATE)
-        write_alternate_table(output, model, type);
-
+    write_tables(output, model, type);
     output_printf(output, "const struct type_descriptor %s_descriptor = {\n    .name = \"%s\",\n", type->c_name,
-                  type->kind == TYPE_ARRAY ? "array" : type->name);
+                  name_in_errors(type));
     if (type->kind == TYPE_ENUM)
         write_enum(output, type);
     else if (type->kind == TYPE_OBJECT)
         write_object(output, type);
     else if (type->kind == TYPE_ALTERNATE)
         write_alternate(output, type);
+    else if (type->kind == TYPE_BUILTIN)
+        write_scalar(output, type);
     else
         output_printf(output,
                       "    .kind = VALUE_ARRAY,\n    .size = sizeof(struct descriptor_list),\n"
-                      "    .array = { %s },\n",
+                      "    .array = { &%s },\n",
                       descriptor_of(output, model, type->element));
     output_text(output, "};\n");
     output_endif(output, type->condition);
     output_text(output, "\n");
 }
 
+static void write_list_of_tables(struct output *output, const struct model *model,
+                                 const struct backend_options *options)
+{
+    output_text(output, "static const struct type_descriptor *const types[] = {\n");
+    for (size_t i = 0; i < model->types.count; i++) {
+        const struct type *type = model->types.items[i];
+        if (!has_descriptor(model, type))
+            continue;
+        output_if(output, type->condition);
+        output_printf(output, "    &%s_descriptor,\n", type->c_name);
+        output_endif(output, type->condition);
+    }
+    output_printf(output, "    0,\n};\n\nconst struct descriptor_table %sdescriptors = { types, LENGTH(types) - 1 };\n",
+                  options->prefix);
+}
+
 void write_descriptors_source(struct output *output, const struct model *model, const struct backend_options *options)
 {
     output_printf(output,
                   "/* Written by schemac from %s: change that instead. */\n#include \"%sdescriptors.h\"\n"
-                  "#include \"%stypes.h\"\n\n",
-                  options->schema, options->prefix, options->prefix);
+                  "#include \"%stypes.h\"\n\n%s",
+                  options->schema, options->prefix, options->prefix, macros);
     for (size_t i = 0; i < model->types.count; i++)
         if (has_descriptor(model, model->types.items[i]))
             write_descriptor(output, model, model->types.items[i]);
+    write_list_of_tables(output, model, options);
 }

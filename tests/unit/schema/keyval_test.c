@@ -1,5 +1,5 @@
 /* key=value text becomes a tree, or an error that names the parameter. */
-#include "daemon/keyval.h"
+#include "schema/codec/keyval.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,9 +1,8 @@
-#include "daemon/keyval.h"
-
-#include "blockcore/base/memory.h"
+#include "schema/codec/keyval.h"
 
 #include <ctype.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,11 +10,19 @@
 #define INDEX_DIGITS_MAX 4 /* of a list; so a list has at most 10,000 elements */
 #define KEY_PARTS_MAX 256  /* as deep as a graph may be, and some */
 
-/* A text without its doubled commas, up to the comma that ends it; *at moves behind that. The caller frees it. */
+static struct error *fail_memory(void)
+{
+    return error_new("out of memory");
+}
+
+/* A text without its doubled commas, up to the comma that ends it; *at moves behind that. The caller frees it. NULL:
+ * no memory. */
 static char *take_value(const char **at)
 {
-    char *value = xmalloc(strlen(*at) + 1);
+    char *value = malloc(strlen(*at) + 1);
     size_t length = 0;
+    if (!value)
+        return NULL;
     while (**at && (**at != ',' || (*at)[1] == ',')) {
         if (**at == ',')
             (*at)++;
@@ -49,7 +56,8 @@ static struct error *child_object(json_t *parent, const char *key, const char *p
     json_t *child = json_object_get(parent, key);
     if (!child) {
         child = json_object();
-        json_object_set_new(parent, key, child);
+        if (json_object_set_new(parent, key, child) < 0)
+            return fail_memory();
     } else if (!json_is_object(child)) {
         return error_new("Parameters '%.*s.*' used inconsistently", path_length, path);
     }
@@ -64,8 +72,7 @@ static struct error *put_value(json_t *parent, const char *key, const char *path
     json_t *string = json_string(value);
     if (!string)
         return error_new("The value of parameter '%.*s' is not valid UTF-8", path_length, path);
-    json_object_set_new(parent, key, string);
-    return NULL;
+    return json_object_set_new(parent, key, string) < 0 ? fail_memory() : NULL;
 }
 
 /* @at stands at a dotted key, which ends at '='; the value is @value. */
@@ -114,9 +121,11 @@ static struct error *take_part(json_t *root, const char **at, const char *implie
         const char *key = *at;
         *at += key_length + 1;
         CLEANUP(free) char *value = take_value(at);
-        return put(root, key, key + key_length, value);
+        return value ? put(root, key, key + key_length, value) : fail_memory();
     }
     CLEANUP(free) char *value = take_value(at);
+    if (!value)
+        return fail_memory();
     if (implied_key && *value)
         return put_value(root, implied_key, implied_key, (int)strlen(implied_key), value);
     if (bare == BARE_IS_FLAG && *value)
@@ -134,6 +143,8 @@ static struct error *make_array(json_t *object, const char *path, json_t **out)
 {
     size_t count = json_object_size(object);
     json_t *array = json_array();
+    if (!array)
+        return fail_memory();
     for (size_t i = 0; i < count; i++) {
         char key[24];
         snprintf(key, sizeof(key), "%zu", i);
@@ -142,7 +153,10 @@ static struct error *make_array(json_t *object, const char *path, json_t **out)
             json_decref(array);
             return error_new("Parameter '%s%zu' missing", path, i);
         }
-        json_array_append(array, element);
+        if (json_array_append(array, element) < 0) {
+            json_decref(array);
+            return fail_memory();
+        }
     }
     *out = array;
     return NULL;
@@ -162,12 +176,17 @@ static struct error *with_arrays(json_t *object, const char *path, json_t **out)
             return error_new("Parameter '%s%s' is out of range", path, key);
         if (!json_is_object(value))
             continue;
-        CLEANUP(free) char *inner = xasprintf("%s%s.", path, key);
+        CLEANUP(free) char *inner = NULL;
         json_t *replacement = NULL;
+        if (asprintf(&inner, "%s%s.", path, key) < 0) {
+            inner = NULL;
+            return fail_memory();
+        }
         struct error *err = with_arrays(value, inner, &replacement);
         if (err)
             return err;
-        json_object_set_new(object, key, replacement);
+        if (json_object_set_new(object, key, replacement) < 0)
+            return fail_memory();
     }
     if (indices == 0) {
         *out = json_incref(object);
@@ -181,7 +200,7 @@ static struct error *with_arrays(json_t *object, const char *path, json_t **out)
 static struct error *parse(const char *text, const char *implied_key, enum bare bare, json_t **out)
 {
     json_t *root = json_object();
-    struct error *err = NULL;
+    struct error *err = root ? NULL : fail_memory();
     for (const char *at = text; *at && !err; implied_key = NULL)
         err = take_part(root, &at, implied_key, bare);
     if (!err)
@@ -204,6 +223,8 @@ bool keyval_wants_help(const char *text)
 {
     for (const char *at = text; *at;) {
         CLEANUP(free) char *part = take_value(&at);
+        if (!part)
+            return false;
         if (strcmp(part, "help") == 0 || strcmp(part, "?") == 0)
             return true;
     }

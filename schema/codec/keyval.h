@@ -7,10 +7,10 @@
  *     a=x,,y               a comma is doubled                { "a": "x,y" }
  *     qcow2,a=1            the first value may lack its key  { "driver": "qcow2", "a": "1" }
  *
- * Of a key that is given twice the last one counts. All values are strings; the decoder turns them into what the schema
- * wants (schema/codec, "keyval"). */
-#ifndef CAIRN_DAEMON_KEYVAL_H
-#define CAIRN_DAEMON_KEYVAL_H
+ * Of a key that is given twice the last one counts. All values are strings; decode_value() with DECODE_TEXT turns them
+ * into what the schema wants. */
+#ifndef CAIRN_SCHEMA_KEYVAL_H
+#define CAIRN_SCHEMA_KEYVAL_H
 
 #include "blockcore/base/error.h"
 
