@@ -18,14 +18,13 @@ from qmp import QMP
 LIMIT = 0.005  # seconds for a command of a client that has nothing to do with it
 SLOW_BUILD = 10 if "san" in BUILD.name else 1  # sanitizers
 COMMANDS = 150
+ROUNDS_MAX = 8
 HUNG_FS = BUILD / "tests" / "hung_fs"
 
 
-def assert_others_are_quick(daemon, tmp_path):
-    """Commands of a second and a third client, the second one opening, asking and closing a file meanwhile."""
-    image = tmp_path / "quick.raw"
-    image.write_bytes(bytes(1 * MIB))
-    other, third = daemon.connect(), daemon.connect()
+def time_commands(daemon, image):
+    """Commands of two clients, which open, ask and close a file meanwhile; their times in ascending order."""
+    first, second = daemon.connect(), daemon.connect()
     times = []
 
     def timed(client, command, **arguments):
@@ -34,26 +33,37 @@ def assert_others_are_quick(daemon, tmp_path):
         times.append((time.perf_counter() - begin, command))
 
     for number in range(COMMANDS // 3):
-        timed(other, "query-version")
-        timed(third, "query-jobs")
-        timed(other, "query-named-block-nodes", flat=True)
+        timed(first, "query-version")
+        timed(second, "query-jobs")
+        timed(first, "query-named-block-nodes", flat=True)
         if number % 5 == 0:
-            timed(third, "blockdev-add", driver="null-co", node_name="quick", size=1 * MIB)
-            timed(other, "query-block-status", node_name="quick")
-            timed(third, "blockdev-del", node_name="quick")
-            timed(third, "blockdev-add", driver="file", node_name="quick", filename=str(image))
-            timed(other, "query-block-status", node_name="quick")
-            timed(third, "blockdev-del", node_name="quick")
-    times.sort()
-    # A machine that does several things at once may stop anybody for a moment: not more than one in a hundred times.
-    assert times[len(times) * 99 // 100 - 1][0] < LIMIT * SLOW_BUILD, f"slow: {times[-5:]}"
-    other.close()
-    third.close()
+            timed(second, "blockdev-add", driver="null-co", node_name="quick", size=1 * MIB)
+            timed(first, "query-block-status", node_name="quick")
+            timed(second, "blockdev-del", node_name="quick")
+            timed(second, "blockdev-add", driver="file", node_name="quick", filename=str(image))
+            timed(first, "query-block-status", node_name="quick")
+            timed(second, "blockdev-del", node_name="quick")
+    first.close()
+    second.close()
+    return sorted(times)
+
+
+def assert_others_are_quick(daemon, tmp_path):
+    """99 of 100 commands keep the limit. A machine with other things to do may spoil a round, or two; a daemon that waits
+    for the hung storage spoils every one."""
+    image = tmp_path / "quick.raw"
+    image.write_bytes(bytes(1 * MIB))
+    for _ in range(ROUNDS_MAX):
+        times = time_commands(daemon, image)
+        if times[len(times) * 99 // 100 - 1][0] < LIMIT * SLOW_BUILD:
+            return
+    raise AssertionError(f"slow in {ROUNDS_MAX} rounds, the last one: {times[-5:]}")
 
 
 @pytest.fixture
-def hung_fs(tmp_path):
-    """A mounted file system that stops answering; unmounted (what hangs then fails) when the test has ended."""
+def hung_fs(daemon, tmp_path):
+    """A mounted file system that stops answering; unmounted (what hangs then fails) when the test has ended, before the
+    daemon ends, which could not."""
     if not HUNG_FS.exists() or not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("FUSE cannot be used here")
     mountpoint = tmp_path / "hung"
