@@ -33,10 +33,19 @@ static bool print_docs(struct output *output, const struct model *model, const s
     return true;
 }
 
+static bool print_python(struct output *output, const struct model *model, const struct backend_options *options,
+                         const char *argument)
+{
+    (void)argument;
+    write_python(output, model, options);
+    return true;
+}
+
 const struct mode modes[] = {
     { "docs", "FORMAT", "print the reference manual: md, html or man", print_docs },
     { "dump-model", NULL, "print what the schema means, as JSON, for other generators", print_model },
     { "introspect", NULL, "print the answer to query-qmp-schema", print_introspection },
+    { "python", NULL, "print the Python module of the client", print_python },
 };
 
 const size_t mode_count = ARRAY_SIZE(modes);
