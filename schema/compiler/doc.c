@@ -3,17 +3,16 @@
 #include <ctype.h>
 #include <string.h>
 
-struct line {
-    const char *text; /* without "# " */
-    size_t length;
-    struct location at;
-};
-
 struct doc_parser {
     struct compilation *compilation;
+    struct lexer *lexer;
     struct doc *doc;
-    bool in_features;
-    VECTOR(char) text; /* of the entry that is being read */
+    bool at_end;         /* the closing "##" was read */
+    const char *line;    /* the current one, without "# " and trailing blanks */
+    size_t length;       /* of it */
+    VECTOR(char) text;   /* of the entry that is being read */
+    size_t blank_lines;  /* that came since, and count only if more text follows */
+    bool sections_begun; /* members may no longer be described */
 };
 
 const struct doc_entry *doc_find(const struct doc_entry *entries, size_t count, const char *name)
@@ -24,173 +23,332 @@ const struct doc_entry *doc_find(const struct doc_entry *entries, size_t count, 
     return NULL;
 }
 
-static bool is_name_character(char c)
+static struct location line_at(const struct doc_parser *parser)
 {
-    return isalnum((unsigned char)c) || c == '_' || c == '-' || c == '.';
+    return parser->lexer->token.at;
 }
 
-/* The length of NAME in "@NAME:", or 0. */
-static size_t tag_name_length(const struct line *line)
+static bool starts_with(const struct doc_parser *parser, const char *text)
 {
-    if (line->length < 3 || line->text[0] != '@')
-        return 0;
-    size_t length = 0;
-    while (1 + length < line->length && is_name_character(line->text[1 + length]))
-        length++;
-    return length && 1 + length < line->length && line->text[1 + length] == ':' ? length : 0;
+    return parser->length >= strlen(text) && memcmp(parser->line, text, strlen(text)) == 0;
 }
 
-static const char *section_name(const struct line *line)
+static size_t indentation(const struct doc_parser *parser)
 {
-    static const char *const names[] = { "Returns", "Errors",   "Since", "Note",    "Notes",
-                                         "Example", "Examples", "TODO",  "Features" };
+    size_t width = 0;
+    while (width < parser->length && isspace((unsigned char)parser->line[width]))
+        width++;
+    return width;
+}
+
+/* Looks at the current token: a line of the comment, or its end. */
+static bool take_line(struct doc_parser *parser)
+{
+    const struct token *token = &parser->lexer->token;
+    if (token->kind != TOKEN_COMMENT) {
+        compilation_error(parser->compilation, token->at, "documentation comment must end with '##'");
+        compilation_note(parser->compilation, parser->doc->at, "it begins here");
+        return false;
+    }
+    if (token->length >= 2 && token->text[1] == '#') {
+        parser->at_end = true;
+        return token->length == 2 ||
+               compilation_error(parser->compilation, token->at, "junk after '##' at end of documentation comment");
+    }
+    if (token->length > 1 && token->text[1] != ' ')
+        return compilation_error(parser->compilation, token->at, "missing space after #");
+    parser->line = token->text + (token->length > 1 ? 2 : 1);
+    parser->length = token->length > 1 ? token->length - 2 : 0;
+    while (parser->length && isspace((unsigned char)parser->line[parser->length - 1]))
+        parser->length--;
+    return true;
+}
+
+static bool next_line(struct doc_parser *parser)
+{
+    return lexer_next_comment(parser->lexer) && take_line(parser);
+}
+
+static bool skip_blank_lines(struct doc_parser *parser)
+{
+    while (!parser->at_end && parser->length == 0)
+        if (!next_line(parser))
+            return false;
+    return true;
+}
+
+static void append(struct doc_parser *parser, const char *text, size_t length)
+{
+    struct arena *arena = parser->compilation->arena;
+    if (parser->text.count)
+        for (size_t i = 0; i < parser->blank_lines + 1; i++)
+            VECTOR_PUSH(arena, &parser->text, '\n');
+    parser->blank_lines = 0;
+    for (size_t i = 0; i < length; i++)
+        VECTOR_PUSH(arena, &parser->text, text[i]);
+}
+
+/* Adds the current line, without @indent columns, or a blank one. */
+static void append_line(struct doc_parser *parser, size_t indent)
+{
+    if (parser->length == 0)
+        parser->blank_lines++;
+    else
+        append(parser, parser->line + indent, parser->length - indent);
+}
+
+static const char *finish_text(struct doc_parser *parser)
+{
+    const char *text =
+        arena_strndup(parser->compilation->arena, parser->text.count ? parser->text.items : "", parser->text.count);
+    parser->text.count = 0;
+    parser->blank_lines = 0;
+    return text;
+}
+
+/* The length of NAME in "@NAME:", which may be 0; false if the line does not begin so. */
+static bool match_name(const struct doc_parser *parser, size_t *length)
+{
+    const char *colon = parser->length ? memchr(parser->line, ':', parser->length) : NULL;
+    if (!colon || parser->line[0] != '@')
+        return false;
+    *length = (size_t)(colon - parser->line) - 1;
+    return true;
+}
+
+/* The heading that begins the line, or NULL. Two colons are markup, not a heading. */
+static const char *match_section(const struct doc_parser *parser)
+{
+    static const char *const names[] = { "Returns", "Errors", "Since", "Note", "Notes", "Example", "Examples", "TODO" };
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
         size_t length = strlen(names[i]);
-        if (line->length > length && memcmp(line->text, names[i], length) == 0 && line->text[length] == ':')
+        if (starts_with(parser, names[i]) && parser->length > length && parser->line[length] == ':' &&
+            !(parser->length > length + 1 && parser->line[length + 1] == ':'))
             return names[i];
     }
     return NULL;
 }
 
-static void append(struct doc_parser *parser, const char *text, size_t length)
+/* What follows the tag on its line, then the lines that are indented at least as much as the first of them. */
+static bool read_indented(struct doc_parser *parser, size_t skip)
 {
-    for (size_t i = 0; i < length; i++)
-        VECTOR_PUSH(parser->compilation->arena, &parser->text, text[i]);
-}
-
-/* Gives the text that was read so far to the newest entry, or to the definition itself. */
-static void finish_text(struct doc_parser *parser, const char **place)
-{
-    while (parser->text.count && isspace((unsigned char)parser->text.items[parser->text.count - 1]))
-        parser->text.count--;
-    *place =
-        arena_strndup(parser->compilation->arena, parser->text.count ? parser->text.items : "", parser->text.count);
-    parser->text.count = 0;
-}
-
-static void append_line(struct doc_parser *parser, const char *text, size_t length)
-{
-    size_t indentation = 0;
-    while (indentation < 4 && indentation < length && text[indentation] == ' ')
-        indentation++;
-    if (parser->text.count)
-        append(parser, "\n", 1);
-    append(parser, text + indentation, length - indentation);
-}
-
-static bool next_line(struct doc_parser *parser, const char **rest, const char *end, struct line *line)
-{
-    const char *newline = memchr(*rest, '\n', (size_t)(end - *rest));
-    const char *stop = newline ? newline : end;
-    line->text = *rest + 1;
-    line->length = (size_t)(stop - line->text);
-    line->at.line++;
-    line->at.column = 1;
-    *rest = newline ? newline + 1 : end;
-    while (line->length && isspace((unsigned char)line->text[line->length - 1]))
-        line->length--;
-    if (line->length == 0)
-        return true;
-    if (line->text[0] != ' ')
-        return compilation_error(parser->compilation, line->at, "missing space after #");
-    line->text++;
-    line->length--;
-    return true;
-}
-
-/* "@SYMBOL:" as the first line. */
-static bool parse_symbol(struct doc_parser *parser, const struct line *line)
-{
-    size_t length = tag_name_length(line);
-    if (line->length && line->text[0] == '@' && (length == 0 || length + 2 != line->length))
-        return compilation_error(parser->compilation, line->at, "expected '@NAME:' alone on the line");
-    if (length)
-        parser->doc->symbol = arena_strndup(parser->compilation->arena, line->text + 1, length);
-    else
-        append_line(parser, line->text, line->length);
-    return true;
-}
-
-/* Begins "@NAME: text" or "Section: text"; *place is where the text goes in the end. */
-static bool begin_entry(struct doc_parser *parser, const struct line *line, const char **name_out)
-{
-    size_t length = tag_name_length(line);
-    const char *name = length ? arena_strndup(parser->compilation->arena, line->text + 1, length) : section_name(line);
-    if (!name)
+    size_t name_length;
+    while (skip < parser->length && parser->line[skip] == ' ')
+        skip++;
+    if (skip < parser->length)
+        append(parser, parser->line + skip, parser->length - skip);
+    if (!next_line(parser))
         return false;
-    *name_out = name;
+    for (; !parser->at_end && parser->length == 0; parser->blank_lines++)
+        if (!next_line(parser))
+            return false;
+    size_t indent = parser->at_end ? 0 : indentation(parser);
+    if (indent == 0)
+        return true;
+
+    append_line(parser, indent);
+    for (bool first = true;; first = false) {
+        if (!next_line(parser))
+            return false;
+        if (parser->at_end || match_name(parser, &name_length))
+            return true;
+        if (parser->length && indentation(parser) < indent)
+            return !first || compilation_error(parser->compilation, line_at(parser),
+                                               "unexpected de-indent (expected at least %zu spaces)", indent);
+        append_line(parser, indent);
+    }
+}
+
+static struct doc_entry *push_entry(struct doc_parser *parser, struct doc_entries *list, const char *name)
+{
+    VECTOR_PUSH(parser->compilation->arena, list, ((struct doc_entry){ .name = name, .at = line_at(parser) }));
+    return &list->items[list->count - 1];
+}
+
+/* "@NAME: text" lines, one after the other. */
+static bool read_descriptions(struct doc_parser *parser, struct doc_entries *list)
+{
+    size_t length;
+    while (!parser->at_end && match_name(parser, &length)) {
+        const char *name = arena_strndup(parser->compilation->arena, parser->line + 1, length);
+        const struct doc_entry *known = doc_find(list->items, list->count, name);
+        if (length == 0)
+            return compilation_error(parser->compilation, line_at(parser), "a name is missing between '@' and ':'");
+        if (known) {
+            compilation_error(parser->compilation, line_at(parser), "'%s' is documented twice", name);
+            compilation_note(parser->compilation, known->at, "first here");
+            return false;
+        }
+        struct doc_entry *entry = push_entry(parser, list, name);
+        if (!read_indented(parser, length + 2))
+            return false;
+        entry->text = finish_text(parser);
+    }
     return true;
 }
 
-struct entry_list {
-    struct doc_entry **items;
-    size_t *count;
-};
+static bool read_features(struct doc_parser *parser)
+{
+    size_t length;
+    if (parser->doc->features.count)
+        return compilation_error(parser->compilation, line_at(parser), "second 'Features:' line");
+    if (!next_line(parser) || !skip_blank_lines(parser))
+        return false;
+    if (parser->at_end || !match_name(parser, &length))
+        return compilation_error(parser->compilation, line_at(parser), "descriptions of features expected");
+    parser->sections_begun = true;
+    return read_descriptions(parser, &parser->doc->features);
+}
 
-static bool add_entry(struct doc_parser *parser, const struct line *line, const char *name, const char ***place)
+static bool read_members(struct doc_parser *parser, size_t name_length)
+{
+    if (parser->sections_begun)
+        return compilation_error(parser->compilation, line_at(parser), "description of '@%.*s:' follows a section",
+                                 (int)name_length, parser->line + 1);
+    parser->sections_begun = true;
+    return read_descriptions(parser, &parser->doc->members);
+}
+
+static bool refuse_section(struct doc_parser *parser, const char *name)
+{
+    compilation_error(parser->compilation, line_at(parser), "there are no '%s' sections", name);
+    compilation_note(parser->compilation, line_at(parser), "write '.. %s::' and indent what follows",
+                     name[0] == 'N' ? "note" : "qmp-example");
+    return false;
+}
+
+static bool read_section(struct doc_parser *parser, const char *name)
+{
+    struct doc_entries *sections = &parser->doc->sections;
+    if (name[0] == 'N' || strncmp(name, "Ex", 2) == 0)
+        return refuse_section(parser, name);
+    const struct doc_entry *known = doc_find(sections->items, sections->count, name);
+    if (known && strcmp(name, "TODO") != 0) {
+        compilation_error(parser->compilation, line_at(parser), "second '%s' section", name);
+        compilation_note(parser->compilation, known->at, "the first is here");
+        return false;
+    }
+    parser->sections_begun = true;
+    struct doc_entry *entry = push_entry(parser, sections, name);
+    if (!read_indented(parser, strlen(name) + 1))
+        return false;
+    entry->text = finish_text(parser);
+    return true;
+}
+
+/* Paragraphs up to the next line that begins something else. */
+static bool read_plain(struct doc_parser *parser)
 {
     struct doc *doc = parser->doc;
-    struct doc_entry entry = { .name = name, .at = line->at, .text = "" };
-    bool tag = line->text[0] == '@';
-    const struct doc_entry *known;
-
-    if (!tag) {
-        known = NULL;
-        VECTOR_PUSH(parser->compilation->arena, &doc->sections, entry);
-        *place = &doc->sections.items[doc->sections.count - 1].text;
-    } else if (parser->in_features) {
-        known = doc_find(doc->features.items, doc->features.count, name);
-        VECTOR_PUSH(parser->compilation->arena, &doc->features, entry);
-        *place = &doc->features.items[doc->features.count - 1].text;
-    } else {
-        known = doc_find(doc->members.items, doc->members.count, name);
-        VECTOR_PUSH(parser->compilation->arena, &doc->members, entry);
-        *place = &doc->members.items[doc->members.count - 1].text;
+    size_t length;
+    bool overview = !doc->members.count && !doc->features.count && !doc->sections.count;
+    struct doc_entry *entry = overview ? NULL : push_entry(parser, &doc->sections, "");
+    for (;;) {
+        for (; !parser->at_end && parser->length;) {
+            append_line(parser, 0);
+            if (!next_line(parser))
+                return false;
+        }
+        for (; !parser->at_end && parser->length == 0; parser->blank_lines++)
+            if (!next_line(parser))
+                return false;
+        if (parser->at_end || match_name(parser, &length) || match_section(parser) || starts_with(parser, "=") ||
+            (parser->length == strlen("Features:") && starts_with(parser, "Features:")))
+            break;
     }
-    if (known)
-        return compilation_error(parser->compilation, line->at, "'%s' is documented twice", name);
-    size_t skip = strlen(name) + (tag ? 2 : 1);
-    while (skip < line->length && line->text[skip] == ' ')
-        skip++;
-    append(parser, line->text + skip, line->length - skip);
+    *(entry ? &entry->text : &doc->text) = finish_text(parser);
     return true;
 }
 
-static bool parse_line(struct doc_parser *parser, const struct line *line, const char ***place)
+/* The current line is the first of something, after a blank one. */
+static bool read_part(struct doc_parser *parser)
 {
-    const char *name;
-    if (!parser->doc->symbol || !begin_entry(parser, line, &name)) {
-        append_line(parser, line->text, line->length);
-        return true;
-    }
-    finish_text(parser, *place);
-    if (strcmp(name, "Features") == 0) {
-        parser->in_features = true;
-        static const char *nowhere;
-        *place = &nowhere;
-        return true;
-    }
-    if (line->text[0] != '@')
-        parser->in_features = false;
-    return add_entry(parser, line, name, place);
+    size_t length;
+    const char *section;
+    if (parser->length == strlen("Features:") && starts_with(parser, "Features:"))
+        return read_features(parser);
+    if (match_name(parser, &length))
+        return read_members(parser, length);
+    if ((section = match_section(parser)))
+        return read_section(parser, section);
+    if (starts_with(parser, "="))
+        return compilation_error(parser->compilation, line_at(parser),
+                                 "unexpected '=' markup in definition documentation");
+    return read_plain(parser);
 }
 
-struct doc *doc_parse(struct compilation *compilation, struct location at, const char *text, size_t length)
+static const struct doc_entry *earlier_empty(const struct doc_entries *list, const struct doc_entry *known)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (!*list->items[i].text && (!known || list->items[i].at.line < known->at.line))
+            return &list->items[i];
+    return known;
+}
+
+/* Whatever has a heading has a text. */
+static bool check_texts(struct doc_parser *parser)
+{
+    const struct doc *doc = parser->doc;
+    const struct doc_entry *sections = earlier_empty(&doc->sections, NULL);
+    const struct doc_entry *empty = earlier_empty(&doc->members, earlier_empty(&doc->features, sections));
+    if (!empty)
+        return true;
+    return compilation_error(parser->compilation, empty->at, "text required after '%s%s:'",
+                             empty == sections ? "" : "@", empty->name);
+}
+
+static bool read_definition(struct doc_parser *parser)
+{
+    if (parser->line[parser->length - 1] != ':')
+        return compilation_error(parser->compilation, line_at(parser), "line should end with ':'");
+    if (parser->length == 2)
+        return compilation_error(parser->compilation, line_at(parser), "name required after '@'");
+    parser->doc->symbol = arena_strndup(parser->compilation->arena, parser->line + 1, parser->length - 2);
+    if (!next_line(parser))
+        return false;
+    for (;;) {
+        if (!skip_blank_lines(parser))
+            return false;
+        if (parser->at_end)
+            break;
+        if (!read_part(parser))
+            return false;
+    }
+    return check_texts(parser);
+}
+
+static bool read_free_form(struct doc_parser *parser)
+{
+    size_t length;
+    for (bool first = true; !parser->at_end; first = false) {
+        if (match_name(parser, &length))
+            return compilation_error(parser->compilation, line_at(parser),
+                                     "'@%.*s:' not allowed in free-form documentation", (int)length, parser->line + 1);
+        if (starts_with(parser, "=") && !first)
+            return compilation_error(parser->compilation, line_at(parser),
+                                     "'=' heading must come first in a comment block");
+        append_line(parser, 0);
+        if (!next_line(parser))
+            return false;
+    }
+    parser->doc->text = finish_text(parser);
+    return true;
+}
+
+struct doc *doc_parse(struct compilation *compilation, struct lexer *lexer)
 {
     struct doc *doc = arena_alloc(compilation->arena, sizeof(*doc));
-    doc->at = at;
+    doc->at = lexer->token.at;
     doc->text = "";
-    struct doc_parser parser = { .compilation = compilation, .doc = doc };
-    struct line line = { .at = at };
-    const char *rest = text;
-    const char **place = &doc->text;
-
-    for (bool first = true; rest < text + length; first = false) {
-        if (!next_line(&parser, &rest, text + length, &line))
-            return NULL;
-        if (first ? !parse_symbol(&parser, &line) : !parse_line(&parser, &line, &place))
-            return NULL;
+    struct doc_parser parser = { .compilation = compilation, .lexer = lexer, .doc = doc };
+    if (lexer->token.length != 2) {
+        compilation_error(compilation, doc->at, "junk after '##' at start of documentation comment");
+        return NULL;
     }
-    finish_text(&parser, place);
+    if (!next_line(&parser))
+        return NULL;
+    bool definition = !parser.at_end && starts_with(&parser, "@");
+    if (!(definition ? read_definition(&parser) : read_free_form(&parser)) || !lexer_next(lexer))
+        return NULL;
     return doc;
 }

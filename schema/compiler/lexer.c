@@ -9,8 +9,9 @@ void lexer_init(struct lexer *lexer, struct compilation *compilation, const stru
         .compilation = compilation,
         .source = source,
         .next = source->text,
-        .line_start = source->text,
         .line = 1,
+        .counted = source->text,
+        .column = 1,
     };
 }
 
@@ -19,22 +20,31 @@ static const char *source_end(const struct lexer *lexer)
     return lexer->source->text + lexer->source->length;
 }
 
-static struct location location_of(const struct lexer *lexer, const char *place)
+/* The place of lexer->next. Counts on from the last place asked for, so that long lines cost no more than short ones.
+ */
+static struct location here(struct lexer *lexer)
 {
-    unsigned column = 1;
-    for (const char *p = lexer->line_start; p < place; p++)
-        column = *p == '\t' ? (column + 7) / 8 * 8 + 1 : column + 1;
-    return (struct location){ .source = lexer->source, .line = lexer->line, .column = column };
+    for (; lexer->counted < lexer->next; lexer->counted++)
+        lexer->column = *lexer->counted == '\t' ? (lexer->column + 7) / 8 * 8 + 1 : lexer->column + 1;
+    return (struct location){ .source = lexer->source, .line = lexer->line, .column = lexer->column };
 }
 
 static void begin_line(struct lexer *lexer)
 {
     lexer->line++;
-    lexer->line_start = lexer->next;
+    lexer->counted = lexer->next;
+    lexer->column = 1;
 }
 
-/* Skips white space and plain comments; stops at a "##" line. */
-static void skip_blank(struct lexer *lexer)
+static const char *line_end(const struct lexer *lexer)
+{
+    const char *end = source_end(lexer);
+    const char *newline = memchr(lexer->next, '\n', (size_t)(end - lexer->next));
+    return newline ? newline : end;
+}
+
+/* Skips white space, and comments unless they are wanted; stops at a "##" line in any case. */
+static void skip_blank(struct lexer *lexer, bool comments_wanted)
 {
     const char *end = source_end(lexer);
     while (lexer->next < end) {
@@ -44,88 +54,62 @@ static void skip_blank(struct lexer *lexer)
             begin_line(lexer);
         } else if (isspace((unsigned char)c)) {
             lexer->next++;
-        } else if (c == '#' && !(end - lexer->next > 1 && lexer->next[1] == '#')) {
-            const char *newline = memchr(lexer->next, '\n', (size_t)(end - lexer->next));
-            lexer->next = newline ? newline : end;
+        } else if (c == '#' && !comments_wanted && !(end - lexer->next > 1 && lexer->next[1] == '#')) {
+            lexer->next = line_end(lexer);
         } else {
             return;
         }
     }
 }
 
-/* Takes the line at lexer->next; moves behind its newline. */
-static void take_line(struct lexer *lexer, const char **line, size_t *length)
+static bool lex_comment(struct lexer *lexer)
 {
-    const char *end = source_end(lexer);
-    const char *newline = memchr(lexer->next, '\n', (size_t)(end - lexer->next));
-    *line = lexer->next;
-    *length = (size_t)((newline ? newline : end) - lexer->next);
-    lexer->next = newline ? newline + 1 : end;
-    if (newline)
-        begin_line(lexer);
+    const char *end = line_end(lexer);
+    lexer->token.kind = TOKEN_COMMENT;
+    lexer->token.text = lexer->next;
+    lexer->token.length = (size_t)(end - lexer->next);
+    lexer->next = end;
+    return true;
 }
 
-static bool lex_doc(struct lexer *lexer)
+/* Checks the string that begins at lexer->next; sets *close to the quote behind it. */
+static bool scan_string(struct lexer *lexer, const char **close)
 {
-    const char *line;
-    size_t length;
-    take_line(lexer, &line, &length);
-    if (length != 2)
-        return compilation_error(lexer->compilation, lexer->token.at,
-                                 "junk after '##' at start of documentation comment");
-
-    lexer->token.kind = TOKEN_DOC;
-    lexer->token.text = lexer->next;
-    while (lexer->next < source_end(lexer)) {
-        struct location at = location_of(lexer, lexer->next);
-        take_line(lexer, &line, &length);
-        if (length == 0 || *line != '#')
-            break;
-        if (length >= 2 && line[1] == '#') {
-            if (length != 2)
-                return compilation_error(lexer->compilation, at, "junk after '##' at end of documentation comment");
-            lexer->token.length = (size_t)(line - lexer->token.text);
+    const char *end = source_end(lexer);
+    for (const char *p = lexer->next; p < end && *p != '\n'; p++) {
+        if (*p == '\'') {
+            *close = p;
             return true;
         }
+        if (*p == '\\') {
+            p++;
+            if (p == end || *p != '\\')
+                return compilation_error(lexer->compilation, lexer->token.at, "unknown escape \\%c",
+                                         p == end || *p < 32 || *p > 126 ? '?' : *p);
+        } else if (*p < 32 || *p > 126) {
+            return compilation_error(lexer->compilation, lexer->token.at, "funny character in string");
+        }
     }
-    return compilation_error(lexer->compilation, lexer->token.at, "documentation comment must end with '##'");
+    return compilation_error(lexer->compilation, lexer->token.at, "missing terminating \"'\"");
 }
 
 static bool lex_string(struct lexer *lexer)
 {
-    const char *end = source_end(lexer);
-    char *out =
-        arena_array(lexer->compilation->arena, 1, (size_t)(end - lexer->next > 80 ? 81 : end - lexer->next + 1));
-    size_t room = (size_t)(end - lexer->next > 80 ? 80 : end - lexer->next);
+    const char *close = NULL;
+    if (!scan_string(lexer, &close))
+        return false;
+    char *text = arena_strndup(lexer->compilation->arena, lexer->next, (size_t)(close - lexer->next));
     size_t length = 0;
-
-    lexer->token.kind = TOKEN_STRING;
-    for (const char *p = lexer->next; p < end && *p != '\n'; p++) {
-        char c = *p;
-        if (c == '\'') {
-            lexer->next = p + 1;
-            out[length] = '\0';
-            lexer->token.text = out;
-            lexer->token.length = length;
-            return true;
-        }
-        if (c == '\\') {
-            p++;
-            if (p == end || *p != '\\')
-                return compilation_error(lexer->compilation, location_of(lexer, p - 1), "unknown escape \\%c",
-                                         p == end || *p < 32 || *p > 126 ? '?' : *p);
-        } else if (c < 32 || c > 126) {
-            return compilation_error(lexer->compilation, location_of(lexer, p), "funny character in string");
-        }
-        if (length == room) {
-            char *larger = arena_array(lexer->compilation->arena, 2, room + 1);
-            memcpy(larger, out, length);
-            out = larger;
-            room = room * 2 + 1;
-        }
-        out[length++] = c;
+    for (const char *p = lexer->next; p < close; p++) {
+        p += *p == '\\';
+        text[length++] = *p;
     }
-    return compilation_error(lexer->compilation, lexer->token.at, "missing terminating \"'\"");
+    text[length] = '\0';
+    lexer->token.kind = TOKEN_STRING;
+    lexer->token.text = text;
+    lexer->token.length = length;
+    lexer->next = close + 1;
+    return true;
 }
 
 static bool lex_word(struct lexer *lexer, const char *word, enum token_kind kind)
@@ -135,6 +119,31 @@ static bool lex_word(struct lexer *lexer, const char *word, enum token_kind kind
         return false;
     lexer->next += length;
     lexer->token.kind = kind;
+    return true;
+}
+
+static const char *skip_digits(const char *p)
+{
+    while (*p >= '0' && *p <= '9')
+        p++;
+    return p;
+}
+
+/* A number as JSON has it, without exponent. */
+static bool lex_number(struct lexer *lexer)
+{
+    const char *digits = lexer->next + (*lexer->next == '-');
+    const char *end = *digits == '0' ? digits + 1 : skip_digits(digits);
+    if (!lexer->numbers || end == digits)
+        return false;
+    if (*end == '.' && skip_digits(end + 1) > end + 1)
+        end = skip_digits(end + 1);
+    if (isalnum((unsigned char)*end) || *end == '.' || *end == '_')
+        return false;
+    lexer->token.kind = TOKEN_NUMBER;
+    lexer->token.text = lexer->next;
+    lexer->token.length = (size_t)(end - lexer->next);
+    lexer->next = end;
     return true;
 }
 
@@ -148,32 +157,50 @@ static bool stray(struct lexer *lexer)
     unsigned char first = (unsigned char)*lexer->next;
     if (first < 32 || first > 126)
         return compilation_error(lexer->compilation, lexer->token.at, "stray byte 0x%02x", first);
-    return compilation_error(lexer->compilation, lexer->token.at, "stray '%.*s'", (int)length, lexer->next);
+    compilation_error(lexer->compilation, lexer->token.at, "stray '%.*s'", (int)length, lexer->next);
+    if (first == '"')
+        compilation_note(lexer->compilation, lexer->token.at, "strings stand in single quotes");
+    if (isdigit(first) || first == '-')
+        compilation_note(lexer->compilation, lexer->token.at,
+                         "numbers are there only after { 'pragma': { 'language': 1 } }");
+    return false;
 }
 
-bool lexer_next(struct lexer *lexer)
+static bool lex_punctuation(struct lexer *lexer)
 {
     static const char punctuation[] = "{}[]:,";
     static const enum token_kind kinds[] = { TOKEN_LEFT_BRACE,    TOKEN_RIGHT_BRACE, TOKEN_LEFT_BRACKET,
                                              TOKEN_RIGHT_BRACKET, TOKEN_COLON,       TOKEN_COMMA };
+    const char *found = *lexer->next ? strchr(punctuation, *lexer->next) : NULL;
+    if (!found)
+        return false;
+    lexer->token.kind = kinds[found - punctuation];
+    lexer->next++;
+    return true;
+}
 
-    skip_blank(lexer);
-    lexer->token = (struct token){ .kind = TOKEN_END, .at = location_of(lexer, lexer->next) };
-    if (lexer->next == source_end(lexer))
+static bool lex(struct lexer *lexer, bool comments_wanted)
+{
+    skip_blank(lexer, comments_wanted);
+    lexer->token = (struct token){ .kind = TOKEN_END, .at = here(lexer) };
+    if (lexer->next == source_end(lexer) || lex_punctuation(lexer))
         return true;
-
-    char c = *lexer->next;
-    const char *found = c ? strchr(punctuation, c) : NULL;
-    if (found) {
-        lexer->token.kind = kinds[found - punctuation];
-        lexer->next++;
-        return true;
-    }
-    if (c == '#')
-        return lex_doc(lexer);
-    if (c == '\'') {
+    if (*lexer->next == '#')
+        return lex_comment(lexer);
+    if (*lexer->next == '\'') {
         lexer->next++;
         return lex_string(lexer);
     }
-    return lex_word(lexer, "true", TOKEN_TRUE) || lex_word(lexer, "false", TOKEN_FALSE) || stray(lexer);
+    return lex_word(lexer, "true", TOKEN_TRUE) || lex_word(lexer, "false", TOKEN_FALSE) || lex_number(lexer) ||
+           stray(lexer);
+}
+
+bool lexer_next(struct lexer *lexer)
+{
+    return lex(lexer, false);
+}
+
+bool lexer_next_comment(struct lexer *lexer)
+{
+    return lex(lexer, true);
 }

@@ -1,8 +1,8 @@
 /* lexer - the characters of a schema file, as tokens
  *
  * The language is a part of JSON with single-quoted strings, true and false, and comments from '#' to the end of the
- * line. A line of "##" opens a documentation comment, which ends with the next such line; it is one token. Source:
- * QEMU's "How to use the QAPI code generator", section "Schema syntax". */
+ * line. What begins with "##" opens a documentation comment, whose lines are tokens of their own. Numbers are there
+ * only where language 1 has them. Source: QEMU's "How to use the QAPI code generator", section "Schema syntax". */
 #ifndef SCHEMAC_LEXER_H
 #define SCHEMAC_LEXER_H
 
@@ -19,13 +19,14 @@ enum token_kind {
     TOKEN_STRING,
     TOKEN_TRUE,
     TOKEN_FALSE,
-    TOKEN_DOC,
+    TOKEN_NUMBER,
+    TOKEN_COMMENT, /* a "##" line, or from lexer_next_comment() any comment */
 };
 
 struct token {
     enum token_kind kind;
     struct location at;
-    const char *text; /* TOKEN_STRING: its content, in the arena; TOKEN_DOC: first line after "##", in the source */
+    const char *text; /* STRING: its content, in the arena; NUMBER, COMMENT: as it stands in the source */
     size_t length;    /* of text */
 };
 
@@ -33,15 +34,20 @@ struct lexer {
     struct compilation *compilation;
     const struct source *source;
     const char *next;
-    const char *line_start;
     unsigned line;
-    struct token token; /* the current one */
+    const char *counted; /* the place on this line up to which columns are counted */
+    unsigned column;     /* of that place */
+    bool numbers;        /* whether numbers are tokens; else they are stray */
+    struct token token;  /* the current one */
 };
 
 /* Begins before the first token. */
 void lexer_init(struct lexer *lexer, struct compilation *compilation, const struct source *source);
 
-/* Moves to the next token. False after an error, which was reported. */
+/* Moves to the next token; comments other than "##" lines are skipped. False after an error, which was reported. */
 bool lexer_next(struct lexer *lexer) MUST_CHECK;
+
+/* The same, but no comment is skipped: inside a documentation comment. */
+bool lexer_next_comment(struct lexer *lexer) MUST_CHECK;
 
 #endif

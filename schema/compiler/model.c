@@ -1,3 +1,4 @@
+#include "schema/codec/suggest.h"
 #include "schema/compiler/model_private.h"
 #include "schema/compiler/naming.h"
 
@@ -59,7 +60,7 @@ bool features_contain(const struct features *features, const char *name)
     return false;
 }
 
-static struct type *new_type(struct builder *builder, enum type_kind kind, const char *name, const char *c_name)
+struct type *builder_new_type(struct builder *builder, enum type_kind kind, const char *name, const char *c_name)
 {
     struct type *type = arena_alloc(builder->compilation->arena, sizeof(*type));
     type->kind = kind;
@@ -73,7 +74,7 @@ static void define_builtins(struct builder *builder)
 {
     struct arena *arena = builder->compilation->arena;
     for (size_t i = 0; i < ARRAY_SIZE(builtins); i++) {
-        struct type *type = new_type(builder, TYPE_BUILTIN, builtins[i].name, builtins[i].name);
+        struct type *type = builder_new_type(builder, TYPE_BUILTIN, builtins[i].name, builtins[i].name);
         type->builtin = &builtins[i];
         type->state = TYPE_RESOLVED;
         names_add(&builder->types, arena, type->name, type);
@@ -81,10 +82,26 @@ static void define_builtins(struct builder *builder)
             builder->model->integer = type;
     }
     builder_array(builder, builder->model->integer);
-    struct type *empty = new_type(builder, TYPE_OBJECT, "q_empty", "q_empty");
+    struct type *empty = builder_new_type(builder, TYPE_OBJECT, "q_empty", "q_empty");
     empty->state = TYPE_RESOLVED;
     empty->implicit = true;
     builder->model->empty = empty;
+}
+
+/* What QEMU predefines: the kinds of JSON values. */
+static struct type *define_qtype(struct builder *builder)
+{
+    static const char *const names[] = { "none", "qnull", "qnum", "qstring", "qdict", "qlist", "qbool" };
+    struct arena *arena = builder->compilation->arena;
+    struct type *type = builder_new_type(builder, TYPE_ENUM, "QType", "q_type");
+    type->constant_prefix = "qtype";
+    type->state = TYPE_RESOLVED;
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        struct enum_value value = { .name = names[i], .c_name = c_constant(arena, type->constant_prefix, names[i]) };
+        VECTOR_PUSH(arena, &type->values, value);
+    }
+    names_add(&builder->types, arena, type->name, type);
+    return type;
 }
 
 static const struct condition *build_condition(struct builder *builder, const struct syntax *syntax)
@@ -122,22 +139,63 @@ void builder_features(struct builder *builder, const struct syntax *object, stru
         const struct syntax *name = item->kind == SYNTAX_OBJECT ? syntax_get(item, "name") : item;
         struct feature feature = { .name = name->string, .condition = builder_condition(builder, item) };
         VECTOR_PUSH(builder->compilation->arena, &features->list, feature);
+        names_add(&builder->features, builder->compilation->arena, feature.name, (void *)(size_t)name);
     }
+}
+
+bool builder_check_features(struct builder *builder, struct location at, const struct features *features,
+                            const char *what)
+{
+    struct names seen = { 0 };
+    for (size_t i = 0; i < features->list.count; i++) {
+        const struct feature *feature = &features->list.items[i];
+        if (names_add(&seen, builder->compilation->arena, feature->name, (void *)(size_t)feature)) {
+            compilation_error(builder->compilation, at, "feature '%s' collides with feature '%s'", feature->name,
+                              feature->name);
+            compilation_note(builder->compilation, at, "in %s", what);
+            return false;
+        }
+    }
+    return true;
 }
 
 struct type *builder_array(struct builder *builder, struct type *element)
 {
     if (!element->array) {
         struct arena *arena = builder->compilation->arena;
-        struct type *array = new_type(builder, TYPE_ARRAY, arena_printf(arena, "%sList", element->name),
-                                      arena_printf(arena, "%s_list", element->c_name));
+        struct type *array = builder_new_type(builder, TYPE_ARRAY, arena_printf(arena, "%sList", element->name),
+                                              arena_printf(arena, "%s_list", element->c_name));
         array->element = element;
         array->condition = element->condition;
         array->at = element->at;
         array->state = TYPE_RESOLVED;
         element->array = array;
+        if (element->plain)
+            builder_array(builder, element->plain);
     }
     return element->array;
+}
+
+/* The arrays of built-in types have names of their own. */
+static struct type *find_builtin_array(struct builder *builder, const char *name)
+{
+    size_t length = strlen(name);
+    if (length <= 4 || strcmp(name + length - 4, "List") != 0)
+        return NULL;
+    struct type *element =
+        names_get(&builder->types, arena_strndup(builder->compilation->arena, name, length - strlen("List")));
+    return element && element->kind == TYPE_BUILTIN && !element->plain ? builder_array(builder, element) : NULL;
+}
+
+static void suggest_type(struct builder *builder, struct location at, const char *name)
+{
+    struct suggestion suggestion = { 0 };
+    for (size_t i = 0; i < builder->model->types.count; i++) {
+        const struct type *type = builder->model->types.items[i];
+        if (type->kind != TYPE_ARRAY && !type->implicit)
+            suggestion_consider(&suggestion, name, type->name);
+    }
+    compilation_suggest(builder->compilation, at, &suggestion);
 }
 
 struct type *builder_type(struct builder *builder, struct location at, const struct syntax *name, const char *what)
@@ -145,8 +203,14 @@ struct type *builder_type(struct builder *builder, struct location at, const str
     bool array = name->kind == SYNTAX_ARRAY;
     const char *text = array ? name->items.items[0]->string : name->string;
     struct type *type = names_get(&builder->types, text);
+    if (!type && !array)
+        type = find_builtin_array(builder, text);
+    if (!type && strcmp(text, "QType") == 0)
+        type = define_qtype(builder);
     if (!type) {
         compilation_error(builder->compilation, at, "%s uses unknown type '%s'", what, text);
+        compilation_note(builder->compilation, name->at, "'%s' is here", text);
+        suggest_type(builder, name->at, text);
         return NULL;
     }
     return array ? builder_array(builder, type) : type;
@@ -155,7 +219,7 @@ struct type *builder_type(struct builder *builder, struct location at, const str
 struct type *builder_implicit_object(struct builder *builder, const struct syntax *members, const char *name,
                                      const char *c_name, const struct definition *owner)
 {
-    struct type *type = new_type(builder, TYPE_OBJECT, name, c_name);
+    struct type *type = builder_new_type(builder, TYPE_OBJECT, name, c_name);
     type->at = owner->body->at;
     type->implicit = true;
     type->module = owner->module;
@@ -182,16 +246,25 @@ static void define_values(struct builder *builder, struct type *type, const stru
         builder_features(builder, item, &value.features);
         VECTOR_PUSH(arena, &type->values, value);
     }
-    type->state = TYPE_RESOLVED;
+}
+
+/* What is not a built-in type is refused when its turn comes; until then it passes for a string. */
+static void define_scalar(struct builder *builder, struct type *type)
+{
+    struct type *plain = names_get(&builder->types, syntax_get(type->body, "type")->string);
+    bool fits = plain && plain->kind == TYPE_BUILTIN && !plain->plain;
+    type->plain = fits ? plain : names_get(&builder->types, "str");
+    type->builtin = type->plain->builtin;
 }
 
 static struct type *define_type(struct builder *builder, const struct definition *definition)
 {
     enum type_kind kind = strcmp(definition->meta, "enum") == 0        ? TYPE_ENUM
+                          : strcmp(definition->meta, "scalar") == 0    ? TYPE_BUILTIN
                           : strcmp(definition->meta, "alternate") == 0 ? TYPE_ALTERNATE
                                                                        : TYPE_OBJECT;
     struct type *type =
-        new_type(builder, kind, definition->name, c_snake(builder->compilation->arena, definition->name));
+        builder_new_type(builder, kind, definition->name, c_snake(builder->compilation->arena, definition->name));
     type->at = definition->body->at;
     type->module = definition->module;
     type->doc = definition->doc;
@@ -200,6 +273,8 @@ static struct type *define_type(struct builder *builder, const struct definition
     builder_features(builder, definition->body, &type->features);
     if (kind == TYPE_ENUM)
         define_values(builder, type, definition->body);
+    if (kind == TYPE_BUILTIN)
+        define_scalar(builder, type);
     names_add(&builder->types, builder->compilation->arena, type->name, type);
     return type;
 }
@@ -208,6 +283,14 @@ static bool flag(const struct syntax *body, const char *name, bool otherwise)
 {
     const struct syntax *value = syntax_get(body, name);
     return value ? value->boolean : otherwise;
+}
+
+static enum command_role command_role(const struct syntax *body)
+{
+    const struct syntax *role = syntax_get(body, "role");
+    if (role && strcmp(role->string, "read") == 0)
+        return ROLE_READ;
+    return role && strcmp(role->string, "operate") == 0 ? ROLE_OPERATE : ROLE_ADMIN;
 }
 
 static struct command *define_command(struct builder *builder, const struct definition *definition)
@@ -224,7 +307,7 @@ static struct command *define_command(struct builder *builder, const struct defi
         .allow_oob = flag(body, "allow-oob", false),
         .allow_preconfig = flag(body, "allow-preconfig", false),
         .coroutine = flag(body, "coroutine", false),
-        .role = ROLE_ADMIN,
+        .role = command_role(body),
         .condition = builder_condition(builder, body),
         .module = definition->module,
         .doc = definition->doc,
@@ -250,25 +333,22 @@ static struct event *define_event(struct builder *builder, const struct definiti
     return event;
 }
 
-/* Names that differ only in '-' and '_' would be one name in C. */
 static bool claim_name(struct builder *builder, struct definition *definition)
 {
-    if (names_get(&builder->types, definition->name))
-        return compilation_error(builder->compilation, definition->body->at, "%s '%s' is already defined",
-                                 definition->meta, definition->name);
-    char *key = arena_strdup(builder->compilation->arena, definition->name);
-    for (char *p = key; *p; p++)
-        if (!isalnum((unsigned char)*p))
-            *p = '_';
-    const struct definition *other = names_add(&builder->defined, builder->compilation->arena, key, definition);
-    if (!other)
-        return true;
-    bool same = strcmp(other->name, definition->name) == 0;
-    compilation_error(builder->compilation, definition->body->at,
-                      same ? "%s '%s' is already defined" : "%s '%s' collides with '%s'", definition->meta,
-                      definition->name, other->name);
-    compilation_note(builder->compilation, other->body->at, "%s '%s' stands here", other->meta, other->name);
-    return false;
+    const char *name = definition->name;
+    const struct type *predefined = names_get(&builder->types, name);
+    const struct definition *other =
+        names_add(&builder->defined, builder->compilation->arena, name, (void *)(size_t)definition);
+    if (other) {
+        compilation_error(builder->compilation, definition->body->at, "'%s' is already defined", name);
+        compilation_note(builder->compilation, other->body->at, "previous definition");
+        return false;
+    }
+    if (predefined)
+        return compilation_error(builder->compilation, definition->body->at, "%s is already defined",
+                                 builder_describe(builder, predefined));
+    return strcmp(name, "QType") != 0 ||
+           compilation_error(builder->compilation, definition->body->at, "enum type 'QType' is already defined");
 }
 
 static bool define_all(struct builder *builder)
@@ -290,20 +370,63 @@ static bool define_all(struct builder *builder)
     return true;
 }
 
+/* Special features are for what clients use by name. */
+static bool check_type_features(struct builder *builder, const struct type *type)
+{
+    static const char *const special[] = { "deprecated", "unstable" };
+    if (!builder_check_features(builder, type->at, &type->features, builder_describe(builder, type)))
+        return false;
+    for (size_t i = 0; i < ARRAY_SIZE(special); i++) {
+        if (!features_contain(&type->features, special[i]))
+            continue;
+        compilation_error(builder->compilation, type->at, "feature '%s' is not supported for types", special[i]);
+        compilation_note(builder->compilation, type->at, "commands, events, members and values of enums can have it");
+        return false;
+    }
+    return true;
+}
+
+static bool resolve_entity(struct builder *builder, const struct entity *entity, const struct definition *definition)
+{
+    if (entity->type)
+        return check_type_features(builder, entity->type) && builder_resolve_type(builder, entity->type);
+    if (entity->command)
+        return builder_check_features(builder, entity->command->at, &entity->command->features, definition->name) &&
+               builder_resolve_command(builder, entity->command, definition);
+    return builder_check_features(builder, entity->event->at, &entity->event->features, definition->name) &&
+           builder_resolve_event(builder, entity->event, definition);
+}
+
+/* In the order of definition, which decides what is wrong first. */
 static bool resolve_all(struct builder *builder)
 {
-    if (!builder_resolve_types(builder))
-        return false;
     for (size_t i = 0; i < builder->model->entities.count; i++) {
         const struct entity *entity = &builder->model->entities.items[i];
-        const struct definition *definition = builder->program->definitions.items[i];
-        if (entity->command && !builder_resolve_command(builder, entity->command, definition))
-            return false;
-        if (entity->event && !builder_resolve_event(builder, entity->event, definition))
+        if (!resolve_entity(builder, entity, builder->program->definitions.items[i]) ||
+            !builder_check_documented(builder, entity))
             return false;
     }
-    /* Arguments and data that stand inside commands and events became types on the way. */
-    return builder_resolve_types(builder);
+    if (!builder_check_docs(builder))
+        return false;
+    names_add(&builder->features, builder->compilation->arena, "deprecated", builder);
+    names_add(&builder->features, builder->compilation->arena, "unstable", builder);
+    return builder->features.count <= FEATURES_MAX ||
+           compilation_error(builder->compilation, builder->program->definitions.items[0]->body->at,
+                             "more than %d names of features", FEATURES_MAX);
+}
+
+/* Names that differ only in '-' and '_' would be one name in C. */
+static bool claim_c_name(struct builder *builder, const struct definition *definition)
+{
+    const char *key = c_part(builder->compilation->arena, definition->name);
+    const struct definition *other =
+        names_add(&builder->c_names, builder->compilation->arena, key, (void *)(size_t)definition);
+    if (!other)
+        return true;
+    compilation_error(builder->compilation, definition->body->at, "%s '%s' collides with '%s'", definition->meta,
+                      definition->name, other->name);
+    compilation_note(builder->compilation, other->body->at, "%s '%s' stands here", other->meta, other->name);
+    return false;
 }
 
 static bool claim_constants(struct builder *builder, const struct type *type)
@@ -326,6 +449,9 @@ static bool claim_constants(struct builder *builder, const struct type *type)
 /* Two types that would have one tag, and two values that would have one constant, cannot be told apart in C. */
 static bool claim_c_names(struct builder *builder)
 {
+    for (size_t i = 0; i < builder->program->definitions.count; i++)
+        if (!claim_c_name(builder, builder->program->definitions.items[i]))
+            return false;
     for (size_t i = 0; i < builder->model->types.count; i++) {
         struct type *type = builder->model->types.items[i];
         if (type->kind == TYPE_BUILTIN)
@@ -344,12 +470,15 @@ static bool claim_c_names(struct builder *builder)
 static void order_by_module(struct builder *builder)
 {
     struct model *model = builder->model;
-    struct entity *ordered = arena_array(builder->compilation->arena, model->entities.count, sizeof(*ordered));
-    size_t count = 0;
-    for (size_t m = 0; m < builder->program->modules.count; m++)
-        for (size_t i = 0; i < model->entities.count; i++)
-            if (model->entities.items[i].module == builder->program->modules.items[m])
-                ordered[count++] = model->entities.items[i];
+    struct arena *arena = builder->compilation->arena;
+    struct entity *ordered = arena_array(arena, model->entities.count, sizeof(*ordered));
+    size_t *next = arena_array(arena, builder->program->modules.count + 2, sizeof(*next));
+    for (size_t i = 0; i < model->entities.count; i++)
+        next[model->entities.items[i].module->number + 1]++;
+    for (size_t m = 1; m <= builder->program->modules.count; m++)
+        next[m + 1] += next[m];
+    for (size_t i = 0; i < model->entities.count; i++)
+        ordered[next[model->entities.items[i].module->number]++] = model->entities.items[i];
     model->entities.items = ordered;
 }
 
@@ -358,7 +487,7 @@ bool model_build(struct model *model, struct compilation *compilation, const str
     struct builder builder = { .compilation = compilation, .program = program, .model = model };
     *model = (struct model){ .compilation = compilation, .program = program };
     define_builtins(&builder);
-    if (!define_all(&builder) || !resolve_all(&builder) || !claim_c_names(&builder) || !builder_check_docs(&builder))
+    if (!define_all(&builder) || !resolve_all(&builder) || !claim_c_names(&builder))
         return false;
     order_by_module(&builder);
     return true;

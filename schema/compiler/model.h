@@ -32,15 +32,6 @@ struct features {
     VECTOR(struct feature) list;
 };
 
-/* A number as the schema writes it. What stands in a model fits the type that it restricts: for integers @integer is
- * set, and the value lies in the range of the type. */
-struct number {
-    bool integer;
-    bool negative;
-    uint64_t magnitude; /* if @integer */
-    double real;        /* the same value, as near as can be */
-};
-
 /* Bytes that may stand at a place, and how often. */
 struct pattern_item {
     uint32_t set[8];           /* bit b of set[b / 32]: byte b may stand here */
@@ -165,6 +156,10 @@ struct type {
     size_t tag;                            /* OBJECT: index of the discriminator in members */
     VECTOR(struct branch) branches;        /* OBJECT, ALTERNATE */
 
+    /* What the builder needs: */
+    VECTOR(const struct member *) reachable; /* OBJECT: members of branches and of their branches, each name once */
+    unsigned union_depth; /* OBJECT: unions that are branches of unions from here on; 0: it is no union */
+
     const struct syntax *body; /* what it was made from, until it is resolved */
     enum { TYPE_UNRESOLVED, TYPE_RESOLVING, TYPE_RESOLVED } state;
     bool emitted; /* for back ends that write in the order of dependence */
@@ -224,6 +219,7 @@ struct model {
 };
 
 enum {
+    FEATURES_MAX = 64,   /* names of features in a schema, the special ones included, as in QEMU */
     MEMBERS_MAX = 1000,  /* of one object, with those of its bases */
     UNION_DEPTH_MAX = 8, /* unions that are branches of unions; the codec relies on it */
     NESTING_MAX = 64,    /* bases of bases, branches of branches */

@@ -1,4 +1,5 @@
 /* Resolution: what names in types, commands and events stand for, and whether they may stand there. */
+#include "schema/codec/suggest.h"
 #include "schema/compiler/model_private.h"
 #include "schema/compiler/naming.h"
 
@@ -6,26 +7,26 @@
 #include <stdarg.h>
 #include <string.h>
 
-static bool resolve_type(struct builder *builder, struct type *type);
-
-static const char *describe(struct builder *builder, const struct type *type)
+const char *builder_describe(struct builder *builder, const struct type *type)
 {
     static const char *const kinds[] = { "built-in", "enum", "array", "object", "alternate" };
+    if (type->plain)
+        return arena_printf(builder->compilation->arena, "scalar '%s'", type->name);
     const char *kind = type->kind == TYPE_OBJECT ? (type->discriminator ? "union" : "struct") : kinds[type->kind];
     if (type->kind == TYPE_ARRAY)
         return arena_printf(builder->compilation->arena, "array type ['%s']", type->element->name);
     return arena_printf(builder->compilation->arena, "%s type '%s'", kind, type->name);
 }
 
-static PRINTF_LIKE(3, 4) bool wrong(struct builder *builder, const struct type *type, const char *format, ...)
+/* An error about a type: at its definition; the note says where in it. */
+static PRINTF_LIKE(4, 5) bool wrong(struct builder *builder, const struct type *type, struct location at,
+                                    const char *format, ...)
 {
-    char text[1024];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
+    compilation_verror(builder->compilation, type->at, format, args);
     va_end(args);
-    compilation_error(builder->compilation, type->at, "%s", text);
-    compilation_note(builder->compilation, type->at, "in %s", describe(builder, type));
+    compilation_note(builder->compilation, at, "in %s", builder_describe(builder, type));
     return false;
 }
 
@@ -33,44 +34,58 @@ static PRINTF_LIKE(3, 4) bool wrong(struct builder *builder, const struct type *
 static bool add_member(struct builder *builder, struct type *type, struct names *taken, const struct member *member,
                        const char *role)
 {
-    const char *owner = arena_printf(builder->compilation->arena, "%s '%s'", role, member->name);
-    const char *other = names_add(taken, builder->compilation->arena, member->c_name, (void *)(size_t)owner);
+    struct arena *arena = builder->compilation->arena;
+    const char *owner = arena_printf(arena, "%s '%s'", role, member->name);
+    const char *other = names_add(taken, arena, member->c_name, (void *)(size_t)owner);
     if (other)
-        return wrong(builder, type, "%s collides with %s", owner, other);
+        return wrong(builder, type, member->at, "%s collides with %s", owner, other);
     if (member->type->kind == TYPE_ARRAY) {
-        const char *count =
-            arena_printf(builder->compilation->arena, "%s_count", c_part(builder->compilation->arena, member->name));
-        other = names_add(taken, builder->compilation->arena, count, (void *)(size_t)owner);
+        const char *count = arena_printf(arena, "%s_count", c_part(arena, member->name));
+        other = names_add(taken, arena, count, (void *)(size_t)owner);
         if (other)
-            return wrong(builder, type, "the count of %s collides with %s", owner, other);
+            return wrong(builder, type, member->at, "the count of %s collides with %s", owner, other);
     }
     if (type->members.count == MEMBERS_MAX)
-        return wrong(builder, type, "more than %d members", MEMBERS_MAX);
-    VECTOR_PUSH(builder->compilation->arena, &type->members, *member);
+        return wrong(builder, type, member->at, "more than %d members", MEMBERS_MAX);
+    VECTOR_PUSH(arena, &type->members, *member);
     return true;
+}
+
+static bool resolve_member(struct builder *builder, struct type *type, struct names *taken,
+                           const struct syntax_pair *pair, const char *role)
+{
+    struct arena *arena = builder->compilation->arena;
+    bool optional = pair->key[0] == '*';
+    bool object = pair->value->kind == SYNTAX_OBJECT;
+    struct member member = {
+        .name = pair->key + optional,
+        .c_name = c_identifier(arena, pair->key + optional),
+        .at = pair->at,
+        .optional = optional,
+        .condition = builder_condition(builder, pair->value),
+    };
+    const char *what = arena_printf(arena, "%s '%s'", role, member.name);
+    builder_features(builder, pair->value, &member.features);
+    member.type = builder_type(builder, type->at, object ? syntax_get(pair->value, "type") : pair->value, what);
+    if (!member.type || !builder_check_features(builder, type->at, &member.features, what))
+        return false;
+    struct extended extended = {
+        .builder = builder,
+        .definition_at = type->at,
+        .what = what,
+        .syntax = pair->value,
+        .type = member.type,
+        .module = type->module,
+    };
+    return builder_extend_member(&extended, &member) && add_member(builder, type, taken, &member, role);
 }
 
 static bool resolve_members(struct builder *builder, struct type *type, struct names *taken, const struct syntax *data,
                             const char *role)
 {
-    struct arena *arena = builder->compilation->arena;
-    for (size_t i = 0; i < data->pairs.count; i++) {
-        const struct syntax_pair *pair = &data->pairs.items[i];
-        bool optional = pair->key[0] == '*';
-        const struct syntax *type_name =
-            pair->value->kind == SYNTAX_OBJECT ? syntax_get(pair->value, "type") : pair->value;
-        struct member member = {
-            .name = pair->key + optional,
-            .c_name = c_identifier(arena, pair->key + optional),
-            .at = pair->at,
-            .optional = optional,
-            .condition = builder_condition(builder, pair->value),
-        };
-        builder_features(builder, pair->value, &member.features);
-        member.type = builder_type(builder, type->at, type_name, arena_printf(arena, "member '%s'", member.name));
-        if (!member.type || !add_member(builder, type, taken, &member, role))
+    for (size_t i = 0; i < data->pairs.count; i++)
+        if (!resolve_member(builder, type, taken, &data->pairs.items[i], role))
             return false;
-    }
     return true;
 }
 
@@ -78,11 +93,13 @@ static bool inherit(struct builder *builder, struct type *type, struct names *ta
 {
     struct type *base = type->base;
     if (base->kind != TYPE_OBJECT || base->body == NULL)
-        return wrong(builder, type, "'base' requires a struct type, %s isn't", describe(builder, base));
-    if (!resolve_type(builder, base))
+        return wrong(builder, type, syntax_get(type->body, "base")->at, "'base' requires a struct type, %s isn't",
+                     builder_describe(builder, base));
+    if (!builder_resolve_type(builder, base))
         return false;
     if (base->discriminator)
-        return wrong(builder, type, "'base' requires a struct type, %s isn't", describe(builder, base));
+        return wrong(builder, type, syntax_get(type->body, "base")->at, "'base' requires a struct type, %s isn't",
+                     builder_describe(builder, base));
     for (size_t i = 0; i < base->members.count; i++)
         if (!add_member(builder, type, taken, &base->members.items[i], "base member"))
             return false;
@@ -108,20 +125,36 @@ static struct member *find_member(struct type *type, const char *name)
     return NULL;
 }
 
+static void suggest_member(struct builder *builder, struct location at, const struct type *type, const char *name)
+{
+    struct suggestion suggestion = { 0 };
+    for (size_t i = 0; i < type->members.count; i++)
+        suggestion_consider(&suggestion, name, type->members.items[i].name);
+    compilation_suggest(builder->compilation, at, &suggestion);
+}
+
 static bool resolve_discriminator(struct builder *builder, struct type *type)
 {
-    const char *name = syntax_get(type->body, "discriminator")->string;
+    const struct syntax *syntax = syntax_get(type->body, "discriminator");
+    const char *name = syntax->string;
     const struct member *member = find_member(type, name);
     type->discriminator = name;
-    if (!member)
-        return wrong(builder, type, "discriminator '%s' is not a member of 'base'", name);
+    if (!member) {
+        wrong(builder, type, syntax->at, "discriminator '%s' is not a member of 'base'", name);
+        suggest_member(builder, syntax->at, type, name);
+        return false;
+    }
     if (member->type->kind != TYPE_ENUM)
-        return wrong(builder, type, "discriminator member '%s' must be of enum type, not of %s", name,
-                     describe(builder, member->type));
-    if (member->optional)
-        return wrong(builder, type, "discriminator member '%s' must not be optional", name);
+        return wrong(builder, type, member->at, "discriminator member '%s' must be of enum type, not of %s", name,
+                     builder_describe(builder, member->type));
+    if (member->optional && !member->default_value) {
+        wrong(builder, type, member->at, "discriminator member '%s' must not be optional", name);
+        if (builder->program->pragmas.language)
+            compilation_note(builder->compilation, member->at, "it may be if it has a default");
+        return false;
+    }
     if (member->condition)
-        return wrong(builder, type, "discriminator member '%s' must not be conditional", name);
+        return wrong(builder, type, member->at, "discriminator member '%s' must not be conditional", name);
     type->tag = (size_t)(member - type->members.items);
     return true;
 }
@@ -137,42 +170,98 @@ static bool find_value(const struct type *enumeration, const char *name, size_t 
     return false;
 }
 
-/* A branch's members stand beside those of the union. */
-static bool check_branch_members(struct builder *builder, struct type *type, struct names *taken,
+static bool check_branch_member(struct builder *builder, struct type *type, const struct names *taken,
+                                const struct branch *branch, const struct member *member)
+{
+    const char *other = names_get(taken, member->c_name);
+    if (!other)
+        return true;
+    wrong(builder, type, branch->at, "member '%s' of branch '%s' collides with %s", member->name, branch->name, other);
+    compilation_note(builder->compilation, member->at, "member '%s' is here", member->name);
+    return false;
+}
+
+/* A branch's members stand beside those of the union; so do those of its own branches. */
+static bool check_branch_members(struct builder *builder, struct type *type, const struct names *taken,
                                  const struct branch *branch)
 {
-    for (size_t i = 0; i < branch->type->members.count; i++) {
-        const struct member *member = &branch->type->members.items[i];
-        const char *other = names_get(taken, member->c_name);
-        if (other)
-            return wrong(builder, type, "member '%s' of branch '%s' collides with %s", member->name, branch->name,
-                         other);
+    const struct type *added = branch->type;
+    for (size_t i = 0; i < added->members.count; i++)
+        if (!check_branch_member(builder, type, taken, branch, &added->members.items[i]))
+            return false;
+    for (size_t i = 0; i < added->reachable.count; i++)
+        if (!check_branch_member(builder, type, taken, branch, added->reachable.items[i]))
+            return false;
+    return true;
+}
+
+static void reach(struct builder *builder, struct type *type, struct names *known, const struct member *member)
+{
+    struct arena *arena = builder->compilation->arena;
+    if (!names_add(known, arena, member->c_name, (void *)(size_t)member))
+        VECTOR_PUSH(arena, &type->reachable, member);
+}
+
+/* Checks the branches against the members, and notes what they add for unions of which this one is a branch. */
+static bool check_clashes(struct builder *builder, struct type *type, const struct names *taken)
+{
+    struct names known = { 0 };
+    for (size_t i = 0; i < type->branches.count; i++) {
+        const struct branch *branch = &type->branches.items[i];
+        if (!check_branch_members(builder, type, taken, branch))
+            return false;
+        for (size_t j = 0; j < branch->type->members.count; j++)
+            reach(builder, type, &known, &branch->type->members.items[j]);
+        for (size_t j = 0; j < branch->type->reachable.count; j++)
+            reach(builder, type, &known, branch->type->reachable.items[j]);
     }
     return true;
 }
 
-static bool resolve_branch(struct builder *builder, struct type *type, struct names *taken,
-                           const struct syntax_pair *pair)
+static void suggest_value(struct builder *builder, struct location at, const struct type *enumeration, const char *name)
+{
+    struct suggestion suggestion = { 0 };
+    for (size_t i = 0; i < enumeration->values.count; i++)
+        suggestion_consider(&suggestion, name, enumeration->values.items[i].name);
+    compilation_suggest(builder->compilation, at, &suggestion);
+}
+
+/* What branches of unions and alternates have in common. */
+static bool begin_branch(struct builder *builder, struct type *type, const struct syntax_pair *pair,
+                         struct branch *branch)
 {
     struct arena *arena = builder->compilation->arena;
-    const struct type *enumeration = type->members.items[type->tag].type;
-    const struct syntax *type_name = pair->value->kind == SYNTAX_OBJECT ? syntax_get(pair->value, "type") : pair->value;
-    struct branch branch = {
+    const struct syntax *name = pair->value->kind == SYNTAX_OBJECT ? syntax_get(pair->value, "type") : pair->value;
+    *branch = (struct branch){
         .name = pair->key,
         .c_name = c_identifier(arena, pair->key),
         .at = pair->at,
         .condition = builder_condition(builder, pair->value),
     };
-    if (!find_value(enumeration, pair->key, &branch.enum_index))
-        return wrong(builder, type, "branch '%s' is not a value of %s", pair->key, describe(builder, enumeration));
-    branch.type = builder_type(builder, type->at, type_name, arena_printf(arena, "branch '%s'", pair->key));
-    if (!branch.type)
+    branch->type = builder_type(builder, type->at, name, arena_printf(arena, "branch '%s'", pair->key));
+    return branch->type != NULL;
+}
+
+static bool resolve_branch(struct builder *builder, struct type *type, const struct syntax_pair *pair)
+{
+    const struct type *enumeration = type->members.items[type->tag].type;
+    struct branch branch;
+    if (!begin_branch(builder, type, pair, &branch))
         return false;
+    if (!find_value(enumeration, pair->key, &branch.enum_index)) {
+        wrong(builder, type, pair->at, "branch '%s' is not a value of %s", pair->key,
+              builder_describe(builder, enumeration));
+        suggest_value(builder, pair->at, enumeration, pair->key);
+        return false;
+    }
     if (branch.type->kind != TYPE_OBJECT)
-        return wrong(builder, type, "branch '%s' cannot use %s", pair->key, describe(builder, branch.type));
-    if (!resolve_type(builder, branch.type) || !check_branch_members(builder, type, taken, &branch))
+        return wrong(builder, type, pair->at, "branch '%s' cannot use %s", pair->key,
+                     builder_describe(builder, branch.type));
+    if (!builder_resolve_type(builder, branch.type))
         return false;
-    VECTOR_PUSH(arena, &type->branches, branch);
+    if (branch.type->union_depth + 1 > type->union_depth)
+        type->union_depth = branch.type->union_depth + 1;
+    VECTOR_PUSH(builder->compilation->arena, &type->branches, branch);
     return true;
 }
 
@@ -180,13 +269,12 @@ static bool resolve_branch(struct builder *builder, struct type *type, struct na
 static void add_empty_branches(struct builder *builder, struct type *type)
 {
     const struct type *enumeration = type->members.items[type->tag].type;
-    size_t explicit_count = type->branches.count;
+    bool *has_branch = arena_array(builder->compilation->arena, enumeration->values.count + 1, sizeof(*has_branch));
+    for (size_t i = 0; i < type->branches.count; i++)
+        has_branch[type->branches.items[i].enum_index] = true;
     for (size_t i = 0; i < enumeration->values.count; i++) {
         const struct enum_value *value = &enumeration->values.items[i];
-        bool found = false;
-        for (size_t j = 0; j < explicit_count && !found; j++)
-            found = type->branches.items[j].enum_index == i;
-        if (found)
+        if (has_branch[i])
             continue;
         struct branch branch = {
             .name = value->name,
@@ -199,38 +287,28 @@ static void add_empty_branches(struct builder *builder, struct type *type)
     }
 }
 
-static unsigned union_depth(const struct type *type)
-{
-    unsigned depth = 0;
-    for (size_t i = 0; i < type->branches.count; i++) {
-        unsigned below =
-            type->branches.items[i].type->kind == TYPE_OBJECT ? union_depth(type->branches.items[i].type) : 0;
-        depth = below > depth ? below : depth;
-    }
-    return type->discriminator ? depth + 1 : 0;
-}
-
 static bool resolve_union(struct builder *builder, struct type *type, struct names *taken)
 {
     const struct syntax *data = syntax_get(type->body, "data");
     if (!resolve_discriminator(builder, type))
         return false;
-    if (data->pairs.count == 0)
-        return wrong(builder, type, "union has no branches");
+    type->union_depth = 1;
     for (size_t i = 0; i < data->pairs.count; i++)
-        if (!resolve_branch(builder, type, taken, &data->pairs.items[i]))
+        if (!resolve_branch(builder, type, &data->pairs.items[i]))
             return false;
     add_empty_branches(builder, type);
-    if (union_depth(type) > UNION_DEPTH_MAX)
-        return wrong(builder, type, "unions are branches of unions deeper than %d", UNION_DEPTH_MAX);
-    return true;
+    if (type->branches.count == 0)
+        return wrong(builder, type, data->at, "union has no branches");
+    if (type->union_depth > UNION_DEPTH_MAX)
+        return wrong(builder, type, type->at, "unions are branches of unions deeper than %d", UNION_DEPTH_MAX);
+    return check_clashes(builder, type, taken);
 }
 
 static bool resolve_object(struct builder *builder, struct type *type)
 {
     struct names taken = { 0 };
     if (type->implicit)
-        return resolve_members(builder, type, &taken, type->body, "member");
+        return resolve_members(builder, type, &taken, type->body, "parameter");
     if (!resolve_base(builder, type, &taken))
         return false;
     if (syntax_get(type->body, "discriminator"))
@@ -275,41 +353,39 @@ static bool check_ambiguous_strings(struct builder *builder, struct type *type)
                                      : number && looks_numeric(branch->type) ? number
                                                                              : NULL;
         if (other)
-            return wrong(builder, type, "branch '%s' can't be distinguished from '%s'", branch->name, other->name);
+            return wrong(builder, type, branch->at, "branch '%s' can't be distinguished from '%s'", branch->name,
+                         other->name);
     }
     return true;
 }
 
+static bool is_number(const char *json_type)
+{
+    return strcmp(json_type, "int") == 0 || strcmp(json_type, "number") == 0;
+}
+
 static bool resolve_alternate_branch(struct builder *builder, struct type *type, const struct syntax_pair *pair)
 {
-    struct arena *arena = builder->compilation->arena;
-    const struct syntax *type_name = pair->value->kind == SYNTAX_OBJECT ? syntax_get(pair->value, "type") : pair->value;
-    struct branch branch = {
-        .name = pair->key,
-        .c_name = c_identifier(arena, pair->key),
-        .at = pair->at,
-        .condition = builder_condition(builder, pair->value),
-    };
-    branch.type = builder_type(builder, type->at, type_name, arena_printf(arena, "branch '%s'", pair->key));
-    if (!branch.type)
+    struct branch branch;
+    if (!begin_branch(builder, type, pair, &branch))
         return false;
     const char *json_type = type_json_type(branch.type);
     if (strcmp(json_type, "value") == 0)
-        return wrong(builder, type, "branch '%s' cannot use %s", pair->key, describe(builder, branch.type));
+        return wrong(builder, type, pair->at, "branch '%s' cannot use %s", pair->key,
+                     builder_describe(builder, branch.type));
     if (branch.type->kind == TYPE_ARRAY)
         branch.type->needs_list = true;
 
     for (size_t i = 0; i < type->branches.count; i++) {
         const struct branch *other = &type->branches.items[i];
         const char *other_type = type_json_type(other->type);
-        bool numbers = (strcmp(json_type, "int") == 0 || strcmp(json_type, "number") == 0) &&
-                       (strcmp(other_type, "int") == 0 || strcmp(other_type, "number") == 0);
-        if (numbers || strcmp(json_type, other_type) == 0)
-            return wrong(builder, type, "branch '%s' can't be distinguished from '%s'", pair->key, other->name);
         if (strcmp(branch.c_name, other->c_name) == 0)
-            return wrong(builder, type, "branch '%s' collides with '%s'", pair->key, other->name);
+            return wrong(builder, type, pair->at, "branch '%s' collides with branch '%s'", pair->key, other->name);
+        if ((is_number(json_type) && is_number(other_type)) || strcmp(json_type, other_type) == 0)
+            return wrong(builder, type, pair->at, "branch '%s' can't be distinguished from '%s'", pair->key,
+                         other->name);
     }
-    VECTOR_PUSH(arena, &type->branches, branch);
+    VECTOR_PUSH(builder->compilation->arena, &type->branches, branch);
     return true;
 }
 
@@ -322,29 +398,89 @@ static bool resolve_alternate(struct builder *builder, struct type *type)
     return check_ambiguous_strings(builder, type);
 }
 
-static bool resolve_type(struct builder *builder, struct type *type)
+static bool resolve_enum(struct builder *builder, struct type *type)
+{
+    struct arena *arena = builder->compilation->arena;
+    struct names taken = { 0 };
+    for (size_t i = 0; i < type->values.count; i++) {
+        const struct enum_value *value = &type->values.items[i];
+        const struct enum_value *other = names_add(&taken, arena, c_part(arena, value->name), (void *)(size_t)value);
+        if (other)
+            return wrong(builder, type, value->at, "value '%s' collides with value '%s'", value->name, other->name);
+        if (value->features.list.count && !builder_check_features(builder, type->at, &value->features,
+                                                                  arena_printf(arena, "value '%s'", value->name)))
+            return false;
+    }
+    return true;
+}
+
+static bool resolve_scalar(struct builder *builder, struct type *type)
+{
+    const struct syntax *name = syntax_get(type->body, "type");
+    struct type *plain = builder_type(builder, type->at, name, "scalar");
+    if (!plain)
+        return false;
+    bool fits = plain->kind == TYPE_BUILTIN && !plain->plain && plain->builtin->kind != BUILTIN_BOOL &&
+                plain->builtin->kind != BUILTIN_NULL && plain->builtin->kind != BUILTIN_ANY;
+    if (!fits)
+        return wrong(builder, type, name->at, "a scalar restricts strings, integers or numbers, not %s",
+                     builder_describe(builder, plain));
+    struct extended extended = {
+        .builder = builder, .definition_at = type->at, .what = "scalar", .syntax = type->body, .type = plain
+    };
+    return builder_constraints(&extended, &type->constraints);
+}
+
+static bool resolve_by_kind(struct builder *builder, struct type *type)
+{
+    switch (type->kind) {
+    case TYPE_ENUM:
+        return resolve_enum(builder, type);
+    case TYPE_ALTERNATE:
+        return resolve_alternate(builder, type);
+    case TYPE_OBJECT:
+        return resolve_object(builder, type);
+    case TYPE_BUILTIN:
+        return resolve_scalar(builder, type);
+    case TYPE_ARRAY:
+        break;
+    }
+    return true;
+}
+
+bool builder_resolve_type(struct builder *builder, struct type *type)
 {
     if (type->state == TYPE_RESOLVED)
         return true;
     if (type->state == TYPE_RESOLVING)
-        return wrong(builder, type, "object %s contains itself", type->name);
+        return wrong(builder, type, type->at, "object %s contains itself", type->name);
     if (builder->nesting == NESTING_MAX)
-        return wrong(builder, type, "bases and branches nested deeper than %d", NESTING_MAX);
+        return wrong(builder, type, type->at, "bases and branches nested deeper than %d", NESTING_MAX);
     builder->nesting++;
     type->state = TYPE_RESOLVING;
-    bool ok = type->kind == TYPE_ALTERNATE ? resolve_alternate(builder, type) : resolve_object(builder, type);
+    bool ok = resolve_by_kind(builder, type);
     type->state = TYPE_RESOLVED;
     builder->nesting--;
     return ok;
 }
 
-bool builder_resolve_types(struct builder *builder)
+static PRINTF_LIKE(4, 5) bool wrong_payload(struct builder *builder, const struct definition *definition,
+                                            struct location at, const char *format, ...)
 {
-    /* The list grows while arrays come into use. */
-    for (size_t i = 0; i < builder->model->types.count; i++)
-        if (!resolve_type(builder, builder->model->types.items[i]))
-            return false;
-    return true;
+    va_list args;
+    va_start(args, format);
+    compilation_verror(builder->compilation, definition->body->at, format, args);
+    va_end(args);
+    compilation_note(builder->compilation, at, "in %s '%s'", definition->meta, definition->name);
+    return false;
+}
+
+static struct type *implicit_payload(struct builder *builder, const struct definition *definition,
+                                     const struct syntax *data, const char *suffix)
+{
+    struct arena *arena = builder->compilation->arena;
+    return builder_implicit_object(builder, data, arena_printf(arena, "q_obj_%s-arg", definition->name),
+                                   arena_printf(arena, "%s_%s", c_snake(arena, definition->name), suffix), definition);
 }
 
 /* The object that a command or event takes; *type stays NULL if it takes none. */
@@ -353,51 +489,57 @@ static bool resolve_payload(struct builder *builder, const struct definition *de
 {
     struct arena *arena = builder->compilation->arena;
     const struct syntax *data = syntax_get(definition->body, "data");
-    if (!data)
+    if (!data || (data->kind == SYNTAX_OBJECT && data->pairs.count == 0))
         return true;
-    if (data->kind == SYNTAX_OBJECT) {
-        if (data->pairs.count)
-            *type = builder_implicit_object(builder, data, arena_printf(arena, "q_obj_%s-arg", definition->name),
-                                            arena_printf(arena, "%s_%s", c_snake(arena, definition->name), suffix),
-                                            definition);
-        return true;
-    }
-    *type = builder_type(builder, definition->body->at, data, "'data'");
+    *type = data->kind == SYNTAX_OBJECT ? implicit_payload(builder, definition, data, suffix)
+                                        : builder_type(builder, definition->body->at, data,
+                                                       arena_printf(arena, "%s's 'data'", definition->meta));
     if (!*type)
         return false;
     if ((*type)->kind != TYPE_OBJECT)
-        return compilation_error(builder->compilation, definition->body->at, "%s's 'data' cannot take %s",
-                                 definition->meta, describe(builder, *type));
-    if ((*type)->discriminator && !boxed)
-        return compilation_error(builder->compilation, definition->body->at,
-                                 "%s's 'data' can take %s only with 'boxed': true", definition->meta,
-                                 describe(builder, *type));
+        return wrong_payload(builder, definition, data->at, "%s's 'data' cannot take %s", definition->meta,
+                             builder_describe(builder, *type));
+    if (!boxed && (*type)->body && !(*type)->implicit && syntax_get((*type)->body, "discriminator"))
+        return wrong_payload(builder, definition, data->at,
+                             "%s's 'data' can take union type '%s' only with 'boxed': true", definition->meta,
+                             (*type)->name);
+    if (!builder_resolve_type(builder, *type))
+        return false;
+    for (size_t i = 0; i < (*type)->members.count && !boxed; i++)
+        if ((*type)->members.items[i].condition)
+            return wrong_payload(builder, definition, (*type)->members.items[i].at,
+                                 "conditional %s arguments require 'boxed': true", definition->meta);
     return true;
 }
 
-bool builder_resolve_command(struct builder *builder, struct command *command, const struct definition *definition)
+static bool resolve_returns(struct builder *builder, struct command *command, const struct definition *definition)
 {
-    const struct pragmas *pragmas = &builder->program->pragmas;
+    const struct name_list *exceptions = &builder->program->pragmas.command_returns_exceptions;
     const struct syntax *returns = syntax_get(definition->body, "returns");
-    if (!resolve_payload(builder, definition, "arguments", command->boxed, &command->arguments))
-        return false;
     if (!returns)
         return true;
-    command->returns = builder_type(builder, command->at, returns, "'returns'");
+    command->returns = builder_type(builder, command->at, returns, "command's 'returns'");
     if (!command->returns)
         return false;
     if (command->returns->kind == TYPE_ARRAY)
         command->returns->needs_list = true;
     const struct type *type = command->returns->kind == TYPE_ARRAY ? command->returns->element : command->returns;
-    bool exception = names_contain(pragmas->command_returns_exceptions.items, pragmas->command_returns_exceptions.count,
-                                   command->name);
-    if (type->kind != TYPE_OBJECT && !exception)
-        return compilation_error(builder->compilation, command->at, "command's 'returns' cannot take %s",
-                                 describe(builder, command->returns));
-    return true;
+    if (type->kind == TYPE_OBJECT || names_contain(exceptions->items, exceptions->count, command->name))
+        return true;
+    wrong_payload(builder, definition, returns->at, "command's 'returns' cannot take %s",
+                  builder_describe(builder, command->returns));
+    compilation_note(builder->compilation, returns->at, "it takes objects and arrays of them, which can grow later");
+    return false;
+}
+
+bool builder_resolve_command(struct builder *builder, struct command *command, const struct definition *definition)
+{
+    return resolve_payload(builder, definition, "arguments", command->boxed, &command->arguments) &&
+           resolve_returns(builder, command, definition) && builder_declare_errors(builder, command, definition);
 }
 
 bool builder_resolve_event(struct builder *builder, struct event *event, const struct definition *definition)
 {
-    return resolve_payload(builder, definition, "event", event->boxed, &event->data);
+    return resolve_payload(builder, definition, "event", event->boxed, &event->data) &&
+           builder_limit_rate(builder, event, definition);
 }

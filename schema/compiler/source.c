@@ -1,7 +1,8 @@
 #include "schema/compiler/source.h"
 
+#include "schema/codec/suggest.h"
+
 #include <errno.h>
-#include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -15,12 +16,9 @@ static PRINTF_LIKE(4, 0) void say(struct compilation *compilation, struct locati
     fputc('\n', compilation->messages);
 }
 
-bool compilation_error(struct compilation *compilation, struct location at, const char *format, ...)
+bool compilation_verror(struct compilation *compilation, struct location at, const char *format, va_list args)
 {
-    va_list args;
-    va_start(args, format);
     say(compilation, at, "error", format, args);
-    va_end(args);
     compilation->failed = true;
 
     const struct source *source = at.source;
@@ -29,6 +27,21 @@ bool compilation_error(struct compilation *compilation, struct location at, cons
         source = source->includer;
     }
     return false;
+}
+
+bool compilation_error(struct compilation *compilation, struct location at, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    compilation_verror(compilation, at, format, args);
+    va_end(args);
+    return false;
+}
+
+void compilation_suggest(struct compilation *compilation, struct location at, const struct suggestion *suggestion)
+{
+    if (suggestion->name)
+        compilation_note(compilation, at, "did you mean '%s'?", suggestion->name);
 }
 
 void compilation_note(struct compilation *compilation, struct location at, const char *format, ...)
@@ -48,6 +61,21 @@ struct source *source_from_text(struct arena *arena, const char *path, const cha
     return source;
 }
 
+/* "\r\n" and "\r" end a line like "\n". */
+static void unify_line_ends(char *text, size_t *length)
+{
+    if (!memchr(text, '\r', *length))
+        return;
+    size_t kept = 0;
+    for (size_t i = 0; i < *length; i++) {
+        if (text[i] == '\r' && i + 1 < *length && text[i + 1] == '\n')
+            continue;
+        text[kept++] = text[i] == '\r' ? '\n' : text[i];
+    }
+    text[kept] = '\0';
+    *length = kept;
+}
+
 static struct source *read_all(struct arena *arena, FILE *file, const char *path, int *errnum)
 {
     struct stat st;
@@ -65,10 +93,13 @@ static struct source *read_all(struct arena *arena, FILE *file, const char *path
     source->path = arena_strdup(arena, path);
     source->length = fread(text, 1, room, file);
     source->text = text;
+    source->device = st.st_dev;
+    source->inode = st.st_ino;
     if (ferror(file)) {
         *errnum = errno;
         return NULL;
     }
+    unify_line_ends(text, &source->length);
     return source;
 }
 
@@ -84,10 +115,50 @@ struct source *source_read(struct arena *arena, const char *path, int *errnum)
     return source;
 }
 
-bool source_same_file(const char *path, const char *other_path)
+struct source_identity source_identify(const char *path)
 {
-    struct stat one, other;
-    if (stat(path, &one) < 0 || stat(other_path, &other) < 0)
-        return strcmp(path, other_path) == 0;
-    return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+    struct source_identity identity = { .path = path };
+    struct stat st;
+    if (stat(path, &st) == 0) {
+        identity.device = st.st_dev;
+        identity.inode = st.st_ino;
+    }
+    return identity;
+}
+
+bool source_is(const struct source *source, const struct source_identity *identity)
+{
+    if (source->inode && identity->inode)
+        return source->device == identity->device && source->inode == identity->inode;
+    return strcmp(source->path, identity->path) == 0;
+}
+
+/* Bytes of the character at @p; 0 if it is none. RFC 3629: no overlong forms, no surrogates, nothing past U+10FFFF. */
+static size_t character_length(const unsigned char *p, size_t room)
+{
+    if (p[0] < 0x80)
+        return 1;
+    size_t length = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
+    if (p[0] < 0xc2 || p[0] > 0xf4 || length > room)
+        return 0;
+    for (size_t i = 1; i < length; i++)
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+    bool overlong = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xf0 && p[1] < 0x90);
+    bool outside = (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf4 && p[1] > 0x8f);
+    return overlong || outside ? 0 : length;
+}
+
+struct location source_find_bad_byte(const struct source *source)
+{
+    const unsigned char *text = (const unsigned char *)source->text;
+    struct location at = { .source = source, .line = 1, .column = 1 };
+    for (size_t i = 0, length; i < source->length; i += length) {
+        length = character_length(text + i, source->length - i);
+        if (length == 0)
+            return at;
+        at.column = text[i] == '\n' ? 1 : at.column + 1;
+        at.line += text[i] == '\n';
+    }
+    return (struct location){ 0 };
 }

@@ -9,11 +9,22 @@
 #include "schema/compiler/source.h"
 #include "schema/compiler/vector.h"
 
+#include <stdint.h>
+
 enum syntax_kind {
     SYNTAX_OBJECT,
     SYNTAX_ARRAY,
     SYNTAX_STRING,
     SYNTAX_BOOL,
+    SYNTAX_NUMBER, /* only under language 1 */
+};
+
+/* A number as the schema writes it. */
+struct number {
+    bool integer;
+    bool negative;
+    uint64_t magnitude; /* if @integer */
+    double real;        /* the same value, as near as can be */
 };
 
 struct syntax_pair {
@@ -29,6 +40,7 @@ struct syntax {
     VECTOR(struct syntax *) items;    /* SYNTAX_ARRAY */
     const char *string;               /* SYNTAX_STRING */
     bool boolean;                     /* SYNTAX_BOOL */
+    struct number number;             /* SYNTAX_NUMBER */
 };
 
 /* A file whose definitions form one module; number 0 is that of the built-in types. */
@@ -45,23 +57,34 @@ struct definition {
     const struct module *module;
 };
 
+struct name_list {
+    const char **items;
+    size_t count;
+    size_t capacity;
+};
+
 struct pragmas {
+    unsigned language; /* 0: QEMU's language and no more */
     bool doc_required;
-    VECTOR(const char *) command_name_exceptions;
-    VECTOR(const char *) command_returns_exceptions;
-    VECTOR(const char *) documentation_exceptions;
-    VECTOR(const char *) member_name_exceptions;
+    struct name_list command_name_exceptions;
+    struct name_list command_returns_exceptions;
+    struct name_list documentation_exceptions;
+    struct name_list member_name_exceptions;
 };
 
 struct program {
     VECTOR(struct definition *) definitions;
     VECTOR(struct module *) modules; /* in the order in which they are entered: a file before those it includes */
     VECTOR(const struct source *) sources;
+    VECTOR(struct doc *) docs; /* in the order in which they stand, those about no definition included */
     struct pragmas pragmas;
 };
 
 enum {
+    LANGUAGE_NEWEST = 1,
     SYNTAX_DEPTH_MAX = 64,
+    SYNTAX_KEYS_MAX = 1024,     /* of one object */
+    SYNTAX_ITEMS_MAX = 1 << 16, /* of one array */
     DEFINITIONS_MAX = 1 << 20,
 };
 
@@ -70,6 +93,9 @@ bool program_parse(struct program *program, struct compilation *compilation, con
 
 /* The same with a main file that is in memory. */
 bool program_parse_source(struct program *program, struct compilation *compilation, struct source *source);
+
+/* The pair of a key, or NULL. */
+const struct syntax_pair *syntax_find(const struct syntax *object, const char *key);
 
 /* The value of a key, or NULL. */
 struct syntax *syntax_get(const struct syntax *object, const char *key);
