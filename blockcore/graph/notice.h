@@ -1,0 +1,30 @@
+/* notice - what nodes find out and somebody should be told, although no request asked for it
+ *
+ * The owner of the process listens; without a listener notices are dropped. They may be given on any thread; the
+ * listener is called on the control thread, in order per giving thread, and must not wait. */
+#ifndef CAIRN_GRAPH_NOTICE_H
+#define CAIRN_GRAPH_NOTICE_H
+
+#include "blockcore/base/annotations.h"
+
+#include <stdbool.h>
+
+struct node;
+
+struct notice {
+    enum notice_kind {
+        NOTICE_IMAGE_CORRUPTED, /* an image is damaged; message says what was found */
+        NOTICE_FLUSH_FAILED,    /* a node was closed although its last flush failed: data may be lost */
+    } kind;
+    const char *node_name;
+    const char *message;
+    bool fatal; /* the node cannot be written any more */
+};
+
+/* @listener NULL: nobody listens any more. The notice lives as long as the call. */
+void notice_set_listener(void (*listener)(const struct notice *notice, void *arg), void *arg) CONTROL_FN;
+
+/* @message is copied. */
+void notice_give(enum notice_kind kind, const struct node *node, const char *message, bool fatal);
+
+#endif
