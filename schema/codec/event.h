@@ -13,6 +13,9 @@ struct event_sink;
 struct event_descriptor {
     const char *name;
     const struct type_descriptor *data; /* an object, or NULL */
+    uint32_t rate_limit_ms;             /* at most one in this time is of use to clients; 0: no limit */
+    uint32_t rate_key_count;
+    const uint16_t *rate_keys; /* indexes of members of the data: events that differ in them don't count together */
 };
 
 struct event_table {

@@ -1,4 +1,4 @@
-#include "schema/compiler/backend.h"
+#include "schema/compiler/backend_private.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,11 +9,7 @@ static int compare_commands(const void *a, const void *b)
     return strcmp((*one)->name, (*other)->name);
 }
 
-struct command_list {
-    VECTOR(const struct command *) list;
-};
-
-static struct command_list sorted_commands(struct output *output, const struct model *model)
+struct command_list commands_sorted(struct output *output, const struct model *model)
 {
     struct command_list commands = { 0 };
     for (size_t i = 0; i < model->entities.count; i++)
@@ -24,13 +20,12 @@ static struct command_list sorted_commands(struct output *output, const struct m
     return commands;
 }
 
-static bool takes_arguments(const struct command *command)
+bool command_takes_arguments(const struct command *command)
 {
     return command->arguments && !type_is_empty(command->arguments) && !command->raw;
 }
 
-/* "struct job_info_list ", "struct version_info ", "const char *": what *result is. NULL if there is none. */
-static const char *result_type(struct output *output, const struct command *command)
+const char *command_result_type(struct output *output, const struct command *command)
 {
     const struct type *type = command->returns;
     if (command->raw)
@@ -42,20 +37,44 @@ static const char *result_type(struct output *output, const struct command *comm
     return arena_printf(output->arena, "%s %s ", type->kind == TYPE_ENUM ? "enum" : "struct", type->c_name);
 }
 
+const char *command_arguments_table(struct output *output, const struct model *model, const char *prefix,
+                                    const struct command *command)
+{
+    if (!command_takes_arguments(command))
+        return "&codec_empty";
+    return arena_printf(output->arena, "&%s", descriptor_name(output, model, prefix, command->arguments));
+}
+
+const char *command_result_table(struct output *output, const struct model *model, const char *prefix,
+                                 const struct command *command)
+{
+    if (command->raw)
+        return "&codec_any";
+    if (!command_result_type(output, command))
+        return "0";
+    return arena_printf(output->arena, "&%s", descriptor_name(output, model, prefix, command->returns));
+}
+
+/* What the handler may do (schema/codec/command.h). */
+static const char *handler_mark(const struct command *command)
+{
+    return command->coroutine ? "CO_FN" : "CONTROL_FN";
+}
+
 static void write_prototype(struct output *output, const struct command *command)
 {
-    const char *result = result_type(output, command);
+    const char *result = command_result_type(output, command);
     output_printf(output, "struct error *handle_%s(struct command_context *context", command->c_name);
-    if (takes_arguments(command))
+    if (command_takes_arguments(command))
         output_printf(output, ",\n    const struct %s *arguments", command->arguments->c_name);
     if (result)
         output_printf(output, ",\n    %s*result", result);
-    output_text(output, ") CO_FN;\n");
+    output_printf(output, ") %s;\n", handler_mark(command));
 }
 
 void write_commands_header(struct output *output, const struct model *model, const struct backend_options *options)
 {
-    struct command_list commands = sorted_commands(output, model);
+    struct command_list commands = commands_sorted(output, model);
     output_header_begin(output, arena_printf(output->arena, "%scommands.h", options->prefix), options->schema);
     output_printf(
         output,
@@ -64,7 +83,8 @@ void write_commands_header(struct output *output, const struct model *model, con
         "/* All commands. */\nextern const struct command_table %scommands;\n\n"
         "/* What the program defines: one function per command. @arguments lives until the reply is written.\n"
         " * @result is zeroed; what it points to is taken from command_arena(context). NULL is success; an\n"
-        " * error is owned by the caller, and @result is ignored then. */\n",
+        " * error is owned by the caller, and @result is ignored then. CO_FN: the command's kind is\n"
+        " * COMMAND_COROUTINE, it may await. CONTROL_FN: it may not. */\n",
         options->prefix, options->prefix);
     for (size_t i = 0; i < commands.list.count; i++) {
         const struct command *command = commands.list.items[i];
@@ -78,8 +98,8 @@ void write_commands_header(struct output *output, const struct model *model, con
 /* The function that gives untyped values their types. */
 static void write_invoke(struct output *output, const struct command *command)
 {
-    bool arguments = takes_arguments(command);
-    const char *result = result_type(output, command);
+    bool arguments = command_takes_arguments(command);
+    const char *result = command_result_type(output, command);
     output_if(output, command->condition);
     output_printf(output,
                   "static struct error *invoke_%s(struct command_context *context, const void *arguments, "
@@ -95,41 +115,47 @@ static void write_invoke(struct output *output, const struct command *command)
     output_text(output, "\n");
 }
 
-static const char *descriptor(struct output *output, const struct type *type)
+static const char *role_flag(const struct command *command)
 {
-    if (!type || type_is_empty(type))
-        return "&codec_empty";
-    if (type->kind == TYPE_BUILTIN)
-        return arena_printf(output->arena, "&%s", type->builtin->descriptor);
-    return arena_printf(output->arena, "&%s_descriptor", type->c_name);
+    static const char *const flags[] = {
+        [ROLE_READ] = "COMMAND_ROLE_READ",
+        [ROLE_OPERATE] = "COMMAND_ROLE_OPERATE",
+        [ROLE_ADMIN] = "COMMAND_ROLE_ADMIN",
+    };
+    return flags[command->role];
+}
+
+static const char *error_flags(struct output *output, const struct command *command)
+{
+    const char *flags = command->errors_declared ? " | COMMAND_ERRORS_DECLARED" : "";
+    for (size_t i = 0; i < command->errors.count; i++)
+        flags = arena_printf(output->arena, "%s | COMMAND_ERROR(%zu)", flags, command->errors.items[i].enum_index);
+    return flags;
 }
 
 static const char *command_flags(struct output *output, const struct command *command)
 {
-    return arena_printf(output->arena, "0%s%s%s%s%s", command->allow_oob ? " | COMMAND_ALLOW_OOB" : "",
-                        command->success_response ? "" : " | COMMAND_NO_RESPONSE",
-                        features_contain(&command->features, "deprecated") ? " | COMMAND_DEPRECATED" : "",
-                        features_contain(&command->features, "unstable") ? " | COMMAND_UNSTABLE" : "",
-                        command->raw ? " | COMMAND_RAW" : "");
+    return arena_printf(
+        output->arena, "%s%s%s%s%s%s%s%s", role_flag(command), command->coroutine ? " | COMMAND_MAY_AWAIT" : "",
+        command->allow_oob ? " | COMMAND_ALLOW_OOB" : "", command->success_response ? "" : " | COMMAND_NO_RESPONSE",
+        features_contain(&command->features, "deprecated") ? " | COMMAND_DEPRECATED" : "",
+        features_contain(&command->features, "unstable") ? " | COMMAND_UNSTABLE" : "",
+        command->raw ? " | COMMAND_RAW" : "", error_flags(output, command));
 }
 
-static void write_entry(struct output *output, const struct command *command)
+static void write_entry(struct output *output, const struct model *model, const char *prefix,
+                        const struct command *command)
 {
-    const char *returns = "0";
-    if (command->raw)
-        returns = "&codec_any";
-    else if (result_type(output, command))
-        returns = descriptor(output, command->returns);
     output_if(output, command->condition);
-    output_printf(output, "    { \"%s\", %s, %s, %s, invoke_%s },\n", command->name, command_flags(output, command),
-                  takes_arguments(command) ? descriptor(output, command->arguments) : "&codec_empty", returns,
-                  command->c_name);
+    output_printf(output, "    { \"%s\", %s,\n      %s, %s, invoke_%s },\n", command->name,
+                  command_flags(output, command), command_arguments_table(output, model, prefix, command),
+                  command_result_table(output, model, prefix, command), command->c_name);
     output_endif(output, command->condition);
 }
 
 void write_commands_source(struct output *output, const struct model *model, const struct backend_options *options)
 {
-    struct command_list commands = sorted_commands(output, model);
+    struct command_list commands = commands_sorted(output, model);
     output_printf(output,
                   "/* Written by schemac from %s: change that instead. */\n#include \"%scommands.h\"\n"
                   "#include \"%sdescriptors.h\"\n\n",
@@ -138,7 +164,7 @@ void write_commands_source(struct output *output, const struct model *model, con
         write_invoke(output, commands.list.items[i]);
     output_text(output, "static const struct command_descriptor commands[] = {\n");
     for (size_t i = 0; i < commands.list.count; i++)
-        write_entry(output, commands.list.items[i]);
+        write_entry(output, model, options->prefix, commands.list.items[i]);
     output_printf(output,
                   "    { 0, 0, 0, 0, 0 },\n};\n\nconst struct command_table %scommands = { commands, "
                   "sizeof(commands) / sizeof(commands[0]) - 1 };\n",

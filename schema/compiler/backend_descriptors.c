@@ -1,4 +1,4 @@
-#include "schema/compiler/backend.h"
+#include "schema/compiler/backend_private.h"
 #include "schema/compiler/naming.h"
 
 #include <inttypes.h>
@@ -16,20 +16,41 @@ static const char macros[] =
     "#define NONE DESCRIPTOR_NO_OFFSET\n"
     "#define LENGTH(a) sizeof(a) / sizeof(a[0])\n\n";
 
+/* What the functions below know of the schema. */
+struct tables {
+    const struct model *model;
+    const char *prefix;
+};
+
 /* A named scalar has a table of its own, since it has limits of its own. */
 static bool has_descriptor(const struct model *model, const struct type *type)
 {
     return type->kind == TYPE_BUILTIN ? type->plain != NULL : type != model->empty;
 }
 
-/* "codec_str", "blockdev_options_descriptor". */
-static const char *descriptor_of(struct output *output, const struct model *model, const struct type *type)
+/* Lists of what is built in belong to no schema, so that two schemas can meet in one program. */
+static bool is_shared(const struct type *type)
+{
+    return type->kind == TYPE_ARRAY && type->element->kind == TYPE_BUILTIN && !type->element->plain;
+}
+
+/* "blockdev_options_descriptor". */
+static const char *table_name(struct output *output, const char *prefix, const struct type *type)
+{
+    return arena_printf(output->arena, "%s%s_descriptor", is_shared(type) ? prefix : "", type->c_name);
+}
+
+const char *descriptor_name(struct output *output, const struct model *model, const char *prefix,
+                            const struct type *type)
 {
     if (type == model->empty)
         return "codec_empty";
-    if (!has_descriptor(model, type))
-        return type->builtin->descriptor;
-    return arena_printf(output->arena, "%s_descriptor", type->c_name);
+    return has_descriptor(model, type) ? table_name(output, prefix, type) : type->builtin->descriptor;
+}
+
+static const char *descriptor_of(struct output *output, const struct tables *tables, const struct type *type)
+{
+    return descriptor_name(output, tables->model, tables->prefix, type);
 }
 
 void write_descriptors_header(struct output *output, const struct model *model, const struct backend_options *options)
@@ -43,7 +64,7 @@ void write_descriptors_header(struct output *output, const struct model *model, 
         if (!has_descriptor(model, type))
             continue;
         output_if(output, type->condition);
-        output_printf(output, "extern const struct type_descriptor %s_descriptor;\n", type->c_name);
+        output_printf(output, "extern const struct type_descriptor %s;\n", table_name(output, options->prefix, type));
         output_endif(output, type->condition);
     }
     output_header_end(output);
@@ -206,12 +227,12 @@ static bool is_special(const struct member *member)
            features_contain(&member->features, "unstable");
 }
 
-static void write_special(struct output *output, const struct model *model, const struct type *owner,
+static void write_special(struct output *output, const struct tables *tables, const struct type *owner,
                           const struct member *member)
 {
     const char *part = c_part(output->arena, member->name);
     output_printf(output, "    { .name = \"%s\", .type = &%s, .name_length = sizeof(\"%s\") - 1,\n", member->name,
-                  descriptor_of(output, model, member->type), member->name);
+                  descriptor_of(output, tables, member->type), member->name);
     if (has_extra(member))
         output_printf(output, "      .extra = &%s_extra,\n", extra_name(output, owner, member));
     output_printf(output, "      .flags = %s%s%s%s,\n", member->optional ? "MEMBER_OPTIONAL" : "0",
@@ -229,16 +250,16 @@ static void write_special(struct output *output, const struct model *model, cons
         output_text(output, " .count_offset = NONE },\n");
 }
 
-static void write_member(struct output *output, const struct model *model, const struct type *owner,
+static void write_member(struct output *output, const struct tables *tables, const struct type *owner,
                          const struct member *member)
 {
     const char *part = c_part(output->arena, member->name);
-    const char *type = descriptor_of(output, model, member->type);
+    const char *type = descriptor_of(output, tables, member->type);
     bool array = member->type->kind == TYPE_ARRAY;
     bool has = member->optional && type_needs_has(member->type);
     output_if(output, member->condition);
     if (is_special(member))
-        write_special(output, model, owner, member);
+        write_special(output, tables, owner, member);
     else if (array && has)
         output_printf(output, "    MAYBE_ARRAY(\"%s\", %s, has_%s, %s_count, %s),\n", member->name, member->c_name,
                       part, part, type);
@@ -262,7 +283,7 @@ static bool has_union(const struct type *type)
     return false;
 }
 
-static void write_branches(struct output *output, const struct model *model, const struct type *type)
+static void write_branches(struct output *output, const struct tables *tables, const struct type *type)
 {
     const struct type *tag = type->members.items[type->tag].type;
     output_printf(output, "static const struct type_descriptor *const %s_branches[] = {\n", type->c_name);
@@ -273,7 +294,7 @@ static void write_branches(struct output *output, const struct model *model, con
         const struct enum_value *value = &tag->values.items[branch->enum_index];
         output_if(output, value->condition);
         output_if(output, branch->condition);
-        output_printf(output, "    [%s] = &%s,\n", value->c_name, descriptor_of(output, model, branch->type));
+        output_printf(output, "    [%s] = &%s,\n", value->c_name, descriptor_of(output, tables, branch->type));
         output_endif(output, branch->condition);
         output_endif(output, value->condition);
     }
@@ -281,7 +302,7 @@ static void write_branches(struct output *output, const struct model *model, con
 }
 
 /* What stands in front of an object's descriptor. */
-static void write_object_tables(struct output *output, const struct model *model, const struct type *type)
+static void write_object_tables(struct output *output, const struct tables *tables, const struct type *type)
 {
     for (size_t i = 0; i < type->members.count; i++)
         write_extra(output, type, &type->members.items[i]);
@@ -289,11 +310,11 @@ static void write_object_tables(struct output *output, const struct model *model
         output_printf(output, "#define OF struct %s\nstatic const struct member_descriptor %s_members[] = {\n",
                       type->c_name, type->c_name);
         for (size_t i = 0; i < type->members.count; i++)
-            write_member(output, model, type, &type->members.items[i]);
+            write_member(output, tables, type, &type->members.items[i]);
         output_text(output, "};\n#undef OF\n");
     }
     if (has_union(type))
-        write_branches(output, model, type);
+        write_branches(output, tables, type);
 }
 
 /* The place of the discriminator, which conditions on earlier members can move. */
@@ -338,7 +359,7 @@ static void write_object(struct output *output, const struct type *type)
     output_text(output, "    },\n");
 }
 
-static void write_alternate_table(struct output *output, const struct model *model, const struct type *type)
+static void write_alternate_table(struct output *output, const struct tables *tables, const struct type *type)
 {
     const char *kind = arena_printf(output->arena, "%s_kind", type->c_name);
     output_printf(output, "static const struct alternate_branch %s_branches[] = {\n", type->c_name);
@@ -346,7 +367,7 @@ static void write_alternate_table(struct output *output, const struct model *mod
         const struct branch *branch = &type->branches.items[i];
         output_if(output, branch->condition);
         output_printf(output, "    [%s] = { \"%s\", &%s },\n", c_constant(output->arena, kind, branch->name),
-                      branch->name, descriptor_of(output, model, branch->type));
+                      branch->name, descriptor_of(output, tables, branch->type));
         output_endif(output, branch->condition);
     }
     output_text(output, "};\n");
@@ -407,22 +428,22 @@ static const char *name_in_errors(const struct type *type)
     }
 }
 
-static void write_tables(struct output *output, const struct model *model, const struct type *type)
+static void write_tables(struct output *output, const struct tables *tables, const struct type *type)
 {
     if (type->kind == TYPE_OBJECT)
-        write_object_tables(output, model, type);
+        write_object_tables(output, tables, type);
     else if (type->kind == TYPE_ALTERNATE)
-        write_alternate_table(output, model, type);
+        write_alternate_table(output, tables, type);
     else if (type->kind == TYPE_BUILTIN && type->constraints)
         write_limits(output, type->c_name, type, type->constraints);
 }
 
-static void write_descriptor(struct output *output, const struct model *model, const struct type *type)
+static void write_descriptor(struct output *output, const struct tables *tables, const struct type *type)
 {
     output_if(output, type->condition);
-    write_tables(output, model, type);
-    output_printf(output, "const struct type_descriptor %s_descriptor = {\n    .name = \"%s\",\n", type->c_name,
-                  name_in_errors(type));
+    write_tables(output, tables, type);
+    output_printf(output, "const struct type_descriptor %s = {\n    .name = \"%s\",\n",
+                  table_name(output, tables->prefix, type), name_in_errors(type));
     if (type->kind == TYPE_ENUM)
         write_enum(output, type);
     else if (type->kind == TYPE_OBJECT)
@@ -435,7 +456,7 @@ static void write_descriptor(struct output *output, const struct model *model, c
         output_printf(output,
                       "    .kind = VALUE_ARRAY,\n    .size = sizeof(struct descriptor_list),\n"
                       "    .array = { &%s },\n",
-                      descriptor_of(output, model, type->element));
+                      descriptor_of(output, tables, type->element));
     output_text(output, "};\n");
     output_endif(output, type->condition);
     output_text(output, "\n");
@@ -450,7 +471,7 @@ static void write_list_of_tables(struct output *output, const struct model *mode
         if (!has_descriptor(model, type))
             continue;
         output_if(output, type->condition);
-        output_printf(output, "    &%s_descriptor,\n", type->c_name);
+        output_printf(output, "    &%s,\n", table_name(output, options->prefix, type));
         output_endif(output, type->condition);
     }
     output_printf(output, "    0,\n};\n\nconst struct descriptor_table %sdescriptors = { types, LENGTH(types) - 1 };\n",
@@ -463,8 +484,9 @@ void write_descriptors_source(struct output *output, const struct model *model, 
                   "/* Written by schemac from %s: change that instead. */\n#include \"%sdescriptors.h\"\n"
                   "#include \"%stypes.h\"\n\n%s",
                   options->schema, options->prefix, options->prefix, macros);
+    const struct tables tables = { .model = model, .prefix = options->prefix };
     for (size_t i = 0; i < model->types.count; i++)
         if (has_descriptor(model, model->types.items[i]))
-            write_descriptor(output, model, model->types.items[i]);
+            write_descriptor(output, &tables, model->types.items[i]);
     write_list_of_tables(output, model, options);
 }

@@ -66,14 +66,25 @@ static void write_emitter(struct output *output, const struct event *event, cons
     output_text(output, "\n");
 }
 
+static void write_rate_keys(struct output *output, const struct event *event)
+{
+    if (!event->rate_limit_keys.count)
+        return;
+    output_if(output, event->condition);
+    output_printf(output, "static const uint16_t %s_rate_keys[] = {", event->c_name);
+    for (size_t i = 0; i < event->rate_limit_keys.count; i++)
+        output_printf(output, "%s %zu", i ? "," : "", event->rate_limit_keys.items[i]);
+    output_text(output, " };\n");
+    output_endif(output, event->condition);
+}
+
 static void write_entry(struct output *output, const struct event *event)
 {
+    const char *data = has_data(event) ? arena_printf(output->arena, "&%s_descriptor", event->data->c_name) : "0";
+    const char *keys = event->rate_limit_keys.count ? arena_printf(output->arena, "%s_rate_keys", event->c_name) : "0";
     output_if(output, event->condition);
-    if (has_data(event))
-        output_printf(output, "    [INDEX_%s] = { \"%s\", &%s_descriptor },\n", event->c_name, event->name,
-                      event->data->c_name);
-    else
-        output_printf(output, "    [INDEX_%s] = { \"%s\", 0 },\n", event->c_name, event->name);
+    output_printf(output, "    [INDEX_%s] = { \"%s\", %s, %u, %zu, %s },\n", event->c_name, event->name, data,
+                  event->rate_limit_ms, event->rate_limit_keys.count, keys);
     output_endif(output, event->condition);
 }
 
@@ -89,10 +100,13 @@ void write_events_source(struct output *output, const struct model *model, const
         output_printf(output, "    INDEX_%s,\n", events.list.items[i]->c_name);
         output_endif(output, events.list.items[i]->condition);
     }
-    output_text(output, "    INDEX__MAX\n};\n\nstatic const struct event_descriptor events[] = {\n");
+    output_text(output, "    INDEX__MAX\n};\n\n");
+    for (size_t i = 0; i < events.list.count; i++)
+        write_rate_keys(output, events.list.items[i]);
+    output_text(output, "static const struct event_descriptor events[] = {\n");
     for (size_t i = 0; i < events.list.count; i++)
         write_entry(output, events.list.items[i]);
-    output_text(output, "    [INDEX__MAX] = { 0, 0 },\n};\n\n");
+    output_text(output, "    [INDEX__MAX] = { 0, 0, 0, 0, 0 },\n};\n\n");
     for (size_t i = 0; i < events.list.count; i++)
         write_emitter(output, events.list.items[i],
                       arena_printf(output->arena, "INDEX_%s", events.list.items[i]->c_name));

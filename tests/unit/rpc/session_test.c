@@ -51,7 +51,7 @@ static const struct type_descriptor text_descriptor = {
     .object = { .members = text_members, .count = 1 },
 };
 
-static const struct event_descriptor noise_event = { "NOISE", &text_descriptor };
+static const struct event_descriptor noise_event = { .name = "NOISE", .data = &text_descriptor };
 
 static struct rpc_server *server;
 static struct co_queue gate; /* where "wait" waits */

@@ -112,8 +112,8 @@ static void a_value_that_was_built_wrong_is_an_error(void **state)
 static void events_carry_time_name_and_data(void **state)
 {
     (void)state;
-    const struct event_descriptor event = { "SAMPLE_DATA", &sample_point_descriptor };
-    const struct event_descriptor empty = { "SAMPLE_EMPTY", NULL };
+    const struct event_descriptor event = { .name = "SAMPLE_DATA", .data = &sample_point_descriptor };
+    const struct event_descriptor empty = { .name = "SAMPLE_EMPTY" };
     struct sample_point point = { .x = 1 };
     CLEANUP(text_fini) struct text text = { 0 };
     assert_null(encode_event(&text, &event, &point, 12, 345, 0));

@@ -109,8 +109,8 @@ static void the_table_is_sorted_and_carries_flags(void **state)
     (void)state;
     for (size_t i = 1; i < sample_commands.count; i++)
         assert_true(strcmp(sample_commands.commands[i - 1].name, sample_commands.commands[i].name) < 0);
-    assert_int_equal(command_find(&sample_commands, "sample-nothing")->flags, COMMAND_DEPRECATED);
-    assert_int_equal(command_find(&sample_commands, "sample-raw")->flags, COMMAND_RAW);
+    assert_int_equal(command_find(&sample_commands, "sample-nothing")->flags, COMMAND_DEPRECATED | COMMAND_ROLE_ADMIN);
+    assert_int_equal(command_find(&sample_commands, "sample-raw")->flags, COMMAND_RAW | COMMAND_ROLE_ADMIN);
 }
 
 static void events_reach_the_sink_with_their_table(void **state)
