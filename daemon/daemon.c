@@ -156,6 +156,8 @@ static void CO_FN live(void *arg)
     }
     co_event_wait(&the_daemon.shall_end, "end of the daemon");
     shutdown_run(the_daemon.server);
+    if (events_data_lost())
+        the_daemon.status = EXIT_FAILURE;
     monitors_remove();
     pidfile_remove(the_daemon.pidfile);
     unwatch_signals();

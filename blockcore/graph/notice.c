@@ -25,11 +25,16 @@ void notice_set_listener(void (*call)(const struct notice *notice, void *arg), v
     listener.arg = arg;
 }
 
+static void give_here(const struct notice *notice)
+{
+    if (listener.call)
+        listener.call(notice, listener.arg);
+}
+
 static void deliver(struct loop_task *task)
 {
     struct posted_notice *posted = CONTAINER_OF(task, struct posted_notice, task);
-    if (listener.call)
-        listener.call(&posted->notice, listener.arg);
+    give_here(&posted->notice);
     free(posted->node_name);
     free(posted->message);
     free(posted);
@@ -37,6 +42,10 @@ static void deliver(struct loop_task *task)
 
 void notice_give(enum notice_kind kind, const struct node *node, const char *message, bool fatal)
 {
+    if (on_control_thread()) {
+        give_here(&(struct notice){ .kind = kind, .node_name = node_name(node), .message = message, .fatal = fatal });
+        return;
+    }
     struct posted_notice *posted = xmalloc(sizeof(*posted));
     *posted = (struct posted_notice){
         .task.run = deliver,
