@@ -1,6 +1,7 @@
 /* The answer to query-qmp-schema, in the form of QEMU's generator: commands and events in the order of definition, then
  * the types they use in the order of first use, which also numbers them. */
 #include "schema/compiler/backend.h"
+#include "schema/compiler/names.h"
 
 #include <string.h>
 
@@ -8,9 +9,16 @@ struct introspection {
     struct output *output;
     const struct model *model;
     const struct backend_options *options;
-    bool as_c;                         /* keep conditions; else decide them */
-    VECTOR(const struct type *) used;  /* types to describe */
-    VECTOR(const struct type *) named; /* types with a number: their index here */
+    bool as_c;                        /* keep conditions; else decide them */
+    unsigned hidden;                  /* depth of elements whose condition does not hold; they only count */
+    VECTOR(const struct type *) used; /* types to describe */
+    struct names uses;                /* type name -> struct use */
+    size_t numbers;                   /* how many types have one */
+};
+
+struct use {
+    bool numbered;
+    size_t number;
 };
 
 /* What has been written of a list, to know where commas go. An element needs one if any before it is there. */
@@ -36,6 +44,8 @@ static bool holds(const struct introspection *in, const struct condition *condit
 /* A piece of JSON; in C it is a string literal of its own, so that conditions can stand between pieces. */
 static void put(struct introspection *in, const char *text)
 {
+    if (in->hidden)
+        return;
     if (!in->as_c) {
         output_text(in->output, text);
         return;
@@ -63,12 +73,15 @@ static void put_conditional_comma(struct introspection *in, const struct list *l
     output_text(in->output, "#endif\n");
 }
 
-/* Opens an element; false if its condition does not hold. What it says must be closed by end_element(). */
-static bool begin_element(struct introspection *in, struct list *list, const struct condition *condition,
+/* Opens an element, which end_element() closes. What does not hold is visited all the same, since it takes part in the
+ * numbering. */
+static void begin_element(struct introspection *in, struct list *list, const struct condition *condition,
                           const char *comma)
 {
-    if (!in->as_c && !holds(in, condition))
-        return false;
+    if (!in->as_c && !holds(in, condition)) {
+        in->hidden++;
+        return;
+    }
     if (in->as_c)
         output_if(in->output, condition);
     if (list->certain)
@@ -80,47 +93,52 @@ static bool begin_element(struct introspection *in, struct list *list, const str
         list->certain = true;
     else
         VECTOR_PUSH(in->output->arena, &list->conditions, condition);
-    return true;
 }
 
 static void end_element(struct introspection *in, const struct condition *condition)
 {
     if (in->as_c)
         output_endif(in->output, condition);
+    else if (!holds(in, condition))
+        in->hidden--;
 }
 
-static size_t number_of(struct introspection *in, const struct type *type)
+/* Clients see neither the width of integers nor named scalars. */
+static const struct type *as_clients_see(const struct introspection *in, const struct type *type)
 {
-    for (size_t i = 0; i < in->named.count; i++)
-        if (in->named.items[i] == type)
-            return i;
-    VECTOR_PUSH(in->output->arena, &in->named, type);
-    return in->named.count - 1;
+    if (!type)
+        return in->model->empty;
+    if (type->kind == TYPE_ARRAY)
+        return as_clients_see(in, type->element) == type->element ? type : as_clients_see(in, type->element)->array;
+    if (type->plain)
+        type = type->plain;
+    return type->kind == TYPE_BUILTIN && strcmp(type_json_type(type), "int") == 0 ? in->model->integer : type;
 }
 
-static const struct type *without_width(const struct introspection *in, const struct type *type)
+static struct use *note_use(struct introspection *in, const struct type *type)
 {
-    return strcmp(type_json_type(type), "int") == 0 ? in->model->integer : type;
+    struct use *use = names_get(&in->uses, type->name);
+    if (!use) {
+        use = arena_alloc(in->output->arena, sizeof(*use));
+        names_add(&in->uses, in->output->arena, type->name, use);
+        VECTOR_PUSH(in->output->arena, &in->used, type);
+    }
+    return use;
 }
 
 /* The name of a type for clients; notes that the type is used. */
 static const char *use_type(struct introspection *in, const struct type *type)
 {
     struct arena *arena = in->output->arena;
-    type = type ? without_width(in, type) : in->model->empty;
-    if (type->kind == TYPE_ARRAY && without_width(in, type->element) != type->element)
-        type = in->model->integer->array;
-
-    bool known = false;
-    for (size_t i = 0; i < in->used.count && !known; i++)
-        known = in->used.items[i] == type;
-    if (!known)
-        VECTOR_PUSH(arena, &in->used, type);
+    type = as_clients_see(in, type);
+    struct use *use = note_use(in, type);
     if (type->kind == TYPE_BUILTIN)
         return type->name;
     if (type->kind == TYPE_ARRAY)
         return arena_printf(arena, "[%s]", use_type(in, type->element));
-    return arena_printf(arena, "%zu", number_of(in, type));
+    if (!use->numbered)
+        *use = (struct use){ .numbered = true, .number = in->numbers++ };
+    return arena_printf(arena, "%zu", use->number);
 }
 
 static void put_features(struct introspection *in, const struct features *features)
@@ -131,8 +149,7 @@ static void put_features(struct introspection *in, const struct features *featur
     put(in, ", \"features\": [");
     for (size_t i = 0; i < features->list.count; i++) {
         const struct feature *feature = &features->list.items[i];
-        if (!begin_element(in, &list, feature->condition, ", "))
-            continue;
+        begin_element(in, &list, feature->condition, ", ");
         put(in, arena_printf(in->output->arena, "\"%s\"", feature->name));
         end_element(in, feature->condition);
     }
@@ -164,8 +181,7 @@ static void put_enum(struct introspection *in, const struct type *type)
     put(in, "\"meta-type\": \"enum\", \"members\": [");
     for (size_t i = 0; i < type->values.count; i++) {
         const struct enum_value *value = &type->values.items[i];
-        if (!begin_element(in, &members, value->condition, ", "))
-            continue;
+        begin_element(in, &members, value->condition, ", ");
         put(in, arena_printf(in->output->arena, "{\"name\": \"%s\"", value->name));
         put_features(in, &value->features);
         put(in, "}");
@@ -174,8 +190,7 @@ static void put_enum(struct introspection *in, const struct type *type)
     put(in, "], \"values\": [");
     for (size_t i = 0; i < type->values.count; i++) {
         const struct enum_value *value = &type->values.items[i];
-        if (!begin_element(in, &values, value->condition, ", "))
-            continue;
+        begin_element(in, &values, value->condition, ", ");
         put(in, arena_printf(in->output->arena, "\"%s\"", value->name));
         end_element(in, value->condition);
     }
@@ -189,8 +204,7 @@ static void put_object(struct introspection *in, const struct type *type)
     put(in, "\"meta-type\": \"object\", \"members\": [");
     for (size_t i = 0; i < type->members.count; i++) {
         const struct member *member = &type->members.items[i];
-        if (!begin_element(in, &members, member->condition, ", "))
-            continue;
+        begin_element(in, &members, member->condition, ", ");
         put(in, arena_printf(arena, "{\"name\": \"%s\", \"type\": \"%s\"%s", member->name, use_type(in, member->type),
                              member->optional ? ", \"default\": null" : ""));
         put_features(in, &member->features);
@@ -203,8 +217,7 @@ static void put_object(struct introspection *in, const struct type *type)
     put(in, arena_printf(arena, ", \"tag\": \"%s\", \"variants\": [", type->discriminator));
     for (size_t i = 0; i < type->branches.count; i++) {
         const struct branch *branch = &type->branches.items[i];
-        if (!begin_element(in, &variants, branch->condition, ", "))
-            continue;
+        begin_element(in, &variants, branch->condition, ", ");
         put(in, arena_printf(arena, "{\"case\": \"%s\", \"type\": \"%s\"}", branch->name, use_type(in, branch->type)));
         end_element(in, branch->condition);
     }
@@ -217,8 +230,7 @@ static void put_alternate(struct introspection *in, const struct type *type)
     put(in, "\"meta-type\": \"alternate\", \"members\": [");
     for (size_t i = 0; i < type->branches.count; i++) {
         const struct branch *branch = &type->branches.items[i];
-        if (!begin_element(in, &members, branch->condition, ", "))
-            continue;
+        begin_element(in, &members, branch->condition, ", ");
         put(in, arena_printf(in->output->arena, "{\"type\": \"%s\"}", use_type(in, branch->type)));
         end_element(in, branch->condition);
     }
@@ -256,8 +268,7 @@ static void put_entity(struct introspection *in, struct list *list, const struct
     if (entity->type)
         return;
     const struct condition *condition = entity->command ? entity->command->condition : entity->event->condition;
-    if (!begin_element(in, list, condition, ", "))
-        return;
+    begin_element(in, list, condition, ", ");
     if (entity->command)
         put_command(in, entity->command);
     else
@@ -274,8 +285,7 @@ static void put_all(struct introspection *in)
     /* The list of used types grows while they are described. */
     for (size_t i = 0; i < in->used.count; i++) {
         const struct type *type = in->used.items[i];
-        if (!begin_element(in, &list, type->condition, ", "))
-            continue;
+        begin_element(in, &list, type->condition, ", ");
         put_type(in, type);
         end_element(in, type->condition);
     }

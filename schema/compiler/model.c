@@ -264,7 +264,7 @@ static struct type *define_type(struct builder *builder, const struct definition
                           : strcmp(definition->meta, "alternate") == 0 ? TYPE_ALTERNATE
                                                                        : TYPE_OBJECT;
     struct type *type =
-        builder_new_type(builder, kind, definition->name, c_snake(builder->compilation->arena, definition->name));
+        builder_new_type(builder, kind, definition->name, c_tag(builder->compilation->arena, definition->name));
     type->at = definition->body->at;
     type->module = definition->module;
     type->doc = definition->doc;

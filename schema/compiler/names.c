@@ -1,6 +1,7 @@
-#include "schema/compiler/model_private.h"
+#include "schema/compiler/names.h"
 
 #include <stdint.h>
+#include <string.h>
 
 static uint32_t name_hash(const char *name)
 {
@@ -25,7 +26,7 @@ void *names_get(const struct names *names, const char *name)
 
 static void grow(struct names *names, struct arena *arena)
 {
-    struct names larger = { .capacity = names->capacity ? names->capacity * 2 : 64, .count = names->count };
+    struct names larger = { .capacity = names->capacity ? names->capacity * 2 : 16, .count = names->count };
     larger.slots = arena_array(arena, larger.capacity, sizeof(*larger.slots));
     for (size_t i = 0; i < names->capacity; i++)
         if (names->slots[i].name)

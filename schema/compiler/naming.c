@@ -58,15 +58,20 @@ const char *c_part(struct arena *arena, const char *name)
     return part;
 }
 
+static const char *protect(struct arena *arena, const char *identifier)
+{
+    for (size_t i = 0; i < sizeof(reserved_words) / sizeof(reserved_words[0]); i++)
+        if (*identifier == *reserved_words[i] && strcmp(identifier, reserved_words[i]) == 0)
+            return arena_printf(arena, "%s_", identifier);
+    return identifier;
+}
+
 const char *c_identifier(struct arena *arena, const char *name)
 {
     const char *identifier = c_part(arena, name);
     if (isdigit((unsigned char)*identifier))
         return arena_printf(arena, "_%s", identifier);
-    for (size_t i = 0; i < sizeof(reserved_words) / sizeof(reserved_words[0]); i++)
-        if (strcmp(identifier, reserved_words[i]) == 0)
-            return arena_printf(arena, "%s_", identifier);
-    return identifier;
+    return protect(arena, identifier);
 }
 
 /* A word begins at an upper-case letter that follows a lower-case one or a digit, or is the last of several. */
@@ -89,6 +94,11 @@ const char *c_snake(struct arena *arena, const char *name)
     }
     replace_punctuation(snake);
     return snake;
+}
+
+const char *c_tag(struct arena *arena, const char *name)
+{
+    return protect(arena, c_snake(arena, name));
 }
 
 const char *c_constant(struct arena *arena, const char *prefix, const char *name)

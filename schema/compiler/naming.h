@@ -27,6 +27,9 @@ const char *c_part(struct arena *arena, const char *name);
 /* A tag or a function: lower case, words split by '_', not protected against keywords. */
 const char *c_snake(struct arena *arena, const char *name);
 
+/* The same for the tag of a struct or enum: keywords get an underscore. */
+const char *c_tag(struct arena *arena, const char *name);
+
 /* "<PREFIX>_<NAME>" in upper case; @prefix may be in any case. */
 const char *c_constant(struct arena *arena, const char *prefix, const char *name);
 
