@@ -3,6 +3,21 @@
 
 #include <getopt.h>
 #include <stdio.h>
+#include <string.h>
+
+#define END_TIMEOUT_MS 30000
+
+/* Until the daemon has closed its nodes: it says goodbye after that. Who quits it wants the images next. */
+static void wait_for_end(struct client *client)
+{
+    bool more = true;
+
+    while (more) {
+        CLEANUP(json_decref) json_t *event = NULL;
+        CLEANUP(error_free) struct error *err = client_next_event(client, END_TIMEOUT_MS, &event);
+        more = event != NULL;
+    }
+}
 
 static int call_run(struct cli *cli, int argc, char **argv)
 {
@@ -24,6 +39,8 @@ static int call_run(struct cli *cli, int argc, char **argv)
         return cli_fail(cli, err);
     json_dumpf(result, stdout, format | JSON_ENCODE_ANY);
     putchar('\n');
+    if (strcmp(argv[optind], "quit") == 0)
+        wait_for_end(cli->client);
     return EXIT_OK;
 }
 
@@ -34,7 +51,7 @@ const struct subcommand call_subcommand = {
     .help = "Arguments are a JSON object, '-' for one on standard input, or KEY=VALUE. In keys, dots lead into\n"
             "objects, and numbers into lists. The daemon is asked for the type of each member, so that a value\n"
             "need not be quoted: sizes may end in k, M, G, T, P or E, and booleans are on or off. A list or an\n"
-            "object may be written as JSON.\n"
+            "object may be written as JSON. After 'quit' it waits until the daemon has closed all images.\n"
             "\n"
             "  -c, --compact   print JSON in one line\n"
             "\n"

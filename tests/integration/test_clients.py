@@ -10,7 +10,7 @@ import time
 import pytest
 
 from cairnctl import CAIRNCTL, cairnctl
-from images import KIB, MIB, create, qemu_io
+from images import KIB, MIB, check, create, qemu_io
 
 REFUSED, USAGE = 1, 2
 
@@ -67,6 +67,14 @@ def test_call_prints_what_is_returned(ctl, qmp):
     assert json.loads(ctl("call", "query-version").stdout) == qmp.execute("query-version")
     compact = ctl("call", "--compact", "query-commands").stdout
     assert compact.count("\n") == 1 and json.loads(compact) == qmp.execute("query-commands")
+
+
+def test_after_quit_the_images_are_free(ctl, daemon, qmp, tmp_path):
+    path = create(tmp_path / "disk.qcow2", 1 * MIB)
+    qmp.execute("blockdev-add", driver="qcow2", node_name="disk", file={"driver": "file", "filename": str(path)})
+    ctl("call", "quit")
+    check(path)
+    assert daemon.wait() == 0
 
 
 @pytest.mark.parametrize("words, message", [
