@@ -4,6 +4,7 @@
 #include "blockcore/base/endian.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/drivers/drivers.h"
+#include "blockcore/graph/notice.h"
 #include "blockcore/runtime/buffer.h"
 #include "blockcore/runtime/loop.h"
 #include "schema/cairn_types.h"
@@ -12,7 +13,12 @@
 
 int qcow2_corrupt(struct qcow2 *q)
 {
-    if (!q->writable || atomic_exchange(&q->corrupt, true) || q->geometry.version < 3)
+    if (atomic_exchange(&q->corrupt, true))
+        return -EIO;
+    notice_give(NOTICE_IMAGE_CORRUPTED, q->node,
+                "the image is damaged: an entry of a table leads where it cannot lead, or a count is wrong",
+                q->writable);
+    if (!q->writable || q->geometry.version < 3)
         return -EIO;
     uint8_t field[8];
     store_be64(field, q->header.incompatible | QCOW2_CORRUPT);
