@@ -109,6 +109,13 @@ static bool parse_option(struct arguments *arguments, struct arena *arena, int o
     }
 }
 
+static int argument_of(const struct mode *mode)
+{
+    if (!mode->argument)
+        return no_argument;
+    return mode->argument[0] == '[' ? optional_argument : required_argument;
+}
+
 /* The options of all modes behind those that are always there. */
 static void list_options(struct option *options)
 {
@@ -123,8 +130,7 @@ static void list_options(struct option *options)
     memcpy(options, always, sizeof(always));
     for (size_t i = 0; i < mode_count && ARRAY_SIZE(always) + i + 1 < OPTIONS_MAX; i++)
         options[ARRAY_SIZE(always) + i] =
-            (struct option){ modes[i].option, modes[i].argument ? required_argument : no_argument, NULL,
-                             OPTION_MODE + (int)i };
+            (struct option){ modes[i].option, argument_of(&modes[i]), NULL, OPTION_MODE + (int)i };
 }
 
 static bool parse_arguments(struct arguments *arguments, struct arena *arena, int argc, char **argv)

@@ -41,10 +41,24 @@ static bool print_python(struct output *output, const struct model *model, const
     return true;
 }
 
+static bool print_json_schema(struct output *output, const struct model *model, const struct backend_options *options,
+                              const char *type)
+{
+    return write_json_schema(output, model, options, type, false);
+}
+
+static bool print_yaml_schema(struct output *output, const struct model *model, const struct backend_options *options,
+                              const char *type)
+{
+    return write_json_schema(output, model, options, type, true);
+}
+
 const struct mode modes[] = {
     { "docs", "FORMAT", "print the reference manual: md, html or man", print_docs },
     { "dump-model", NULL, "print what the schema means, as JSON, for other generators", print_model },
     { "introspect", NULL, "print the answer to query-qmp-schema", print_introspection },
+    { "json-schema", "[=TYPE]", "print a JSON Schema of TYPE, or of all types without a root", print_json_schema },
+    { "yaml-schema", "TYPE", "the same for text, where scalars have no types: a YAML file of TYPE", print_yaml_schema },
     { "python", NULL, "print the Python module of the client", print_python },
 };
 
