@@ -194,22 +194,38 @@ static struct error *wait_for_reply(struct client *client, uint64_t deadline, js
     }
 }
 
-struct error *client_call(struct client *client, const char *command, json_t *arguments, json_t **result)
+/* A message; NULL when it cannot be written. The caller frees it. */
+static char *message_text(const char *command, json_int_t id, const char *arguments)
 {
-    CLEANUP(json_decref) json_t *owned_arguments = arguments;
+    CLEANUP(json_decref) json_t *name = json_string(command);
+    CLEANUP(free) char *quoted = name ? json_dumps(name, JSON_ENCODE_ANY) : NULL;
+    if (!quoted)
+        return NULL;
+    return xasprintf("{\"execute\":%s,\"id\":%" JSON_INTEGER_FORMAT "%s%s}", quoted, id,
+                     arguments ? ",\"arguments\":" : "", arguments ? arguments : "");
+}
 
+struct error *client_call_text(struct client *client, const char *command, const char *arguments, json_t **result)
+{
     if (client->broken)
         return error_new("the connection to the server is lost");
-    CLEANUP(json_decref)
-    json_t *message =
-        json_pack("{s:s, s:I, s:O*}", "execute", command, "id", ++client->last_id, "arguments", owned_arguments);
-    CLEANUP(free) char *text = message ? json_dumps(message, JSON_COMPACT) : NULL;
+    CLEANUP(free) char *text = message_text(command, ++client->last_id, arguments);
     if (!text)
         return error_new("command '%s' cannot be written as JSON", command);
 
     uint64_t deadline = deadline_after(client->timeout_ms);
     struct error *err = send_text(client, text, deadline);
     return err ? err : wait_for_reply(client, deadline, result);
+}
+
+struct error *client_call(struct client *client, const char *command, json_t *arguments, json_t **result)
+{
+    CLEANUP(json_decref) json_t *owned_arguments = arguments;
+    CLEANUP(free) char *text = arguments ? json_dumps(arguments, JSON_COMPACT) : NULL;
+
+    if (arguments && !text)
+        return error_new("the arguments of command '%s' cannot be written as JSON", command);
+    return client_call_text(client, command, text, result);
 }
 
 struct error *client_next_event(struct client *client, int timeout_ms, json_t **event)

@@ -43,6 +43,10 @@ void client_set_timeout(struct client *client, uint64_t timeout_ms);
  * the session goes on. */
 struct error *client_call(struct client *client, const char *command, json_t *arguments, json_t **result) MUST_CHECK;
 
+/* The same with arguments as the text of a JSON object, which stays the caller's; NULL: none. */
+struct error *client_call_text(struct client *client, const char *command, const char *arguments,
+                               json_t **result) MUST_CHECK;
+
 /* The next event, in the order they came; a new reference. Waits up to @timeout_ms: 0 means not at all, negative
  * means forever. *@event is NULL when none came in time. */
 struct error *client_next_event(struct client *client, int timeout_ms, json_t **event) MUST_CHECK;

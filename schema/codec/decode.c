@@ -224,6 +224,8 @@ static bool decode_members(struct decoder *decoder, const struct step *step, str
         const char *key = json_object_iter_key(at);
         char *object;
         const struct member_descriptor *member = find_member(parts, key, json_object_iter_key_len(at), &object);
+        if (!member && decoder->mode == DECODE_REPLY)
+            continue;
         if (!member)
             return fail_unknown_member(decoder, step, parts, key);
         struct step inside = { .up = step, .key = member->name };

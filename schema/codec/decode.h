@@ -9,6 +9,9 @@
  *     arguments.file.filename: expected string, got integer
  *     arguments.driver: 'fil' is not a BlockdevDriver (did you mean 'file'?)
  *     arguments.server.keep-alivee: unknown member (did you mean 'keep-alive'?)
+ *     arguments.l2-cache-size: 100 is below the minimum 65536
+ *
+ * Members that are absent and have a default get it. Secrets are not quoted.
  *
  * Trees that come from text where everything is a string (key=value on the command line) are decoded with DECODE_TEXT:
  * strings are then converted to what is expected, as QEMU does it:
@@ -30,6 +33,7 @@
 enum decode_mode {
     DECODE_JSON,
     DECODE_TEXT,
+    DECODE_REPLY, /* JSON of a server, which may be newer: members that are not known are passed over */
 };
 
 enum {

@@ -30,6 +30,10 @@ void write_commands_source(struct output *output, const struct model *model, con
 void write_events_header(struct output *output, const struct model *model, const struct backend_options *options);
 void write_events_source(struct output *output, const struct model *model, const struct backend_options *options);
 
+/* Calls of the C client. */
+void write_client_header(struct output *output, const struct model *model, const struct backend_options *options);
+void write_client_source(struct output *output, const struct model *model, const struct backend_options *options);
+
 /* The answer to query-qmp-schema: as C that keeps conditions, or as JSON with them decided. */
 void write_introspect_header(struct output *output, const struct model *model, const struct backend_options *options);
 void write_introspect_source(struct output *output, const struct model *model, const struct backend_options *options);

@@ -50,6 +50,8 @@ static const struct file_backend files[] = {
     { "events.c", write_events_source },
     { "introspect.h", write_introspect_header },
     { "introspect.c", write_introspect_source },
+    { "client.h", write_client_header },
+    { "client.c", write_client_source },
 };
 
 static void print_usage(FILE *file)

@@ -1,0 +1,81 @@
+/* Calls of the C client: one typed function per command. */
+#include "schema/compiler/backend_private.h"
+
+/* Commands that are not answered cannot be called: nobody would know when they are done. */
+static bool has_call(const struct command *command)
+{
+    return command->success_response;
+}
+
+/* A command with 'gen': false may take anything, so its arguments are text. */
+static bool takes_text(const struct command *command)
+{
+    return command->raw && command->arguments && !type_is_empty(command->arguments);
+}
+
+static void write_signature(struct output *output, const struct command *command)
+{
+    const char *result = command_result_type(output, command);
+    output_printf(output, "struct error *call_%s(struct client *client", command->c_name);
+    if (takes_text(command))
+        output_text(output, ",\n    struct json_text arguments");
+    else if (command_takes_arguments(command))
+        output_printf(output, ",\n    const struct %s *arguments", command->arguments->c_name);
+    if (result)
+        output_printf(output, ",\n    struct arena *arena, %s*result", result);
+    output_text(output, ")");
+}
+
+void write_client_header(struct output *output, const struct model *model, const struct backend_options *options)
+{
+    struct command_list commands = commands_sorted(output, model);
+    output_header_begin(output, arena_printf(output->arena, "%sclient.h", options->prefix), options->schema);
+    output_printf(
+        output,
+        "#include \"%stypes.h\"\n#include \"blockcore/base/annotations.h\"\n\n"
+        "#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
+        "struct arena;\nstruct client;\nstruct error;\n\n"
+        "/* Each executes one command, as client_call() does (clients/c/client.h). @arguments stay the caller's.\n"
+        " * @result is written on success only; what it points to lies in @arena. A server that is newer may say\n"
+        " * more than is known here: that is passed over. */\n",
+        options->prefix);
+    for (size_t i = 0; i < commands.list.count; i++) {
+        const struct command *command = commands.list.items[i];
+        if (!has_call(command))
+            continue;
+        output_if(output, command->condition);
+        write_signature(output, command);
+        output_text(output, " MUST_CHECK;\n");
+        output_endif(output, command->condition);
+    }
+    output_header_end(output);
+}
+
+static void write_call(struct output *output, const struct model *model, const char *prefix,
+                       const struct command *command)
+{
+    bool result = command_result_type(output, command);
+    const char *arguments = takes_text(command) ? "&arguments" : command_takes_arguments(command) ? "arguments" : "0";
+    const char *table = takes_text(command) ? "&codec_any" : command_arguments_table(output, model, prefix, command);
+    output_if(output, command->condition);
+    write_signature(output, command);
+    output_printf(output,
+                  "\n{\n    static const struct typed_command command = { \"%s\", %s, %s };\n"
+                  "    return client_call_typed(client, &command, %s, %s, %s);\n}\n",
+                  command->name, table, command_result_table(output, model, prefix, command), arguments,
+                  result ? "arena" : "0", result ? "result" : "0");
+    output_endif(output, command->condition);
+    output_text(output, "\n");
+}
+
+void write_client_source(struct output *output, const struct model *model, const struct backend_options *options)
+{
+    struct command_list commands = commands_sorted(output, model);
+    output_printf(output,
+                  "/* Written by schemac from %s: change that instead. */\n#include \"%sclient.h\"\n"
+                  "#include \"%sdescriptors.h\"\n#include \"clients/c/typed.h\"\n\n",
+                  options->schema, options->prefix, options->prefix);
+    for (size_t i = 0; i < commands.list.count; i++)
+        if (has_call(commands.list.items[i]))
+            write_call(output, model, options->prefix, commands.list.items[i]);
+}
