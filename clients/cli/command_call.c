@@ -15,7 +15,7 @@ static void wait_for_end(struct client *client)
     while (more) {
         CLEANUP(json_decref) json_t *event = NULL;
         CLEANUP(error_free) struct error *err = client_next_event(client, END_TIMEOUT_MS, &event);
-        more = event != NULL;
+        more = !err && event;
     }
 }
 
