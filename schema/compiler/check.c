@@ -64,6 +64,8 @@ static bool check_struct(struct checker *checker)
 
 static bool check_branch(struct checker *checker, const struct syntax_pair *branch, bool array_ok)
 {
+    if (branch->value->kind == SYNTAX_STRING)
+        return true;
     const char *what = arena_printf(checker->compilation->arena, "'data' member '%s'", branch->key);
     if (branch->value->kind == SYNTAX_OBJECT &&
         (!check_keys(checker, branch->value, what, &branch_keys) || !check_if(checker, branch->value, what)))

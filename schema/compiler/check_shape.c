@@ -274,16 +274,17 @@ static bool is_reserved(const char *name)
 static bool check_member(struct checker *checker, const struct syntax_pair *member, const char *in, bool permissive)
 {
     const char *name = member->key + (member->key[0] == '*');
-    const char *what = arena_printf(checker->compilation->arena, "%s member '%s'", in, name);
-
     if (!check_name_lower(checker, member->at, name, "member", permissive, permissive))
         return false;
     if (is_reserved(name)) {
-        check_failed(checker, member->at, "%s uses reserved name", what);
+        check_failed(checker, member->at, "%s member '%s' uses reserved name", in, name);
         compilation_note(checker->compilation, member->at,
                          "'u' and names that begin with 'has-' or 'has_' are kept for what is generated");
         return false;
     }
+    if (member->value->kind == SYNTAX_STRING)
+        return true;
+    const char *what = arena_printf(checker->compilation->arena, "%s member '%s'", in, name);
     if (member->value->kind == SYNTAX_OBJECT &&
         (!check_keys(checker, member->value, what, &member_keys) || !check_if(checker, member->value, what) ||
          !check_features(checker, member->value)))

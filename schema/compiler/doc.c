@@ -77,15 +77,28 @@ static bool skip_blank_lines(struct doc_parser *parser)
     return true;
 }
 
+/* Room for @length more bytes. */
+static char *extend(struct doc_parser *parser, size_t length)
+{
+    size_t used = parser->text.count;
+    if (parser->text.capacity - used < length) {
+        size_t larger = (used + length) * 2;
+        char *moved = arena_array(parser->compilation->arena, 1, larger);
+        if (used)
+            memcpy(moved, parser->text.items, used);
+        parser->text.items = moved;
+        parser->text.capacity = larger;
+    }
+    parser->text.count += length;
+    return parser->text.items + used;
+}
+
 static void append(struct doc_parser *parser, const char *text, size_t length)
 {
-    struct arena *arena = parser->compilation->arena;
     if (parser->text.count)
-        for (size_t i = 0; i < parser->blank_lines + 1; i++)
-            VECTOR_PUSH(arena, &parser->text, '\n');
+        memset(extend(parser, parser->blank_lines + 1), '\n', parser->blank_lines + 1);
     parser->blank_lines = 0;
-    for (size_t i = 0; i < length; i++)
-        VECTOR_PUSH(arena, &parser->text, text[i]);
+    memcpy(extend(parser, length), text, length);
 }
 
 /* Adds the current line, without @indent columns, or a blank one. */

@@ -14,7 +14,8 @@ static PRINTF_LIKE(3, 4) bool wrong(const struct extended *extended, struct loca
     va_start(args, format);
     compilation_verror(extended->builder->compilation, extended->definition_at, format, args);
     va_end(args);
-    compilation_note(extended->builder->compilation, at, "in %s", extended->what);
+    compilation_note(extended->builder->compilation, at, "in %s",
+                     builder_subject(extended->builder, extended->subject));
     return false;
 }
 
@@ -298,9 +299,10 @@ bool builder_declare_errors(struct builder *builder, struct command *command, co
     const struct type *classes = names_get(&builder->types, "QapiErrorClass");
     if (!errors || !builder->program->pragmas.language)
         return true;
-    struct extended extended = {
-        .builder = builder, .definition_at = command->at, .what = "'errors'", .type = (struct type *)(size_t)classes
-    };
+    struct extended extended = { .builder = builder,
+                                 .definition_at = command->at,
+                                 .subject = { "'errors'", NULL },
+                                 .type = (struct type *)(size_t)classes };
     if (!classes || classes->kind != TYPE_ENUM)
         return wrong(&extended, errors->at,
                      "'errors' needs the enum 'QapiErrorClass', which the schema does not define");
@@ -327,7 +329,7 @@ bool builder_declare_errors(struct builder *builder, struct command *command, co
 bool builder_limit_rate(struct builder *builder, struct event *event, const struct definition *definition)
 {
     const struct syntax *limit = syntax_get(definition->body, "rate-limit");
-    struct extended extended = { .builder = builder, .definition_at = event->at, .what = "'rate-limit'" };
+    struct extended extended = { .builder = builder, .definition_at = event->at, .subject = { "'rate-limit'", NULL } };
     if (!limit || !builder->program->pragmas.language)
         return true;
     const struct syntax *ms = limit->kind == SYNTAX_OBJECT ? syntax_get(limit, "ms") : limit;

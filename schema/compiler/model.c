@@ -70,6 +70,12 @@ struct type *builder_new_type(struct builder *builder, enum type_kind kind, cons
     return type;
 }
 
+const char *builder_subject(struct builder *builder, struct subject subject)
+{
+    return subject.name ? arena_printf(builder->compilation->arena, "%s '%s'", subject.role, subject.name)
+                        : subject.role;
+}
+
 static void define_builtins(struct builder *builder)
 {
     struct arena *arena = builder->compilation->arena;
@@ -144,7 +150,7 @@ void builder_features(struct builder *builder, const struct syntax *object, stru
 }
 
 bool builder_check_features(struct builder *builder, struct location at, const struct features *features,
-                            const char *what)
+                            struct subject subject)
 {
     struct names seen = { 0 };
     for (size_t i = 0; i < features->list.count; i++) {
@@ -152,7 +158,7 @@ bool builder_check_features(struct builder *builder, struct location at, const s
         if (names_add(&seen, builder->compilation->arena, feature->name, (void *)(size_t)feature)) {
             compilation_error(builder->compilation, at, "feature '%s' collides with feature '%s'", feature->name,
                               feature->name);
-            compilation_note(builder->compilation, at, "in %s", what);
+            compilation_note(builder->compilation, at, "in %s", builder_subject(builder, subject));
             return false;
         }
     }
@@ -198,7 +204,8 @@ static void suggest_type(struct builder *builder, struct location at, const char
     compilation_suggest(builder->compilation, at, &suggestion);
 }
 
-struct type *builder_type(struct builder *builder, struct location at, const struct syntax *name, const char *what)
+struct type *builder_type(struct builder *builder, struct location at, const struct syntax *name,
+                          struct subject subject)
 {
     bool array = name->kind == SYNTAX_ARRAY;
     const char *text = array ? name->items.items[0]->string : name->string;
@@ -208,7 +215,8 @@ struct type *builder_type(struct builder *builder, struct location at, const str
     if (!type && strcmp(text, "QType") == 0)
         type = define_qtype(builder);
     if (!type) {
-        compilation_error(builder->compilation, at, "%s uses unknown type '%s'", what, text);
+        compilation_error(builder->compilation, at, "%s uses unknown type '%s'", builder_subject(builder, subject),
+                          text);
         compilation_note(builder->compilation, name->at, "'%s' is here", text);
         suggest_type(builder, name->at, text);
         return NULL;
@@ -374,7 +382,7 @@ static bool define_all(struct builder *builder)
 static bool check_type_features(struct builder *builder, const struct type *type)
 {
     static const char *const special[] = { "deprecated", "unstable" };
-    if (!builder_check_features(builder, type->at, &type->features, builder_describe(builder, type)))
+    if (!builder_check_features(builder, type->at, &type->features, (struct subject){ "type", type->name }))
         return false;
     for (size_t i = 0; i < ARRAY_SIZE(special); i++) {
         if (!features_contain(&type->features, special[i]))
@@ -391,9 +399,11 @@ static bool resolve_entity(struct builder *builder, const struct entity *entity,
     if (entity->type)
         return check_type_features(builder, entity->type) && builder_resolve_type(builder, entity->type);
     if (entity->command)
-        return builder_check_features(builder, entity->command->at, &entity->command->features, definition->name) &&
+        return builder_check_features(builder, entity->command->at, &entity->command->features,
+                                      (struct subject){ "command", definition->name }) &&
                builder_resolve_command(builder, entity->command, definition);
-    return builder_check_features(builder, entity->event->at, &entity->event->features, definition->name) &&
+    return builder_check_features(builder, entity->event->at, &entity->event->features,
+                                  (struct subject){ "event", definition->name }) &&
            builder_resolve_event(builder, entity->event, definition);
 }
 

@@ -18,13 +18,21 @@ struct builder {
     unsigned nesting; /* types that are being resolved */
 };
 
+/* Who is spoken of in a message: "member" and "size", or "'base'" and NULL. */
+struct subject {
+    const char *role;
+    const char *name;
+};
+const char *builder_subject(struct builder *builder, struct subject subject);
+
 struct type *builder_new_type(struct builder *builder, enum type_kind kind, const char *name, const char *c_name);
 
 /* "struct type 'Foo'" */
 const char *builder_describe(struct builder *builder, const struct type *type);
 
-/* The type that a schema value names, arrays included; reports an unknown name at @at. @what says who asks. */
-struct type *builder_type(struct builder *builder, struct location at, const struct syntax *name, const char *what);
+/* The type that a schema value names, arrays included; reports an unknown name at @at. @subject is who asks. */
+struct type *builder_type(struct builder *builder, struct location at, const struct syntax *name,
+                          struct subject subject);
 
 /* The array of a type. */
 struct type *builder_array(struct builder *builder, struct type *element);
@@ -36,9 +44,9 @@ struct type *builder_implicit_object(struct builder *builder, const struct synta
 const struct condition *builder_condition(struct builder *builder, const struct syntax *object);
 void builder_features(struct builder *builder, const struct syntax *object, struct features *features);
 
-/* No feature twice. @at is where an error is reported, @what is what has them. */
+/* No feature twice. @at is where an error is reported, @subject is what has them. */
 bool builder_check_features(struct builder *builder, struct location at, const struct features *features,
-                            const char *what);
+                            struct subject subject);
 
 /* Bases, members, discriminators and branches of a type, and of those it is made of. */
 bool builder_resolve_type(struct builder *builder, struct type *type);
@@ -57,8 +65,8 @@ bool builder_check_docs(struct builder *builder);
 struct extended {
     struct builder *builder;
     struct location definition_at; /* where errors are reported */
-    const char *what;              /* "member 'x'" */
-    const struct syntax *syntax;   /* the object that has the keys */
+    struct subject subject;
+    const struct syntax *syntax; /* the object that has the keys */
     struct type *type;
     const struct module *module;
 };

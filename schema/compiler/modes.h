@@ -9,7 +9,8 @@
 
 struct mode {
     const char *option;   /* without "--" */
-    const char *argument; /* what usage calls the option's value; NULL: it has none; "[=...]": may be left out, then NULL is passed */
+    const char *argument; /* what usage calls the option's value; NULL: it has none; "[=...]": may be left out, then
+                             NULL is passed */
     const char *help;     /* one line */
     /* False if @argument is none that it knows: wrong usage. */
     bool (*write)(struct output *output, const struct model *model, const struct backend_options *options,

@@ -35,15 +35,17 @@ static bool add_member(struct builder *builder, struct type *type, struct names 
                        const char *role)
 {
     struct arena *arena = builder->compilation->arena;
-    const char *owner = arena_printf(arena, "%s '%s'", role, member->name);
-    const char *other = names_add(taken, arena, member->c_name, (void *)(size_t)owner);
+    struct subject *owner = arena_alloc(arena, sizeof(*owner));
+    *owner = (struct subject){ role, member->name };
+    const struct subject *other = names_add(taken, arena, member->c_name, owner);
     if (other)
-        return wrong(builder, type, member->at, "%s collides with %s", owner, other);
+        return wrong(builder, type, member->at, "%s collides with %s", builder_subject(builder, *owner),
+                     builder_subject(builder, *other));
     if (member->type->kind == TYPE_ARRAY) {
-        const char *count = arena_printf(arena, "%s_count", c_part(arena, member->name));
-        other = names_add(taken, arena, count, (void *)(size_t)owner);
+        other = names_add(taken, arena, arena_printf(arena, "%s_count", c_part(arena, member->name)), owner);
         if (other)
-            return wrong(builder, type, member->at, "the count of %s collides with %s", owner, other);
+            return wrong(builder, type, member->at, "the count of %s collides with %s",
+                         builder_subject(builder, *owner), builder_subject(builder, *other));
     }
     if (type->members.count == MEMBERS_MAX)
         return wrong(builder, type, member->at, "more than %d members", MEMBERS_MAX);
@@ -64,15 +66,15 @@ static bool resolve_member(struct builder *builder, struct type *type, struct na
         .optional = optional,
         .condition = builder_condition(builder, pair->value),
     };
-    const char *what = arena_printf(arena, "%s '%s'", role, member.name);
+    struct subject subject = { role, member.name };
     builder_features(builder, pair->value, &member.features);
-    member.type = builder_type(builder, type->at, object ? syntax_get(pair->value, "type") : pair->value, what);
-    if (!member.type || !builder_check_features(builder, type->at, &member.features, what))
+    member.type = builder_type(builder, type->at, object ? syntax_get(pair->value, "type") : pair->value, subject);
+    if (!member.type || !builder_check_features(builder, type->at, &member.features, subject))
         return false;
     struct extended extended = {
         .builder = builder,
         .definition_at = type->at,
-        .what = what,
+        .subject = subject,
         .syntax = pair->value,
         .type = member.type,
         .module = type->module,
@@ -113,7 +115,7 @@ static bool resolve_base(struct builder *builder, struct type *type, struct name
         return true;
     if (base->kind == SYNTAX_OBJECT)
         return resolve_members(builder, type, taken, base, "base member");
-    type->base = builder_type(builder, type->at, base, "'base'");
+    type->base = builder_type(builder, type->at, base, (struct subject){ "'base'", NULL });
     return type->base && inherit(builder, type, taken);
 }
 
@@ -173,10 +175,11 @@ static bool find_value(const struct type *enumeration, const char *name, size_t 
 static bool check_branch_member(struct builder *builder, struct type *type, const struct names *taken,
                                 const struct branch *branch, const struct member *member)
 {
-    const char *other = names_get(taken, member->c_name);
+    const struct subject *other = names_get(taken, member->c_name);
     if (!other)
         return true;
-    wrong(builder, type, branch->at, "member '%s' of branch '%s' collides with %s", member->name, branch->name, other);
+    wrong(builder, type, branch->at, "member '%s' of branch '%s' collides with %s", member->name, branch->name,
+          builder_subject(builder, *other));
     compilation_note(builder->compilation, member->at, "member '%s' is here", member->name);
     return false;
 }
@@ -238,7 +241,7 @@ static bool begin_branch(struct builder *builder, struct type *type, const struc
         .at = pair->at,
         .condition = builder_condition(builder, pair->value),
     };
-    branch->type = builder_type(builder, type->at, name, arena_printf(arena, "branch '%s'", pair->key));
+    branch->type = builder_type(builder, type->at, name, (struct subject){ "branch", pair->key });
     return branch->type != NULL;
 }
 
@@ -407,8 +410,8 @@ static bool resolve_enum(struct builder *builder, struct type *type)
         const struct enum_value *other = names_add(&taken, arena, c_part(arena, value->name), (void *)(size_t)value);
         if (other)
             return wrong(builder, type, value->at, "value '%s' collides with value '%s'", value->name, other->name);
-        if (value->features.list.count && !builder_check_features(builder, type->at, &value->features,
-                                                                  arena_printf(arena, "value '%s'", value->name)))
+        if (value->features.list.count &&
+            !builder_check_features(builder, type->at, &value->features, (struct subject){ "value", value->name }))
             return false;
     }
     return true;
@@ -417,7 +420,7 @@ static bool resolve_enum(struct builder *builder, struct type *type)
 static bool resolve_scalar(struct builder *builder, struct type *type)
 {
     const struct syntax *name = syntax_get(type->body, "type");
-    struct type *plain = builder_type(builder, type->at, name, "scalar");
+    struct type *plain = builder_type(builder, type->at, name, (struct subject){ "scalar", NULL });
     if (!plain)
         return false;
     bool fits = plain->kind == TYPE_BUILTIN && !plain->plain && plain->builtin->kind != BUILTIN_BOOL &&
@@ -425,9 +428,11 @@ static bool resolve_scalar(struct builder *builder, struct type *type)
     if (!fits)
         return wrong(builder, type, name->at, "a scalar restricts strings, integers or numbers, not %s",
                      builder_describe(builder, plain));
-    struct extended extended = {
-        .builder = builder, .definition_at = type->at, .what = "scalar", .syntax = type->body, .type = plain
-    };
+    struct extended extended = { .builder = builder,
+                                 .definition_at = type->at,
+                                 .subject = { "scalar", NULL },
+                                 .syntax = type->body,
+                                 .type = plain };
     return builder_constraints(&extended, &type->constraints);
 }
 
@@ -487,13 +492,14 @@ static struct type *implicit_payload(struct builder *builder, const struct defin
 static bool resolve_payload(struct builder *builder, const struct definition *definition, const char *suffix,
                             bool boxed, struct type **type)
 {
-    struct arena *arena = builder->compilation->arena;
     const struct syntax *data = syntax_get(definition->body, "data");
+    bool command = strcmp(definition->meta, "command") == 0;
     if (!data || (data->kind == SYNTAX_OBJECT && data->pairs.count == 0))
         return true;
-    *type = data->kind == SYNTAX_OBJECT ? implicit_payload(builder, definition, data, suffix)
-                                        : builder_type(builder, definition->body->at, data,
-                                                       arena_printf(arena, "%s's 'data'", definition->meta));
+    *type = data->kind == SYNTAX_OBJECT
+                ? implicit_payload(builder, definition, data, suffix)
+                : builder_type(builder, definition->body->at, data,
+                               (struct subject){ command ? "command's 'data'" : "event's 'data'", NULL });
     if (!*type)
         return false;
     if ((*type)->kind != TYPE_OBJECT)
@@ -518,7 +524,7 @@ static bool resolve_returns(struct builder *builder, struct command *command, co
     const struct syntax *returns = syntax_get(definition->body, "returns");
     if (!returns)
         return true;
-    command->returns = builder_type(builder, command->at, returns, "command's 'returns'");
+    command->returns = builder_type(builder, command->at, returns, (struct subject){ "command's 'returns'", NULL });
     if (!command->returns)
         return false;
     if (command->returns->kind == TYPE_ARRAY)

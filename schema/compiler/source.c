@@ -3,6 +3,7 @@
 #include "schema/codec/suggest.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -149,16 +150,34 @@ static size_t character_length(const unsigned char *p, size_t room)
     return overlong || outside ? 0 : length;
 }
 
+static size_t ascii_length(const unsigned char *text, size_t length)
+{
+    size_t i = 0;
+    for (uint64_t word; i + sizeof(word) <= length; i += sizeof(word)) {
+        memcpy(&word, text + i, sizeof(word));
+        if (word & 0x8080808080808080u)
+            break;
+    }
+    return i;
+}
+
 struct location source_find_bad_byte(const struct source *source)
 {
     const unsigned char *text = (const unsigned char *)source->text;
-    struct location at = { .source = source, .line = 1, .column = 1 };
-    for (size_t i = 0, length; i < source->length; i += length) {
-        length = character_length(text + i, source->length - i);
+    size_t bad = 0;
+    for (size_t length; bad < source->length; bad += length) {
+        length = ascii_length(text + bad, source->length - bad);
         if (length == 0)
-            return at;
+            length = character_length(text + bad, source->length - bad);
+        if (length == 0)
+            break;
+    }
+    if (bad == source->length)
+        return (struct location){ 0 };
+    struct location at = { .source = source, .line = 1, .column = 1 };
+    for (size_t i = 0; i < bad; i++) {
         at.column = text[i] == '\n' ? 1 : at.column + 1;
         at.line += text[i] == '\n';
     }
-    return (struct location){ 0 };
+    return at;
 }
