@@ -17,6 +17,8 @@
 #define FREED_ITEMS_MAX 4096
 #define FREED_CLUSTERS_MAX 1024
 
+#define RELEASED_AT_ONCE UINT64_C(4096) /* clusters */
+
 static _Atomic unsigned *active_of(struct qcow2 *q, unsigned epoch)
 {
     return &q->lanes[loop_index(loop_current())].active[epoch & 1];
@@ -139,6 +141,30 @@ static void discard_in_file(struct qcow2 *q, const struct freed_range *item)
         (void)child_pdiscard(q->data, range_between(run, end));
 }
 
+static void forget_table(struct qcow2 *q, struct range host)
+{
+    for (uint64_t at = host.offset; at < range_end(host); at += q->l2.table_bytes)
+        table_forget(&q->l2, at);
+}
+
+/* Piece by piece, so that others get at the tables in between. */
+static void release(struct qcow2 *q, const struct freed_range *item)
+{
+    struct range rest = item->host;
+    while (rest.bytes > 0) {
+        /* Only items of whole clusters are long. */
+        struct range piece = range_make(rest.offset, min_u64(rest.bytes, RELEASED_AT_ONCE << q->geometry.cluster_bits));
+        co_mutex_lock(&q->metadata);
+        if (item->by == FREED_L2_TABLE)
+            forget_table(q, piece);
+        /* What cannot be released is leaked; an image that is damaged is marked by then. */
+        if (!q->corrupt)
+            (void)refcount_release(q, piece);
+        co_mutex_unlock(&q->metadata);
+        rest = range_make(rest.offset + piece.bytes, rest.bytes - piece.bytes);
+    }
+}
+
 void freed_apply(struct qcow2 *q)
 {
     if (q->freed_state != FREED_STABLE || !last_epoch_ended(q))
@@ -147,16 +173,8 @@ void freed_apply(struct qcow2 *q)
         const struct freed_range *item = &q->freed_batch.items[i];
         if (q->pass_discard[item->by])
             discard_in_file(q, item);
+        release(q, item);
     }
-    co_mutex_lock(&q->metadata);
-    /* What cannot be released is leaked; an image that is damaged is marked by then. */
-    for (size_t i = 0; i < q->freed_batch.count && !q->corrupt; i++) {
-        struct range host = q->freed_batch.items[i].host;
-        for (uint64_t at = host.offset; at < range_end(host); at += q->l2.table_bytes)
-            table_forget(&q->l2, at);
-        (void)refcount_release(q, host);
-    }
-    co_mutex_unlock(&q->metadata);
     list_clear(&q->freed_batch);
     q->freed_state = FREED_NONE;
 }

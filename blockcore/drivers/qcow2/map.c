@@ -127,9 +127,10 @@ static bool look_up_cached(struct qcow2 *q, struct range range, enum lookup_for 
 /* Not taken on trust: an L1 entry may point anywhere. */
 static int pin_slice(struct qcow2 *q, uint64_t offset, struct table **out)
 {
-    if (!qcow2_table_in_file(q, offset, q->l2.table_bytes))
-        return qcow2_corrupt(q);
-    return table_pin(&q->l2, q->file, offset, out);
+    spinlock_lock(&q->l2.lock);
+    bool possible = qcow2_table_in_file(q, offset, q->l2.table_bytes);
+    spinlock_unlock(&q->l2.lock);
+    return possible ? table_pin(&q->l2, q->file, offset, out) : qcow2_corrupt(q);
 }
 
 int map_lookup(struct qcow2 *q, struct range range, enum lookup_for purpose, struct mapping *out)
@@ -198,7 +199,7 @@ static void forget_table(struct qcow2 *q, uint64_t offset)
     spinlock_lock(&q->l2.lock);
     cluster_set_remove(&q->tables, offset >> q->geometry.cluster_bits);
     spinlock_unlock(&q->l2.lock);
-    freed_add(q, range_make(offset, cluster_bytes(&q->geometry)), FREED_OTHERWISE);
+    freed_add(q, range_make(offset, cluster_bytes(&q->geometry)), FREED_L2_TABLE);
 }
 
 /* Gives the L1 entry a table of its own: an empty one, or a copy of the one that a snapshot shares. The table is

@@ -129,7 +129,8 @@ struct error *qcow2_apply_options(struct qcow2 *q, const struct blockdev_options
 
     bool unmap = options->has_discard && options->discard == BLOCKDEV_DISCARD_OPTIONS_UNMAP;
     q->pass_discard[FREED_BY_REQUEST] = own->has_pass_discard_request ? own->pass_discard_request : unmap;
-    q->pass_discard[FREED_OTHERWISE] = own->has_pass_discard_other && own->pass_discard_other;
+    q->pass_discard[FREED_L2_TABLE] = own->has_pass_discard_other && own->pass_discard_other;
+    q->pass_discard[FREED_OTHERWISE] = q->pass_discard[FREED_L2_TABLE];
     q->keep_discarded = own->has_discard_no_unref && own->discard_no_unref;
     q->protect_inactive_l2 = wants_inactive_l2(own->overlap_check);
     q->cache_clean_ms =

@@ -38,7 +38,9 @@ struct timer;
 /* Why clusters are given up decides whether the file below is told (pass-discard-*). */
 enum freed_by {
     FREED_BY_REQUEST, /* a discard, or zeroes that may unmap */
+    FREED_L2_TABLE,   /* may still be in the cache */
     FREED_OTHERWISE,
+    FREED_BY_COUNT,
 };
 
 struct freed_range {
@@ -91,8 +93,8 @@ struct qcow2 {
     struct geometry geometry;
     struct qcow2_header header; /* as it is in the file; what changes, changes under metadata */
     bool writable;
-    bool keep_discarded;  /* discard-no-unref */
-    bool pass_discard[2]; /* by enum freed_by */
+    bool keep_discarded; /* discard-no-unref */
+    bool pass_discard[FREED_BY_COUNT];
     bool protect_inactive_l2;
     bool tables_overlap; /* as it was opened: must not be written */
     struct range snapshot_table;
@@ -148,7 +150,8 @@ struct error *qcow2_apply_options(struct qcow2 *q, const struct blockdev_options
 struct error *qcow2_load_tables(struct qcow2 *q) CO_FN MUST_CHECK;
 /* Does [offset, offset + bytes) of the file overlap the header or a table? Under metadata or l2.lock. */
 bool qcow2_is_table(const struct qcow2 *q, uint64_t offset, uint64_t bytes);
-/* Can a table of @bytes bytes (a power of two) be at this offset: aligned to its size, inside the file? */
+/* Can a table of @bytes bytes (a power of two) be at this offset: aligned to its size, inside the file? Under metadata
+ * or l2.lock. */
 bool qcow2_table_in_file(const struct qcow2 *q, uint64_t offset, uint64_t bytes);
 
 /* backing.c */

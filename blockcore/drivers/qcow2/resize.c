@@ -132,18 +132,30 @@ static int grow_l1(struct qcow2 *q, uint64_t bytes)
     return ret;
 }
 
+static int write_size(struct qcow2 *q, uint64_t bytes)
+{
+    uint8_t field[8];
+    store_be64(field, bytes);
+    int ret = child_pwrite(q->file, QCOW2_FIELD_SIZE, field, sizeof(field), 0);
+    return ret < 0 ? ret : child_flush(q->file);
+}
+
+/* Nobody may go on with a disk that is longer than the header says: what is written behind that end would be lost. */
+static int switch_size(struct qcow2 *q, uint64_t bytes)
+{
+    int ret = write_size(q, bytes);
+    if (ret < 0 && write_size(q, q->header.size) < 0)
+        q->corrupt = true;
+    return ret;
+}
+
 static int set_size(struct qcow2 *q, uint64_t bytes)
 {
     int ret = qcow2_sync(q);
     if (ret == 0)
         ret = qcow2_flush_children(q);
-    if (ret < 0)
-        return ret;
-    uint8_t field[8];
-    store_be64(field, bytes);
-    ret = child_pwrite(q->file, QCOW2_FIELD_SIZE, field, sizeof(field), 0);
     if (ret == 0)
-        ret = child_flush(q->file);
+        ret = switch_size(q, bytes);
     if (ret == 0) {
         q->header.size = bytes;
         node_set_length(q->node, bytes);
@@ -201,8 +213,8 @@ static int shrink(struct qcow2 *q, uint64_t bytes, enum truncate_mode mode)
         return -ENOTSUP;
     uint64_t cluster = cluster_bytes(&q->geometry);
     struct range behind = range_between(align_up(bytes, cluster), align_up(node_length(q->node), cluster));
-    int ret = set_size(q, bytes);
-    return ret < 0 ? ret : qcow2_drop(q, behind);
+    int ret = qcow2_drop(q, behind);
+    return ret < 0 ? ret : set_size(q, bytes);
 }
 
 int qcow2_truncate(struct node *node, uint64_t bytes, enum truncate_mode mode)

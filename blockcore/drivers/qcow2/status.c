@@ -29,10 +29,8 @@ static struct extent extent_of(const struct qcow2 *q, uint64_t offset, const str
     return extent;
 }
 
-int qcow2_block_status(struct node *node, struct range range, unsigned ask, struct extents *extents)
+static int fill_extents(struct qcow2 *q, struct range range, struct extents *extents)
 {
-    (void)ask; /* the entry that answers one question answers all */
-    struct qcow2 *q = node_state(node);
     while (range.bytes > 0 && !extents_full(extents)) {
         struct mapping mapping;
         int ret = map_lookup(q, range, FOR_READING, &mapping);
@@ -43,4 +41,16 @@ int qcow2_block_status(struct node *node, struct range range, unsigned ask, stru
         range = range_make(range.offset + mapping.bytes, range.bytes - mapping.bytes);
     }
     return 0;
+}
+
+/* In an epoch like any request that loads tables: one that was given up meanwhile must not come into the cache after its
+ * cluster is used for something else. */
+int qcow2_block_status(struct node *node, struct range range, unsigned ask, struct extents *extents)
+{
+    (void)ask; /* the entry that answers one question answers all */
+    struct qcow2 *q = node_state(node);
+    unsigned epoch = freed_epoch_enter(q);
+    int ret = fill_extents(q, range, extents);
+    freed_epoch_leave(q, epoch);
+    return ret;
 }

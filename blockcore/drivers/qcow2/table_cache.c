@@ -77,7 +77,8 @@ struct table *table_find(struct table_cache *cache, uint64_t offset)
     struct table *table = find_any(cache, offset);
     if (!table || table->loading)
         return NULL;
-    table->unused = 0;
+    if (table->unused) /* a store to a line that others read costs more than the question */
+        table->unused = 0;
     return table;
 }
 
@@ -203,11 +204,27 @@ int table_pin_zeroed(struct table_cache *cache, uint64_t offset, struct table **
     return 0;
 }
 
+/* The clock gives up what exceeds the limit, now that it may be clean and unused. */
+static void trim(struct table_cache *cache)
+{
+    for (;;) {
+        spinlock_lock(&cache->lock);
+        struct table *table = cache->count > cache->limit ? take_victim(cache) : NULL;
+        spinlock_unlock(&cache->lock);
+        if (!table)
+            return;
+        table_free(cache, table);
+    }
+}
+
 void table_unpin(struct table_cache *cache, struct table *table)
 {
     spinlock_lock(&cache->lock);
     table->pins--;
+    bool exceeds = cache->count > cache->limit;
     spinlock_unlock(&cache->lock);
+    if (unlikely(exceeds))
+        trim(cache);
 }
 
 /* Under the lock. */
@@ -266,8 +283,7 @@ void table_forget(struct table_cache *cache, uint64_t offset)
 bool table_cache_is_crowded(struct table_cache *cache)
 {
     spinlock_lock(&cache->lock);
-    bool crowded =
-        cache->dirty_count > cache->limit - cache->limit / 4 || cache->count > cache->limit + cache->limit / 4;
+    bool crowded = cache->dirty_count > cache->limit - cache->limit / 4;
     spinlock_unlock(&cache->lock);
     return crowded;
 }
@@ -333,19 +349,6 @@ int table_batch_write(struct table_cache *cache, struct child *file, struct list
     batch_writer(&write);
     co_group_join(&group);
     return write.ret;
-}
-
-/* The clock gives up what exceeds the limit now that it is clean. */
-static void trim(struct table_cache *cache)
-{
-    for (;;) {
-        spinlock_lock(&cache->lock);
-        struct table *table = cache->count > cache->limit ? take_victim(cache) : NULL;
-        spinlock_unlock(&cache->lock);
-        if (!table)
-            return;
-        table_free(cache, table);
-    }
 }
 
 void table_cache_thaw(struct table_cache *cache, struct list *batch, bool written)

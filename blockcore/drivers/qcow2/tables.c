@@ -120,6 +120,8 @@ static struct error *load_snapshots(struct qcow2 *q)
         l1_bytes += place.bytes;
         if (!err && (!range_inside(place, child_length(q->file)) || l1_bytes > INACTIVE_L1_BYTES_MAX))
             err = error_new("the L1 table of a snapshot at offset %" PRIu64 " is not inside the file", place.offset);
+        if (place.bytes > 0 && is_single_table(q, place))
+            q->tables_overlap = true;
         for (uint64_t at = 0; !err && at < place.bytes; at += cluster_bytes(&q->geometry))
             err = remember(q, place.offset + at, UNIQUE);
         if (!err && q->protect_inactive_l2)
@@ -132,11 +134,25 @@ static struct error *load_snapshots(struct qcow2 *q)
     return NULL;
 }
 
+/* Without the feature bit the bitmaps are inconsistent: their place may belong to something else by now. */
 static void place_bitmaps(struct qcow2 *q)
 {
     struct range place = range_make(q->header.bitmap_directory_offset, q->header.bitmap_directory_bytes);
-    if (q->header.has_bitmaps && range_inside(place, child_length(q->file)))
+    if ((q->header.autoclear & QCOW2_BITMAPS) && range_inside(place, child_length(q->file)))
         q->bitmap_directory = place;
+}
+
+/* Do tables that there is one of lie on top of each other? */
+static bool single_tables_overlap(const struct qcow2 *q)
+{
+    const struct range places[] = { l1_place(q), reftable_place(q), q->snapshot_table, q->bitmap_directory };
+    for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
+        for (size_t k = i + 1; k < ARRAY_SIZE(places); k++) {
+            if (range_overlaps(places[i], places[k]))
+                return true;
+        }
+    }
+    return false;
 }
 
 struct error *qcow2_load_tables(struct qcow2 *q)
@@ -155,5 +171,9 @@ struct error *qcow2_load_tables(struct qcow2 *q)
     err = remember_all(q, q->reftable, q->reftable_entries, UNIQUE);
     if (!err)
         err = remember_all(q, q->l1, q->l1_entries, UNIQUE);
-    return err ? err : load_snapshots(q);
+    if (!err)
+        err = load_snapshots(q);
+    if (single_tables_overlap(q))
+        q->tables_overlap = true;
+    return err;
 }

@@ -1,12 +1,10 @@
 /* Zeroes and discards: entries change, data does not move.
  *
- *     request          version 3                                version 2
- *     write zeroes     zero flag; the host cluster stays         as far as absent reads as zeroes; otherwise -ENOTSUP,
- *     ... may unmap    zero flag; the host cluster is given up    and zeroes are written as data
- *     discard          zero flag; the host cluster is given up   absent, unless a backing file would show through */
+ *     request          version 3                               version 2
+ *     write zeroes     zero flag; the host cluster stays       -ENOTSUP: zeroes are written as data
+ *     ... may unmap    zero flag; the host cluster is given up  absent, unless a backing file would show through
+ *     discard          zero flag; the host cluster is given up  absent, unless a backing file would show through */
 #include "blockcore/drivers/qcow2/qcow2_private.h"
-
-#include "blockcore/runtime/buffer.h"
 
 #include <errno.h>
 
@@ -15,6 +13,7 @@ struct zeroing {
     bool keep_host;   /* the host cluster stays with its entry */
     bool keep_absent; /* an absent cluster stays so */
     bool absent;      /* what is left is absent, not zero */
+    bool only_absent; /* only absent clusters are changed */
     enum freed_by by;
 };
 
@@ -32,7 +31,8 @@ static bool shows_through(const struct qcow2 *q)
 static uint64_t zeroed_entry(const struct qcow2 *q, const struct zeroing *zeroing, uint64_t entry)
 {
     enum cluster_kind kind = entry_kind(&q->geometry, entry);
-    if (kind == CLUSTER_INVALID || (kind == CLUSTER_ABSENT && zeroing->keep_absent))
+    if (kind == CLUSTER_INVALID || (kind == CLUSTER_ABSENT && zeroing->keep_absent) ||
+        (kind != CLUSTER_ABSENT && zeroing->only_absent))
         return entry;
     if (zeroing->absent)
         return 0;
@@ -111,7 +111,8 @@ static struct range whole_clusters(const struct qcow2 *q, struct range range)
     return range_between(align_up(range.offset, cluster_bytes(&q->geometry)), end);
 }
 
-/* Part of one cluster: nothing to do where it reads as zeroes already. Otherwise io/ writes zeroes as data. */
+/* Part of a cluster, version 3. Nothing to do where it reads as zeroes because an entry says so; an absent cluster of
+ * which nothing shows through becomes a zero cluster. Everything else is for io/, which writes zeroes as data. */
 static int zero_part(struct qcow2 *q, struct range part)
 {
     while (part.bytes > 0) {
@@ -119,25 +120,33 @@ static int zero_part(struct qcow2 *q, struct range part)
         int ret = map_lookup(q, part, FOR_READING, &mapping);
         if (ret < 0)
             return ret;
-        bool zero = mapping.kind == CLUSTER_ZERO || mapping.kind == CLUSTER_ZERO_RESERVED ||
-                    (mapping.kind == CLUSTER_ABSENT && !shows_through(q));
-        if (!zero)
+        if (mapping.kind == CLUSTER_ZERO || mapping.kind == CLUSTER_ZERO_RESERVED) {
+            part = range_make(part.offset + mapping.bytes, part.bytes - mapping.bytes);
+            continue;
+        }
+        if (mapping.kind != CLUSTER_ABSENT || shows_through(q))
             return -ENOTSUP;
-        part = range_make(part.offset + mapping.bytes, part.bytes - mapping.bytes);
+        struct zeroing zeroing = { .only_absent = true, .by = FREED_BY_REQUEST };
+        struct range absent = range_make(part.offset, mapping.bytes);
+        ret = zero_clusters(q, &zeroing, range_align_out(absent, cluster_bytes(&q->geometry)));
+        if (ret < 0)
+            return ret;
     }
     return 0;
+}
+
+static bool is_whole(const struct qcow2 *q, struct range range, struct range *whole)
+{
+    *whole = whole_clusters(q, range);
+    return whole->offset == range.offset && range_end(*whole) >= range_end(range);
 }
 
 /* Version 2 cannot say zero, but absent where nothing shows through. */
 static int zero_without_flag(struct qcow2 *q, struct range range, unsigned flags)
 {
-    if (shows_through(q))
+    struct range whole;
+    if (shows_through(q) || !(flags & REQ_MAY_UNMAP) || !is_whole(q, range, &whole))
         return -ENOTSUP;
-    if (!(flags & REQ_MAY_UNMAP))
-        return zero_part(q, range);
-    struct range whole = whole_clusters(q, range);
-    if (whole.offset != range.offset || range_end(whole) < range_end(range))
-        return zero_part(q, range);
     struct zeroing zeroing = { .keep_absent = true, .absent = true, .by = FREED_BY_REQUEST };
     return zero_clusters(q, &zeroing, whole);
 }
@@ -146,8 +155,8 @@ static int pwrite_zeroes(struct qcow2 *q, struct range range, unsigned flags)
 {
     if (!has_zero_flag(q))
         return zero_without_flag(q, range, flags);
-    struct range whole = whole_clusters(q, range);
-    if (whole.offset != range.offset || range_end(whole) < range_end(range))
+    struct range whole;
+    if (!is_whole(q, range, &whole))
         return zero_part(q, range);
     struct zeroing zeroing = {
         .keep_host = !(flags & REQ_MAY_UNMAP) || q->keep_discarded,
