@@ -301,6 +301,8 @@ static void put_branches(struct docs *docs, const struct type *type, const struc
     docs->format->table_begin(docs);
     for (size_t i = 0; i < type->branches.count; i++) {
         const struct branch *branch = &type->branches.items[i];
+        if (branch->type == docs->model->empty)
+            continue;
         docs->format->row_name(docs, branch->name);
         put_condition(docs, branch->condition);
         if (alternate)

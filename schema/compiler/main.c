@@ -1,6 +1,7 @@
 /* schemac - from one description of an interface to all that is written from it */
 #include "schema/compiler/backend.h"
 #include "schema/compiler/check.h"
+#include "schema/compiler/diff_main.h"
 #include "schema/compiler/model.h"
 #include "schema/compiler/modes.h"
 
@@ -59,6 +60,7 @@ static void print_usage(FILE *file)
     fputs("usage: schemac --check FILE.json\n"
           "       schemac --output-dir DIR [--prefix PREFIX] [--depfile FILE [--depfile-target T]] FILE.json\n"
           "       schemac MODE [-D NAME]... FILE.json\n"
+          "       schemac diff OLD.json NEW.json\n"
           "\n"
           "Reads an interface in the QAPI schema language.\n"
           "\n"
@@ -230,6 +232,8 @@ static int compile(struct compilation *compilation, const struct arguments *argu
 
 int main(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "diff") == 0)
+        return diff_main(argc - 1, argv + 1);
     struct arena arena;
     arena_init(&arena, SIZE_MAX);
     struct arguments arguments = { .backend = { .prefix = "" } };

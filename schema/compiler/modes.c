@@ -19,6 +19,14 @@ static bool print_model(struct output *output, const struct model *model, const 
     return true;
 }
 
+static bool print_qapi(struct output *output, const struct model *model, const struct backend_options *options,
+                       const char *argument)
+{
+    (void)argument;
+    write_qapi(output, model, options);
+    return true;
+}
+
 static bool print_docs(struct output *output, const struct model *model, const struct backend_options *options,
                        const char *format)
 {
@@ -56,6 +64,7 @@ static bool print_yaml_schema(struct output *output, const struct model *model, 
 const struct mode modes[] = {
     { "docs", "FORMAT", "print the reference manual: md, html or man", print_docs },
     { "dump-model", NULL, "print what the schema means, as JSON, for other generators", print_model },
+    { "emit-qapi", NULL, "print the schema as one file of plain QAPI", print_qapi },
     { "introspect", NULL, "print the answer to query-qmp-schema", print_introspection },
     { "json-schema", "[=TYPE]", "print a JSON Schema of TYPE, or of all types without a root", print_json_schema },
     { "yaml-schema", "TYPE", "the same for text, where scalars have no types: a YAML file of TYPE", print_yaml_schema },
