@@ -8,6 +8,7 @@ struct documented {
     const struct doc *doc;
     const char *name;
     struct location at;
+    const char *role; /* of the members */
     VECTOR(const char *) members;
     VECTOR(struct location) places; /* of the members */
     VECTOR(const char *) features;
@@ -50,6 +51,9 @@ static void list_entity(struct builder *builder, const struct entity *entity, st
     const struct type *type = entity->type;
     const struct type *payload = command ? command->arguments : event ? event->data : type;
 
+    documented->role = "member";
+    if (type && type->kind != TYPE_OBJECT)
+        documented->role = type->kind == TYPE_ENUM ? "value" : "branch";
     documented->doc = command ? command->doc : event ? event->doc : type->doc;
     documented->name = command ? command->name : event ? event->name : type->name;
     documented->at = command ? command->at : event ? event->at : type->at;
@@ -83,7 +87,8 @@ bool builder_check_documented(struct builder *builder, const struct entity *enti
             return lacks(builder, &documented, "feature", documented.features.items[i], documented.at);
     for (size_t i = 0; i < documented.members.count && !exception; i++)
         if (!doc_find(doc->members.items, doc->members.count, documented.members.items[i]))
-            return lacks(builder, &documented, "member", documented.members.items[i], documented.places.items[i]);
+            return lacks(builder, &documented, documented.role, documented.members.items[i],
+                         documented.places.items[i]);
     return true;
 }
 

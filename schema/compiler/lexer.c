@@ -160,7 +160,7 @@ static bool stray(struct lexer *lexer)
     compilation_error(lexer->compilation, lexer->token.at, "stray '%.*s'", (int)length, lexer->next);
     if (first == '"')
         compilation_note(lexer->compilation, lexer->token.at, "strings stand in single quotes");
-    if (isdigit(first) || first == '-')
+    if (!lexer->numbers && (isdigit(first) || first == '-'))
         compilation_note(lexer->compilation, lexer->token.at,
                          "numbers are there only after { 'pragma': { 'language': 1 } }");
     return false;

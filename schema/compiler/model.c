@@ -5,6 +5,8 @@
 #include <ctype.h>
 #include <string.h>
 
+static const char *const special_features[] = { "deprecated", "unstable" };
+
 static const struct builtin builtins[] = {
     { "str", BUILTIN_STR, "string", "const char *", "codec_str" },
     { "number", BUILTIN_NUMBER, "number", "double ", "codec_number" },
@@ -79,6 +81,8 @@ const char *builder_subject(struct builder *builder, struct subject subject)
 static void define_builtins(struct builder *builder)
 {
     struct arena *arena = builder->compilation->arena;
+    for (size_t i = 0; i < ARRAY_SIZE(special_features); i++)
+        names_add(&builder->features, arena, special_features[i], builder);
     for (size_t i = 0; i < ARRAY_SIZE(builtins); i++) {
         struct type *type = builder_new_type(builder, TYPE_BUILTIN, builtins[i].name, builtins[i].name);
         type->builtin = &builtins[i];
@@ -146,6 +150,8 @@ void builder_features(struct builder *builder, const struct syntax *object, stru
         struct feature feature = { .name = name->string, .condition = builder_condition(builder, item) };
         VECTOR_PUSH(builder->compilation->arena, &features->list, feature);
         names_add(&builder->features, builder->compilation->arena, feature.name, (void *)(size_t)name);
+        if (builder->features.count > FEATURES_MAX && !builder->one_feature_more.line)
+            builder->one_feature_more = name->at;
     }
 }
 
@@ -381,13 +387,13 @@ static bool define_all(struct builder *builder)
 /* Special features are for what clients use by name. */
 static bool check_type_features(struct builder *builder, const struct type *type)
 {
-    static const char *const special[] = { "deprecated", "unstable" };
     if (!builder_check_features(builder, type->at, &type->features, (struct subject){ "type", type->name }))
         return false;
-    for (size_t i = 0; i < ARRAY_SIZE(special); i++) {
-        if (!features_contain(&type->features, special[i]))
+    for (size_t i = 0; i < ARRAY_SIZE(special_features); i++) {
+        if (!features_contain(&type->features, special_features[i]))
             continue;
-        compilation_error(builder->compilation, type->at, "feature '%s' is not supported for types", special[i]);
+        compilation_error(builder->compilation, type->at, "feature '%s' is not supported for types",
+                          special_features[i]);
         compilation_note(builder->compilation, type->at, "commands, events, members and values of enums can have it");
         return false;
     }
@@ -416,13 +422,9 @@ static bool resolve_all(struct builder *builder)
             !builder_check_documented(builder, entity))
             return false;
     }
-    if (!builder_check_docs(builder))
-        return false;
-    names_add(&builder->features, builder->compilation->arena, "deprecated", builder);
-    names_add(&builder->features, builder->compilation->arena, "unstable", builder);
-    return builder->features.count <= FEATURES_MAX ||
-           compilation_error(builder->compilation, builder->program->definitions.items[0]->body->at,
-                             "more than %d names of features", FEATURES_MAX);
+    return builder_check_docs(builder) && (builder->features.count <= FEATURES_MAX ||
+                                           compilation_error(builder->compilation, builder->one_feature_more,
+                                                             "more than %d names of features", FEATURES_MAX));
 }
 
 /* Names that differ only in '-' and '_' would be one name in C. */

@@ -9,11 +9,12 @@ struct builder {
     struct compilation *compilation;
     const struct program *program;
     struct model *model;
-    struct names types;    /* schema name -> struct type */
-    struct names defined;  /* a definition's name -> struct definition */
-    struct names features; /* names of features */
-    struct names c_names;  /* C form of a definition's name -> struct definition */
-    struct names c_tags;   /* struct and enum tags -> struct type */
+    struct names types;               /* schema name -> struct type */
+    struct names defined;             /* a definition's name -> struct definition */
+    struct names features;            /* names of features */
+    struct location one_feature_more; /* than there may be; line 0: none */
+    struct names c_names;             /* C form of a definition's name -> struct definition */
+    struct names c_tags;              /* struct and enum tags -> struct type */
     struct names c_constants;
     unsigned nesting; /* types that are being resolved */
 };

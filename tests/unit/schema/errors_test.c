@@ -1,5 +1,7 @@
 /* One file per rule of the language and its message: errors/NAME.json is refused with the words of errors/NAME.out.
- * To write new .out files after a change of words: for f in *.json; do schemac --check $f 2> ${f%.json}.out; done */
+ * What stands in valid/ is accepted without a word. To write new .out files after a change of words: for f in *.json;
+ * do schemac --check $f 2> ${f%.json}.out; done */
+#include "schema/compiler/backend.h"
 #include "schema/compiler/check.h"
 #include "schema/compiler/model.h"
 
@@ -52,11 +54,22 @@ static bool check_one(const char *name)
     return same;
 }
 
-static void each_rule_has_its_message(void **state)
+static bool accept_one(const char *name)
 {
-    (void)state;
-    unsigned count = 0, wrong = 0;
-    assert_int_equal(chdir(ERRORS_FOLDER), 0);
+    bool refused;
+    char *said = messages_about(name, &refused);
+    bool accepted = !refused && !*said;
+    if (!accepted)
+        print_error("%s: refused\n%s", name, said);
+    free(said);
+    return accepted;
+}
+
+/* How many schemas are in a folder; those that @check does not like are counted in *wrong. */
+static unsigned check_folder(const char *path, bool (*check)(const char *name), unsigned *wrong)
+{
+    unsigned count = 0;
+    assert_int_equal(chdir(path), 0);
     DIR *folder = opendir(".");
     assert_non_null(folder);
     for (struct dirent *entry = readdir(folder); entry; entry = readdir(folder)) {
@@ -64,17 +77,56 @@ static void each_rule_has_its_message(void **state)
         if (length < 5 || strcmp(entry->d_name + length - 5, ".json") != 0)
             continue;
         count++;
-        wrong += !check_one(entry->d_name);
+        *wrong += !check(entry->d_name);
     }
     closedir(folder);
+    return count;
+}
+
+static void each_rule_has_its_message(void **state)
+{
+    (void)state;
+    unsigned wrong = 0;
+    assert_true(check_folder(ERRORS_FOLDER, check_one, &wrong) > 200);
     assert_int_equal(wrong, 0);
-    assert_true(count > 100);
+}
+
+static void the_corners_of_the_language_are_accepted(void **state)
+{
+    (void)state;
+    unsigned wrong = 0;
+    assert_true(check_folder(ERRORS_FOLDER "/../valid", accept_one, &wrong) >= 3);
+    assert_int_equal(wrong, 0);
+}
+
+static void types_are_numbered_whether_conditions_hold_or_not(void **state)
+{
+    (void)state;
+    static const char *const defined[] = { "ON" };
+    const struct backend_options options = { .prefix = "", .schema = "", .defined = defined, .defined_count = 1 };
+    struct arena arena;
+    arena_init(&arena, SIZE_MAX);
+    struct compilation compilation = { .arena = &arena, .messages = stderr };
+    struct output output = { .arena = &arena };
+    struct program program = { 0 };
+    struct model model;
+    assert_int_equal(chdir(ERRORS_FOLDER "/../valid"), 0);
+    assert_true(program_parse(&program, &compilation, "numbering.json") && program_check(&program, &compilation) &&
+                model_build(&model, &compilation, &program));
+    write_introspect_json(&output, &model, &options);
+    char *expected = content_of("numbering.introspect");
+    assert_int_equal(output.text.count, strlen(expected));
+    assert_memory_equal(output.text.items, expected, output.text.count);
+    free(expected);
+    arena_fini(&arena);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_rule_has_its_message),
+        cmocka_unit_test(the_corners_of_the_language_are_accepted),
+        cmocka_unit_test(types_are_numbered_whether_conditions_hold_or_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
