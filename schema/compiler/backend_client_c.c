@@ -51,21 +51,25 @@ void write_client_header(struct output *output, const struct model *model, const
     output_header_end(output);
 }
 
+/* What stands in the body of each call. */
+static const char call_macro[] =
+    "#define CALL(name, arguments_table, result_table, arguments, arena, result) \\\n"
+    "    { \\\n"
+    "        static const struct typed_command command = { name, arguments_table, result_table }; \\\n"
+    "        return client_call_typed(client, &command, arguments, arena, result); \\\n"
+    "    }\n\n";
+
 static void write_call(struct output *output, const struct model *model, const char *prefix,
                        const struct command *command)
 {
-    bool result = command_result_type(output, command);
+    const char *result = command_result_type(output, command) ? "arena, result" : "0, 0";
     const char *arguments = takes_text(command) ? "&arguments" : command_takes_arguments(command) ? "arguments" : "0";
     const char *table = takes_text(command) ? "&codec_any" : command_arguments_table(output, model, prefix, command);
     output_if(output, command->condition);
     write_signature(output, command);
-    output_printf(output,
-                  "\n{\n    static const struct typed_command command = { \"%s\", %s, %s };\n"
-                  "    return client_call_typed(client, &command, %s, %s, %s);\n}\n",
-                  command->name, table, command_result_table(output, model, prefix, command), arguments,
-                  result ? "arena" : "0", result ? "result" : "0");
+    output_printf(output, "\nCALL(\"%s\", %s, %s, %s, %s)\n", command->name, table,
+                  command_result_table(output, model, prefix, command), arguments, result);
     output_endif(output, command->condition);
-    output_text(output, "\n");
 }
 
 void write_client_source(struct output *output, const struct model *model, const struct backend_options *options)
@@ -73,8 +77,8 @@ void write_client_source(struct output *output, const struct model *model, const
     struct command_list commands = commands_sorted(output, model);
     output_printf(output,
                   "/* Written by schemac from %s: change that instead. */\n#include \"%sclient.h\"\n"
-                  "#include \"%sdescriptors.h\"\n#include \"clients/c/typed.h\"\n\n",
-                  options->schema, options->prefix, options->prefix);
+                  "#include \"%sdescriptors.h\"\n#include \"clients/c/typed.h\"\n\n%s",
+                  options->schema, options->prefix, options->prefix, call_macro);
     for (size_t i = 0; i < commands.list.count; i++)
         if (has_call(commands.list.items[i]))
             write_call(output, model, options->prefix, commands.list.items[i]);

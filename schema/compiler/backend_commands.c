@@ -95,24 +95,20 @@ void write_commands_header(struct output *output, const struct model *model, con
     output_header_end(output);
 }
 
-/* The function that gives untyped values their types. */
+/* Functions that give untyped values their types. */
+static const char invoke_macros[] =
+    "#define INVOKE(c, ...) \\\n"
+    "    static struct error *invoke_##c(struct command_context *context, const void *arguments, void *result) \\\n"
+    "    { \\\n        (void)arguments; \\\n        (void)result; \\\n        return handle_##c(__VA_ARGS__); \\\n    "
+    "}\n\n";
+
 static void write_invoke(struct output *output, const struct command *command)
 {
-    bool arguments = command_takes_arguments(command);
-    const char *result = command_result_type(output, command);
     output_if(output, command->condition);
-    output_printf(output,
-                  "static struct error *invoke_%s(struct command_context *context, const void *arguments, "
-                  "void *result)\n{\n",
-                  command->c_name);
-    if (!arguments)
-        output_text(output, "    (void)arguments;\n");
-    if (!result)
-        output_text(output, "    (void)result;\n");
-    output_printf(output, "    return handle_%s(context%s%s);\n}\n", command->c_name, arguments ? ", arguments" : "",
-                  result ? ", result" : "");
+    output_printf(output, "INVOKE(%s, context%s%s)\n", command->c_name,
+                  command_takes_arguments(command) ? ", arguments" : "",
+                  command_result_type(output, command) ? ", result" : "");
     output_endif(output, command->condition);
-    output_text(output, "\n");
 }
 
 static const char *role_flag(const struct command *command)
@@ -158,11 +154,11 @@ void write_commands_source(struct output *output, const struct model *model, con
     struct command_list commands = commands_sorted(output, model);
     output_printf(output,
                   "/* Written by schemac from %s: change that instead. */\n#include \"%scommands.h\"\n"
-                  "#include \"%sdescriptors.h\"\n\n",
-                  options->schema, options->prefix, options->prefix);
+                  "#include \"%sdescriptors.h\"\n\n%s",
+                  options->schema, options->prefix, options->prefix, invoke_macros);
     for (size_t i = 0; i < commands.list.count; i++)
         write_invoke(output, commands.list.items[i]);
-    output_text(output, "static const struct command_descriptor commands[] = {\n");
+    output_text(output, "\nstatic const struct command_descriptor commands[] = {\n");
     for (size_t i = 0; i < commands.list.count; i++)
         write_entry(output, model, options->prefix, commands.list.items[i]);
     output_printf(output,

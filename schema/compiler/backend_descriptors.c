@@ -9,12 +9,30 @@
 static const char macros[] =
     "#define REQUIRED(n, m, t) { n, &t, 0, sizeof(n) - 1, 0, offsetof(OF, m), NONE, NONE }\n"
     "#define OPTIONAL(n, m, t) { n, &t, 0, sizeof(n) - 1, MEMBER_OPTIONAL, offsetof(OF, m), NONE, NONE }\n"
-    "#define MAYBE(n, m, h, t) { n, &t, 0, sizeof(n) - 1, MEMBER_OPTIONAL, offsetof(OF, m), offsetof(OF, h), NONE }\n"
-    "#define ARRAY(n, m, c, t) { n, &t, 0, sizeof(n) - 1, 0, offsetof(OF, m), NONE, offsetof(OF, c) }\n"
-    "#define MAYBE_ARRAY(n, m, h, c, t) \\\n"
-    "    { n, &t, 0, sizeof(n) - 1, MEMBER_OPTIONAL, offsetof(OF, m), offsetof(OF, h), offsetof(OF, c) }\n"
+    "#define MAYBE(n, m, p, t) { n, &t, 0, sizeof(n) - 1, MEMBER_OPTIONAL, offsetof(OF, m), offsetof(OF, has_##p), "
+    "NONE }\n"
+    "#define ARRAY(n, m, p, t) { n, &t, 0, sizeof(n) - 1, 0, offsetof(OF, m), NONE, offsetof(OF, p##_count) }\n"
+    "#define MAYBE_ARRAY(n, m, p, t) \\\n"
+    "    { n, &t, 0, sizeof(n) - 1, MEMBER_OPTIONAL, offsetof(OF, m), offsetof(OF, has_##p), offsetof(OF, p##_count) "
+    "}\n"
     "#define NONE DESCRIPTOR_NO_OFFSET\n"
-    "#define LENGTH(a) sizeof(a) / sizeof(a[0])\n\n";
+    "#define LENGTH(a) sizeof(a) / sizeof(a[0])\n"
+    "#define MEMBERS(c) static const struct member_descriptor c##_members[] =\n"
+    "#define BRANCHES(c) static const struct type_descriptor *const c##_branches[] =\n"
+    "#define ALTERNATIVES(c) static const struct alternate_branch c##_branches[] =\n"
+    "#define TABLE(c) const struct type_descriptor c##_descriptor\n"
+    "#define ENUM(c, n, max) TABLE(c) = { n, VALUE_ENUM, sizeof(enum c), 0, 0, { .enumeration = { c##_names, max } } "
+    "}\n"
+    "#define LIST(c, t) TABLE(c) = { \"array\", VALUE_ARRAY, sizeof(struct descriptor_list), 0, 0, { .array = { &t } } "
+    "}\n"
+    "#define EMPTY(c, n) TABLE(c) = { n, VALUE_OBJECT, sizeof(struct c), 0, 0, { .object = { 0, 0, 0, 0, 0, 0 } } }\n"
+    "#define STRUCT(c, n, flags) TABLE(c) = { n, VALUE_OBJECT, sizeof(struct c), flags, 0, \\\n"
+    "    { .object = { c##_members, LENGTH(c##_members), 0, 0, 0, 0 } } }\n"
+    "#define UNION(c, n, flags, tag) TABLE(c) = { n, VALUE_OBJECT, sizeof(struct c), flags, 0, \\\n"
+    "    { .object = { c##_members, LENGTH(c##_members), tag, \\\n"
+    "                  c##_branches, LENGTH(c##_branches), offsetof(struct c, u) } } }\n"
+    "#define ALTERNATE(c, n) TABLE(c) = { n, VALUE_ALTERNATE, sizeof(struct c), 0, 0, \\\n"
+    "    { .alternate = { c##_branches, LENGTH(c##_branches), offsetof(struct c, u) } } }\n\n";
 
 /* What the functions below know of the schema. */
 struct tables {
@@ -53,20 +71,36 @@ static const char *descriptor_of(struct output *output, const struct tables *tab
     return descriptor_name(output, tables->model, tables->prefix, type);
 }
 
+/* One declaration goes on as long as no condition stands in between; *open: it waits for more. */
+static void declare(struct output *output, const char *prefix, const struct type *type, bool *open)
+{
+    const char *name = table_name(output, prefix, type);
+    if (*open && !type->condition) {
+        output_printf(output, ",\n    %s", name);
+        return;
+    }
+    if (*open)
+        output_text(output, ";\n");
+    output_if(output, type->condition);
+    output_printf(output, "extern const struct type_descriptor\n    %s%s", name, type->condition ? ";\n" : "");
+    output_endif(output, type->condition);
+    *open = !type->condition;
+}
+
 void write_descriptors_header(struct output *output, const struct model *model, const struct backend_options *options)
 {
     output_header_begin(output, arena_printf(output->arena, "%sdescriptors.h", options->prefix), options->schema);
     output_text(output, "#include \"schema/codec/descriptor.h\"\n\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n");
-    output_printf(output, "/* All of the tables below. */\nextern const struct descriptor_table %sdescriptors;\n\n",
-                  options->prefix);
-    for (size_t i = 0; i < model->types.count; i++) {
-        const struct type *type = model->types.items[i];
-        if (!has_descriptor(model, type))
-            continue;
-        output_if(output, type->condition);
-        output_printf(output, "extern const struct type_descriptor %s;\n", table_name(output, options->prefix, type));
-        output_endif(output, type->condition);
-    }
+    output_printf(
+        output,
+        "/* All of the tables below but those of lists. */\nextern const struct descriptor_table %sdescriptors;\n\n",
+        options->prefix);
+    bool open = false;
+    for (size_t i = 0; i < model->types.count; i++)
+        if (has_descriptor(model, model->types.items[i]))
+            declare(output, options->prefix, model->types.items[i], &open);
+    if (open)
+        output_text(output, ";\n");
     output_header_end(output);
 }
 
@@ -261,12 +295,11 @@ static void write_member(struct output *output, const struct tables *tables, con
     if (is_special(member))
         write_special(output, tables, owner, member);
     else if (array && has)
-        output_printf(output, "    MAYBE_ARRAY(\"%s\", %s, has_%s, %s_count, %s),\n", member->name, member->c_name,
-                      part, part, type);
+        output_printf(output, "    MAYBE_ARRAY(\"%s\", %s, %s, %s),\n", member->name, member->c_name, part, type);
     else if (array)
-        output_printf(output, "    ARRAY(\"%s\", %s, %s_count, %s),\n", member->name, member->c_name, part, type);
+        output_printf(output, "    ARRAY(\"%s\", %s, %s, %s),\n", member->name, member->c_name, part, type);
     else if (has)
-        output_printf(output, "    MAYBE(\"%s\", %s, has_%s, %s),\n", member->name, member->c_name, part, type);
+        output_printf(output, "    MAYBE(\"%s\", %s, %s, %s),\n", member->name, member->c_name, part, type);
     else
         output_printf(output, "    %s(\"%s\", %s, %s),\n", member->optional ? "OPTIONAL" : "REQUIRED", member->name,
                       member->c_name, type);
@@ -286,7 +319,7 @@ static bool has_union(const struct type *type)
 static void write_branches(struct output *output, const struct tables *tables, const struct type *type)
 {
     const struct type *tag = type->members.items[type->tag].type;
-    output_printf(output, "static const struct type_descriptor *const %s_branches[] = {\n", type->c_name);
+    output_printf(output, "BRANCHES(%s) {\n", type->c_name);
     for (size_t i = 0; i < type->branches.count; i++) {
         const struct branch *branch = &type->branches.items[i];
         if (type_is_empty(branch->type))
@@ -307,8 +340,7 @@ static void write_object_tables(struct output *output, const struct tables *tabl
     for (size_t i = 0; i < type->members.count; i++)
         write_extra(output, type, &type->members.items[i]);
     if (type->members.count) {
-        output_printf(output, "#define OF struct %s\nstatic const struct member_descriptor %s_members[] = {\n",
-                      type->c_name, type->c_name);
+        output_printf(output, "#define OF struct %s\nMEMBERS(%s) {\n", type->c_name, type->c_name);
         for (size_t i = 0; i < type->members.count; i++)
             write_member(output, tables, type, &type->members.items[i]);
         output_text(output, "};\n#undef OF\n");
@@ -317,19 +349,28 @@ static void write_object_tables(struct output *output, const struct tables *tabl
         write_branches(output, tables, type);
 }
 
-/* The place of the discriminator, which conditions on earlier members can move. */
+/* The place of the discriminator, which conditions on earlier members can move: an enum constant says it. */
+static bool tag_moves(const struct type *type)
+{
+    for (size_t i = 0; i < type->tag; i++)
+        if (type->members.items[i].condition)
+            return true;
+    return false;
+}
+
 static void write_tag(struct output *output, const struct type *type)
 {
-    output_text(output, "        .tag = 0");
+    if (!tag_moves(type))
+        return;
+    output_printf(output, "enum {\n    %s_tag = 0", type->c_name);
     for (size_t i = 0; i < type->tag; i++) {
         const struct condition *condition = type->members.items[i].condition;
         if (condition)
-            output_printf(output, "\n#if %s\n               + 1\n#endif\n              ",
-                          condition_expression(output->arena, condition));
+            output_printf(output, "\n#if %s\n    + 1\n#endif\n   ", condition_expression(output->arena, condition));
         else
             output_text(output, " + 1");
     }
-    output_text(output, ",\n");
+    output_text(output, "\n};\n");
 }
 
 static bool has_defaults(const struct type *type)
@@ -342,27 +383,23 @@ static bool has_defaults(const struct type *type)
 
 static void write_object(struct output *output, const struct type *type)
 {
-    output_printf(output, "    .kind = VALUE_OBJECT,\n    .size = sizeof(struct %s),\n", type->c_name);
-    if (has_defaults(type))
-        output_text(output, "    .flags = TYPE_HAS_DEFAULTS,\n");
-    output_text(output, "    .object = {\n");
-    if (type->members.count)
-        output_printf(output, "        .members = %s_members,\n        .count = LENGTH(%s_members),\n", type->c_name,
-                      type->c_name);
-    if (has_union(type)) {
+    const char *flags = has_defaults(type) ? "TYPE_HAS_DEFAULTS" : "0";
+    if (!type->members.count) {
+        output_printf(output, "EMPTY(%s, \"%s\");\n", type->c_name, type->name);
+    } else if (has_union(type)) {
+        const char *tag = tag_moves(type) ? arena_printf(output->arena, "%s_tag", type->c_name)
+                                          : arena_printf(output->arena, "%zu", type->tag);
         write_tag(output, type);
-        output_printf(output,
-                      "        .branches = %s_branches,\n        .branch_count = LENGTH(%s_branches),\n"
-                      "        .branch_offset = offsetof(struct %s, u),\n",
-                      type->c_name, type->c_name, type->c_name);
+        output_printf(output, "UNION(%s, \"%s\", %s, %s);\n", type->c_name, type->name, flags, tag);
+    } else {
+        output_printf(output, "STRUCT(%s, \"%s\", %s);\n", type->c_name, type->name, flags);
     }
-    output_text(output, "    },\n");
 }
 
 static void write_alternate_table(struct output *output, const struct tables *tables, const struct type *type)
 {
     const char *kind = arena_printf(output->arena, "%s_kind", type->c_name);
-    output_printf(output, "static const struct alternate_branch %s_branches[] = {\n", type->c_name);
+    output_printf(output, "ALTERNATIVES(%s) {\n", type->c_name);
     for (size_t i = 0; i < type->branches.count; i++) {
         const struct branch *branch = &type->branches.items[i];
         output_if(output, branch->condition);
@@ -373,46 +410,9 @@ static void write_alternate_table(struct output *output, const struct tables *ta
     output_text(output, "};\n");
 }
 
-static void write_alternate(struct output *output, const struct type *type)
-{
-    output_printf(output,
-                  "    .kind = VALUE_ALTERNATE,\n    .size = sizeof(struct %s),\n"
-                  "    .alternate = { %s_branches, LENGTH(%s_branches), offsetof(struct %s, u) },\n",
-                  type->c_name, type->c_name, type->c_name, type->c_name);
-}
-
-static void write_enum(struct output *output, const struct type *type)
-{
-    output_printf(output,
-                  "    .kind = VALUE_ENUM,\n    .size = sizeof(enum %s),\n    .enumeration = { %s_names, %s },\n",
-                  type->c_name, type->c_name, c_constant(output->arena, type->constant_prefix, "_MAX"));
-}
-
 /* The words by which errors call a built-in type. */
-static void write_scalar(struct output *output, const struct type *type)
-{
-    static const char *const kinds[] = {
-        [BUILTIN_STR] = "STRING", [BUILTIN_NUMBER] = "NUMBER", [BUILTIN_INT] = "SIGNED", [BUILTIN_SIZE] = "SIZE",
-        [BUILTIN_BOOL] = "BOOL",  [BUILTIN_NULL] = "NULL",     [BUILTIN_ANY] = "ANY",
-    };
-    enum builtin_kind kind = without_name(type)->builtin->kind;
-    bool is_unsigned_int = kind == BUILTIN_INT && is_unsigned(type);
-    const char *c_type = type->builtin->c_type;
-    size_t length = strlen(c_type);
-    while (length && c_type[length - 1] == ' ')
-        length--;
-    output_printf(output, "    .kind = VALUE_%s,\n    .size = sizeof(%.*s),\n",
-                  is_unsigned_int ? "UNSIGNED" : kinds[kind], (int)length, c_type);
-    if (type->constraints)
-        output_printf(output, "    .limits = &%s_limits,\n", type->c_name);
-}
-
 static const char *name_in_errors(const struct type *type)
 {
-    if (type->kind == TYPE_ARRAY)
-        return "array";
-    if (type->kind != TYPE_BUILTIN)
-        return type->name;
     switch (without_name(type)->builtin->kind) {
     case BUILTIN_STR:
         return "string";
@@ -426,6 +426,25 @@ static const char *name_in_errors(const struct type *type)
     default:
         return "value";
     }
+}
+
+static void write_scalar(struct output *output, const struct type *type)
+{
+    static const char *const kinds[] = {
+        [BUILTIN_STR] = "STRING", [BUILTIN_NUMBER] = "NUMBER", [BUILTIN_INT] = "SIGNED", [BUILTIN_SIZE] = "SIZE",
+        [BUILTIN_BOOL] = "BOOL",  [BUILTIN_NULL] = "NULL",     [BUILTIN_ANY] = "ANY",
+    };
+    enum builtin_kind kind = without_name(type)->builtin->kind;
+    bool is_unsigned_int = kind == BUILTIN_INT && is_unsigned(type);
+    const char *c_type = type->builtin->c_type;
+    size_t length = strlen(c_type);
+    while (length && c_type[length - 1] == ' ')
+        length--;
+    output_printf(output, "TABLE(%s) = {\n    .name = \"%s\",\n    .kind = VALUE_%s,\n    .size = sizeof(%.*s),\n",
+                  type->c_name, name_in_errors(type), is_unsigned_int ? "UNSIGNED" : kinds[kind], (int)length, c_type);
+    if (type->constraints)
+        output_printf(output, "    .limits = &%s_limits,\n", type->c_name);
+    output_text(output, "};\n");
 }
 
 static void write_tables(struct output *output, const struct tables *tables, const struct type *type)
@@ -442,24 +461,19 @@ static void write_descriptor(struct output *output, const struct tables *tables,
 {
     output_if(output, type->condition);
     write_tables(output, tables, type);
-    output_printf(output, "const struct type_descriptor %s = {\n    .name = \"%s\",\n",
-                  table_name(output, tables->prefix, type), name_in_errors(type));
     if (type->kind == TYPE_ENUM)
-        write_enum(output, type);
+        output_printf(output, "ENUM(%s, \"%s\", %s);\n", type->c_name, type->name,
+                      c_constant(output->arena, type->constant_prefix, "_MAX"));
     else if (type->kind == TYPE_OBJECT)
         write_object(output, type);
     else if (type->kind == TYPE_ALTERNATE)
-        write_alternate(output, type);
+        output_printf(output, "ALTERNATE(%s, \"%s\");\n", type->c_name, type->name);
     else if (type->kind == TYPE_BUILTIN)
         write_scalar(output, type);
     else
-        output_printf(output,
-                      "    .kind = VALUE_ARRAY,\n    .size = sizeof(struct descriptor_list),\n"
-                      "    .array = { &%s },\n",
+        output_printf(output, "LIST(%s%s, %s);\n", is_shared(type) ? tables->prefix : "", type->c_name,
                       descriptor_of(output, tables, type->element));
-    output_text(output, "};\n");
     output_endif(output, type->condition);
-    output_text(output, "\n");
 }
 
 static void write_list_of_tables(struct output *output, const struct model *model,
@@ -468,7 +482,7 @@ static void write_list_of_tables(struct output *output, const struct model *mode
     output_text(output, "static const struct type_descriptor *const types[] = {\n");
     for (size_t i = 0; i < model->types.count; i++) {
         const struct type *type = model->types.items[i];
-        if (!has_descriptor(model, type))
+        if (!has_descriptor(model, type) || type->kind == TYPE_ARRAY)
             continue;
         output_if(output, type->condition);
         output_printf(output, "    &%s,\n", table_name(output, options->prefix, type));

@@ -14,6 +14,7 @@ struct introspection {
     VECTOR(const struct type *) used; /* types to describe */
     struct names uses;                /* type name -> struct use */
     size_t numbers;                   /* how many types have one */
+    bool open;                        /* in C: a line of JSON was begun */
 };
 
 struct use {
@@ -41,7 +42,34 @@ static bool holds(const struct introspection *in, const struct condition *condit
     return condition->kind == CONDITION_ALL;
 }
 
-/* A piece of JSON; in C it is a string literal of its own, so that conditions can stand between pieces. */
+/* In C the JSON stands between the parentheses of J(), which makes a string of it as it is: shorter than with each
+ * quote escaped. Lines of it end where conditions stand. */
+static void end_line(struct introspection *in)
+{
+    if (in->open)
+        output_text(in->output, ")\n");
+    in->open = false;
+}
+
+/* Without the spaces between tokens, which say nothing. */
+static void put_tokens(struct introspection *in, const char *text)
+{
+    char piece[256];
+    size_t length = 0;
+    bool quoted = false;
+    for (; *text; text++) {
+        quoted ^= *text == '"';
+        if (*text != ' ' || quoted)
+            piece[length++] = *text;
+        if (length == sizeof(piece) - 1 || !text[1]) {
+            piece[length] = '\0';
+            output_text(in->output, piece);
+            length = 0;
+        }
+    }
+}
+
+/* A piece of JSON: whole tokens, without strings that hold quotes. */
 static void put(struct introspection *in, const char *text)
 {
     if (in->hidden)
@@ -50,26 +78,22 @@ static void put(struct introspection *in, const char *text)
         output_text(in->output, text);
         return;
     }
-    output_text(in->output, "    \"");
-    for (; *text; text++) {
-        if (*text == '"' || *text == '\\')
-            output_text(in->output, "\\");
-        if (*text == '\n')
-            output_text(in->output, "\\n");
-        else
-            output_printf(in->output, "%c", *text);
-    }
-    output_text(in->output, "\"\n");
+    if (!in->open)
+        output_text(in->output, "J(");
+    in->open = true;
+    put_tokens(in, text);
 }
 
 static void put_conditional_comma(struct introspection *in, const struct list *list, const char *comma)
 {
+    end_line(in);
     output_text(in->output, "#if ");
     for (size_t i = 0; i < list->conditions.count; i++)
         output_printf(in->output, "%s%s", i ? " || " : "",
                       condition_expression(in->output->arena, list->conditions.items[i]));
     output_text(in->output, "\n");
     put(in, comma);
+    end_line(in);
     output_text(in->output, "#endif\n");
 }
 
@@ -82,6 +106,8 @@ static void begin_element(struct introspection *in, struct list *list, const str
         in->hidden++;
         return;
     }
+    if (in->as_c && condition)
+        end_line(in);
     if (in->as_c)
         output_if(in->output, condition);
     if (list->certain)
@@ -97,6 +123,8 @@ static void begin_element(struct introspection *in, struct list *list, const str
 
 static void end_element(struct introspection *in, const struct condition *condition)
 {
+    if (in->as_c && condition)
+        end_line(in);
     if (in->as_c)
         output_endif(in->output, condition);
     else if (!holds(in, condition))
@@ -280,16 +308,20 @@ static void put_all(struct introspection *in)
 {
     struct list list = { 0 };
     put(in, "[");
-    for (size_t i = 0; i < in->model->entities.count; i++)
+    for (size_t i = 0; i < in->model->entities.count; i++) {
         put_entity(in, &list, &in->model->entities.items[i]);
+        end_line(in);
+    }
     /* The list of used types grows while they are described. */
     for (size_t i = 0; i < in->used.count; i++) {
         const struct type *type = in->used.items[i];
         begin_element(in, &list, type->condition, ", ");
         put_type(in, type);
+        end_line(in);
         end_element(in, type->condition);
     }
     put(in, "]");
+    end_line(in);
 }
 
 void write_introspect_header(struct output *output, const struct model *model, const struct backend_options *options)
@@ -309,7 +341,7 @@ void write_introspect_source(struct output *output, const struct model *model, c
     struct introspection in = { .output = output, .model = model, .options = options, .as_c = true };
     output_printf(output,
                   "/* Written by schemac from %s: change that instead. */\n#include \"%sintrospect.h\"\n\n"
-                  "const char %sintrospect_text[] =\n",
+                  "#define J(...) #__VA_ARGS__\n\nconst char %sintrospect_text[] =\n",
                   options->schema, options->prefix, options->prefix);
     put_all(&in);
     output_printf(output, "    ;\n\nconst size_t %sintrospect_length = sizeof(%sintrospect_text) - 1;\n",

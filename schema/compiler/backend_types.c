@@ -46,8 +46,7 @@ static void write_enum(struct output *output, const struct type *type)
     }
     const char *max = c_constant(output->arena, type->constant_prefix, "_MAX");
     output_printf(output, "    %s\n};\n", max);
-    output_printf(output, "extern const char *const %s_names[%s + 1]; /* ends with NULL */\n", type->c_name, max);
-    output_printf(output, "/* The name on the wire; \"(invalid)\" if @value is none of the above. */\n");
+    output_printf(output, "extern const char *const %s_names[%s + 1];\n", type->c_name, max);
     output_printf(output, "const char *%s_name(enum %s value);\n", type->c_name, type->c_name);
     output_endif(output, type->condition);
     output_text(output, "\n");
@@ -207,7 +206,9 @@ void write_types_header(struct output *output, const struct model *model, const 
                         "#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
                         "#ifndef SCHEMA_JSON_TEXT\n#define SCHEMA_JSON_TEXT\n"
                         "/* A JSON value of any form, as text that is known to be valid. */\n"
-                        "struct json_text {\n    const char *text;\n    size_t length;\n};\n#endif\n\n");
+                        "struct json_text {\n    const char *text;\n    size_t length;\n};\n#endif\n\n"
+                        "/* Of each enum: ENUM_names[] ends with NULL; ENUM_name() answers the name on the wire, and\n"
+                        " * \"(invalid)\" for what is no value of the enum. */\n\n");
     write_kind(output, model, TYPE_ENUM);
     write_forward_declarations(output, model);
     write_empty_objects(output, model);
@@ -225,21 +226,22 @@ static void write_names(struct output *output, const struct type *type)
     for (size_t i = 0; i < type->values.count; i++) {
         const struct enum_value *value = &type->values.items[i];
         output_if(output, value->condition);
-        output_printf(output, "    [%s] = \"%s\",\n", value->c_name, value->name);
+        output_printf(output, "    \"%s\",\n", value->name);
         output_endif(output, value->condition);
     }
-    output_printf(output, "    [%s] = 0,\n};\n\n", max);
-    output_printf(output, "const char *%s_name(enum %s value)\n{\n", type->c_name, type->c_name);
-    output_printf(output, "    return (size_t)value < (size_t)%s ? %s_names[value] : \"(invalid)\";\n}\n", max,
-                  type->c_name);
+    output_printf(output, "    0,\n};\nNAME(%s, %s)\n", type->c_name, max);
     output_endif(output, type->condition);
-    output_text(output, "\n");
 }
+
+static const char name_macro[] =
+    "#define NAME(c, max) \\\n"
+    "    const char *c##_name(enum c value) \\\n"
+    "    { \\\n        return (size_t)value < (size_t)max ? c##_names[value] : \"(invalid)\"; \\\n    }\n\n";
 
 void write_types_source(struct output *output, const struct model *model, const struct backend_options *options)
 {
-    output_printf(output, "/* Written by schemac from %s: change that instead. */\n#include \"%stypes.h\"\n\n",
-                  options->schema, options->prefix);
+    output_printf(output, "/* Written by schemac from %s: change that instead. */\n#include \"%stypes.h\"\n\n%s",
+                  options->schema, options->prefix, name_macro);
     for (size_t i = 0; i < model->types.count; i++)
         if (model->types.items[i]->kind == TYPE_ENUM)
             write_names(output, model->types.items[i]);
