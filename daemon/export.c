@@ -76,7 +76,7 @@ struct error *handle_query_block_exports(struct command_context *context, struct
         infos[count++] = (struct block_export_info){
             .id = arena_strdup(arena, export_id(export)),
             .type = export_type(export),
-            .node_name = arena_strdup(arena, node_name(export_node(export))),
+            .node_name = arena_strdup(arena, export_node_name(export)),
             .shutting_down = export_is_shutting_down(export),
         };
     }

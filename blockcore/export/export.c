@@ -6,6 +6,7 @@
 #include "blockcore/export/export_kind.h"
 #include "blockcore/export/grace.h"
 #include "blockcore/graph/handle.h"
+#include "blockcore/graph/node.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop.h"
 
@@ -25,7 +26,8 @@ struct export
     char *id;
     const struct export_kind *kind;
     void *state_of_kind;
-    struct handle *handle;
+    struct handle *handle; /* NULL at the end, while it is being closed */
+    char *node_name;       /* of the handle's node, from then on */
     enum export_state state;
     unsigned users;
     struct hash_link by_id;
@@ -76,7 +78,12 @@ enum block_export_type export_type(const struct export *export)
 
 struct node *export_node(const struct export *export)
 {
-    return handle_node(export->handle);
+    return export->handle ? handle_node(export->handle) : NULL;
+}
+
+const char *export_node_name(const struct export *export)
+{
+    return export->node_name ? export->node_name : node_name(handle_node(export->handle));
 }
 
 bool export_is_shutting_down(const struct export *export)
@@ -143,6 +150,7 @@ static void export_free(struct export *export)
     hash_remove(&exports.by_id, &export->by_id);
     if (exports.by_id.count == 0)
         hash_fini(&exports.by_id);
+    free(export->node_name);
     free(export->id);
     free(export);
 }
@@ -173,13 +181,15 @@ struct error *export_add(const struct block_export_options *options)
     return NULL;
 }
 
-/* Nobody uses it any more. May wait long: closing a node flushes it. */
+/* Nobody uses it any more. May wait long for storage: locks are given up, and a node that is closed is flushed. The
+ * export is still listed meanwhile. */
 static void export_end(void *arg)
 {
     struct export *export = arg;
     CLEANUP(free) char *id = xstrdup(export->id);
     export->kind->destroy(export->state_of_kind);
-    handle_close(export->handle);
+    export->node_name = xstrdup(node_name(export_node(export)));
+    handle_close(steal(&export->handle));
     grace_over(&export->grace);
     export_free(export);
     if (exports.deleted)

@@ -41,7 +41,10 @@ struct export *export_find(const char *id) CONTROL_FN;
 
 const char *export_id(const struct export *export);
 enum block_export_type export_type(const struct export *export);
+/* NULL when it is about to be gone: its last user has left, and storage is being let go. */
 struct node *export_node(const struct export *export) CONTROL_FN;
+/* Also then. Valid until the next await. */
+const char *export_node_name(const struct export *export) CONTROL_FN;
 bool export_is_shutting_down(const struct export *export) CONTROL_FN;
 unsigned export_users(const struct export *export) CONTROL_FN;
 

@@ -172,6 +172,40 @@ NBD_TEST(removal_does_not_wait_for_storage)
     leave(client);
 }
 
+static void remove_disk(void *arg)
+{
+    bool *removed = arg;
+    expect_success(export_del("disk", BLOCK_EXPORT_REMOVE_MODE_HARD));
+    *removed = true;
+}
+
+/* True when it could be asked after it had left its node. */
+static bool ask_while_removed(void)
+{
+    bool removed = false;
+    bool asked = false;
+    co_start("removal", remove_disk, &removed);
+    for (; !removed; co_yield ()) {
+        struct export *export = export_next(NULL);
+        if (!export)
+            continue;
+        expect_text(export_node_name(export), "disk");
+        expect(export_is_shutting_down(export));
+        asked = asked || !export_node(export);
+    }
+    return asked;
+}
+
+/* A thread gives up the locks of the file. Now and then it is so quick that nobody has to wait for it. */
+NBD_TEST(an_export_is_told_of_until_it_is_gone)
+{
+    export_file("disk", MIB);
+    for (int tries = 0; !ask_while_removed(); tries++) {
+        expect(tries < 1000);
+        export_as("disk", "disk");
+    }
+}
+
 /* The name can be shown again at once; only the id is taken until the end. */
 NBD_TEST(a_name_is_free_while_its_export_shuts_down)
 {
@@ -299,6 +333,7 @@ int main(void)
         cmocka_unit_test(an_export_that_nobody_uses_is_removed_at_once),
         cmocka_unit_test(safe_removal_respects_clients),
         cmocka_unit_test(removal_does_not_wait_for_storage),
+        cmocka_unit_test(an_export_is_told_of_until_it_is_gone),
         cmocka_unit_test(a_name_is_free_while_its_export_shuts_down),
         cmocka_unit_test(stopping_does_not_wait_for_storage),
         cmocka_unit_test(removal_does_not_wait_for_a_client_that_does_not_read),
