@@ -1,6 +1,4 @@
 /* Commands that change nodes (schema/block-core.json). */
-#include "blockcore/graph/change.h"
-#include "blockcore/graph/drain.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/io/request.h"
 #include "schema/cairn_commands.h"
@@ -15,15 +13,6 @@ struct error *handle_blockdev_del(struct command_context *context, const struct 
 {
     (void)context;
     return blockdev_del(arguments->node_name);
-}
-
-/* The node is held still, also for our own handle: so its edge is used, not its door. */
-static int CO_FN resize(struct handle *handle, uint64_t bytes)
-{
-    struct drain *drain = drain_begin(handle_node(handle));
-    int ret = child_truncate(handle_edge(handle), bytes, TRUNCATE_SPARSE);
-    drain_end(drain);
-    return ret;
 }
 
 static struct error *check_resize(const struct block_resize_arguments *arguments)
@@ -50,7 +39,7 @@ struct error *handle_block_resize(struct command_context *context, const struct 
     err = handle_open(node_find(arguments->node_name), "block_resize", PERM_RESIZE, PERM_ALL, &handle);
     if (err)
         return err;
-    int ret = resize(handle, (uint64_t)arguments->size);
+    int ret = handle_resize(handle, (uint64_t)arguments->size, TRUNCATE_SPARSE);
     if (ret < 0)
         err = error_errno(-ret, "cannot resize node '%s' to %lld bytes", arguments->node_name,
                           (long long)arguments->size);

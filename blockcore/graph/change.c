@@ -11,7 +11,7 @@
 struct move {
     struct child *edge; /* NULL: its handle was closed meanwhile */
     struct child *claim;
-    unsigned perm; /* of the edge, before */
+    unsigned perm; /* of the edge, when the claims take permissions */
     unsigned shared;
 };
 
@@ -28,6 +28,18 @@ struct change *change_begin(void)
     return change;
 }
 
+static bool reaches(struct node *from, const struct node *to);
+
+static bool any_reaches(const struct list *edges, const struct node *to)
+{
+    struct child *edge;
+    list_for_each (edge, edges, in_parent) {
+        if (reaches(edge->node, to))
+            return true;
+    }
+    return false;
+}
+
 /* Does a way lead down from @from to @to? Claims count: they will carry requests. Marks what it has seen. */
 static bool reaches(struct node *from, const struct node *to)
 {
@@ -36,12 +48,7 @@ static bool reaches(struct node *from, const struct node *to)
     if (from->visit == graph.visit)
         return false;
     from->visit = graph.visit;
-    struct child *edge;
-    list_for_each (edge, &from->children, in_parent) {
-        if (reaches(edge->node, to))
-            return true;
-    }
-    return false;
+    return any_reaches(&from->children, to) || any_reaches(&from->claims, to);
 }
 
 static bool node_reaches(struct node *from, const struct node *to)
@@ -61,12 +68,7 @@ static void claim_make(struct change *change, struct child *edge, struct node *n
     edge_attach(claim, node);
 
     change->moves = xrealloc_array(change->moves, change->moves_count + 1, sizeof(struct move));
-    change->moves[change->moves_count++] = (struct move){
-        .edge = edge,
-        .claim = claim,
-        .perm = edge->perm,
-        .shared = edge->shared,
-    };
+    change->moves[change->moves_count++] = (struct move){ .edge = edge, .claim = claim };
     edge->leaving = change;
     if (edge->parent)
         node_ref(edge->parent);
@@ -80,12 +82,16 @@ struct error *change_edge(struct change *change, struct child *edge, struct node
     if (edge->leaving)
         return error_new("%s: the edge to node '%s' is already being changed by another command", user,
                          edge->node->name);
+    if (edge->parent && edge->parent->phase != NODE_OPEN)
+        return error_new("node '%s' is being %s", edge->parent->name,
+                         edge->parent->phase == NODE_OPENING ? "opened" : "closed");
     if (edge->parent && node_reaches(node, edge->parent))
         return error_new("making node '%s' a child of node '%s' would make the graph a loop", node->name,
                          edge->parent->name);
-    if (edge->parent && !height_raise(edge->parent, node->height))
+    if (edge->parent && !height_raise(edge->parent, node->height)) {
+        height_settle(edge->parent);
         return error_new("the graph would be more than %d nodes deep", GRAPH_DEPTH_MAX);
-
+    }
     claim_make(change, edge, node);
     return NULL;
 }
@@ -98,11 +104,23 @@ struct error *change_replace(struct change *change, struct node *from, struct no
         /* change_edge adds claims to lists of @to only, so the walk over @from's parents stays valid. */
         struct child *next = node_parent_next(from, edge);
         bool below_to = edge->parent && (edge->parent == to || node_reaches(to, edge->parent));
-        if (!edge->claim && !below_to)
+        /* A node that closes keeps what it stands on until it is gone. */
+        bool closing = edge->parent && edge->parent->phase == NODE_CLOSING;
+        if (!edge->claim && !below_to && !closing)
             err = change_edge(change, edge, to);
         edge = next;
     }
     return err;
+}
+
+/* The next one whose edge is still there; NULL begins and ends. */
+static struct move *move_next(struct change *change, struct move *after)
+{
+    struct move *end = change->moves + change->moves_count;
+    struct move *move = after ? after + 1 : change->moves;
+    while (move < end && !move->edge)
+        move++;
+    return move < end ? move : NULL;
 }
 
 /* Would the graph be right with the claims in place of the edges? Asked of just that graph: the edges give up their
@@ -110,19 +128,22 @@ struct error *change_replace(struct change *change, struct node *from, struct no
  * else runs in between. */
 static struct error *claims_take_permissions(struct change *change)
 {
+    struct move *move = NULL;
+    /* Of all first: giving up those of one edge changes those of another below it. */
+    while ((move = move_next(change, move))) {
+        move->perm = move->edge->perm;
+        move->shared = move->edge->shared;
+    }
     journal_hide(change->journal);
-    for (size_t i = 0; i < change->moves_count; i++)
-        journal_relax(change->journal, change->moves[i].edge);
-    for (size_t i = 0; i < change->moves_count; i++) {
-        struct move *move = &change->moves[i];
+    while ((move = move_next(change, move)))
+        journal_relax(change->journal, move->edge);
+    while ((move = move_next(change, move))) {
         struct error *err = journal_set(change->journal, move->claim, move->perm, move->shared);
         if (err)
             return err;
     }
-    for (size_t i = 0; i < change->moves_count; i++) {
-        struct move *move = &change->moves[i];
+    while ((move = move_next(change, move)))
         journal_force(change->journal, move->edge, move->perm, move->shared);
-    }
     journal_publish(change->journal);
     return NULL;
 }
@@ -144,16 +165,15 @@ static void swap_nodes(struct child *a, struct child *b)
     a->shared = b->shared;
     b->perm = perm;
     b->shared = shared;
-    a->granted = a->perm;
-    b->granted = b->perm;
+    atomic_store_explicit(&a->granted, a->perm, memory_order_relaxed);
+    atomic_store_explicit(&b->granted, b->perm, memory_order_relaxed);
 }
 
 static void moves_switch(struct change *change)
 {
-    for (size_t i = 0; i < change->moves_count; i++) {
-        if (change->moves[i].edge)
-            swap_nodes(change->moves[i].edge, change->moves[i].claim);
-    }
+    struct move *move = NULL;
+    while ((move = move_next(change, move)))
+        swap_nodes(move->edge, move->claim);
 }
 
 /* Permissions first, for all, then locks once, then references: those may await. */
@@ -199,20 +219,31 @@ void change_abort(struct change *change)
     change_free(change);
 }
 
+/* Holds still what the edges carry requests of. The claims keep parents and handles. */
+static struct drain *drain_moves(struct change *change)
+{
+    struct drain *drain = drain_make();
+    struct move *move = NULL;
+    while ((move = move_next(change, move))) {
+        if (move->edge->parent)
+            drain_cover_node(drain, move->edge->parent);
+        else
+            drain_cover_handle(drain, move->edge->handle);
+    }
+    drain_hold(drain);
+    return drain;
+}
+
 struct error *change_commit(struct change *change)
 {
     struct error *err = claims_take_permissions(change);
     if (!err)
         err = journal_sync(change->journal);
-    if (!err && change->moves_count > 0) {
-        struct child **edges = xcalloc(change->moves_count, sizeof(struct child *));
-        for (size_t i = 0; i < change->moves_count; i++)
-            edges[i] = change->moves[i].edge;
-        struct drain *drain = drain_begin_edges(edges, change->moves_count);
+    if (!err) {
+        struct drain *drain = drain_moves(change);
         moves_switch(change);
         drains_refresh();
         drain_end(drain);
-        free(edges);
     }
     change_free(change);
     return err;

@@ -5,14 +5,62 @@
 /* What is held still: the graph above some nodes, and single handles. The list of drains lets handles and edges that
  * come while a drain lasts be held too. */
 struct drain {
-    struct list link;
+    struct list link;    /* in drains, while it holds */
     struct node **nodes; /* the caller keeps them */
     size_t nodes_count;
+    bool content;          /* and what the nodes' content comes from, as the graph is at the time */
+    struct handle **doors; /* to be held whatever they lead to; the caller keeps them, but they may be closed */
+    size_t doors_count;
     struct handle **handles; /* held; NULL: closed meanwhile */
     size_t handles_count;
 };
 
 static struct list drains = LIST_INIT(drains);
+
+/* Those who wait for a node not to be busy any more, or for a drain to end. */
+static struct co_queue settled = { .guard = { ATOMIC_FLAG_INIT }, .waiters = LIST_INIT(settled.waiters) };
+
+typedef bool found_here(struct node *node, void *arg);
+
+/* Asks @found of @node and of all nodes above it that this visit has not seen, until it says yes. */
+static bool search_up(struct node *node, found_here *found, void *arg)
+{
+    if (node->visit == graph.visit)
+        return false;
+    node->visit = graph.visit;
+    if (found(node, arg))
+        return true;
+    struct child *edge = NULL;
+    while ((edge = node_parent_next(node, edge))) {
+        if (edge->parent && !edge->claim && search_up(edge->parent, found, arg))
+            return true;
+    }
+    return false;
+}
+
+/* The same, and of the nodes above those that the content of @node comes from. */
+static bool search_content(struct node *node, found_here *found, void *arg)
+{
+    if (search_up(node, found, arg))
+        return true;
+    struct child *edge = NULL;
+    while ((edge = node_child_next(node, edge))) {
+        if ((edge->role & (CHILD_DATA | CHILD_FILTERED)) && search_content(edge->node, found, arg))
+            return true;
+    }
+    return false;
+}
+
+/* All that the drain covers. */
+static bool search(const struct drain *drain, found_here *found, void *arg)
+{
+    for (size_t i = 0; i < drain->nodes_count; i++) {
+        struct node *node = drain->nodes[i];
+        if (drain->content ? search_content(node, found, arg) : search_up(node, found, arg))
+            return true;
+    }
+    return false;
+}
 
 static bool drain_has(const struct drain *drain, const struct handle *handle)
 {
@@ -30,34 +78,28 @@ static void drain_add(struct drain *drain, struct handle *handle)
     handle_hold(handle);
 }
 
-/* Holds all handles above @node that the drain does not hold yet. The first walk finds each handle once: no search. */
-static void hold_above(struct drain *drain, struct node *node, bool first)
+/* A walk meets each handle once, so the first one need not search. */
+static bool hold_users(struct node *node, void *arg)
 {
-    if (node->visit == graph.visit)
-        return;
-    node->visit = graph.visit;
+    struct drain *drain = arg;
+    bool first = list_empty(&drain->link);
     struct child *edge = NULL;
     while ((edge = node_parent_next(node, edge))) {
-        if (edge->claim)
-            continue;
-        if (edge->parent)
-            hold_above(drain, edge->parent, first);
-        else if (first || !drain_has(drain, edge->handle))
+        if (edge->handle && !edge->claim && (first || !drain_has(drain, edge->handle)))
             drain_add(drain, edge->handle);
     }
+    return false;
 }
 
-static void drain_collect(struct drain *drain, bool first)
+/* Holds all handles that the drain does not hold yet. */
+static void drain_collect(struct drain *drain)
 {
     graph.visit++;
-    for (size_t i = 0; i < drain->nodes_count; i++)
-        hold_above(drain, drain->nodes[i], first);
-}
-
-static void drain_add_node(struct drain *drain, struct node *node)
-{
-    drain->nodes = xrealloc_array(drain->nodes, drain->nodes_count + 1, sizeof(struct node *));
-    drain->nodes[drain->nodes_count++] = node;
+    search(drain, hold_users, drain);
+    for (size_t i = 0; i < drain->doors_count; i++) {
+        if (drain->doors[i]->edge.node && !drain_has(drain, drain->doors[i]))
+            drain_add(drain, drain->doors[i]);
+    }
 }
 
 /* The list may grow while we wait: handles that come are held from their start, so they are quiet soon. */
@@ -69,35 +111,107 @@ static void drain_wait(struct drain *drain)
     }
 }
 
-static struct drain *drain_make(void)
+static void drain_let_go(struct drain *drain)
+{
+    list_remove(&drain->link);
+    for (size_t i = 0; i < drain->handles_count; i++) {
+        if (drain->handles[i])
+            handle_release(drain->handles[i]);
+    }
+    drain->handles_count = 0;
+    co_queue_wake_all(&settled);
+}
+
+static bool is_busy(struct node *node, void *arg)
+{
+    (void)arg;
+    return node->busy;
+}
+
+static bool drain_finds_busy(const struct drain *drain)
+{
+    graph.visit++;
+    return search(drain, is_busy, NULL);
+}
+
+static bool is_node(struct node *node, void *arg)
+{
+    return node == arg;
+}
+
+static bool is_drained(struct node *node)
+{
+    struct drain *drain;
+    graph.visit++;
+    list_for_each (drain, &drains, link) {
+        if (search(drain, is_node, node))
+            return true;
+    }
+    return false;
+}
+
+void node_set_busy(struct node *node, bool busy)
+{
+    node->busy = busy;
+    if (!busy)
+        co_queue_wake_all(&settled);
+}
+
+void node_busy_again(struct node *node)
+{
+    while (is_drained(node))
+        co_queue_wait(&settled, NULL, "drain");
+    node->busy = true;
+}
+
+struct drain *drain_make(void)
 {
     struct drain *drain = xcalloc(1, sizeof(*drain));
-    list_append(&drains, &drain->link);
+    list_init(&drain->link);
     return drain;
+}
+
+void drain_cover_node(struct drain *drain, struct node *node)
+{
+    drain->nodes = xrealloc_array(drain->nodes, drain->nodes_count + 1, sizeof(struct node *));
+    drain->nodes[drain->nodes_count++] = node;
+}
+
+void drain_cover_handle(struct drain *drain, struct handle *handle)
+{
+    drain->doors = xrealloc_array(drain->doors, drain->doors_count + 1, sizeof(struct handle *));
+    drain->doors[drain->doors_count++] = handle;
+}
+
+void drain_hold(struct drain *drain)
+{
+    for (;;) {
+        /* With the doors open: the storage that a busy node waits for may be dead, which must not hold up others. */
+        while (drain_finds_busy(drain))
+            co_queue_wait(&settled, NULL, "a node that is opened, closed or resized");
+        drain_collect(drain);
+        list_append(&drains, &drain->link);
+        drain_wait(drain);
+        if (!drain_finds_busy(drain))
+            return;
+        drain_let_go(drain);
+    }
 }
 
 struct drain *drain_begin(struct node *node)
 {
     struct drain *drain = drain_make();
-    drain_add_node(drain, node);
-    drain_collect(drain, true);
-    drain_wait(drain);
+    drain_cover_node(drain, node);
+    drain_hold(drain);
     return drain;
 }
 
-struct drain *drain_begin_edges(struct child *const *edges, size_t count)
+struct drain *drain_begin_content(struct node *node)
 {
     struct drain *drain = drain_make();
-    for (size_t i = 0; i < count; i++) {
-        if (edges[i]->parent)
-            drain_add_node(drain, edges[i]->parent);
-    }
-    drain_collect(drain, true);
-    for (size_t i = 0; i < count; i++) {
-        if (edges[i]->handle && !drain_has(drain, edges[i]->handle))
-            drain_add(drain, edges[i]->handle);
-    }
-    drain_wait(drain);
+    drain->content = true;
+    drain_cover_node(drain, node);
+    drain_hold(drain);
     return drain;
 }
 
@@ -105,12 +219,9 @@ void drain_end(struct drain *drain)
 {
     if (!drain)
         return;
-    list_remove(&drain->link);
-    for (size_t i = 0; i < drain->handles_count; i++) {
-        if (drain->handles[i])
-            handle_release(drain->handles[i]);
-    }
+    drain_let_go(drain);
     free(drain->nodes);
+    free(drain->doors);
     free(drain->handles);
     free(drain);
 }
@@ -119,7 +230,7 @@ void drains_refresh(void)
 {
     struct drain *drain;
     list_for_each (drain, &drains, link)
-        drain_collect(drain, false);
+        drain_collect(drain);
 }
 
 void drains_forget(struct handle *handle)

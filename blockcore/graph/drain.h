@@ -2,13 +2,14 @@
  *
  * Changing an edge, closing a node, resizing: none can share the graph with running requests. A drain makes
  * every handle that can reach the node hold back new requests, then awaits those in flight. What is already inside
- * goes on unhindered, so a drain cannot deadlock.
+ * goes on unhindered, so a drain cannot deadlock. Nodes above that are being opened, closed or resized send requests
+ * that no handle counts: begin awaits those too, and an opening that gets there later waits for the end.
  *
  *     export --> overlay --> base     draining base holds back export and job;
  *     job ---------------'            a handle that cannot reach base is not touched
  *
  * Invariant: while a handle is held, its requests in flight only become fewer. begin awaits, end does not. Drains nest,
- * also of different commands at once. */
+ * also of different commands at once. Between begin and end, nothing is opened above the node. */
 #ifndef CAIRN_GRAPH_DRAIN_H
 #define CAIRN_GRAPH_DRAIN_H
 
@@ -18,6 +19,9 @@ struct drain;
 
 /* The caller keeps @node until the end. Handles that come to reach it meanwhile are held from their start. */
 struct drain *drain_begin(struct node *node) CO_FN CONTROL_FN;
+/* The same for @node and the nodes that it shows or computes its content from (data and filtered children, all the way
+ * down): what a resize may reach. */
+struct drain *drain_begin_content(struct node *node) CO_FN CONTROL_FN;
 /* Takes NULL. */
 void drain_end(struct drain *drain) CONTROL_FN;
 

@@ -157,18 +157,26 @@ static void lane_wait(struct lane *lane)
     }
 }
 
+/* Others only look at the number, so adding to it need not be one step for them. */
+static unsigned lane_count(struct lane *lane, int more)
+{
+    unsigned in_flight = atomic_load_explicit(&lane->in_flight, memory_order_relaxed) + (unsigned)more;
+    atomic_store_explicit(&lane->in_flight, in_flight, memory_order_relaxed);
+    return in_flight;
+}
+
 void handle_enter(struct handle *handle)
 {
     struct lane *lane = current_lane(handle);
     if (unlikely(lane->hold))
         lane_wait(lane);
-    lane->in_flight++;
+    lane_count(lane, 1);
 }
 
 void handle_leave(struct handle *handle)
 {
     struct lane *lane = current_lane(handle);
-    if (--lane->in_flight == 0 && unlikely(lane->hold) && !lane->answered)
+    if (lane_count(lane, -1) == 0 && unlikely(lane->hold) && !lane->answered)
         lane_answer(lane);
 }
 
@@ -198,6 +206,8 @@ struct error *handle_open(struct node *node, const char *user, unsigned perm, un
         return err;
     }
     drains_refresh();
+    /* When it is held, requests must find all doors closed, also those that begin in this turn of the loop. */
+    handle_wait_quiet(handle);
     *out = handle;
     return NULL;
 }

@@ -26,7 +26,7 @@ struct child {
     _Atomic unsigned granted; /* perm, as I/O threads see it: without the moments in the middle of a change */
     bool claim;               /* prepared by a change: holds permissions, carries no requests */
     struct change *leaving;   /* the change at whose end the edge will lead elsewhere */
-    struct list in_parent;    /* in parent->children */
+    struct list in_parent;    /* in parent->children; a claim: in parent->claims */
     struct list in_node;      /* in node->parents */
 };
 
@@ -67,8 +67,11 @@ struct node {
     bool identified;
     dev_t device;
     ino_t inode;
-    uint64_t visit; /* the last walk over the graph that came by */
-    struct list children;
+    uint64_t visit;          /* the last walk over the graph that came by */
+    bool busy;               /* with its own opening, closing or resizing: it sends requests that no handle counts */
+    struct co_event *closed; /* blockdev_del waits for it */
+    struct list children;    /* requests walk along it too, so what a change only prepares is not in it */
+    struct list claims;      /* edges that changes have prepared */
     struct list parents;
     struct list in_graph;
     struct hash_link by_name;
@@ -121,8 +124,11 @@ void edge_attach(struct child *edge, struct node *node);
 struct node *edge_detach(struct child *edge);
 void edge_fini(struct child *edge);
 
-/* Raises node->height to hold for @below standing under it, upwards. False when the graph would be too deep. */
+/* Raises node->height to hold for @below standing under it, upwards. False when the graph would be too deep; then
+ * height_settle(). */
 bool height_raise(struct node *node, unsigned below);
+/* Lowers node->height to what the edges and claims below it need now, upwards. */
+void height_settle(struct node *node);
 
 /* permission.c: permissions of an edge change on the control thread at once; locks of files follow with an await. */
 struct journal;
@@ -152,7 +158,17 @@ struct error *edge_claim(struct child *edge, unsigned perm, unsigned shared) CO_
 void edge_release(struct child *edge) CO_FN;
 
 /* drain.c */
-struct drain *drain_begin_edges(struct child *const *edges, size_t count) CO_FN;
+
+/* A drain of several things at once: made, told what it covers (the caller keeps all of it), begun, ended with
+ * drain_end(). */
+struct drain *drain_make(void);
+void drain_cover_node(struct drain *drain, struct node *node);
+void drain_cover_handle(struct drain *drain, struct handle *handle);
+void drain_hold(struct drain *drain) CO_FN;
+/* A drain waits for nodes that are busy; a node that would become busy again waits for the drain of what it stands on,
+ * so it must not keep one itself. */
+void node_set_busy(struct node *node, bool busy);
+void node_busy_again(struct node *node) CO_FN;
 /* Edges were switched, or a handle is new: handles that now reach a drained node are held too. */
 void drains_refresh(void);
 /* The handle goes away: drains let go of it. */

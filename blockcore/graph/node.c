@@ -2,6 +2,7 @@
 
 #include "blockcore/base/memory.h"
 #include "blockcore/graph/driver.h"
+#include "blockcore/runtime/coroutine.h"
 
 #include <assert.h>
 #include <string.h>
@@ -25,6 +26,7 @@ struct node *node_create(const char *name, const struct driver *driver)
     };
     node->locked_shared = PERM_ALL;
     list_init(&node->children);
+    list_init(&node->claims);
     list_init(&node->parents);
     list_init(&node->in_graph);
     tracker_init(&node->tracker);
@@ -38,6 +40,8 @@ void node_free(struct node *node)
     hash_remove(&graph.by_name, &node->by_name);
     list_remove(&node->in_graph);
     co_mutex_fini(&node->locking);
+    if (node->closed)
+        co_event_set(node->closed);
     free(node->state);
     free(node->filename);
     free(node->name);
@@ -161,16 +165,10 @@ void node_set_identity(struct node *node, dev_t device, ino_t inode)
     node->inode = inode;
 }
 
-/* Claims of changes that are being prepared are not shown: they carry no requests. */
 struct child *node_child_next(const struct node *node, const struct child *after)
 {
     const struct list *at = after ? &after->in_parent : &node->children;
-    for (at = at->next; at != &node->children; at = at->next) {
-        struct child *child = list_entry(at, struct child, in_parent);
-        if (!child->claim)
-            return child;
-    }
-    return NULL;
+    return at->next == &node->children ? NULL : list_entry(at->next, struct child, in_parent);
 }
 
 struct child *node_child(const struct node *node, const char *name)
@@ -242,10 +240,9 @@ void edge_attach(struct child *edge, struct node *node)
     edge->perm = 0;
     edge->shared = PERM_ALL;
     list_append(&node->parents, &edge->in_node);
+    list_init(&edge->in_parent);
     if (edge->parent)
-        list_append(&edge->parent->children, &edge->in_parent);
-    else
-        list_init(&edge->in_parent);
+        list_append(edge->claim ? &edge->parent->claims : &edge->parent->children, &edge->in_parent);
 }
 
 struct node *edge_detach(struct child *edge)
@@ -262,6 +259,8 @@ struct node *edge_detach(struct child *edge)
         parent->filtered = NULL;
     if (parent && parent->length_of == edge)
         parent->length_of = NULL;
+    if (parent)
+        height_settle(parent);
     return node;
 }
 
@@ -283,4 +282,30 @@ bool height_raise(struct node *node, unsigned below)
             return false;
     }
     return true;
+}
+
+static unsigned height_above(const struct list *edges)
+{
+    unsigned height = 0;
+    struct child *edge;
+    list_for_each (edge, edges, in_parent) {
+        if (edge->node->height >= height)
+            height = edge->node->height + 1;
+    }
+    return height;
+}
+
+void height_settle(struct node *node)
+{
+    unsigned of_children = height_above(&node->children);
+    unsigned of_claims = height_above(&node->claims);
+    unsigned height = of_children > of_claims ? of_children : of_claims;
+    if (height >= node->height)
+        return;
+    node->height = height;
+    struct child *edge = NULL;
+    while ((edge = node_parent_next(node, edge))) {
+        if (edge->parent)
+            height_settle(edge->parent);
+    }
 }

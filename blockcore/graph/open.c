@@ -3,6 +3,7 @@
 
 #include "blockcore/base/memory.h"
 #include "blockcore/graph/flush.h"
+#include "blockcore/runtime/coroutine.h"
 #include "schema/cairn_types.h"
 
 #include <assert.h>
@@ -69,6 +70,8 @@ static struct error *check_options(const struct blockdev_options *options)
 {
     bool read_only = options->has_read_only && options->read_only;
     bool unmaps = options->has_discard && options->discard == BLOCKDEV_DISCARD_OPTIONS_UNMAP;
+    if (options->has_active && !options->active)
+        return error_new("active: nodes are always active here");
     if (detect_zeroes_of(options) == DETECT_ZEROES_UNMAP && !unmaps)
         return error_new("detect-zeroes: 'unmap' needs 'discard' to be 'unmap'");
     if (options->has_force_share && options->force_share && !read_only)
@@ -103,7 +106,9 @@ static struct error *open_below(const struct blockdev_options *options, const st
         .options = options,
         .depth = up ? up->depth + 1 : 0,
     };
+    node_set_busy(node, true);
     err = driver->open(node, options, &context);
+    node_set_busy(node, false);
     if (err) {
         while (!list_empty(&node->children))
             child_close(list_entry(node->children.next, struct child, in_parent));
@@ -200,23 +205,35 @@ static struct error *attach(struct node *parent, const char *name, unsigned role
     return NULL;
 }
 
-struct error *child_open(struct node *parent, const char *name, unsigned role, const struct blockdev_ref *ref,
-                         const struct open_context *context, struct child **out)
+/* While a node waits for its child to open it sends no requests, so a drain of what it stands on need not wait for it:
+ * the child may be dead. It goes on when that is drained no more. */
+static bool leave_off(struct node *parent)
 {
-    if (!ref)
-        return error_new("%s: a node or its description is needed", name);
-    if (ref->kind == BLOCKDEV_REF_KIND_DEFINITION)
-        return child_open_options(parent, name, role, ref->u.definition, context, out);
+    bool busy = parent->busy;
+    node_set_busy(parent, false);
+    return busy;
+}
 
-    struct node *node = node_find(ref->u.reference);
+static void go_on(struct node *parent, bool busy) CO_FN;
+
+static void go_on(struct node *parent, bool busy)
+{
+    if (busy)
+        node_busy_again(parent);
+}
+
+static struct error *open_by_name(struct node *parent, const char *name, unsigned role, const char *node_name,
+                                  const struct open_context *context, struct child **out)
+{
+    struct node *node = node_find(node_name);
     if (!node)
-        return error_wrap(node_not_found(ref->u.reference), "%s", name);
+        return error_wrap(node_not_found(node_name), "%s", name);
     return attach(parent, name, role, node, context, out);
 }
 
-struct error *child_open_options(struct node *parent, const char *name, unsigned role,
-                                 const struct blockdev_options *options, const struct open_context *context,
-                                 struct child **out)
+static struct error *open_by_options(struct node *parent, const char *name, unsigned role,
+                                     const struct blockdev_options *options, const struct open_context *context,
+                                     struct child **out)
 {
     struct inherited inherited = { 0 };
     inherit(&inherited, options, context, role);
@@ -227,6 +244,29 @@ struct error *child_open_options(struct node *parent, const char *name, unsigned
         node_unref(node);
     }
     return error_wrap(err, "%s", name);
+}
+
+struct error *child_open(struct node *parent, const char *name, unsigned role, const struct blockdev_ref *ref,
+                         const struct open_context *context, struct child **out)
+{
+    if (!ref)
+        return error_new("%s: a node or its description is needed", name);
+    if (ref->kind == BLOCKDEV_REF_KIND_DEFINITION)
+        return child_open_options(parent, name, role, ref->u.definition, context, out);
+    bool busy = leave_off(parent);
+    struct error *err = open_by_name(parent, name, role, ref->u.reference, context, out);
+    go_on(parent, busy);
+    return err;
+}
+
+struct error *child_open_options(struct node *parent, const char *name, unsigned role,
+                                 const struct blockdev_options *options, const struct open_context *context,
+                                 struct child **out)
+{
+    bool busy = leave_off(parent);
+    struct error *err = open_by_options(parent, name, role, options, context, out);
+    go_on(parent, busy);
+    return err;
 }
 
 void child_close(struct child *child)
@@ -256,15 +296,23 @@ bool open_auto_read_only(const struct open_context *context)
     return context->options->has_auto_read_only && context->options->auto_read_only;
 }
 
-/* Closes a node that nobody holds any more. The name stays reserved meanwhile: the file is still locked and written. */
-static void node_close(struct node *node)
+/* Nobody finds it any more. The name stays reserved until it is closed: the file is still locked and written. */
+static void node_retire(struct node *node)
 {
     node->phase = NODE_CLOSING;
     list_remove(&node->in_graph);
+}
+
+/* Closes a node that nobody holds any more. */
+static void node_close(struct node *node)
+{
+    node_retire(node);
+    node_set_busy(node, true);
     if (!node->read_only)
         node_flush(node);
     if (node->driver->close)
         node->driver->close(node);
+    node_set_busy(node, false);
     while (!list_empty(&node->children))
         child_close(list_entry(node->children.next, struct child, in_parent));
     node_free(node);
@@ -302,8 +350,14 @@ struct error *blockdev_del(const char *node_name)
         CLEANUP(free) char *user = child_user(parent);
         return error_new("Block device %s is in use by %s", node_name, user);
     }
+    /* Another command may hold the node a little longer, or be in the middle of closing what stood on it. */
+    struct co_event closed;
+    co_event_init(&closed);
+    node->closed = &closed;
     node->monitor_owned = false;
+    node_retire(node);
     node_unref(node);
+    co_event_wait(&closed, "others to let go of a node");
     return NULL;
 }
 

@@ -191,6 +191,24 @@ static struct error *check_edge(const struct child *edge)
     return err ? err : check_conflicts(edge);
 }
 
+static struct error *set_edge(struct journal *journal, struct child *edge, unsigned perm, unsigned shared);
+
+/* What follows for edges below @node. */
+static struct error *set_edges(struct journal *journal, const struct node *node, const struct list *edges)
+{
+    struct error *err = NULL;
+    struct child *edge;
+    list_for_each (edge, edges, in_parent) {
+        if (err)
+            break;
+        unsigned perm;
+        unsigned shared;
+        edge_wanted(node, edge, &perm, &shared);
+        err = set_edge(journal, edge, perm, shared);
+    }
+    return err;
+}
+
 static struct error *set_edge(struct journal *journal, struct child *edge, unsigned perm, unsigned shared)
 {
     if (edge->perm == perm && edge->shared == shared)
@@ -198,16 +216,10 @@ static struct error *set_edge(struct journal *journal, struct child *edge, unsig
     remember(journal, edge);
     edge_put(edge, perm, shared);
     struct error *err = journal->unchecked ? NULL : check_edge(edge);
-
-    struct child *below;
-    list_for_each (below, &edge->node->children, in_parent) {
-        if (err)
-            break;
-        unsigned below_perm;
-        unsigned below_shared;
-        edge_wanted(edge->node, below, &below_perm, &below_shared);
-        err = set_edge(journal, below, below_perm, below_shared);
-    }
+    if (!err)
+        err = set_edges(journal, edge->node, &edge->node->children);
+    if (!err)
+        err = set_edges(journal, edge->node, &edge->node->claims);
     return err;
 }
 

@@ -1,5 +1,6 @@
 #include "blockcore/io/node_io.h"
 
+#include "blockcore/base/memory.h"
 #include "blockcore/graph/layout.h"
 #include "blockcore/io/request.h"
 #include "blockcore/runtime/buffer.h"
@@ -316,19 +317,35 @@ int node_truncate(struct node *node, uint64_t bytes, enum truncate_mode mode)
     return node->driver->kind == DRIVER_FILTER ? child_truncate(node->filtered, bytes, mode) : -ENOTSUP;
 }
 
+static size_t count_children(const struct node *node)
+{
+    size_t count = 0;
+    for (struct child *edge = NULL; (edge = node_child_next(node, edge));)
+        count++;
+    return count;
+}
+
+/* No handle keeps the graph as it is meanwhile: edges may go while one of the nodes is asked, so all are kept first. */
+static int64_t allocated_by_children(struct node *node)
+{
+    size_t count = 0;
+    struct node **parts = xcalloc(count_children(node), sizeof(struct node *));
+    for (struct child *edge = NULL; (edge = node_child_next(node, edge));) {
+        if (edge->role & (CHILD_DATA | CHILD_METADATA | CHILD_FILTERED))
+            parts[count++] = node_ref(edge->node);
+    }
+    int64_t sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        int64_t bytes = sum < 0 ? 0 : node_allocated_bytes(parts[i]);
+        sum = bytes < 0 ? bytes : sum + bytes;
+        node_unref(parts[i]);
+    }
+    free(parts);
+    return sum;
+}
+
 int64_t node_allocated_bytes(struct node *node)
 {
-    if (node->driver->allocated_bytes)
-        return node->driver->allocated_bytes(node);
-    int64_t sum = 0;
-    struct child *edge = NULL;
-    while ((edge = node_child_next(node, edge))) {
-        if (!(edge->role & (CHILD_DATA | CHILD_METADATA | CHILD_FILTERED)))
-            continue;
-        int64_t bytes = node_allocated_bytes(edge->node);
-        if (bytes < 0)
-            return bytes;
-        sum += bytes;
-    }
-    return sum;
+    const struct driver *driver = node->driver;
+    return driver->allocated_bytes ? driver->allocated_bytes(node) : allocated_by_children(node);
 }

@@ -85,6 +85,35 @@ int handle_truncate(struct handle *handle, uint64_t bytes, enum truncate_mode mo
     return ret;
 }
 
+/* Holds still whatever uses the bytes of the handle's node, which may be exchanged until that has happened; *@kept is
+ * to be given back. */
+static struct drain *drain_node_of(const struct handle *handle, struct node **kept) CO_FN;
+
+static struct drain *drain_node_of(const struct handle *handle, struct node **kept)
+{
+    for (;;) {
+        *kept = node_ref(handle->edge.node);
+        struct drain *drain = drain_begin_content(*kept);
+        if (handle->edge.node == *kept)
+            return drain;
+        drain_end(drain);
+        node_unref(*kept);
+    }
+}
+
+int handle_resize(struct handle *handle, uint64_t bytes, enum truncate_mode mode)
+{
+    struct node *node;
+    struct drain *drain = drain_node_of(handle, &node);
+    /* Our own door is closed as well, so nothing but this tells others that a request is on its way. */
+    node_set_busy(node, true);
+    int ret = child_truncate(&handle->edge, bytes, mode);
+    node_set_busy(node, false);
+    drain_end(drain);
+    node_unref(node);
+    return ret;
+}
+
 /* What lies past the end of a child reads as zero: a backing file may be shorter than its overlay, and tables may
  * have been announced that nobody wrote yet. */
 static int read_across_end(struct node *node, struct range range, const struct iov *iov, unsigned flags)

@@ -23,9 +23,12 @@ int handle_pwrite_zeroes(struct handle *handle, struct range range, unsigned fla
 int handle_pdiscard(struct handle *handle, struct range range) CO_FN;
 int handle_flush(struct handle *handle) CO_FN;
 int handle_truncate(struct handle *handle, uint64_t bytes, enum truncate_mode mode) CO_FN;
+/* The same for a node that others use, or use what it stands on: their requests, and those of this handle, are held
+ * back meanwhile. */
+int handle_resize(struct handle *handle, uint64_t bytes, enum truncate_mode mode) CO_FN CONTROL_FN;
 
-/* For drivers, towards their children. An edge that holds PERM_RESIZE may read past the end (zeroes) and write there
- * (the child grows). */
+/* For drivers, towards their children. What lies past the end reads as zeroes; an edge that holds PERM_RESIZE may write
+ * there (the child grows). */
 int child_preadv(struct child *child, struct range range, const struct iov *iov, unsigned flags) CO_FN;
 int child_pwritev(struct child *child, struct range range, const struct iov *iov, unsigned flags) CO_FN;
 int child_pwrite_zeroes(struct child *child, struct range range, unsigned flags) CO_FN;
@@ -42,7 +45,7 @@ int child_pwrite(struct child *child, uint64_t offset, const void *data, size_t 
  * a name of BlkdebugEvent ("l2_update"). Costs one branch when no blkdebug is below. */
 void child_debug_event(struct child *child, const char *event) CO_FN;
 
-/* Storage occupied, or -errno. */
-int64_t node_allocated_bytes(struct node *node) CO_FN;
+/* Storage occupied, or -errno. The caller keeps the node. */
+int64_t node_allocated_bytes(struct node *node) CO_FN CONTROL_FN;
 
 #endif

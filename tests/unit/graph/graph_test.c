@@ -8,6 +8,7 @@
 #include "blockcore/io/request.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop.h"
+#include "schema/cairn_types.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -85,6 +86,28 @@ static void drain_start(struct drain_run *run, const char *node)
     *run = (struct drain_run){ .node = node_find(node) };
     co_event_init(&run->done);
     co_start("drain", drain_run, run);
+}
+
+struct switching {
+    struct node *to;
+    struct node *from;
+    struct error *err;
+    struct co_event done;
+};
+
+static void switch_run(void *arg)
+{
+    struct switching *switching = arg;
+    struct change *change = change_begin();
+    expect_success(change_replace(change, switching->from, switching->to));
+    switching->err = change_commit(change);
+    co_event_set(&switching->done);
+}
+
+static void switch_start(struct switching *switching)
+{
+    co_event_init(&switching->done);
+    co_start("switch", switch_run, switching);
 }
 
 /* Gives all loops time to do what they have been told: a round trip to each. */
@@ -202,6 +225,90 @@ IN_GRAPH(a_node_is_flushed_before_it_closes)
     assert_ptr_equal(node_find("disk"), node);
 }
 
+struct deletion {
+    const char *name;
+    struct co_event done;
+};
+
+static void delete_run(void *arg)
+{
+    struct deletion *deletion = arg;
+    expect_success(blockdev_del(deletion->name));
+    co_event_set(&deletion->done);
+}
+
+static void delete_start(struct deletion *deletion, const char *name)
+{
+    *deletion = (struct deletion){ .name = name };
+    co_event_init(&deletion->done);
+    co_start("delete", delete_run, deletion);
+}
+
+/* Another command still holds the node: it is found no more, and its name is free when the deletion is over. */
+IN_GRAPH(deletion_ends_when_the_node_is_gone)
+{
+    add_mem("disk", 4096);
+    struct node *held = node_ref(node_find("disk"));
+    struct deletion deletion;
+    delete_start(&deletion, "disk");
+    settle();
+    assert_false(co_event_is_set(&deletion.done));
+    assert_null(node_find("disk"));
+    assert_null(node_next(NULL));
+    expect_error(try_add_filter("top", "disk"), "Failed to find node with node-name='disk'");
+    expect_error(try_add_mem("disk", 4096), "Duplicate nodes");
+    expect_error(blockdev_del("disk"), "Failed to find node");
+
+    node_unref(held);
+    co_event_wait(&deletion.done, "test");
+    add_mem("disk", 4096);
+}
+
+IN_GRAPH(what_is_not_there_yet_is_refused)
+{
+    struct blockdev_options options = { .node_name = "disk", .driver = BLOCKDEV_DRIVER_NULL_CO };
+    options.has_active = true;
+    expect_error(blockdev_add(&options), "active: nodes are always active here");
+}
+
+struct counting {
+    struct node *node;
+    int64_t bytes;
+    struct co_event done;
+};
+
+static void count_run(void *arg)
+{
+    struct counting *counting = arg;
+    counting->bytes = node_allocated_bytes(counting->node);
+    co_event_set(&counting->done);
+}
+
+/* The node that is asked for its size loses its place in the graph, and its owner, meanwhile. */
+IN_GRAPH(storage_is_counted_while_the_graph_changes)
+{
+    add_mem("a", 4096);
+    add_mem("b", 512);
+    add_filter("top", "a");
+    struct mem *a = mem_of("a");
+    mem_hold(a);
+    struct counting counting = { .node = node_find("top") };
+    co_event_init(&counting.done);
+    co_start("count", count_run, &counting);
+    mem_wait_held(a, 1);
+
+    struct change *change = change_begin();
+    expect_success(change_edge(change, node_child(node_find("top"), "file"), node_find("b")));
+    expect_success(change_commit(change));
+    struct deletion deletion;
+    delete_start(&deletion, "a");
+    mem_release(a);
+    co_event_wait(&counting.done, "test");
+    co_event_wait(&deletion.done, "test");
+    assert_int_equal(counting.bytes, 4096);
+    assert_int_equal(node_allocated_bytes(node_find("top")), 512);
+}
+
 IN_GRAPH(a_graph_has_a_greatest_depth)
 {
     add_mem("n0", 4096);
@@ -221,6 +328,22 @@ IN_GRAPH(a_graph_has_a_greatest_depth)
     assert_int_equal(write_end(&write), 0);
     assert_int_equal(mem_of("n0")->bytes[511], 7);
     handle_close(handle);
+}
+
+/* A chain that loses at its lower end what it wins at its upper one, as snapshots that are taken and merged make it. */
+IN_GRAPH(a_graph_that_is_cut_is_less_deep)
+{
+    char name[2][32] = { "n0", "" };
+    add_mem("base", 4096);
+    add_filter(name[0], "base");
+    for (unsigned i = 1; i <= 2 * GRAPH_DEPTH_MAX; i++) {
+        snprintf(name[i % 2], sizeof(name[0]), "n%u", i);
+        expect_success(try_add_filter(name[i % 2], name[(i + 1) % 2]));
+        struct change *change = change_begin();
+        expect_success(change_edge(change, node_child(node_find(name[i % 2]), "file"), node_find("base")));
+        expect_success(change_commit(change));
+        expect_success(blockdev_del(name[(i + 1) % 2]));
+    }
 }
 
 /* Permissions ------------------------------------------------------------------------------------------------ */
@@ -377,6 +500,182 @@ IN_GRAPH(a_handle_that_comes_during_a_drain_is_held)
     handle_close(handle);
 }
 
+/* Also for a request that begins at once, on the thread that opened the handle. */
+IN_GRAPH(a_handle_that_comes_during_a_drain_is_held_before_it_is_used)
+{
+    add_mem("disk", 4096);
+    struct drain *drain = drain_begin(node_find("disk"));
+    struct handle *handle = open_handle("disk", "late", PERM_WRITE, PERM_ALL);
+    struct write write = { .handle = handle, .range = { 0, 512 }, .fill = 1 };
+    co_event_init(&write.done);
+    co_start("write", write_run, &write);
+    assert_false(co_event_is_set(&write.done));
+    assert_int_equal(handle_waiting(handle), 1);
+    drain_end(drain);
+    assert_int_equal(write_end(&write), 0);
+    handle_close(handle);
+}
+
+struct adding {
+    const char *name, *backing, *file;
+    struct co_event *opening;
+    struct co_event done;
+};
+
+static void add_run(void *arg)
+{
+    struct adding *adding = arg;
+    mem_next.opening = adding->opening;
+    add_cow(adding->name, 4096, adding->backing, adding->file);
+    co_event_set(&adding->done);
+}
+
+/* The overlay reads what it stands on, without a handle. Until that is over the drain closes no door: storage that an
+ * opening waits for may be dead. */
+IN_GRAPH(a_drain_waits_for_an_opening_above)
+{
+    add_mem("base", 4096);
+    add_mem("data", 4096);
+    struct handle *handle = open_handle("base", "user", PERM_CONSISTENT_READ, PERM_ALL);
+    struct co_event opening;
+    struct adding adding = { .name = "overlay", .backing = "base", .file = "data", .opening = &opening };
+    co_event_init(&opening);
+    co_event_init(&adding.done);
+    co_start("add", add_run, &adding);
+
+    struct drain_run drain;
+    drain_start(&drain, "base");
+    settle();
+    assert_false(co_event_is_set(&drain.done));
+    handle_enter(handle);
+    handle_leave(handle);
+    co_event_set(&opening);
+    co_event_wait(&adding.done, "test");
+    co_event_wait(&drain.done, "test");
+    drain_end(drain.drain);
+    handle_close(handle);
+}
+
+IN_GRAPH(an_opening_waits_for_the_drain_of_what_it_stands_on)
+{
+    add_mem("base", 4096);
+    add_mem("data", 4096);
+    add_filter("between", "base");
+    struct drain *drain = drain_begin(node_find("base"));
+    struct adding adding = { .name = "overlay", .backing = "between", .file = "data" };
+    co_event_init(&adding.done);
+    co_start("add", add_run, &adding);
+    settle();
+    assert_false(co_event_is_set(&adding.done));
+    drain_end(drain);
+    co_event_wait(&adding.done, "test");
+}
+
+struct resizing {
+    struct handle *handle;
+    uint64_t bytes;
+    int ret;
+    struct co_event done;
+};
+
+static void resize_run(void *arg)
+{
+    struct resizing *resizing = arg;
+    resizing->ret = handle_resize(resizing->handle, resizing->bytes, TRUNCATE_SPARSE);
+    co_event_set(&resizing->done);
+}
+
+static void resize_start(struct resizing *resizing, struct handle *handle, uint64_t bytes)
+{
+    *resizing = (struct resizing){ .handle = handle, .bytes = bytes, .ret = 1 };
+    co_event_init(&resizing->done);
+    co_start("resize", resize_run, resizing);
+}
+
+/*  one, two --> disk <-- top <-- above: resizes come from all sides; the driver sees one after the other, and none
+ *  beside a write */
+IN_GRAPH(a_node_is_resized_by_one_at_a_time)
+{
+    add_mem("disk", 4096);
+    add_filter("top", "disk");
+    struct mem *mem = mem_of("disk");
+    struct handle *one = open_handle("disk", "one", PERM_WRITE | PERM_RESIZE, PERM_ALL);
+    struct handle *two = open_handle("disk", "two", PERM_RESIZE, PERM_ALL);
+    struct handle *above = open_handle("top", "above", PERM_RESIZE, PERM_ALL);
+    mem_hold(mem);
+    struct resizing resizing[3];
+    resize_start(&resizing[0], one, 1000);
+    mem_wait_held(mem, 1);
+    resize_start(&resizing[1], two, 2000);
+    resize_start(&resizing[2], above, 3000);
+    struct write write;
+    write_start(&write, one, 0, 512, 1);
+    settle();
+    assert_int_equal(mem->held, 1);
+    assert_false(co_event_is_set(&write.done));
+
+    mem_release(mem);
+    for (size_t i = 0; i < ARRAY_SIZE(resizing); i++) {
+        co_event_wait(&resizing[i].done, "test");
+        assert_int_equal(resizing[i].ret, 0);
+    }
+    assert_int_equal(write_end(&write), 0);
+    assert_int_equal(node_length(node_find("top")), mem->size);
+    assert_int_equal(mem->bytes[511], 1);
+    handle_close(one);
+    handle_close(two);
+    handle_close(above);
+}
+
+/*  user --> disk <-- top <-- above: the resize of "top" is one of "disk" */
+IN_GRAPH(a_resize_waits_for_the_users_of_what_it_reaches)
+{
+    add_mem("disk", 4096);
+    add_filter("top", "disk");
+    struct mem *mem = mem_of("disk");
+    struct handle *user = open_handle("disk", "user", PERM_WRITE, PERM_ALL);
+    struct handle *above = open_handle("top", "above", PERM_RESIZE, PERM_ALL);
+    mem_hold(mem);
+    struct write write;
+    write_start(&write, user, 0, 512, 1);
+    mem_wait_held(mem, 1);
+    struct resizing resizing;
+    resize_start(&resizing, above, 1000);
+    settle();
+    assert_int_equal(mem->held, 1);
+    mem_release(mem);
+    co_event_wait(&resizing.done, "test");
+    assert_int_equal(write_end(&write), 0);
+    assert_int_equal(mem->bytes[511], 1);
+    handle_close(user);
+    handle_close(above);
+}
+
+/* A resize sends its request past the door of its handle, which is closed: a change must not overtake it. */
+IN_GRAPH(a_change_waits_for_a_resize)
+{
+    add_mem("a", 4096);
+    add_mem("b", 4096);
+    add_filter("top", "a");
+    struct handle *handle = open_handle("top", "user", PERM_RESIZE, PERM_ALL);
+    struct mem *a = mem_of("a");
+    mem_hold(a);
+    struct resizing resizing;
+    resize_start(&resizing, handle, 1000);
+    mem_wait_held(a, 1);
+    struct switching switching = { .from = node_find("a"), .to = node_find("b") };
+    switch_start(&switching);
+    settle();
+    assert_false(co_event_is_set(&switching.done));
+    mem_release(a);
+    co_event_wait(&switching.done, "test");
+    co_event_wait(&resizing.done, "test");
+    expect_success(switching.err);
+    assert_int_equal(a->size, 1000);
+    assert_int_equal(mem_of("b")->size, 4096);
+    handle_close(handle);
+}
+
 IN_GRAPH(a_handle_may_go_while_it_is_held)
 {
     add_mem("disk", 4096);
@@ -474,22 +773,6 @@ IN_GRAPH(a_loop_is_refused)
     assert_ptr_equal(child_node(node_child(node_find("f1"), "file")), node_find("a"));
 }
 
-struct switching {
-    struct node *to;
-    struct node *from;
-    struct error *err;
-    struct co_event done;
-};
-
-static void switch_run(void *arg)
-{
-    struct switching *switching = arg;
-    struct change *change = change_begin();
-    expect_success(change_replace(change, switching->from, switching->to));
-    switching->err = change_commit(change);
-    co_event_set(&switching->done);
-}
-
 /* The write that runs on the old node ends there, before the edge moves. */
 IN_GRAPH(a_change_waits_for_requests_in_flight)
 {
@@ -502,8 +785,7 @@ IN_GRAPH(a_change_waits_for_requests_in_flight)
     mem_wait_held(mem_of("a"), 1);
 
     struct switching switching = { .from = node_find("a"), .to = node_find("b") };
-    co_event_init(&switching.done);
-    co_start("switch", switch_run, &switching);
+    switch_start(&switching);
     settle();
     assert_false(co_event_is_set(&switching.done));
     assert_ptr_equal(handle_node(handle), node_find("a"));
@@ -533,8 +815,7 @@ IN_GRAPH(a_user_may_leave_in_the_middle_of_a_change)
     write_start(&held, stays, 0, 512, 1);
     mem_wait_held(mem_of("a"), 1);
     struct switching switching = { .from = node_find("a"), .to = node_find("b") };
-    co_event_init(&switching.done);
-    co_start("switch", switch_run, &switching);
+    switch_start(&switching);
     settle();
 
     handle_close(leaves);
@@ -544,6 +825,93 @@ IN_GRAPH(a_user_may_leave_in_the_middle_of_a_change)
     assert_int_equal(write_end(&held), 0);
     assert_ptr_equal(handle_node(stays), node_find("b"));
     handle_close(stays);
+}
+
+/* The user leaves before the change is made, and while it waits for a lock. */
+IN_GRAPH(a_user_may_leave_before_it_is_moved)
+{
+    add_mem("a", 4096);
+    add_mem("b", 4096);
+    struct handle *handle = open_handle("a", "leaves", PERM_WRITE, PERM_ALL);
+    struct change *change = change_begin();
+    expect_success(change_edge(change, handle_edge(handle), node_find("b")));
+    handle_close(handle);
+    expect_success(change_commit(change));
+
+    handle = open_handle("a", "leaves", PERM_WRITE, PERM_ALL);
+    struct co_event locking;
+    co_event_init(&locking);
+    mem_of("b")->locking = &locking;
+    struct switching switching = { .from = node_find("a"), .to = node_find("b") };
+    switch_start(&switching);
+    settle();
+    assert_false(co_event_is_set(&switching.done));
+    handle_close(handle);
+    co_event_set(&locking);
+    co_event_wait(&switching.done, "test");
+    expect_success(switching.err);
+    assert_int_equal(mem_of("a")->perm, 0);
+    assert_int_equal(mem_of("b")->perm, 0);
+}
+
+/*  writer --> top --> a: the writer comes after the change was described, and before it is made */
+IN_GRAPH(a_change_moves_permissions_as_they_are_when_it_is_made)
+{
+    add_mem("a", 4096);
+    add_mem("b", 4096);
+    add_filter("top", "a");
+    struct change *change = change_begin();
+    expect_success(change_edge(change, node_child(node_find("top"), "file"), node_find("b")));
+    struct handle *handle = open_handle("top", "writer", PERM_WRITE, PERM_ALL);
+    expect_success(change_commit(change));
+    assert_int_equal(mem_of("a")->perm, 0);
+    assert_int_equal(mem_of("b")->perm, PERM_WRITE);
+    struct write write;
+    write_start(&write, handle, 0, 512, 1);
+    assert_int_equal(write_end(&write), 0);
+    handle_close(handle);
+}
+
+/* The overlay is flushed to "data" while it closes; it keeps its base meanwhile. */
+IN_GRAPH(a_node_that_closes_is_not_moved)
+{
+    add_mem("a", 4096);
+    add_mem("b", 4096);
+    add_mem("data", 4096);
+    add_cow("overlay", 4096, "a", "data");
+    struct node *overlay = node_find("overlay");
+    struct handle *handle = open_handle("a", "user", PERM_CONSISTENT_READ, PERM_ALL);
+    mem_hold(mem_of("data"));
+    struct deletion deletion;
+    delete_start(&deletion, "overlay");
+    mem_wait_held(mem_of("data"), 1);
+
+    struct change *change = change_begin();
+    expect_error(change_edge(change, node_backing(overlay), node_find("b")), "node 'overlay' is being closed");
+    expect_success(change_replace(change, node_find("a"), node_find("b")));
+    expect_success(change_commit(change));
+    assert_ptr_equal(handle_node(handle), node_find("b"));
+    assert_ptr_equal(child_node(node_backing(overlay)), node_find("a"));
+    mem_release(mem_of("data"));
+    co_event_wait(&deletion.done, "test");
+    handle_close(handle);
+}
+
+IN_GRAPH(a_node_that_opens_is_not_moved)
+{
+    add_mem("a", 4096);
+    add_mem("b", 4096);
+    add_mem("data", 4096);
+    struct co_event opening;
+    struct adding adding = { .name = "overlay", .backing = "a", .file = "data", .opening = &opening };
+    co_event_init(&opening);
+    co_event_init(&adding.done);
+    co_start("add", add_run, &adding);
+    struct change *change = change_begin();
+    expect_error(change_replace(change, node_find("a"), node_find("b")), "node 'overlay' is being opened");
+    change_abort(change);
+    co_event_set(&opening);
+    co_event_wait(&adding.done, "test");
 }
 
 /* Many writers on two threads, filters going in and out below them: each write is there in the end. */
@@ -597,6 +965,51 @@ IN_GRAPH(the_graph_changes_under_load)
     handle_close(handle);
 }
 
+/* Flushes walk along the children of a node while changes prepare other edges of it and give them up. */
+struct flushing {
+    struct handle *handle;
+    _Atomic bool *stop;
+    struct co_event done;
+};
+
+static void flush_run(void *arg)
+{
+    struct flushing *flushing = arg;
+    while (!*flushing->stop) {
+        assert_int_equal(handle_flush(flushing->handle), 0);
+        co_yield ();
+    }
+    co_event_set(&flushing->done);
+}
+
+IN_GRAPH(flushes_do_not_see_changes_that_are_prepared)
+{
+    add_mem("a", 4096);
+    add_mem("b", 4096);
+    add_filter("top", "a");
+    struct handle *handle = open_handle("top", "user", PERM_WRITE, PERM_ALL);
+    _Atomic bool stop = false;
+    struct flushing flushing[2];
+    for (unsigned i = 0; i < ARRAY_SIZE(flushing); i++) {
+        flushing[i] = (struct flushing){ .handle = handle, .stop = &stop };
+        co_event_init(&flushing[i].done);
+        co_start_on(loop_io(i), "flush", flush_run, &flushing[i]);
+    }
+    for (unsigned changes = 0; changes < 300; changes++) {
+        struct change *change = change_begin();
+        expect_success(change_edge(change, node_child(node_find("top"), "file"), node_find(changes % 2 ? "a" : "b")));
+        if (changes % 3)
+            change_abort(change);
+        else
+            expect_success(change_commit(change));
+        co_yield ();
+    }
+    stop = true;
+    for (unsigned i = 0; i < ARRAY_SIZE(flushing); i++)
+        co_event_wait(&flushing[i].done, "test");
+    handle_close(handle);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -606,7 +1019,11 @@ int main(void)
         cmocka_unit_test(a_failed_open_leaves_nothing),
         cmocka_unit_test(a_node_in_use_is_not_deleted),
         cmocka_unit_test(a_node_is_flushed_before_it_closes),
+        cmocka_unit_test(deletion_ends_when_the_node_is_gone),
+        cmocka_unit_test(what_is_not_there_yet_is_refused),
+        cmocka_unit_test(storage_is_counted_while_the_graph_changes),
         cmocka_unit_test(a_graph_has_a_greatest_depth),
+        cmocka_unit_test(a_graph_that_is_cut_is_less_deep),
         cmocka_unit_test(a_conflict_names_the_holder),
         cmocka_unit_test(an_overlay_protects_what_it_stands_on),
         cmocka_unit_test(locks_follow_permissions),
@@ -615,6 +1032,12 @@ int main(void)
         cmocka_unit_test(drain_leaves_handles_alone_that_cannot_reach_the_node),
         cmocka_unit_test(drains_nest),
         cmocka_unit_test(a_handle_that_comes_during_a_drain_is_held),
+        cmocka_unit_test(a_handle_that_comes_during_a_drain_is_held_before_it_is_used),
+        cmocka_unit_test(a_drain_waits_for_an_opening_above),
+        cmocka_unit_test(an_opening_waits_for_the_drain_of_what_it_stands_on),
+        cmocka_unit_test(a_node_is_resized_by_one_at_a_time),
+        cmocka_unit_test(a_resize_waits_for_the_users_of_what_it_reaches),
+        cmocka_unit_test(a_change_waits_for_a_resize),
         cmocka_unit_test(a_handle_may_go_while_it_is_held),
         cmocka_unit_test(replace_moves_the_users),
         cmocka_unit_test(a_filter_is_inserted_under_a_user_who_shares_nothing),
@@ -623,7 +1046,12 @@ int main(void)
         cmocka_unit_test(a_loop_is_refused),
         cmocka_unit_test(a_change_waits_for_requests_in_flight),
         cmocka_unit_test(a_user_may_leave_in_the_middle_of_a_change),
+        cmocka_unit_test(a_user_may_leave_before_it_is_moved),
+        cmocka_unit_test(a_change_moves_permissions_as_they_are_when_it_is_made),
+        cmocka_unit_test(a_node_that_closes_is_not_moved),
+        cmocka_unit_test(a_node_that_opens_is_not_moved),
         cmocka_unit_test(the_graph_changes_under_load),
+        cmocka_unit_test(flushes_do_not_see_changes_that_are_prepared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

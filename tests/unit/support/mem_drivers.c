@@ -61,7 +61,7 @@ static void mem_close(struct node *node)
     free(mem->hole);
 }
 
-static int mem_enter(struct mem *mem)
+static void wait_while_held(struct mem *mem)
 {
     spinlock_lock(&mem->lock);
     while (mem->holding) {
@@ -70,6 +70,11 @@ static int mem_enter(struct mem *mem)
         mem->held--;
     }
     spinlock_unlock(&mem->lock);
+}
+
+static int mem_enter(struct mem *mem)
+{
+    wait_while_held(mem);
     return atomic_exchange(&mem->fail_next, 0);
 }
 
@@ -159,7 +164,33 @@ static int mem_flush(struct node *node)
 {
     struct mem *mem = node_state(node);
     mem->flushes++;
+    wait_while_held(mem);
     return 0;
+}
+
+/* Nobody else is here meanwhile, so the bytes may move. */
+static int mem_truncate(struct node *node, uint64_t bytes, enum truncate_mode mode)
+{
+    struct mem *mem = node_state(node);
+    (void)mode;
+    wait_while_held(mem);
+    size_t kept = (size_t)min_u64(mem->size, bytes);
+    unsigned char *moved = xcalloc((size_t)bytes, 1);
+    memcpy(moved, mem->bytes, kept);
+    free(mem->bytes);
+    mem->bytes = moved;
+    free(mem->hole);
+    mem->hole = xcalloc((size_t)bytes, sizeof(bool));
+    mem->size = (size_t)bytes;
+    node_set_length(node, bytes);
+    return 0;
+}
+
+static int64_t mem_allocated_bytes(struct node *node)
+{
+    struct mem *mem = node_state(node);
+    wait_while_held(mem);
+    return (int64_t)mem->size;
 }
 
 static int mem_block_status(struct node *node, struct range range, unsigned ask, struct extents *extents)
@@ -182,6 +213,10 @@ static int mem_block_status(struct node *node, struct range range, unsigned ask,
 static struct error *mem_set_permissions(struct node *node, unsigned perm, unsigned shared)
 {
     struct mem *mem = node_state(node);
+    struct co_event *locking = mem->locking;
+    mem->locking = NULL;
+    if (locking)
+        co_event_wait(locking, "test");
     if (mem->knobs.fail_locks && (perm & PERM_WRITE))
         return error_new("the lock is taken");
     mem->perm = perm;
@@ -201,7 +236,9 @@ static const struct driver mem_driver = {
     .pwrite_zeroes = mem_pwrite_zeroes,
     .pdiscard = mem_pdiscard,
     .flush = mem_flush,
+    .truncate = mem_truncate,
     .block_status = mem_block_status,
+    .allocated_bytes = mem_allocated_bytes,
     .set_permissions = mem_set_permissions,
 };
 
@@ -237,6 +274,8 @@ static struct error *cow_open(struct node *node, const struct blockdev_options *
         if (err)
             return err;
     }
+    if (knobs.opening)
+        co_event_wait(knobs.opening, "test");
     cow->size = (size_t)qcow2->cache_size;
     cow->state = xcalloc(cow->size, 1);
     cow->own = xcalloc(cow->size, 1);

@@ -24,7 +24,7 @@ struct mem_knobs {
     uint64_t max_transfer;
     bool no_zeroes;           /* cannot write zeroes by itself */
     bool fua;                 /* honours REQ_FUA */
-    struct co_event *opening; /* open waits for it */
+    struct co_event *opening; /* open waits for it, when its children are there */
     bool fail_locks;          /* set_permissions fails when PERM_WRITE is asked */
 };
 
@@ -42,7 +42,8 @@ struct mem {
     _Atomic unsigned running;
     struct co_queue held_queue;
 
-    _Atomic int fail_next; /* the next read or write returns this */
+    _Atomic int fail_next;    /* the next read or write returns this */
+    struct co_event *locking; /* the next set_permissions waits for it */
     _Atomic unsigned reads, writes, zeroes, discards, flushes;
     unsigned perm, shared;
     bool closed_seen;
