@@ -18,7 +18,7 @@ static void write_signature(struct output *output, const struct command *command
     const char *result = command_result_type(output, command);
     output_printf(output, "struct error *call_%s(struct client *client", command->c_name);
     if (takes_text(command))
-        output_text(output, ",\n    struct json_text arguments");
+        output_text(output, ",\n    const struct json_text *arguments");
     else if (command_takes_arguments(command))
         output_printf(output, ",\n    const struct %s *arguments", command->arguments->c_name);
     if (result)
@@ -49,26 +49,49 @@ void write_client_header(struct output *output, const struct model *model, const
         output_endif(output, command->condition);
     }
     output_header_end(output);
+    indent_by_tabs(output);
 }
 
-/* What stands in the body of each call. */
-static const char call_macro[] =
-    "#define CALL(name, arguments_table, result_table, arguments, arena, result) \\\n"
+/* Each call by what it takes and returns. */
+static const char call_macros[] =
+    "#define RUN(name, arguments_table, result_table, arguments, arena, result) \\\n"
     "    { \\\n"
     "        static const struct typed_command command = { name, arguments_table, result_table }; \\\n"
     "        return client_call_typed(client, &command, arguments, arena, result); \\\n"
-    "    }\n\n";
+    "    }\n"
+    "#define NEITHER(c, name, a, r) \\\n"
+    "    struct error *call_##c(struct client *client) RUN(name, a, r, 0, 0, 0)\n"
+    "#define TAKES(c, name, a, r, taken) \\\n"
+    "    struct error *call_##c(struct client *client, const taken *arguments) RUN(name, a, r, arguments, 0, 0)\n"
+    "#define RETURNS(c, name, a, r, returned) \\\n"
+    "    struct error *call_##c(struct client *client, struct arena *arena, returned *result) \\\n"
+    "        RUN(name, a, r, 0, arena, result)\n"
+    "#define BOTH(c, name, a, r, taken, returned) \\\n"
+    "    struct error *call_##c(struct client *client, const taken *arguments, struct arena *arena, \\\n"
+    "                           returned *result) RUN(name, a, r, arguments, arena, result)\n\n";
+
+/* "struct blockdev_options"; text for a command that may take anything. NULL: nothing. */
+static const char *taken_type(struct output *output, const struct command *command)
+{
+    if (takes_text(command))
+        return "struct json_text";
+    return command_takes_arguments(command) ? arena_printf(output->arena, "struct %s", command->arguments->c_name)
+                                            : NULL;
+}
 
 static void write_call(struct output *output, const struct model *model, const char *prefix,
                        const struct command *command)
 {
-    const char *result = command_result_type(output, command) ? "arena, result" : "0, 0";
-    const char *arguments = takes_text(command) ? "&arguments" : command_takes_arguments(command) ? "arguments" : "0";
+    const char *taken = taken_type(output, command), *returned = command_result_type(output, command);
     const char *table = takes_text(command) ? "&codec_any" : command_arguments_table(output, model, prefix, command);
     output_if(output, command->condition);
-    write_signature(output, command);
-    output_printf(output, "\nCALL(\"%s\", %s, %s, %s, %s)\n", command->name, table,
-                  command_result_table(output, model, prefix, command), arguments, result);
+    output_printf(output, "%s(%s, \"%s\", %s, %s%s%s%s%s)\n",
+                  taken && returned ? "BOTH"
+                  : taken           ? "TAKES"
+                  : returned        ? "RETURNS"
+                                    : "NEITHER",
+                  command->c_name, command->name, table, command_result_table(output, model, prefix, command),
+                  taken ? ", " : "", taken ? taken : "", returned ? ", " : "", returned ? returned : "");
     output_endif(output, command->condition);
 }
 
@@ -78,7 +101,7 @@ void write_client_source(struct output *output, const struct model *model, const
     output_printf(output,
                   "/* Written by schemac from %s: change that instead. */\n#include \"%sclient.h\"\n"
                   "#include \"%sdescriptors.h\"\n#include \"clients/c/typed.h\"\n\n%s",
-                  options->schema, options->prefix, options->prefix, call_macro);
+                  options->schema, options->prefix, options->prefix, call_macros);
     for (size_t i = 0; i < commands.list.count; i++)
         if (has_call(commands.list.items[i]))
             write_call(output, model, options->prefix, commands.list.items[i]);

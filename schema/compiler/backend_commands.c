@@ -3,6 +3,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+void indent_by_tabs(struct output *output)
+{
+    static const size_t width = 4;
+    size_t kept = 0, spaces = 0;
+    bool leading = true;
+    char *text = output->text.items;
+    for (size_t i = 0; i < output->text.count; i++) {
+        spaces = leading && text[i] == ' ' ? spaces + 1 : 0;
+        leading = text[i] == '\n' || (leading && text[i] == ' ');
+        text[kept++] = text[i];
+        if (spaces == width) {
+            kept -= width;
+            text[kept++] = '\t';
+            spaces = 0;
+        }
+    }
+    output->text.count = kept;
+}
+
 static int compare_commands(const void *a, const void *b)
 {
     const struct command *const *one = a, *const *other = b;
@@ -93,6 +112,7 @@ void write_commands_header(struct output *output, const struct model *model, con
         output_endif(output, command->condition);
     }
     output_header_end(output);
+    indent_by_tabs(output);
 }
 
 /* Functions that give untyped values their types. */
@@ -165,4 +185,5 @@ void write_commands_source(struct output *output, const struct model *model, con
                   "    { 0, 0, 0, 0, 0 },\n};\n\nconst struct command_table %scommands = { commands, "
                   "sizeof(commands) / sizeof(commands[0]) - 1 };\n",
                   options->prefix);
+    indent_by_tabs(output);
 }

@@ -7,14 +7,31 @@
 /* What the tables are written with, so that they stay short enough to be read. OF is the struct whose members follow.
  */
 static const char macros[] =
-    "#define REQUIRED(n, m, t) { n, &t, 0, sizeof(n) - 1, 0, offsetof(OF, m), NONE, NONE }\n"
-    "#define OPTIONAL(n, m, t) { n, &t, 0, sizeof(n) - 1, MEMBER_OPTIONAL, offsetof(OF, m), NONE, NONE }\n"
-    "#define MAYBE(n, m, p, t) { n, &t, 0, sizeof(n) - 1, MEMBER_OPTIONAL, offsetof(OF, m), offsetof(OF, has_##p), "
+    "#define T(c) &c##_descriptor\n"
+    "#define REQUIRED(n, m, t) { n, T(t), 0, sizeof(n) - 1, 0, offsetof(OF, m), NONE, NONE }\n"
+    "#define OPTIONAL(n, m, t) { n, T(t), 0, sizeof(n) - 1, MEMBER_OPTIONAL, offsetof(OF, m), NONE, NONE }\n"
+    "#define MAYBE(n, m, p, t) { n, T(t), 0, sizeof(n) - 1, MEMBER_OPTIONAL, offsetof(OF, m), offsetof(OF, has_##p), "
     "NONE }\n"
-    "#define ARRAY(n, m, p, t) { n, &t, 0, sizeof(n) - 1, 0, offsetof(OF, m), NONE, offsetof(OF, p##_count) }\n"
+    "#define ARRAY(n, m, p, t) { n, T(t), 0, sizeof(n) - 1, 0, offsetof(OF, m), NONE, offsetof(OF, p##_count) }\n"
     "#define MAYBE_ARRAY(n, m, p, t) \\\n"
-    "    { n, &t, 0, sizeof(n) - 1, MEMBER_OPTIONAL, offsetof(OF, m), offsetof(OF, has_##p), offsetof(OF, p##_count) "
+    "    { n, T(t), 0, sizeof(n) - 1, MEMBER_OPTIONAL, offsetof(OF, m), offsetof(OF, has_##p), offsetof(OF, p##_count) "
     "}\n"
+    "#define codec_bool_descriptor codec_bool\n"
+    "#define codec_int_descriptor codec_int\n"
+    "#define codec_int8_descriptor codec_int8\n"
+    "#define codec_int16_descriptor codec_int16\n"
+    "#define codec_int32_descriptor codec_int32\n"
+    "#define codec_int64_descriptor codec_int64\n"
+    "#define codec_uint8_descriptor codec_uint8\n"
+    "#define codec_uint16_descriptor codec_uint16\n"
+    "#define codec_uint32_descriptor codec_uint32\n"
+    "#define codec_uint64_descriptor codec_uint64\n"
+    "#define codec_size_descriptor codec_size\n"
+    "#define codec_number_descriptor codec_number\n"
+    "#define codec_str_descriptor codec_str\n"
+    "#define codec_null_descriptor codec_null\n"
+    "#define codec_any_descriptor codec_any\n"
+    "#define codec_empty_descriptor codec_empty\n"
     "#define NONE DESCRIPTOR_NO_OFFSET\n"
     "#define LENGTH(a) sizeof(a) / sizeof(a[0])\n"
     "#define MEMBERS(c) static const struct member_descriptor c##_members[] =\n"
@@ -23,7 +40,8 @@ static const char macros[] =
     "#define TABLE(c) const struct type_descriptor c##_descriptor\n"
     "#define ENUM(c, n, max) TABLE(c) = { n, VALUE_ENUM, sizeof(enum c), 0, 0, { .enumeration = { c##_names, max } } "
     "}\n"
-    "#define LIST(c, t) TABLE(c) = { \"array\", VALUE_ARRAY, sizeof(struct descriptor_list), 0, 0, { .array = { &t } } "
+    "#define LIST(c, t) TABLE(c) = { \"array\", VALUE_ARRAY, sizeof(struct descriptor_list), 0, 0, { .array = { T(t) } "
+    "} "
     "}\n"
     "#define EMPTY(c, n) TABLE(c) = { n, VALUE_OBJECT, sizeof(struct c), 0, 0, { .object = { 0, 0, 0, 0, 0, 0 } } }\n"
     "#define STRUCT(c, n, flags) TABLE(c) = { n, VALUE_OBJECT, sizeof(struct c), flags, 0, \\\n"
@@ -58,17 +76,22 @@ static const char *table_name(struct output *output, const char *prefix, const s
     return arena_printf(output->arena, "%s%s_descriptor", is_shared(type) ? prefix : "", type->c_name);
 }
 
+/* "blockdev_options", "codec_str": what T() completes. */
+static const char *table_stem(struct output *output, const struct tables *tables, const struct type *type)
+{
+    if (type == tables->model->empty)
+        return "codec_empty";
+    if (!has_descriptor(tables->model, type))
+        return type->builtin->descriptor;
+    return is_shared(type) ? arena_printf(output->arena, "%s%s", tables->prefix, type->c_name) : type->c_name;
+}
+
 const char *descriptor_name(struct output *output, const struct model *model, const char *prefix,
                             const struct type *type)
 {
     if (type == model->empty)
         return "codec_empty";
     return has_descriptor(model, type) ? table_name(output, prefix, type) : type->builtin->descriptor;
-}
-
-static const char *descriptor_of(struct output *output, const struct tables *tables, const struct type *type)
-{
-    return descriptor_name(output, tables->model, tables->prefix, type);
 }
 
 /* One declaration goes on as long as no condition stands in between; *open: it waits for more. */
@@ -102,6 +125,7 @@ void write_descriptors_header(struct output *output, const struct model *model, 
     if (open)
         output_text(output, ";\n");
     output_header_end(output);
+    indent_by_tabs(output);
 }
 
 /* What limits and defaults are made of ------------------------------------------------------------------------- */
@@ -265,8 +289,8 @@ static void write_special(struct output *output, const struct tables *tables, co
                           const struct member *member)
 {
     const char *part = c_part(output->arena, member->name);
-    output_printf(output, "    { .name = \"%s\", .type = &%s, .name_length = sizeof(\"%s\") - 1,\n", member->name,
-                  descriptor_of(output, tables, member->type), member->name);
+    output_printf(output, "    { .name = \"%s\", .type = T(%s), .name_length = sizeof(\"%s\") - 1,\n", member->name,
+                  table_stem(output, tables, member->type), member->name);
     if (has_extra(member))
         output_printf(output, "      .extra = &%s_extra,\n", extra_name(output, owner, member));
     output_printf(output, "      .flags = %s%s%s%s,\n", member->optional ? "MEMBER_OPTIONAL" : "0",
@@ -288,7 +312,7 @@ static void write_member(struct output *output, const struct tables *tables, con
                          const struct member *member)
 {
     const char *part = c_part(output->arena, member->name);
-    const char *type = descriptor_of(output, tables, member->type);
+    const char *type = table_stem(output, tables, member->type);
     bool array = member->type->kind == TYPE_ARRAY;
     bool has = member->optional && type_needs_has(member->type);
     output_if(output, member->condition);
@@ -316,7 +340,7 @@ static bool has_union(const struct type *type)
     return false;
 }
 
-static void write_branches(struct output *output, const struct tables *tables, const struct type *type)
+static void write_branches(struct output *output, const struct type *type)
 {
     const struct type *tag = type->members.items[type->tag].type;
     output_printf(output, "BRANCHES(%s) {\n", type->c_name);
@@ -327,7 +351,7 @@ static void write_branches(struct output *output, const struct tables *tables, c
         const struct enum_value *value = &tag->values.items[branch->enum_index];
         output_if(output, value->condition);
         output_if(output, branch->condition);
-        output_printf(output, "    [%s] = &%s,\n", value->c_name, descriptor_of(output, tables, branch->type));
+        output_printf(output, "    [%s] = T(%s),\n", value->c_name, branch->type->c_name);
         output_endif(output, branch->condition);
         output_endif(output, value->condition);
     }
@@ -346,7 +370,7 @@ static void write_object_tables(struct output *output, const struct tables *tabl
         output_text(output, "};\n#undef OF\n");
     }
     if (has_union(type))
-        write_branches(output, tables, type);
+        write_branches(output, type);
 }
 
 /* The place of the discriminator, which conditions on earlier members can move: an enum constant says it. */
@@ -403,8 +427,8 @@ static void write_alternate_table(struct output *output, const struct tables *ta
     for (size_t i = 0; i < type->branches.count; i++) {
         const struct branch *branch = &type->branches.items[i];
         output_if(output, branch->condition);
-        output_printf(output, "    [%s] = { \"%s\", &%s },\n", c_constant(output->arena, kind, branch->name),
-                      branch->name, descriptor_of(output, tables, branch->type));
+        output_printf(output, "    [%s] = { \"%s\", T(%s) },\n", c_constant(output->arena, kind, branch->name),
+                      branch->name, table_stem(output, tables, branch->type));
         output_endif(output, branch->condition);
     }
     output_text(output, "};\n");
@@ -472,7 +496,7 @@ static void write_descriptor(struct output *output, const struct tables *tables,
         write_scalar(output, type);
     else
         output_printf(output, "LIST(%s%s, %s);\n", is_shared(type) ? tables->prefix : "", type->c_name,
-                      descriptor_of(output, tables, type->element));
+                      table_stem(output, tables, type->element));
     output_endif(output, type->condition);
 }
 
@@ -485,7 +509,7 @@ static void write_list_of_tables(struct output *output, const struct model *mode
         if (!has_descriptor(model, type) || type->kind == TYPE_ARRAY)
             continue;
         output_if(output, type->condition);
-        output_printf(output, "    &%s,\n", table_name(output, options->prefix, type));
+        output_printf(output, "    T(%s),\n", type->c_name);
         output_endif(output, type->condition);
     }
     output_printf(output, "    0,\n};\n\nconst struct descriptor_table %sdescriptors = { types, LENGTH(types) - 1 };\n",
@@ -503,4 +527,5 @@ void write_descriptors_source(struct output *output, const struct model *model, 
         if (has_descriptor(model, model->types.items[i]))
             write_descriptor(output, &tables, model->types.items[i]);
     write_list_of_tables(output, model, options);
+    indent_by_tabs(output);
 }

@@ -56,14 +56,21 @@ void write_events_header(struct output *output, const struct model *model, const
     output_header_end(output);
 }
 
-static void write_emitter(struct output *output, const struct event *event, const char *index)
+static const char emit_macros[] = "#define EMIT(c) \\\n"
+                                  "    void event_##c(struct event_sink *sink) \\\n"
+                                  "    { \\\n        event_sink_emit(sink, &events[INDEX_##c], 0); \\\n    }\n"
+                                  "#define EMIT_DATA(c, t) \\\n"
+                                  "    void event_##c(struct event_sink *sink, const struct t *data) \\\n"
+                                  "    { \\\n        event_sink_emit(sink, &events[INDEX_##c], data); \\\n    }\n\n";
+
+static void write_emitter(struct output *output, const struct event *event)
 {
     output_if(output, event->condition);
-    write_signature(output, event);
-    output_printf(output, "\n{\n    event_sink_emit(sink, &events[%s], %s);\n}\n", index,
-                  has_data(event) ? "data" : "0");
+    if (has_data(event))
+        output_printf(output, "EMIT_DATA(%s, %s)\n", event->c_name, event->data->c_name);
+    else
+        output_printf(output, "EMIT(%s)\n", event->c_name);
     output_endif(output, event->condition);
-    output_text(output, "\n");
 }
 
 static void write_rate_keys(struct output *output, const struct event *event)
@@ -107,8 +114,8 @@ void write_events_source(struct output *output, const struct model *model, const
     for (size_t i = 0; i < events.list.count; i++)
         write_entry(output, events.list.items[i]);
     output_text(output, "    [INDEX__MAX] = { 0, 0, 0, 0, 0 },\n};\n\n");
+    output_text(output, emit_macros);
     for (size_t i = 0; i < events.list.count; i++)
-        write_emitter(output, events.list.items[i],
-                      arena_printf(output->arena, "INDEX_%s", events.list.items[i]->c_name));
+        write_emitter(output, events.list.items[i]);
     output_printf(output, "const struct event_table %sevents = { events, INDEX__MAX };\n", options->prefix);
 }

@@ -4,6 +4,9 @@
 
 #include "schema/compiler/backend.h"
 
+/* Indents by tabs: what is generated is big, and nobody edits it. */
+void indent_by_tabs(struct output *output);
+
 /* The table of a type: "codec_str", "blockdev_options_descriptor". @prefix as in struct backend_options. */
 const char *descriptor_name(struct output *output, const struct model *model, const char *prefix,
                             const struct type *type);

@@ -1,4 +1,4 @@
-#include "schema/compiler/backend.h"
+#include "schema/compiler/backend_private.h"
 #include "schema/compiler/naming.h"
 
 #include <string.h>
@@ -179,16 +179,6 @@ static void write_kind(struct output *output, const struct model *model, enum ty
     }
 }
 
-static void write_forward_declarations(struct output *output, const struct model *model)
-{
-    for (size_t i = 0; i < model->types.count; i++) {
-        const struct type *type = model->types.items[i];
-        if ((type->kind == TYPE_OBJECT && !type_is_empty(type)) || type->kind == TYPE_ALTERNATE)
-            output_printf(output, "struct %s;\n", type->c_name);
-    }
-    output_text(output, "\n");
-}
-
 /* An object without members still may be pointed at. */
 static void write_empty_objects(struct output *output, const struct model *model)
 {
@@ -210,12 +200,12 @@ void write_types_header(struct output *output, const struct model *model, const 
                         "/* Of each enum: ENUM_names[] ends with NULL; ENUM_name() answers the name on the wire, and\n"
                         " * \"(invalid)\" for what is no value of the enum. */\n\n");
     write_kind(output, model, TYPE_ENUM);
-    write_forward_declarations(output, model);
     write_empty_objects(output, model);
     write_kind(output, model, TYPE_ARRAY);
     write_kind(output, model, TYPE_ALTERNATE);
     write_kind(output, model, TYPE_OBJECT);
     output_header_end(output);
+    indent_by_tabs(output);
 }
 
 static void write_names(struct output *output, const struct type *type)
@@ -245,4 +235,5 @@ void write_types_source(struct output *output, const struct model *model, const 
     for (size_t i = 0; i < model->types.count; i++)
         if (model->types.items[i]->kind == TYPE_ENUM)
             write_names(output, model->types.items[i]);
+    indent_by_tabs(output);
 }
