@@ -43,8 +43,8 @@ static int fill_extents(struct qcow2 *q, struct range range, struct extents *ext
     return 0;
 }
 
-/* In an epoch like any request that loads tables: one that was given up meanwhile must not come into the cache after its
- * cluster is used for something else. */
+/* In an epoch like any request that loads tables: one that was given up meanwhile must not come into the cache after
+ * its cluster is used for something else. */
 int qcow2_block_status(struct node *node, struct range range, unsigned ask, struct extents *extents)
 {
     (void)ask; /* the entry that answers one question answers all */

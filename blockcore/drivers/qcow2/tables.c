@@ -20,12 +20,18 @@ static struct range reftable_place(const struct qcow2 *q)
     return range_make(q->header.reftable_offset, (uint64_t)q->header.reftable_clusters << q->geometry.cluster_bits);
 }
 
+/* A table without entries is nowhere, whatever the header says of its offset. */
+static bool overlaps_table(struct range place, struct range table)
+{
+    return table.bytes > 0 && range_overlaps(place, table);
+}
+
 /* Tables that there is one of. */
 static bool is_single_table(const struct qcow2 *q, struct range place)
 {
-    return place.offset < cluster_bytes(&q->geometry) || range_overlaps(place, l1_place(q)) ||
-           range_overlaps(place, reftable_place(q)) || range_overlaps(place, q->snapshot_table) ||
-           range_overlaps(place, q->bitmap_directory);
+    return place.offset < cluster_bytes(&q->geometry) || overlaps_table(place, l1_place(q)) ||
+           overlaps_table(place, reftable_place(q)) || overlaps_table(place, q->snapshot_table) ||
+           overlaps_table(place, q->bitmap_directory);
 }
 
 bool qcow2_is_table(const struct qcow2 *q, uint64_t offset, uint64_t bytes)
@@ -148,7 +154,7 @@ static bool single_tables_overlap(const struct qcow2 *q)
     const struct range places[] = { l1_place(q), reftable_place(q), q->snapshot_table, q->bitmap_directory };
     for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
         for (size_t k = i + 1; k < ARRAY_SIZE(places); k++) {
-            if (range_overlaps(places[i], places[k]))
+            if (places[i].bytes > 0 && overlaps_table(places[i], places[k]))
                 return true;
         }
     }

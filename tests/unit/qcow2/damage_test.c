@@ -147,6 +147,24 @@ NODE_TEST(an_l1_table_of_a_snapshot_is_not_written)
     expect_stopped(disk);
 }
 
+/* An L1 entry that says that its table is shared counts for everything in the table, whatever that says. */
+NODE_TEST(nothing_of_a_shared_table_is_written_in_place)
+{
+    make_image();
+    uint64_t old_table = l2_table();
+    uint64_t old_cluster = get64(old_table + 8) & ~COPIED;
+    set64(l1_table(), old_table);
+    struct handle *disk = open_disk();
+    expect_int(put(disk, CLUSTER, 512, 9), 0);
+    expect_int(put(disk, 2 * CLUSTER, 512, 9), 0);
+    expect(reads_as(disk, CLUSTER + 512, CLUSTER - 512, 1));
+    close_disk(disk);
+    expect(l2_table() != old_table);
+    expect((get64(l2_table() + 8) & ~COPIED) != old_cluster);
+    expect_int(get64(old_cluster), UINT64_C(0x0101010101010101));
+    expect_int(get64(old_table + 8), old_cluster | COPIED);
+}
+
 /* Entries that cannot be ---------------------------------------------------------------------------------------- */
 
 static void expect_refused_entry(uint64_t entry)
@@ -212,6 +230,46 @@ NODE_TEST(tables_on_top_of_each_other_are_for_reading)
     struct handle *disk = open_handle("disk", READ);
     expect(reads_as(disk, 0, CLUSTER, 1));
     handle_close(disk);
+}
+
+/* Without entries a table is nowhere; only its offset, which some header still has, lies between free clusters. */
+NODE_TEST(a_table_without_entries_is_in_nobody_s_way)
+{
+    make_image();
+    set64(64, 24 * CLUSTER); /* snapshots_offset */
+    struct handle *disk = open_disk();
+    expect_int(put(disk, 16 * CLUSTER, 8 * CLUSTER, 2), 0);
+    close_disk(disk);
+    expect(!is_marked());
+    check_image("a.qcow2");
+}
+
+/* Bitmaps that another program has not kept up may have lost their place. */
+NODE_TEST(inconsistent_bitmaps_are_in_nobody_s_way)
+{
+    make_image();
+    qemu_img("bitmap --add '%s' b", in_dir("a.qcow2"));
+    uint64_t at = 104;
+    while (get64(at) >> 32 != 0x23852875)
+        at += 8;
+    set64(at + 24, 5 * CLUSTER); /* the first cluster of data */
+    set64(88, 0);                /* autoclear features */
+    struct handle *disk = open_disk();
+    expect_int(put(disk, 0, CLUSTER, 2), 0);
+    close_disk(disk);
+    expect(!is_marked());
+}
+
+NODE_TEST(single_tables_on_top_of_each_other_are_for_reading)
+{
+    make_image();
+    set64(40, refcount_table()); /* l1_table_offset */
+    add_fails(image_options("disk", in_dir("a.qcow2")), "overlap");
+
+    make_image();
+    qemu_img("snapshot -c first '%s'", in_dir("a.qcow2"));
+    set64(get64(64), l1_table());
+    add_fails(image_options("disk", in_dir("a.qcow2")), "overlap");
 }
 
 NODE_TEST(a_zero_flag_in_version_2)
@@ -387,10 +445,14 @@ int main(void)
         cmocka_unit_test(a_discard_does_not_give_up_tables),
         cmocka_unit_test(tables_are_not_allocated_again),
         cmocka_unit_test(an_l1_table_of_a_snapshot_is_not_written),
+        cmocka_unit_test(nothing_of_a_shared_table_is_written_in_place),
         cmocka_unit_test(l2_entries_that_cannot_be),
         cmocka_unit_test(l1_entries_that_cannot_be),
         cmocka_unit_test(refcount_blocks_that_cannot_be),
         cmocka_unit_test(tables_on_top_of_each_other_are_for_reading),
+        cmocka_unit_test(a_table_without_entries_is_in_nobody_s_way),
+        cmocka_unit_test(inconsistent_bitmaps_are_in_nobody_s_way),
+        cmocka_unit_test(single_tables_on_top_of_each_other_are_for_reading),
         cmocka_unit_test(a_zero_flag_in_version_2),
         cmocka_unit_test(a_snapshot_table_that_cannot_be),
         cmocka_unit_test(compressed_data_that_does_not_unpack),

@@ -173,9 +173,9 @@ static void fail_at_all(const char *create, unsigned errors, const enum blkdebug
 }
 
 static const enum blkdebug_event usual_events[] = {
-    BLKDEBUG_EVENT_L1_UPDATE,         BLKDEBUG_EVENT_L2_LOAD,     BLKDEBUG_EVENT_L2_UPDATE,
+    BLKDEBUG_EVENT_L1_UPDATE,         BLKDEBUG_EVENT_L2_LOAD,        BLKDEBUG_EVENT_L2_UPDATE,
     BLKDEBUG_EVENT_L2_ALLOC_COW_READ, BLKDEBUG_EVENT_L2_ALLOC_WRITE, BLKDEBUG_EVENT_READ_AIO,
-    BLKDEBUG_EVENT_WRITE_AIO,         BLKDEBUG_EVENT_COW_WRITE,   BLKDEBUG_EVENT_REFBLOCK_UPDATE_PART,
+    BLKDEBUG_EVENT_WRITE_AIO,         BLKDEBUG_EVENT_COW_WRITE,      BLKDEBUG_EVENT_REFBLOCK_UPDATE_PART,
     BLKDEBUG_EVENT_CLUSTER_ALLOC,     BLKDEBUG_EVENT_FLUSH_TO_OS,
 };
 
@@ -261,6 +261,57 @@ NODE_TEST(errors_while_growing)
     }
 }
 
+/* The first writes to the file fail, as many as @errors. */
+static void open_failing_writes(struct disk *disk, unsigned errors)
+{
+    struct blkdebug_inject_error_options rules[2];
+    expect(errors <= ARRAY_SIZE(rules));
+    for (unsigned i = 0; i < errors; i++)
+        rules[i] = (struct blkdebug_inject_error_options){
+            .event = BLKDEBUG_EVENT_NONE,
+            .has_iotype = true,
+            .iotype = BLKDEBUG_IO_TYPE_WRITE,
+            .has_once = true,
+            .once = true,
+        };
+    struct blockdev_options blkdebug = {
+        .driver = BLOCKDEV_DRIVER_BLKDEBUG,
+        .node_name = "blkdebug",
+        .u.blkdebug = { .image = on_file(in_dir("a.qcow2")),
+                        .has_inject_error = true,
+                        .inject_error = rules,
+                        .inject_error_count = errors },
+    };
+    add(blkdebug);
+    struct blockdev_options options = image_options("disk", "");
+    options.u.qcow2.file = by_name("blkdebug");
+    add(options);
+    disk->handle = open_handle("disk", READ_WRITE_RESIZE);
+}
+
+/* Of an empty disk nothing is written but the header. If that were shorter than its user believes, what is written
+ * behind the end would be lost. */
+NODE_TEST(errors_while_the_size_changes)
+{
+    static const uint64_t sizes[] = { DISK / 2, 2 * DISK };
+    for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+        for (unsigned errors = 1; errors <= 2; errors++) {
+            struct disk disk = { 0 };
+            qemu_img("create -q -f qcow2 '%s' %d", in_dir("a.qcow2"), DISK);
+            open_failing_writes(&disk, errors);
+            expect_int(handle_truncate(disk.handle, sizes[i], TRUNCATE_SPARSE), -EIO);
+            expect_int(node_length(node_find("disk")), DISK);
+            expect_int(put(disk.handle, DISK - MIB, MIB, 7), errors == 1 ? 0 : -EIO);
+            if (errors == 1)
+                expect_int(handle_truncate(disk.handle, sizes[i], TRUNCATE_SPARSE), 0);
+            handle_close(disk.handle);
+            remove_image("disk");
+            remove_image("blkdebug");
+            check_image("a.qcow2");
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -269,6 +320,7 @@ int main(void)
         cmocka_unit_test(an_error_while_the_header_changes),
         cmocka_unit_test(errors_that_leave_the_header_unknown),
         cmocka_unit_test(errors_while_growing),
+        cmocka_unit_test(errors_while_the_size_changes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
