@@ -117,8 +117,6 @@ static void put_branches(struct qapi *qapi, const struct type *type)
         put_branch(qapi, &type->branches.items[i]);
         any = true;
     }
-    if (!any && type->branches.count)
-        output_printf(qapi->output, "\n    '%s': {}", type->branches.items[0].name);
     output_text(qapi->output, " }");
 }
 
@@ -140,23 +138,11 @@ static void put_values(struct qapi *qapi, const struct type *type)
     output_text(qapi->output, " ]");
 }
 
-/* A comment as it stands in the file: up to the line that ends it. */
+/* A comment as it stands in the file. */
 static void put_doc(struct qapi *qapi, const struct doc *doc)
 {
-    if (!doc || !doc->at.source)
-        return;
-    const char *text = doc->at.source->text;
-    for (unsigned line = 1; line < doc->at.line; line++)
-        text = strchr(text, '\n') + 1;
-    bool first = true, last = false;
-    while (*text && !last) {
-        const char *end = strchr(text, '\n');
-        size_t length = end ? (size_t)(end - text) : strlen(text);
-        last = !first && length >= 2 && text[0] == '#' && text[1] == '#';
-        output_printf(qapi->output, "%.*s\n", (int)length, text);
-        text += length + (end ? 1 : 0);
-        first = false;
-    }
+    if (doc)
+        output_printf(qapi->output, "%.*s\n", (int)doc->raw_length, doc->raw);
 }
 
 static void begin(struct qapi *qapi, const struct doc *doc, const char *meta, const char *name)

@@ -353,6 +353,7 @@ struct doc *doc_parse(struct compilation *compilation, struct lexer *lexer)
     struct doc *doc = arena_alloc(compilation->arena, sizeof(*doc));
     doc->at = lexer->token.at;
     doc->text = "";
+    doc->raw = lexer->token.text;
     struct doc_parser parser = { .compilation = compilation, .lexer = lexer, .doc = doc };
     if (lexer->token.length != 2) {
         compilation_error(compilation, doc->at, "junk after '##' at start of documentation comment");
@@ -361,7 +362,8 @@ struct doc *doc_parse(struct compilation *compilation, struct lexer *lexer)
     if (!next_line(&parser))
         return NULL;
     bool definition = !parser.at_end && starts_with(&parser, "@");
-    if (!(definition ? read_definition(&parser) : read_free_form(&parser)) || !lexer_next(lexer))
+    if (!(definition ? read_definition(&parser) : read_free_form(&parser)))
         return NULL;
-    return doc;
+    doc->raw_length = (size_t)(lexer->token.text + lexer->token.length - doc->raw);
+    return lexer_next(lexer) ? doc : NULL;
 }

@@ -44,6 +44,8 @@ struct doc {
     struct doc_entries members;
     struct doc_entries features;
     struct doc_entries sections;
+    const char *raw; /* the comment as it stands in the file, from "##" to "##" */
+    size_t raw_length;
 };
 
 /* The current token is the "##" that opens the comment; moves behind its last line. NULL after an error. */

@@ -16,7 +16,8 @@ static void append(struct output *output, const char *text, size_t length)
         output->text.items = moved;
         output->text.capacity = larger;
     }
-    memcpy(output->text.items + output->text.count, text, length);
+    if (length)
+        memcpy(output->text.items + output->text.count, text, length);
     output->text.count += length;
 }
 

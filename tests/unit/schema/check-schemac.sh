@@ -55,3 +55,17 @@ expect_status 0 "$schemac" --output-dir "$work/one" --prefix p_ "$folder/sample.
 "$schemac" --introspect -D SAMPLE_ON "$folder/sample.json" >"$work/with"
 ! grep -q sample-conditional "$work/without" || fail "a condition that does not hold was taken as true"
 grep -q sample-conditional "$work/with" || fail "-D had no effect"
+
+# The plain form of a schema says the same, whatever conditions hold.
+for name in corners numbering; do
+    "$schemac" --emit-qapi "$folder/valid/$name.json" >"$work/plain.json"
+    for defined in "" "-DON"; do
+        "$schemac" --introspect $defined "$folder/valid/$name.json" >"$work/before"
+        "$schemac" --introspect $defined "$work/plain.json" >"$work/after"
+        cmp "$work/before" "$work/after" || fail "the plain form of $name.json says something else"
+    done
+done
+
+# A schema of the size of QEMU's own.
+/usr/bin/python3 "$folder/make_large_schema.py" "$work/large"
+expect_status 0 "$schemac" --check "$work/large/main.json"
