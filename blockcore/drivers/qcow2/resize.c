@@ -2,7 +2,8 @@
  *
  * Growing: what is added must read as zeroes, whatever lies there: the rest of the last cluster, entries left over from
  * a time when the disk was longer, a backing file that is longer than the overlay was. All of that is stable before the
- * header says that the disk is longer. Shrinking: entries behind the new end go first, then the header changes. */
+ * header says that the disk is longer. Shrinking: the header changes first, then the entries behind the new end go; the
+ * other way round a crash would leave a disk of the old length on which the backing file shows through. */
 #include "blockcore/drivers/qcow2/qcow2_private.h"
 
 #include "blockcore/base/endian.h"
@@ -213,8 +214,8 @@ static int shrink(struct qcow2 *q, uint64_t bytes, enum truncate_mode mode)
         return -ENOTSUP;
     uint64_t cluster = cluster_bytes(&q->geometry);
     struct range behind = range_between(align_up(bytes, cluster), align_up(node_length(q->node), cluster));
-    int ret = qcow2_drop(q, behind);
-    return ret < 0 ? ret : set_size(q, bytes);
+    int ret = set_size(q, bytes);
+    return ret < 0 ? ret : qcow2_drop(q, behind);
 }
 
 int qcow2_truncate(struct node *node, uint64_t bytes, enum truncate_mode mode)

@@ -14,7 +14,6 @@ struct worker {
     struct co_event done;
 };
 
-
 static uint64_t choose(struct worker *worker, uint64_t limit)
 {
     worker->random = worker->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
@@ -185,8 +184,8 @@ NODE_TEST(one_sequential_writer)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(usual_clusters),    cmocka_unit_test(smallest_clusters), cmocka_unit_test(small_caches),
-        cmocka_unit_test(wide_refcounts),    cmocka_unit_test(on_a_backing_file), cmocka_unit_test(one_sequential_writer),
+        cmocka_unit_test(usual_clusters), cmocka_unit_test(smallest_clusters), cmocka_unit_test(small_caches),
+        cmocka_unit_test(wide_refcounts), cmocka_unit_test(on_a_backing_file), cmocka_unit_test(one_sequential_writer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -67,6 +67,8 @@ static struct {
     size_t flush_count;
     uint64_t writes;
     int steps_left;
+    size_t resize_begin; /* each moment of a resize is looked at */
+    size_t resize_end;
 } guest;
 
 /* Contents: a number all over the sector; 0 is zeroes. Each write to each sector has its own. */
@@ -236,6 +238,8 @@ static void resize(void)
     expect_int(handle_truncate(guest.disk, half * SECTOR, TRUNCATE_SPARSE), 0);
     expect_int(handle_truncate(guest.disk, guest.scene->grown_sectors * SECTOR, TRUNCATE_SPARSE), 0);
     size_t end = recorder_tick();
+    guest.resize_begin = begin;
+    guest.resize_end = end;
     for (size_t i = half; i < guest.scene->grown_sectors; i++)
         add_version(i, 0, i < guest.sectors ? begin : 0, i < guest.sectors ? end : 0);
     guest.sectors = guest.scene->grown_sectors;
@@ -439,7 +443,8 @@ static void cut_power_everywhere(struct moment *moment)
     size_t cuts = given ? strtoull(given, NULL, 0) : CUTS_DEFAULT;
     size_t witnessed = 0;
     while (moment->time <= recorder.event_count) {
-        bool wanted = cuts == 0 || random_below(recorder.event_count) < cuts;
+        bool resizing = moment->time >= guest.resize_begin && moment->time < guest.resize_end;
+        bool wanted = cuts == 0 || resizing || random_below(recorder.event_count) < cuts;
         for (int survivors = 0; wanted && survivors < SURVIVORS_COUNT; survivors++) {
             bool witness = witnessed < WITNESSES && random_below(cuts ? cuts / 2 : recorder.event_count) < WITNESSES;
             witnessed += witness;

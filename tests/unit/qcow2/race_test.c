@@ -128,18 +128,39 @@ NODE_TEST(a_second_write_to_a_new_cluster_waits_and_both_are_there)
     close_disk();
 }
 
+struct zeroing {
+    struct range range;
+    struct co_event done;
+};
+
+static void run_zeroing(void *arg)
+{
+    struct zeroing *zeroing = arg;
+    expect_int(handle_pwrite_zeroes(disk, zeroing->range, 0), 0);
+    co_event_set(&zeroing->done);
+}
+
+/* The write has copied what was around it before; were the zeroes not to wait, that would come back. */
 NODE_TEST(zeroes_wait_for_a_write_to_the_same_cluster)
 {
-    open_disk("");
+    unsigned char *base = malloc(MIB);
+    expect(base);
+    memset(base, 0x40, MIB);
+    save("base.raw", base, MIB);
+    free(base);
+    open_disk("-b base.raw -F raw");
     gate_hold(gate, GATE_WRITE, 1);
     struct request *write = start(4 * CLUSTER, 512, 0x41);
     gate_wait_held(gate, 1);
-    struct request *other = start(9 * CLUSTER, 512, 0x42);
+    struct zeroing zeroing = { .range = range_make(4 * CLUSTER, CLUSTER) };
+    co_event_init(&zeroing.done);
+    co_start("zeroes", run_zeroing, &zeroing);
+    expect(!co_event_is_set(&zeroing.done));
     gate_release(gate, GATE_WRITE, GATE_ALL);
-    expect_int(handle_pwrite_zeroes(disk, range_make(4 * CLUSTER, CLUSTER), 0), 0);
     finish(write);
-    finish(other);
+    co_event_wait(&zeroing.done, "zeroes");
     expect(reads_as(disk, 4 * CLUSTER + 512, CLUSTER - 512, 0));
+    expect(reads_as(disk, 5 * CLUSTER, 512, 0x40));
     close_disk();
 }
 
