@@ -118,7 +118,8 @@ struct error *file_create(const struct blockdev_create_options *options)
     if (err)
         return err;
     struct pool_domain *domain = pool_domain_create(options->u.file.filename, 1);
-    co_blocking(domain, make_file_blocking, &creation);
+    int ret = co_blocking(domain, make_file_blocking, &creation);
     pool_domain_unref(domain);
-    return creation.err;
+    /* The pool may have no thread for it. */
+    return ret < 0 ? error_errno(-ret, "cannot create '%s'", options->u.file.filename) : creation.err;
 }

@@ -22,6 +22,14 @@ static struct error *check_options(const struct blockdev_options *options, const
     return NULL;
 }
 
+/* The pool may have no thread for it. */
+static struct error *run_step(struct pool_domain *domain, int (*step)(void *probe), struct probe *probe)
+{
+    int ret = co_blocking(domain, step, probe);
+
+    return ret < 0 && !probe->err ? error_errno(-ret, "cannot open '%s'", probe->filename) : steal(&probe->err);
+}
+
 /* Looks first and opens second: a file that would close a loop is not even opened. */
 static struct error *look_and_open(struct probe *probe, struct node *node, struct pool_domain *domain,
                                    const struct open_context *context)
@@ -29,16 +37,16 @@ static struct error *look_and_open(struct probe *probe, struct node *node, struc
     dev_t device;
     ino_t inode;
 
-    if (co_blocking(domain, probe_name, probe) < 0)
-        return steal(&probe->err);
-    probe_identity(probe, &device, &inode);
-    struct error *err = open_check_loop(context, device, inode, probe->filename);
+    struct error *err = run_step(domain, probe_name, probe);
     if (err)
         return err;
-    if (co_blocking(domain, probe_open, probe) < 0)
-        return steal(&probe->err);
-    node_set_identity(node, device, inode);
-    return NULL;
+    probe_identity(probe, &device, &inode);
+    err = open_check_loop(context, device, inode, probe->filename);
+    if (!err)
+        err = run_step(domain, probe_open, probe);
+    if (!err)
+        node_set_identity(node, device, inode);
+    return err;
 }
 
 static void set_limits(struct node *node, const struct probe *probe)
@@ -56,6 +64,7 @@ static void set_state(struct node *node, const struct blockdev_options *options,
     struct file *file = node_state(node);
     const struct blockdev_cache_options *cache = options->cache;
 
+    co_mutex_init(&file->flusher.running);
     file->filename = xstrdup(own->filename);
     file->device = probe->device;
     file->direct = probe->direct;
@@ -122,6 +131,7 @@ static void file_close(struct node *node)
 
     /* What close(2) says is news about writes that a flush has answered for already. */
     file_io_destroy(file->io);
+    co_mutex_fini(&file->flusher.running);
     free(file->filename);
 }
 
@@ -139,11 +149,12 @@ struct tail_write {
     const struct iov *iov;
 };
 
-/* Past O_DIRECT, which writes whole units only. The kernel keeps what it caches and direct access in step. */
+/* Past O_DIRECT, which writes whole units only. The kernel keeps what it caches and direct access in step; it shall not
+ * keep the bytes for later, since no flush of ours would learn that they were lost. */
 static int write_tail(void *arg)
 {
     const struct tail_write *tail = arg;
-    CLEANUP(close_fd) int fd = reopen_descriptor(tail->fd, O_WRONLY);
+    CLEANUP(close_fd) int fd = reopen_descriptor(tail->fd, O_WRONLY | O_DSYNC);
     struct iovec vec[64];
 
     if (fd < 0)
@@ -188,19 +199,35 @@ static int file_pwritev(struct node *node, struct range range, const struct iov 
 /* When fdatasync has failed, the kernel may have dropped the pages and called them clean: the next one would succeed
  * and mean nothing. So nothing is on stable storage any more until the file is opened again. With O_DIRECT the
  * page cache has no part in it. */
+static int sync_data(struct file *file) CO_FN;
+
+static int sync_data(struct file *file)
+{
+    struct flusher *flusher = &file->flusher;
+
+    if (flusher->failed)
+        return -flusher->failed;
+    int ret = file_io_fdatasync(file->io);
+    if (ret < 0 && !file->direct)
+        flusher->failed = -ret;
+    return ret;
+}
+
 static int file_flush(struct node *node)
 {
     struct file *file = node_state(node);
+    struct flusher *flusher = &file->flusher;
 
     if (file->no_flush)
         return 0;
-    int failed = atomic_load(&file->flush_errno);
-    if (failed)
-        return -failed;
-    int ret = file_io_fdatasync(file->io);
-    if (ret < 0 && !file->direct)
-        atomic_store(&file->flush_errno, -ret);
-    return ret;
+    uint64_t mine = atomic_fetch_add(&flusher->asked, 1) + 1;
+    CLEANUP(co_mutex_release) struct co_mutex *running = co_mutex_hold(&flusher->running);
+    if (flusher->answered < mine) {
+        uint64_t asked = atomic_load(&flusher->asked);
+        flusher->result = sync_data(file);
+        flusher->answered = asked;
+    }
+    return flusher->result;
 }
 
 static int64_t file_allocated_bytes(struct node *node)

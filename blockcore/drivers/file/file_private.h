@@ -18,9 +18,20 @@
 #include "blockcore/graph/node.h"
 #include "blockcore/runtime/file_io.h"
 #include "blockcore/runtime/pool.h"
+#include "blockcore/runtime/sync.h"
 
 #include <stdatomic.h>
 #include <sys/stat.h>
+
+/* One fdatasync at a time: one that fails tells so once, so another beside it would know nothing of what was lost. It
+ * answers for all flushes that were asked for before it began. */
+struct flusher {
+    _Atomic uint64_t asked;
+    struct co_mutex running;
+    uint64_t answered; /* this and the following under running */
+    int result;        /* of the last one */
+    int failed;        /* errno of the first one that failed: the page cache may have lost data since */
+};
 
 /* The state of a node. */
 struct file {
@@ -35,7 +46,7 @@ struct file {
     bool open_for_writing; /* changed on the pool, with the locks, one change at a time */
     uint32_t extent_size_hint;
     struct locks locks;
-    _Atomic int flush_errno; /* of the first fdatasync that failed: the page cache may have lost data since */
+    struct flusher flusher;
     /* What this file system turned out not to be able to do, so that it is not tried for every request. */
     _Atomic bool no_zero_range;
     _Atomic bool no_punch_hole;

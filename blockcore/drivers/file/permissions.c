@@ -82,7 +82,7 @@ struct error *file_set_permissions(struct node *node, unsigned perm, unsigned sh
     bool locks_fit = !file->locking || locks_match(&file->locks, perm, shared);
     bool mode_fits = !file->follows_writers || file->open_for_writing == needs_writing(perm);
 
-    if (!locks_fit || !mode_fits)
-        file_io_blocking(file->io, change_permissions, &change);
-    return change.err;
+    int ret = locks_fit && mode_fits ? 0 : file_io_blocking(file->io, change_permissions, &change);
+    /* The pool may have no thread for it. */
+    return ret < 0 && !change.err ? error_errno(-ret, "cannot lock '%s'", file->filename) : change.err;
 }
