@@ -53,7 +53,7 @@ static bool copy_elements(const struct type_descriptor *element, void *items_pla
 static bool copy_member(const struct member_descriptor *member, char *object, struct arena *arena)
 {
     void *place = object + member->offset;
-    if (!member_present(member, object) && !member_default(member))
+    if (!member_present(member, object)) /* a default is constant */
         return true;
     if (member->type->kind == VALUE_ARRAY)
         return copy_elements(member->type->array.element, place, value_count(object + member->count_offset), arena);

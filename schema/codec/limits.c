@@ -66,14 +66,6 @@ static struct error *check_string(const struct value_limits *limits, const char 
     return NULL;
 }
 
-/* A member that may be null: the limits are those of the value that it has otherwise. */
-static struct error *check_alternate(const struct value_limits *limits, const struct type_descriptor *type,
-                                     const char *value, bool secret)
-{
-    const struct type_descriptor *branch = type->alternate.branches[value_enum(value)].type;
-    return limits_check(limits, branch, value + type->alternate.branch_offset, secret);
-}
-
 struct error *limits_check(const struct value_limits *limits, const struct type_descriptor *type, const void *place,
                            bool secret)
 {
@@ -91,8 +83,6 @@ struct error *limits_check(const struct value_limits *limits, const struct type_
         break;
     case VALUE_STRING:
         return check_string(limits, value_pointer(place), secret);
-    case VALUE_ALTERNATE:
-        return check_alternate(limits, type, value_pointer(place), secret);
     default:
         return NULL;
     }

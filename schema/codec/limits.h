@@ -12,8 +12,7 @@
 #include "blockcore/base/error.h"
 #include "schema/codec/descriptor.h"
 
-/* @place: where a member of @type lies: a number, a string, or an alternate of one of these and null (its pointer, not
- * NULL). Others have no limits. */
+/* @place: where a value of @type lies, which is a number or a string; others have no limits. */
 struct error *limits_check(const struct value_limits *limits, const struct type_descriptor *type, const void *place,
                            bool secret) MUST_CHECK;
 

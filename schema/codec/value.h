@@ -99,14 +99,16 @@ static inline const void *member_default(const struct member_descriptor *member)
     return member->extra ? member->extra->default_value : NULL;
 }
 
-/* Whether a member is there; members that are not optional always are, right or wrong. */
+/* Whether a member is there, with what was given rather than its default; members that are not optional always are,
+ * right or wrong. */
 static inline bool member_present(const struct member_descriptor *member, const void *object)
 {
     if (!(member->flags & MEMBER_OPTIONAL))
         return true;
     if (member->has_offset != DESCRIPTOR_NO_OFFSET)
         return value_bool((const char *)object + member->has_offset);
-    return value_pointer(member_place(member, object)) != NULL;
+    const void *value = value_pointer(member_place(member, object)), *fallback = member_default(member);
+    return value && !(fallback && value == value_pointer(fallback));
 }
 
 /* The type that the discriminator of a union adds; NULL for nothing. @object was decoded or is to be trusted no further

@@ -141,19 +141,6 @@ static bool is_unsigned(const struct type *type)
     return builtin->kind == BUILTIN_SIZE || builtin->name[0] == 'u';
 }
 
-/* The type that limits speak of: of a member that may be null, what it is otherwise. */
-static const struct type *limited_type(const struct type *type)
-{
-    if (type->kind != TYPE_ALTERNATE)
-        return type;
-    for (size_t i = 0; i < type->branches.count; i++) {
-        const struct type *branch = type->branches.items[i].type;
-        if (branch->kind != TYPE_BUILTIN || branch->builtin->kind != BUILTIN_NULL)
-            return branch;
-    }
-    return type;
-}
-
 /* A constant expression of C for a number of this type. */
 static const char *c_number(struct arena *arena, const struct type *type, const struct number *number)
 {
@@ -209,7 +196,6 @@ static void write_pattern(struct output *output, const char *name, const struct 
 static void write_limits(struct output *output, const char *name, const struct type *type,
                          const struct constraints *constraints)
 {
-    type = limited_type(type);
     if (constraints->pattern)
         write_pattern(output, name, constraints->pattern);
     output_printf(output, "static const struct value_limits %s_limits = {\n    .flags = 0%s%s,\n", name,
