@@ -2,6 +2,7 @@
 
 #include "blockcore/base/memory.h"
 #include "blockcore/graph/layout.h"
+#include "blockcore/io/extents_private.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -51,35 +52,13 @@ bool chain_contains(const struct node *top, const struct node *node)
     return false;
 }
 
-static struct extent extent_make(struct range range, uint32_t flags)
-{
-    return (struct extent){ .offset = range.offset, .bytes = range.bytes, .flags = flags };
-}
-
-static struct range extent_range(const struct extent *extent)
-{
-    return range_make(extent->offset, extent->bytes);
-}
-
-/* The part of @extent that lies in @range, mapping moved along. */
-static struct extent extent_cut(const struct extent *extent, struct range range)
-{
-    struct extent cut = *extent;
-    struct range part = range_intersect(extent_range(extent), range);
-    cut.offset = part.offset;
-    cut.bytes = part.bytes;
-    if (cut.flags & EXTENT_MAPPED)
-        cut.file_offset += part.offset - extent->offset;
-    return cut;
-}
-
 static uint64_t extents_end(const struct extents *extents)
 {
     const struct extent *last = &extents->items[extents->count - 1];
     return last->offset + last->bytes;
 }
 
-/* The driver's words about its own layer, checked: they come from an image in the end. */
+/* The driver's words about its own layer. What they rest on, an image perhaps, the driver has checked. */
 static int own_status(struct node *node, struct range range, unsigned ask, struct extents *own)
 {
     const struct driver *driver = node->driver;
@@ -318,14 +297,14 @@ static struct extent absent_zero(struct range range, struct node *layer, uint32_
 static int below_status(struct node *node, struct range range, const struct walk *walk, uint32_t depth, size_t max,
                         struct extents *below)
 {
+    if (!node->backing) { /* also when it is the base: there is nobody else to decide */
+        struct extent zero = absent_zero(range, node, depth);
+        append_answer(below, zero, walk);
+        return 0;
+    }
     if (node == walk->base) { /* included, and the last to be looked at */
         struct extent decided_below = extent_make(range, 0);
         extents_append(below, &decided_below);
-        return 0;
-    }
-    if (!node->backing) {
-        struct extent zero = absent_zero(range, node, depth);
-        append_answer(below, zero, walk);
         return 0;
     }
     struct node *backing = skip_filters(node->backing->node);
@@ -450,86 +429,23 @@ static int resolve(struct node *node, const struct extents *own, const struct wa
 
 /* Units ------------------------------------------------------------------------------------------------------- */
 
-/* What can be said of a unit whose parts are @a and @b: the weaker of each. */
-static struct extent weaker(const struct extent *a, const struct extent *b)
-{
-    struct extent result = *a;
-    uint32_t any = EXTENT_ALLOCATED | EXTENT_DATA | EXTENT_COMPRESSED | EXTENT_PRESENT;
-    result.flags = ((a->flags | b->flags) & any) | (a->flags & b->flags & EXTENT_ZERO);
-    result.file.node = NULL;
-    result.file_offset = 0;
-    /* The layer nearest to the top that decides a part of it. */
-    bool b_decides = (b->flags & EXTENT_ALLOCATED) && (!(a->flags & EXTENT_ALLOCATED) || b->depth < a->depth);
-    if (b_decides) {
-        result.depth = b->depth;
-        result.layer = b->layer;
-    }
-    return result;
-}
-
-/* Moves boundaries to multiples of the node's units: a unit that several extents share gets the weaker answer of all.
- * The list begins at a unit; its end is the node's, or is cut back to a whole unit. */
-static void coarsen(struct extents *list, uint64_t unit, uint64_t node_end)
-{
-    struct extents result;
-    extents_init(&result, list->max);
-    uint64_t end = extents_end(list);
-    if (end < node_end)
-        end = align_down(end, unit);
-    struct extent open = { 0 }; /* the part of a unit seen so far */
-    for (size_t i = 0; i < list->count; i++) {
-        struct extent rest = extent_cut(&list->items[i], range_between(0, end));
-        if (open.bytes > 0) {
-            uint64_t unit_end = min_u64(align_up(open.offset + open.bytes, unit), end);
-            struct extent part = extent_cut(&rest, range_between(rest.offset, unit_end));
-            uint64_t bytes = open.bytes + part.bytes;
-            open = weaker(&open, &part);
-            open.bytes = bytes;
-            if (open.offset + bytes < unit_end)
-                continue;
-            extents_append(&result, &open);
-            open.bytes = 0;
-            rest = extent_cut(&rest, range_between(unit_end, UINT64_MAX));
-        }
-        uint64_t rest_end = rest.offset + rest.bytes;
-        uint64_t whole_end = rest_end == end ? end : align_down(rest_end, unit);
-        if (whole_end > rest.offset) {
-            struct extent whole = extent_cut(&rest, range_between(rest.offset, whole_end));
-            extents_append(&result, &whole);
-            rest = extent_cut(&rest, range_between(whole_end, UINT64_MAX));
-        }
-        open = rest;
-    }
-    extents_fini(list);
-    *list = result;
-}
-
-/* Cuts what lies outside @range off. */
-static void clip(struct extents *list, struct range range)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < list->count; i++) {
-        struct extent part = extent_cut(&list->items[i], range);
-        if (part.bytes > 0)
-            list->items[kept++] = part;
-    }
-    list->count = kept;
-}
-
-/* Steps from @node through filters to the layer that decides, and lets them interfere on the way (tests make them). */
-static int pass_filters(struct node **node, struct range range, unsigned ask)
+/* Steps from @node through filters to the layer that decides, and lets them interfere on the way (tests make them).
+ * @unit: the largest of the units that are met; the others divide it. */
+static int pass_filters(struct node **node, struct range range, unsigned ask, uint64_t *unit)
 {
     int ret = 0;
+    *unit = (*node)->limits.request_alignment;
     while ((*node)->driver->kind == DRIVER_FILTER && (*node)->filtered && ret == 0) {
         if ((*node)->driver->block_status)
             ret = (*node)->driver->block_status(*node, range, ask, NULL);
         *node = (*node)->filtered->node;
+        *unit = max_u64(*unit, (*node)->limits.request_alignment);
     }
     return ret;
 }
 
-static int aligned_status(struct node *node, struct range range, const struct walk *walk, uint32_t depth, size_t max,
-                          struct extents *out)
+static int exact_status(struct node *node, struct range range, const struct walk *walk, uint32_t depth, size_t max,
+                        struct extents *out)
 {
     struct extents own;
     extents_init(&own, max);
@@ -540,12 +456,36 @@ static int aligned_status(struct node *node, struct range range, const struct wa
     return ret;
 }
 
+/* In units. A step that does not reach the end of the first unit is followed by another. */
+static int status_in_units(struct node *node, struct range range, uint64_t unit, const struct walk *walk,
+                           uint32_t depth, size_t max, struct extents *out)
+{
+    uint64_t length = node_length(node);
+    struct range left = range_align_out(range, unit);
+    left = range_between(left.offset, min_u64(range_end(left), max_u64(length, range_end(range))));
+    struct units units = { .unit = unit, .end = range_end(left), .out = out };
+    int ret = 0;
+    while (out->count == 0 && ret == 0) {
+        struct extents step;
+        extents_init(&step, max);
+        ret = exact_status(node, left, walk, depth, max, &step);
+        for (size_t i = 0; i < step.count && ret == 0; i++)
+            units_add(&units, &step.items[i]);
+        if (ret == 0)
+            left = range_between(extents_end(&step), range_end(left));
+        extents_fini(&step);
+    }
+    extents_clip(out, range);
+    return ret;
+}
+
 /* The prefix of @range (inside the node) that one step can tell; @max: how many extents are wanted, a few more may
  * come. */
 static int layer_status(struct node *node, struct range range, const struct walk *walk, uint32_t depth, size_t max,
                         struct extents *out)
 {
-    int ret = pass_filters(&node, range, walk->ask);
+    uint64_t unit;
+    int ret = pass_filters(&node, range, walk->ask, &unit);
     if (ret < 0)
         return ret;
     if (node == walk->base && !walk->include_base) {
@@ -553,20 +493,8 @@ static int layer_status(struct node *node, struct range range, const struct walk
         extents_append(out, &below_base);
         return 0;
     }
-    uint64_t unit = node->limits.request_alignment;
-    if (unit == 1)
-        return aligned_status(node, range, walk, depth, max, out);
-
-    uint64_t length = node_length(node);
-    struct range whole = range_align_out(range, unit);
-    whole = range_between(whole.offset, min_u64(range_end(whole), max_u64(length, range_end(range))));
-    /* As many extents as a unit has bytes always hold a whole unit. */
-    ret = aligned_status(node, whole, walk, depth, max > unit ? max : unit + 1, out);
-    if (ret == 0) {
-        coarsen(out, unit, range_end(whole));
-        clip(out, range);
-    }
-    return ret;
+    return unit == 1 ? exact_status(node, range, walk, depth, max, out)
+                     : status_in_units(node, range, unit, walk, depth, max, out);
 }
 
 /* Moves from @part to @out as many as fit; false when one did not. */

@@ -1,4 +1,4 @@
-#include "blockcore/io/block_status.h"
+#include "blockcore/io/extents_private.h"
 
 #include "blockcore/base/memory.h"
 
@@ -47,4 +47,26 @@ void extents_append(struct extents *extents, const struct extent *extent)
 bool extents_full(const struct extents *extents)
 {
     return extents->count >= extents->max;
+}
+
+struct extent extent_cut(const struct extent *extent, struct range range)
+{
+    struct extent cut = *extent;
+    struct range part = range_intersect(extent_range(extent), range);
+    cut.offset = part.offset;
+    cut.bytes = part.bytes;
+    if (cut.flags & EXTENT_MAPPED)
+        cut.file_offset += part.offset - extent->offset;
+    return cut;
+}
+
+void extents_clip(struct extents *extents, struct range range)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < extents->count; i++) {
+        struct extent part = extent_cut(&extents->items[i], range);
+        if (part.bytes > 0)
+            extents->items[kept++] = part;
+    }
+    extents->count = kept;
 }

@@ -219,6 +219,44 @@ IN_GRAPH(a_base_ends_the_walk)
     handle_close(handle);
 }
 
+/* Where nothing is below the base, the base decides all of its bytes. */
+IN_GRAPH(a_base_without_a_backing_node_leaves_nothing_undecided)
+{
+    add_mem("base-data", 300);
+    add_mem("top-data", 300);
+    add_cow("base", 300, NULL, "base-data");
+    add_cow("top", 300, "base", "top-data");
+    set_state("top", 0, 100, COW_DATA);
+    set_state("base", 100, 100, COW_DATA);
+    struct handle *handle = reader_of("top");
+    CLEANUP(extents_fini) struct extents extents;
+    extents_init(&extents, EXTENTS_MANY);
+    assert_int_equal(
+        handle_block_status(handle, range_make(0, 300), ASK_ALLOCATED | ASK_ZERO, node_find("base"), true, &extents),
+        0);
+    assert_int_equal(extents.count, 3);
+    assert_int_equal(extents.items[0].depth, 0);
+    assert_int_equal(extents.items[1].flags, A | P);
+    assert_int_equal(extents.items[1].depth, 1);
+    assert_int_equal(extents.items[2].flags, A | Z);
+    assert_int_equal(extents.items[2].depth, 1);
+    handle_close(handle);
+}
+
+/* Also of a filter: it is transparent to what is said, not to where. */
+IN_GRAPH(units_of_a_filter_count)
+{
+    add_mem("file", 1300);
+    memset(mem_of("file")->hole + 100, true, 1200);
+    mem_next.alignment = 512;
+    add_filter("coarse", "file");
+    add_filter("above", "coarse");
+    EXPECT_EXTENTS("above", ASK_ALL, { 512, A | P | D, 0, NULL, 0 }, { 788, A | P | Z | M, 0, "file", 512 });
+    add_mem("data", 1300);
+    add_cow("overlay", 1300, "coarse", "data");
+    EXPECT_EXTENTS("overlay", ASK_ZERO, { 512, 0, 0, NULL, 0 }, { 788, Z, 0, NULL, 0 });
+}
+
 /* Boundaries are multiples of the node's units; a unit of several states gets the weakest of each. */
 IN_GRAPH(units_get_the_weaker_answer)
 {
@@ -532,11 +570,15 @@ static void random_units(void *arg)
     mem_next.alignment = (uint32_t)unit;
     add_cow("top", 400 + random_below(200), random_below(2) ? "bottom" : NULL, "data");
     fill_cow(cow_of("top"));
-    cow_of("top")->answers_max = SIZE_MAX;
+    mem_next.alignment = 4u << random_below(6);
+    uint64_t unit_above = mem_next.alignment;
+    add_filter("above", "top");
+    const char *name = random_below(2) ? "above" : "top";
+    unit = name[0] == 'a' ? max_u64(unit, unit_above) : unit;
 
-    struct node *node = node_find("top");
+    struct node *node = node_find(name);
     uint64_t length = node_length(node);
-    struct handle *handle = reader_of("top");
+    struct handle *handle = reader_of(name);
     struct extents all;
     extents_init(&all, EXTENTS_MANY);
     ask_in_pieces(node, handle, &all);
@@ -597,7 +639,9 @@ int main(void)
         cmocka_unit_test(past_the_end_of_a_short_backing_node_is_zero_and_decided_there),
         cmocka_unit_test(compressed_bytes_lie_nowhere),
         cmocka_unit_test(a_base_ends_the_walk),
+        cmocka_unit_test(a_base_without_a_backing_node_leaves_nothing_undecided),
         cmocka_unit_test(units_get_the_weaker_answer),
+        cmocka_unit_test(units_of_a_filter_count),
         cmocka_unit_test(random_graphs_agree_with_the_oracle),
         cmocka_unit_test(units_agree_with_the_oracle),
         cmocka_unit_test(deep_chains_cost_little),

@@ -424,6 +424,8 @@ static struct error *filter_open(struct node *node, const struct blockdev_option
                                  const struct open_context *context)
 {
     struct child *file;
+    apply_knobs(node, &mem_next);
+    mem_next = (struct mem_knobs){ 0 };
     return child_open(node, "file", CHILD_FILTERED, options->u.gate.file, context, &file);
 }
 

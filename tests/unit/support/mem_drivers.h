@@ -17,7 +17,7 @@
 
 #include <stddef.h>
 
-/* What the next "null-co" or "qcow2" that opens is like; taken over at open and reset. */
+/* What the next node that opens is like, as far as its driver knows of it; taken over at open and reset. */
 struct mem_knobs {
     uint32_t alignment;
     uint32_t memory_alignment;
@@ -61,7 +61,7 @@ struct cow {
     size_t size;
     unsigned char *state; /* enum cow_state of each byte */
     unsigned char *own;
-    size_t answers_max; /* extents a single driver call tells at most */
+    size_t answers_max; /* runs of like bytes that a single driver call tells at most */
 };
 
 struct mem *mem_of(const char *node_name);

@@ -1,0 +1,34 @@
+/* extents_private - what the parts of block status share */
+#ifndef CAIRN_IO_EXTENTS_PRIVATE_H
+#define CAIRN_IO_EXTENTS_PRIVATE_H
+
+#include "blockcore/io/block_status.h"
+
+static inline struct extent extent_make(struct range range, uint32_t flags)
+{
+    return (struct extent){ .offset = range.offset, .bytes = range.bytes, .flags = flags };
+}
+
+static inline struct range extent_range(const struct extent *extent)
+{
+    return range_make(extent->offset, extent->bytes);
+}
+
+/* The part of @extent that lies in @range, mapping moved along. */
+struct extent extent_cut(const struct extent *extent, struct range range);
+
+/* Cuts what lies outside @range off. */
+void extents_clip(struct extents *extents, struct range range);
+
+/* Extents on their way to boundaries at multiples of @unit: a unit that several share gets the weaker answer of all. */
+struct units {
+    uint64_t unit;       /* a power of two */
+    uint64_t end;        /* the last unit may end here, before its time */
+    struct extent begun; /* the part of a unit seen so far; at first of 0 bytes */
+    struct extents *out;
+};
+
+/* The first extent begins at a unit, each other where the one before it ended; none goes past the end. */
+void units_add(struct units *units, const struct extent *extent);
+
+#endif
