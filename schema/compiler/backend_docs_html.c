@@ -22,7 +22,7 @@ static const char style[] =
     "color:var(--soft);margin:1rem 0 0}\n"
     "input{width:100%;margin:.75rem 0 0;padding:.4rem .6rem;font:inherit;color:inherit;background:var(--paper);"
     "border:1px solid var(--line);border-radius:6px}\n"
-    "main{padding:2rem 3rem 40vh;max-width:60rem}h1{font-size:1.9rem;line-height:1.2;margin:0 0 .5rem}\n"
+    "main{padding:2rem 3rem 40vh;max-width:66rem}h1{font-size:1.9rem;line-height:1.2;margin:0 0 .5rem}\n"
     "main>h2{font-size:1.5rem;margin:3rem 0 0;padding-bottom:.3rem;border-bottom:2px solid var(--line)}\n"
     "article{padding:1.4rem 0 1.2rem;border-bottom:1px solid var(--line)}"
     "article:target{background:var(--hit);box-shadow:0 0 0 .8rem var(--hit)}\n"
@@ -31,7 +31,8 @@ static const char style[] =
     "h4{font-size:.8rem;letter-spacing:.05em;text-transform:uppercase;color:var(--soft);margin:1.1rem 0 .3rem}\n"
     "p{margin:.4rem 0}a{color:var(--link);text-decoration:none}a:hover{text-decoration:underline}\n"
     "code,pre{font-family:ui-monospace,monospace;font-size:.9em}code{overflow-wrap:anywhere}"
-    "pre{background:var(--code);padding:.8rem 1rem;border-radius:6px;overflow-x:auto;margin:.4rem 0;line-height:1.45}"
+    "pre{background:var(--code);padding:.8rem 1rem;border-radius:6px;overflow-x:auto;margin:.4rem "
+    "0;font-size:.82rem;line-height:1.5}"
     "pre .send{color:var(--send)}\n"
     ".kind,.note,.mark{font:400 .75rem/1.4 system-ui,sans-serif;color:var(--soft);margin-left:.5rem;"
     "vertical-align:middle;white-space:nowrap}.note{margin-left:.4rem}"
@@ -197,7 +198,7 @@ static void html_table_end(struct docs *docs)
 
 static void html_row_name(struct docs *docs, const char *name)
 {
-    output_printf(docs->output, "<div><dt><code class=\"name\">%s</code> <span class=\"type\">", name);
+    output_printf(docs->output, "<div><dt><code class=\"name\">%s</code><span class=\"type\">", name);
 }
 
 static void html_row_text(struct docs *docs)

@@ -91,7 +91,7 @@ static void man_row_name(struct docs *docs, const char *name)
 {
     output_text(docs->output, ".TP\n\\fB");
     put_escaped(docs->output, name);
-    output_text(docs->output, "\\fR ");
+    output_text(docs->output, "\\fR");
 }
 
 static void man_row_text(struct docs *docs)

@@ -72,7 +72,7 @@ static void md_item_begin(struct docs *docs)
 
 static void md_row_name(struct docs *docs, const char *name)
 {
-    output_printf(docs->output, "- `%s` ", name);
+    output_printf(docs->output, "- `%s`", name);
 }
 
 static void md_row_end(struct docs *docs)

@@ -142,13 +142,11 @@ static void set_list(struct docs *docs, bool wanted)
     docs->in_list = wanted;
 }
 
-/* Examples are shown together at the end, so that they are not part of what the prose says. */
-void docs_prose(struct docs *docs, const char *text)
+/* From the block number @first on. Examples are shown together at the end, not where they stand. */
+static void put_blocks(struct docs *docs, const struct blocks *blocks, size_t first)
 {
-    struct blocks blocks = { 0 };
-    markup_blocks(docs->output->arena, text, &blocks);
-    for (size_t i = 0; i < blocks.list.count; i++) {
-        const struct block *block = &blocks.list.items[i];
+    for (size_t i = first; i < blocks->list.count; i++) {
+        const struct block *block = &blocks->list.items[i];
         if (block->kind == BLOCK_EXAMPLE)
             continue;
         bool item = block->kind == BLOCK_ITEM;
@@ -158,6 +156,13 @@ void docs_prose(struct docs *docs, const char *text)
         (item ? docs->format->item_end : end_paragraph)(docs);
     }
     set_list(docs, false);
+}
+
+void docs_prose(struct docs *docs, const char *text)
+{
+    struct blocks blocks = { 0 };
+    markup_blocks(docs->output->arena, text, &blocks);
+    put_blocks(docs, &blocks, 0);
 }
 
 const char *docs_summary(struct arena *arena, const struct entity *entity)
@@ -253,6 +258,7 @@ static const char *entry_text(const struct doc *doc, const char *name)
 static void member_row(struct docs *docs, const struct member *member, const struct doc *doc)
 {
     docs->format->row_name(docs, member->name);
+    put(docs, DOCS_PLAIN, " ");
     put_type(docs, member->type);
     if (member->optional)
         put(docs, DOCS_NOTE, "optional");
@@ -305,8 +311,10 @@ static void put_branches(struct docs *docs, const struct type *type, const struc
             continue;
         docs->format->row_name(docs, branch->name);
         put_condition(docs, branch->condition);
-        if (alternate)
+        if (alternate) {
+            put(docs, DOCS_PLAIN, " ");
             put_type(docs, branch->type);
+        }
         begin_row_text(docs);
         if (alternate) {
             docs_prose(docs, entry_text(doc, branch->name));
@@ -353,20 +361,28 @@ static void put_payload(struct docs *docs, const struct type *type, const struct
     end_paragraph(docs);
 }
 
+/* The type, and in the same paragraph what the text begins with. */
 static void put_returns(struct docs *docs, const struct command *command)
 {
     const struct doc *doc = command->doc;
     const struct doc_entry *entry = doc ? doc_find(doc->sections.items, doc->sections.count, "Returns") : NULL;
+    struct blocks blocks = { 0 };
     if (!command->returns && !entry)
         return;
     docs->format->heading(docs, "Returns");
+    if (entry)
+        markup_blocks(docs->output->arena, entry->text, &blocks);
+    bool joined = command->returns && blocks.list.count && blocks.list.items[0].kind == BLOCK_PARAGRAPH;
     if (command->returns) {
         begin_paragraph(docs);
         put_type(docs, command->returns);
+        if (joined) {
+            put(docs, DOCS_PLAIN, ": ");
+            put_line(docs, blocks.list.items[0].text);
+        }
         end_paragraph(docs);
     }
-    if (entry)
-        docs_prose(docs, entry->text);
+    put_blocks(docs, &blocks, joined ? 1 : 0);
 }
 
 static void put_sections(struct docs *docs, const struct doc *doc)
@@ -497,7 +513,7 @@ static bool definition_uses(const struct type *type, const struct type *other)
 {
     if (type == other || type->kind == TYPE_BUILTIN)
         return false;
-    for (size_t i = 0; i < type->members.count; i++)
+    for (size_t i = type->base ? type->base->members.count : 0; i < type->members.count; i++)
         if (type_uses(type->members.items[i].type, other))
             return true;
     for (size_t i = 0; i < type->branches.count; i++)
