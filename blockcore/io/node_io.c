@@ -100,7 +100,6 @@ static int driver_write(struct node *node, struct range range, const struct iov 
     if (!driver->pwritev)
         return driver->kind == DRIVER_FILTER ? child_pwritev(node->filtered, range, iov, flags) : -ENOTSUP;
 
-    bool flush_after = (flags & REQ_FUA) && !(driver->write_flags & REQ_FUA);
     unsigned driver_flags = flags & driver->write_flags;
     uint64_t limit = node->limits.max_transfer;
     int ret = 0;
@@ -110,7 +109,14 @@ static int driver_write(struct node *node, struct range range, const struct iov 
         ret = driver->pwritev(node, piece, &part, driver_flags);
         done += piece.bytes;
     }
-    return ret == 0 && flush_after ? node_flush(node) : ret;
+    return ret;
+}
+
+/* Is FUA ours to emulate, by one flush when all pieces are written? @passed_on: the request goes to the filtered child,
+ * which sees to it. */
+static bool needs_flush(const struct node *node, unsigned flags, bool passed_on)
+{
+    return (flags & REQ_FUA) && !passed_on && !(node->driver->write_flags & REQ_FUA);
 }
 
 /* Fills @buffer (of @whole) with what surrounds @inner: the first and the last unit, where @inner covers them in part.
@@ -186,6 +192,7 @@ static int write_tracked(struct node *node, struct range range, const struct iov
 
 int node_write(struct node *node, struct range range, const struct iov *iov, unsigned flags)
 {
+    int ret;
     if (range.bytes == 0)
         return 0;
     if (node->detect_zeroes != DETECT_ZEROES_OFF && iov_is_zero(iov)) {
@@ -193,8 +200,10 @@ int node_write(struct node *node, struct range range, const struct iov *iov, uns
         return node_write_zeroes(node, range, (flags & REQ_FUA) | unmap);
     }
     if (likely(node->limits.request_alignment == 1 && memory_fits(node, iov)))
-        return driver_write(node, range, iov, flags);
-    return write_tracked(node, range, iov, flags);
+        ret = driver_write(node, range, iov, flags);
+    else
+        ret = write_tracked(node, range, iov, flags);
+    return ret == 0 && needs_flush(node, flags, !node->driver->pwritev) ? node_flush(node) : ret;
 }
 
 /* Zeroes ---------------------------------------------------------------------------------------------------- */
@@ -242,12 +251,8 @@ static int driver_write_zeroes(struct node *node, struct range range, unsigned f
     if (driver->kind == DRIVER_FILTER && !driver->pwrite_zeroes)
         return child_pwrite_zeroes(node->filtered, range, flags);
     int ret = -ENOTSUP;
-    if (driver->pwrite_zeroes && range_is_aligned(range, node->limits.request_alignment)) {
-        bool flush_after = (flags & REQ_FUA) && !(driver->write_flags & REQ_FUA);
-        ret = driver->pwrite_zeroes(node, range, flush_after ? flags & ~(unsigned)REQ_FUA : flags);
-        if (ret == 0 && flush_after)
-            ret = node_flush(node);
-    }
+    if (driver->pwrite_zeroes && range_is_aligned(range, node->limits.request_alignment))
+        ret = driver->pwrite_zeroes(node, range, flags & ~(REQ_FUA & ~driver->write_flags));
     if (ret == -ENOTSUP && !(flags & REQ_NO_FALLBACK))
         ret = write_zero_data(node, range, flags & REQ_FUA);
     return ret;
@@ -268,7 +273,8 @@ int node_write_zeroes(struct node *node, struct range range, unsigned flags)
     }
     if (track)
         tracked_end(&node->tracker, &tracked);
-    return ret;
+    bool passed_on = node->driver->kind == DRIVER_FILTER && !node->driver->pwrite_zeroes;
+    return ret == 0 && needs_flush(node, flags, passed_on) ? node_flush(node) : ret;
 }
 
 /* Discard, flush, truncate ---------------------------------------------------------------------------------- */

@@ -162,6 +162,24 @@ IN_GRAPH(fua_is_a_flush_where_the_driver_does_not_know_it)
     handle_close(handle);
 }
 
+/* However many pieces the request comes to. */
+IN_GRAPH(fua_costs_one_flush)
+{
+    struct blockdev_options options = { .node_name = "disk", .driver = BLOCKDEV_DRIVER_HOST_DEVICE };
+    mem_next.alignment = 512;
+    mem_next.max_transfer = 1024;
+    expect_success(blockdev_add(&options));
+    add_filter("top", "disk");
+    struct handle *handle = open_handle("top", PERM_WRITE);
+    char data[4000] = { 1 };
+    assert_int_equal(write_bytes(handle, 10, data, sizeof(data), REQ_FUA), 0);
+    assert_true(mem_of("disk")->writes > 3);
+    assert_int_equal(mem_of("disk")->flushes, 1);
+    assert_int_equal(handle_pwrite_zeroes(handle, range_make(10, 4000), REQ_FUA), 0);
+    assert_int_equal(mem_of("disk")->flushes, 2);
+    handle_close(handle);
+}
+
 IN_GRAPH(zeroes_are_detected_where_asked)
 {
     struct blockdev_options options = { .node_name = "disk", .driver = BLOCKDEV_DRIVER_NULL_CO };
@@ -291,6 +309,7 @@ int main(void)
         cmocka_unit_test(a_read_only_node_is_not_written),
         cmocka_unit_test(any_request_works_on_any_node),
         cmocka_unit_test(fua_is_a_flush_where_the_driver_does_not_know_it),
+        cmocka_unit_test(fua_costs_one_flush),
         cmocka_unit_test(zeroes_are_detected_where_asked),
         cmocka_unit_test(an_error_of_the_driver_is_the_error_of_the_request),
         cmocka_unit_test(read_modify_write_does_not_lose_a_neighbour),
