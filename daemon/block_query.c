@@ -78,9 +78,20 @@ static struct image_info *describe_image(struct arena *arena, struct node *node,
 static const struct blockdev_cache_info *describe_cache(struct arena *arena, const struct node *node)
 {
     struct blockdev_cache_info *cache = arena_alloc(arena, sizeof(*cache));
-    (void)node;
     cache->writeback = true;
+    cache->direct = node_cache_direct(node);
+    cache->no_flush = node_cache_no_flush(node);
     return cache;
+}
+
+static enum blockdev_detect_zeroes_options detect_zeroes_of(const struct node *node)
+{
+    static const enum blockdev_detect_zeroes_options names[] = {
+        [DETECT_ZEROES_OFF] = BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF,
+        [DETECT_ZEROES_ON] = BLOCKDEV_DETECT_ZEROES_OPTIONS_ON,
+        [DETECT_ZEROES_UNMAP] = BLOCKDEV_DETECT_ZEROES_OPTIONS_UNMAP,
+    };
+    return names[node_detect_zeroes(node)];
 }
 
 static void describe_node(struct listing *listing, struct node *node, const char *name)
@@ -104,6 +115,7 @@ static void describe_node(struct listing *listing, struct node *node, const char
         .active = true,
         .image = entry->image,
         .cache = describe_cache(arena, node),
+        .detect_zeroes = detect_zeroes_of(node),
     };
     describe_children(arena, node, info);
 }

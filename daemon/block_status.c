@@ -8,8 +8,6 @@
 #include "rpc/server.h"
 #include "schema/cairn_commands.h"
 
-#define EXTENTS_DEFAULT 1024
-#define EXTENTS_MAX 65536
 #define EXTENTS_LARGE 256 /* from here on encoding takes longer than a turn of the loop should */
 
 /* A question on its way to an I/O loop and back: walking the tables of an image is work that the control thread has no
@@ -85,10 +83,10 @@ static int ask(void *arg)
     struct question *question = arg;
     const struct query_block_status_arguments *arguments = question->arguments;
     CLEANUP(extents_fini) struct extents extents;
-    extents_init(&extents, arguments->has_max_extents ? arguments->max_extents : EXTENTS_DEFAULT);
+    extents_init(&extents, arguments->max_extents);
     handle_enter(question->handle);
     int ret = handle_block_status_entered(question->handle, question->range, question->ask, question->base,
-                                          arguments->has_include_base && arguments->include_base, &extents);
+                                          arguments->include_base, &extents);
     if (ret == 0)
         answer(question, &extents);
     handle_leave(question->handle);
@@ -99,15 +97,12 @@ static struct error *check_range(struct question *question, const struct node *n
 {
     const struct query_block_status_arguments *arguments = question->arguments;
     uint64_t length = node_length(node);
-    uint64_t offset = arguments->has_offset ? arguments->offset : 0;
-    uint64_t bytes = arguments->has_length ? arguments->length : length - min_u64(offset, length);
-    question->range = range_make(offset, bytes);
+    uint64_t bytes = arguments->has_length ? arguments->length : length - min_u64(arguments->offset, length);
+    question->range = range_make(arguments->offset, bytes);
     if (!range_inside(question->range, length))
         return error_new("the range of %llu bytes from offset %llu on is not inside node '%s', which has %llu bytes",
-                         (unsigned long long)bytes, (unsigned long long)offset, node_name(node),
+                         (unsigned long long)bytes, (unsigned long long)arguments->offset, node_name(node),
                          (unsigned long long)length);
-    if (arguments->has_max_extents && (arguments->max_extents < 1 || arguments->max_extents > EXTENTS_MAX))
-        return error_new("arguments.max-extents: %u is out of range (1 to %d)", arguments->max_extents, EXTENTS_MAX);
     return NULL;
 }
 

@@ -5,7 +5,6 @@
 #include "blockcore/export/export.h"
 #include "blockcore/export/nbd/server.h"
 #include "blockcore/graph/node.h"
-#include "blockcore/runtime/loop.h"
 #include "daemon/monitor.h"
 #include "daemon/path.h"
 #include "daemon/yaml_tree.h"
@@ -60,15 +59,6 @@ struct error *config_error(const struct config *config, const char *path, struct
     return err ? place_error(config, path, false, error_wrap(err, "%s", path)) : NULL;
 }
 
-static struct error *check_io_threads(const struct config *config)
-{
-    const struct cairn_config *values = config->values;
-    if (!values->has_io_threads || (values->io_threads >= 1 && values->io_threads <= IO_LOOPS_MAX))
-        return NULL;
-    return config_error(config, "io-threads",
-                        error_new("%u is out of range (1 to %d)", values->io_threads, IO_LOOPS_MAX));
-}
-
 static struct error *decode(struct config *config)
 {
     struct decode_failure failure = { 0 };
@@ -78,7 +68,7 @@ static struct error *decode(struct config *config)
     if (err)
         return place_error(config, failure.path ? failure.path : "", failure.is_key, err);
     config->values = values;
-    return check_io_threads(config);
+    return NULL;
 }
 
 struct error *config_load(const char *path, struct config **out)

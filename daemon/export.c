@@ -61,7 +61,7 @@ struct error *handle_block_export_del(struct command_context *context,
                                       const struct block_export_del_arguments *arguments)
 {
     (void)context;
-    return export_del(arguments->id, arguments->has_mode ? arguments->mode : BLOCK_EXPORT_REMOVE_MODE_SAFE);
+    return export_del(arguments->id, arguments->mode);
 }
 
 struct error *handle_query_block_exports(struct command_context *context, struct block_export_info_list *result)

@@ -4,14 +4,14 @@
 #include "blockcore/graph/node.h"
 #include "schema/cairn_commands.h"
 
-static unsigned kinds_of(bool given, enum gate_operation operation)
+static unsigned kinds_of(enum gate_operation operation)
 {
     static const unsigned kinds[] = {
         [GATE_OPERATION_ANY] = GATE_ANY,         [GATE_OPERATION_READ] = GATE_READ,
         [GATE_OPERATION_WRITE] = GATE_WRITE,     [GATE_OPERATION_FLUSH] = GATE_FLUSH,
         [GATE_OPERATION_DISCARD] = GATE_DISCARD, [GATE_OPERATION_WRITE_ZEROES] = GATE_WRITE_ZEROES,
     };
-    return given ? kinds[operation] : GATE_ANY;
+    return kinds[operation];
 }
 
 static struct error *find_gate(const char *name, struct node **out)
@@ -30,8 +30,7 @@ struct error *handle_x_gate_hold(struct command_context *context, const struct x
     struct node *node;
     struct error *err = find_gate(arguments->node_name, &node);
     if (!err)
-        gate_hold(node, kinds_of(arguments->has_operation, arguments->operation),
-                  arguments->has_count ? arguments->count : GATE_ALL);
+        gate_hold(node, kinds_of(arguments->operation), arguments->has_count ? arguments->count : GATE_ALL);
     return err;
 }
 
@@ -41,8 +40,7 @@ struct error *handle_x_gate_release(struct command_context *context, const struc
     struct node *node;
     struct error *err = find_gate(arguments->node_name, &node);
     if (!err)
-        gate_release(node, kinds_of(arguments->has_operation, arguments->operation),
-                     arguments->has_count ? arguments->count : GATE_ALL);
+        gate_release(node, kinds_of(arguments->operation), arguments->has_count ? arguments->count : GATE_ALL);
     return err;
 }
 

@@ -36,12 +36,6 @@ enum node_phase {
     NODE_CLOSING, /* the name is still reserved: its locks may still be held */
 };
 
-enum detect_zeroes {
-    DETECT_ZEROES_OFF,
-    DETECT_ZEROES_ON,
-    DETECT_ZEROES_UNMAP,
-};
-
 struct node {
     char *name;
     char *filename;
@@ -56,6 +50,8 @@ struct node {
     struct node_limits limits;
     bool read_only;
     enum detect_zeroes detect_zeroes;
+    bool cache_direct;
+    bool cache_no_flush;
     struct tracker tracker;
 
     /* Control thread. */

@@ -136,6 +136,21 @@ bool node_is_read_only(const struct node *node)
     return node->read_only;
 }
 
+enum detect_zeroes node_detect_zeroes(const struct node *node)
+{
+    return node->detect_zeroes;
+}
+
+bool node_cache_direct(const struct node *node)
+{
+    return node->cache_direct;
+}
+
+bool node_cache_no_flush(const struct node *node)
+{
+    return node->cache_no_flush;
+}
+
 void node_set_read_only(struct node *node, bool read_only)
 {
     node->read_only = read_only;

@@ -51,6 +51,13 @@ struct node_limits {
     uint32_t zero_granularity;    /* pwrite_zeroes is cut at its multiples, head and tail come alone; at least 1 */
 };
 
+/* What becomes of written data that is all zero. */
+enum detect_zeroes {
+    DETECT_ZEROES_OFF,
+    DETECT_ZEROES_ON,
+    DETECT_ZEROES_UNMAP,
+};
+
 /* Opens a node from its description, with the children it describes inline; the caller gets a reference. The
  * name is reserved from the first moment, so two at once with the same name cannot both succeed; a node that is
  * still opening is not found by node_find(). Awaits. Errors name the path inside the options where they can. */
@@ -61,7 +68,8 @@ struct error *node_open(const struct blockdev_options *options, struct node **ou
 struct error *blockdev_add(const struct blockdev_options *options) CO_FN CONTROL_FN MUST_CHECK;
 struct error *blockdev_del(const char *node_name) CO_FN CONTROL_FN MUST_CHECK;
 
-/* Drops every monitor reference, overlays before what they stand on: for the end of the process. */
+/* Drops every monitor reference, overlays before what they stand on, otherwise side by side: for the end of the
+ * process. */
 void blockdev_del_all(void) CO_FN CONTROL_FN;
 
 struct node *node_ref(struct node *node) CONTROL_FN;
@@ -84,6 +92,10 @@ void *node_state(struct node *node); /* driver->state_size bytes, zeroed before 
 uint64_t node_length(const struct node *node);
 const struct node_limits *node_limits(const struct node *node);
 bool node_is_read_only(const struct node *node);
+/* As its options say, its parent's where they say nothing. */
+enum detect_zeroes node_detect_zeroes(const struct node *node);
+bool node_cache_direct(const struct node *node);
+bool node_cache_no_flush(const struct node *node);
 /* A filename or a description for people; never NULL. */
 const char *node_filename(const struct node *node);
 

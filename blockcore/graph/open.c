@@ -3,6 +3,7 @@
 
 #include "blockcore/base/memory.h"
 #include "blockcore/graph/flush.h"
+#include "blockcore/graph/notice.h"
 #include "blockcore/runtime/coroutine.h"
 #include "schema/cairn_types.h"
 
@@ -99,6 +100,8 @@ static struct error *open_below(const struct blockdev_options *options, const st
     node->read_only = options->has_read_only && options->read_only;
     node->force_share = options->has_force_share && options->force_share;
     node->detect_zeroes = detect_zeroes_of(options);
+    node->cache_direct = options->cache && options->cache->has_direct && options->cache->direct;
+    node->cache_no_flush = options->cache && options->cache->has_no_flush && options->cache->no_flush;
 
     const struct open_context context = {
         .up = up,
@@ -303,13 +306,24 @@ static void node_retire(struct node *node)
     list_remove(&node->in_graph);
 }
 
+/* Nobody waits for this flush, so nobody would hear of it otherwise. */
+static void tell_flush_failed(const struct node *node, int ret)
+{
+    char buffer[128];
+    CLEANUP(free)
+    char *message = xasprintf("the last flush failed, data that was written may be lost: %s",
+                              strerror_r(-ret, buffer, sizeof(buffer)));
+    notice_give(NOTICE_FLUSH_FAILED, node, message, true);
+}
+
 /* Closes a node that nobody holds any more. */
 static void node_close(struct node *node)
 {
     node_retire(node);
     node_set_busy(node, true);
-    if (!node->read_only)
-        node_flush(node);
+    int ret = node->read_only ? 0 : node_flush(node);
+    if (ret < 0)
+        tell_flush_failed(node, ret);
     if (node->driver->close)
         node->driver->close(node);
     node_set_busy(node, false);
@@ -361,18 +375,47 @@ struct error *blockdev_del(const char *node_name)
     return NULL;
 }
 
+struct closing {
+    struct co_group *group;
+    struct node *node;
+};
+
+static void close_tops(struct co_group *group) CO_FN;
+
+static void close_top(void *arg)
+{
+    struct closing *closing = arg;
+    node_unref(closing->node);
+    close_tops(closing->group);
+    free(closing);
+}
+
+static struct node *find_top(void)
+{
+    struct node *node = NULL;
+    while ((node = node_next(node))) {
+        if (node->monitor_owned && !node_parent_next(node, NULL))
+            return node;
+    }
+    return NULL;
+}
+
+static void close_tops(struct co_group *group)
+{
+    struct node *top;
+    while ((top = find_top())) {
+        struct closing *closing = xmalloc(sizeof(*closing));
+        *closing = (struct closing){ .group = group, .node = top };
+        top->monitor_owned = false;
+        co_group_start(group, "closing a node", close_top, closing);
+    }
+}
+
+/* Side by side: one whose storage hangs keeps back only those that it stands on. */
 void blockdev_del_all(void)
 {
-    for (;;) {
-        struct node *top = NULL;
-        struct node *node = NULL;
-        while (!top && (node = node_next(node))) {
-            if (node->monitor_owned && !node_parent_next(node, NULL))
-                top = node;
-        }
-        if (!top)
-            return;
-        top->monitor_owned = false;
-        node_unref(top);
-    }
+    struct co_group group;
+    co_group_init(&group);
+    close_tops(&group);
+    co_group_join(&group);
 }
