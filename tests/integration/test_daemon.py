@@ -1,5 +1,6 @@
 """The process: command line, readiness, background, pid file, sockets, signals, its end."""
 
+import json
 import os
 import signal
 import socket
@@ -295,6 +296,17 @@ def test_the_end_does_not_wait_for_commands_at_gates_or_clients(start_daemon):
     assert daemon.wait() == 0
     assert time.monotonic() - begin < 5
     idle.close()
+
+
+def test_a_last_flush_that_fails_is_said_and_seen_in_the_status(start_daemon, tmp_path):
+    (tmp_path / "disk.raw").write_bytes(bytes(65536))
+    daemon = start_daemon("--blockdev", json.dumps({
+        "driver": "blkdebug", "node-name": "failing", "image": {"driver": "file", "filename": "disk.raw"},
+        "inject-error": [{"event": "none", "iotype": "flush", "errno": 5}]}))
+    daemon.expected_status = 1
+    daemon.connect().execute("quit")
+    assert daemon.wait() == 1
+    assert "node 'failing': the last flush failed" in daemon.log and "Input/output error" in daemon.log
 
 
 def test_an_error_after_some_items_takes_them_back(tmp_path):

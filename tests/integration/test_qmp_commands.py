@@ -61,6 +61,36 @@ def test_query_named_block_nodes(qmp, tmp_path):
     assert below["children"] == [] and below["backing_file_depth"] == 0
 
 
+def test_query_named_block_nodes_tells_the_options(qmp, tmp_path):
+    path = tmp_path / "disk.raw"
+    path.touch()
+    os.truncate(path, MIB)
+    qmp.execute("blockdev-add", driver="raw", node_name="top", discard="unmap", detect_zeroes="unmap",
+                cache={"direct": False, "no-flush": True}, file={"driver": "file", "node-name": "file",
+                                                                 "filename": str(path)})
+    nodes = nodes_of(qmp, flat=True)
+    assert nodes["top"]["detect_zeroes"] == "unmap" and nodes["file"]["detect_zeroes"] == "off"
+    for name in ("top", "file"):  # the child takes over what it does not say itself
+        assert nodes[name]["cache"] == {"writeback": True, "direct": False, "no-flush": True}
+
+
+def test_a_damaged_image_is_told_once(qmp, tmp_path):
+    path = tmp_path / "damaged.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "16M"], check=True)
+    subprocess.run(["qemu-io", "-c", "write 0 64k", path], check=True, capture_output=True)
+    with open(path, "r+b") as image:
+        image.seek(40)
+        l1 = int.from_bytes(image.read(8), "big")
+        image.seek(l1)
+        image.write((1 << 63 | 1 << 40).to_bytes(8, "big"))  # an L2 table far behind the end
+    qmp.execute("blockdev-add", driver="qcow2", node_name="image", file={"driver": "file", "filename": str(path)})
+    for _ in range(2):
+        assert "Input/output error" in qmp.error("query-block-status", node_name="image").desc
+    told = qmp.wait_event("BLOCK_IMAGE_CORRUPTED")["data"]
+    assert told["node-name"] == "image" and told["fatal"] and "damaged" in told["msg"]
+    qmp.expect_silence()
+
+
 def test_images_behind_images(qmp, tmp_path):
     for name, below in (("base", None), ("middle", "base"), ("top", "middle")):
         backing = ["-b", str(tmp_path / below), "-F", "qcow2"] if below else []
