@@ -1,6 +1,8 @@
-/* Any JSON as arguments: it is refused with a message, or what it became encodes to JSON that becomes the same again.
- */
+/* Any JSON as arguments: it is refused with a message, or what it became encodes to JSON that becomes an equal value
+ * again, and its copy is equal too. */
 #include "schema/cairn_descriptors.h"
+#include "schema/codec/compare.h"
+#include "schema/codec/copy.h"
 #include "schema/codec/decode.h"
 #include "schema/codec/encode.h"
 
@@ -26,7 +28,20 @@ static void encode_and_decode_again(const struct type_descriptor *type, const vo
     json_decref(json);
     if (err)
         return;
-    if (encode_value(&again, type, other, ENCODE_PRETTY, 0))
+    if (!value_equal(type, value, other))
+        abort();
+    if (encode_value(&again, type, other, ENCODE_PRETTY | ENCODE_REDACT, 0))
+        abort();
+}
+
+static void copy_and_compare(const struct type_descriptor *type, const void *value, struct arena *arena)
+{
+    struct value_changes changes;
+    const void *copy = value_copy(type, value, arena);
+    if (copy && !value_equal(type, value, copy))
+        abort();
+    CLEANUP(error_free) struct error *err = copy ? value_diff(type, value, copy, arena, &changes) : NULL;
+    if (copy && !err && changes.count)
         abort();
 }
 
@@ -37,9 +52,11 @@ static void try_type(const struct type_descriptor *type, const json_t *json, enu
     void *value = NULL;
     arena_init(&arena, ARENA_BYTES_MAX);
     CLEANUP(error_free) struct error *err = decode_value(type, json, mode, "arguments", &arena, &value, &failure);
-    if (!err)
+    if (!err) {
         encode_and_decode_again(type, value, &arena);
-    else if (!failure.path && !strstr(error_message(err), "too large"))
+        copy_and_compare(type, value, &arena);
+    }
+    if (err && !failure.path && !strstr(error_message(err), "too large"))
         abort();
     arena_fini(&arena);
 }
@@ -62,6 +79,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
         try_type(types[i], json, DECODE_JSON);
         try_type(types[i], json, DECODE_TEXT);
+        try_type(types[i], json, DECODE_REPLY);
     }
     json_decref(json);
     return 0;
