@@ -300,7 +300,8 @@ bool check_members(struct checker *checker, const struct syntax *data, const cha
     if (data->kind == SYNTAX_ARRAY)
         return check_failed(checker, data->at, "%s cannot be an array", what);
     if (data->kind != SYNTAX_OBJECT)
-        return check_failed(checker, data->at, "%s should be an object or type name", what);
+        return check_failed(checker, data->at, "%s should be an object%s", what,
+                            data->kind == SYNTAX_STRING ? "" : " or type name");
     if (data->pairs.count > MEMBERS_MAX)
         return check_failed(checker, data->at, "%s has more than %d members", what, MEMBERS_MAX);
     for (size_t i = 0; i < data->pairs.count; i++)

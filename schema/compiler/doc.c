@@ -55,6 +55,8 @@ static bool take_line(struct doc_parser *parser)
         return token->length == 2 ||
                compilation_error(parser->compilation, token->at, "junk after '##' at end of documentation comment");
     }
+    if (memchr(token->text, '\0', token->length))
+        return compilation_error(parser->compilation, token->at, "zero byte in documentation comment");
     if (token->length > 1 && token->text[1] != ' ')
         return compilation_error(parser->compilation, token->at, "missing space after #");
     parser->line = token->text + (token->length > 1 ? 2 : 1);

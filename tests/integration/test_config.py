@@ -101,8 +101,8 @@ def test_what_check_cannot_know_is_told_at_the_start_with_its_place(tmp_path):
     ("nodes:\n- driver: null-co\n  node-name:\n", "3:13: nodes.0.node-name: expected string, got null"),
     ("colour: red\n", "1:1: colour: "),
     ("- a\n", "1:1: "),
-    ("io-threads: 65\n", "1:13: io-threads: 65 is out of range (1 to 64)"),
-    ("io-threads: 0\n", "1:13: io-threads: 0 is out of range (1 to 64)"),
+    ("io-threads: 65\n", "1:13: io-threads: 65 is above the maximum 64"),
+    ("io-threads: 0\n", "1:13: io-threads: 0 is below the minimum 1"),
     # What it says of itself.
     ("nodes:\n- driver: null-co\n", "2:3: nodes.0: 'node-name' must be specified for the root node"),
     ("nodes:\n- {driver: null-co, node-name: 1a}\n", "2:3: nodes.0: Invalid node-name: '1a'"),
