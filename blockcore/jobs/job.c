@@ -34,12 +34,12 @@ struct job {
 static struct {
     struct hash by_id;
     struct list in_order;
-    struct co_queue concluded; /* who waits for jobs to end */
+    struct co_queue moved; /* who waits for jobs to go on with their lives */
     job_listener *listener;
     void *listener_arg;
 } jobs = {
     .in_order = LIST_INIT(jobs.in_order),
-    .concluded = { .guard = { ATOMIC_FLAG_INIT }, .waiters = LIST_INIT(jobs.concluded.waiters) },
+    .moved = { .guard = { ATOMIC_FLAG_INIT }, .waiters = LIST_INIT(jobs.moved.waiters) },
 };
 
 /* What there is ------------------------------------------------------------------------------------------------- */
@@ -122,8 +122,7 @@ static void move_to(struct job *job, enum job_status status)
     job->status = status;
     if (jobs.listener)
         jobs.listener(job, status, jobs.listener_arg);
-    if (status == JOB_STATUS_CONCLUDED)
-        co_queue_wake_all(&jobs.concluded);
+    co_queue_wake_all(&jobs.moved);
 }
 
 static struct error *check_id(const char *id)
@@ -365,10 +364,13 @@ void job_end_all(void)
 {
     struct job *job;
 
-    while ((job = find_job(is_to_cancel)))
-        error_free(job_cancel(job, true));
-    while (find_job(is_active))
-        co_queue_wait(&jobs.concluded, NULL, "jobs to end");
+    while (find_job(is_active)) {
+        /* Commands that are still running may start some more. */
+        while ((job = find_job(is_to_cancel)))
+            error_free(job_cancel(job, true));
+        if (find_job(is_active))
+            co_queue_wait(&jobs.moved, NULL, "jobs to end");
+    }
     while ((job = job_next(NULL)))
         forget(job);
 }

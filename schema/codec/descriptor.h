@@ -127,7 +127,7 @@ struct type_descriptor {
     const struct value_limits *limits; /* of a named scalar; NULL: none */
     union {
         struct {
-            const char *const *names; /* as many as the enum has values; NULL where a condition left one out */
+            const char *const *names; /* as many as the enum has values, none of them NULL */
             uint32_t count;
         } enumeration;
         struct {

@@ -328,6 +328,23 @@ CO_TEST(at_the_end_all_jobs_are_ended)
     noted();
 }
 
+static void start_another(void *arg)
+{
+    (void)arg;
+    co_yield ();
+    job_start(make_job("late", JOB_MANUAL_DISMISS, (struct worker){ .last = 5 }));
+}
+
+/* The second one is started while the end of the first one is awaited. */
+CO_TEST(a_job_that_comes_at_the_end_is_ended_too)
+{
+    job_start(make_job("running", JOB_MANUAL_DISMISS, (struct worker){ .last = 5 }));
+    co_start("late", start_another, NULL);
+    job_end_all();
+    expect(!job_next(NULL));
+    noted();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -343,6 +360,7 @@ int main(void)
         cmocka_unit_test(cancelling_ends_a_job_wherever_it_is),
         cmocka_unit_test(ids_are_checked),
         cmocka_unit_test(jobs_are_listed_in_order),
+        cmocka_unit_test(a_job_that_comes_at_the_end_is_ended_too),
         cmocka_unit_test(at_the_end_all_jobs_are_ended),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
