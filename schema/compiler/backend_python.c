@@ -232,13 +232,25 @@ static void put_table(struct python *py, const struct type *type, size_t first)
     output_text(py->output, first < type->members.count ? "\n    )\n" : ")\n");
 }
 
+/* What is secret stays out of repr(), and so out of logs. */
+static const char *field_hint(struct arena *arena, const struct member *member)
+{
+    const char *type = hint(arena, member->type);
+    if (!member->secret)
+        return member_hint(arena, member);
+    if (!member->optional)
+        return arena_printf(arena, "%s = field(repr=False)", type);
+    return takes_null(member->type)
+               ? arena_printf(arena, "%s | runtime.Absent = field(default=runtime.ABSENT, repr=False)", type)
+               : arena_printf(arena, "%s | None = field(default=None, repr=False)", type);
+}
+
 static void put_fields(struct python *py, const struct type *type, size_t first)
 {
-    struct arena *arena = py->output->arena;
     output_text(py->output, "\n");
     for (size_t i = first; i < type->members.count; i++)
-        output_printf(py->output, "    %s: %s\n", python_name(arena, type->members.items[i].name),
-                      member_hint(arena, &type->members.items[i]));
+        output_printf(py->output, "    %s: %s\n", python_name(py->output->arena, type->members.items[i].name),
+                      field_hint(py->output->arena, &type->members.items[i]));
 }
 
 static void put_variants(struct python *py, const struct type *type, const char *class_name)

@@ -385,6 +385,21 @@ static void put_returns(struct docs *docs, const struct command *command)
     put_blocks(docs, &blocks, joined ? 1 : 0);
 }
 
+/* The classes that a command declares; the section about errors says when. */
+static void put_error_classes(struct docs *docs, const struct command *command)
+{
+    if (!command->errors_declared)
+        return;
+    begin_paragraph(docs);
+    put(docs, DOCS_PLAIN, "Fails with ");
+    for (size_t i = 0; i < command->errors.count; i++) {
+        put(docs, DOCS_PLAIN, i == 0 ? "" : i + 1 == command->errors.count ? " or " : ", ");
+        put(docs, DOCS_CODE, command->errors.items[i].name);
+    }
+    put(docs, DOCS_PLAIN, command->errors.count ? "." : "nothing.");
+    end_paragraph(docs);
+}
+
 static void put_sections(struct docs *docs, const struct doc *doc)
 {
     for (size_t i = 0; i < doc->sections.count; i++) {
@@ -491,54 +506,13 @@ static void put_type_body(struct docs *docs, const struct type *type)
         put_scalar(docs, type);
 }
 
-static bool type_uses(const struct type *type, const struct type *other)
-{
-    const struct type *element = type;
-    while (element && element->kind == TYPE_ARRAY)
-        element = element->element;
-    if (!element || element == other)
-        return element == other && element;
-    if (!element->implicit)
-        return false;
-    for (size_t i = 0; i < element->members.count; i++)
-        if (type_uses(element->members.items[i].type, other))
-            return true;
-    for (size_t i = 0; i < element->branches.count; i++)
-        if (type_uses(element->branches.items[i].type, other))
-            return true;
-    return false;
-}
-
-static bool definition_uses(const struct type *type, const struct type *other)
-{
-    if (type == other || type->kind == TYPE_BUILTIN)
-        return false;
-    for (size_t i = type->base ? type->base->members.count : 0; i < type->members.count; i++)
-        if (type_uses(type->members.items[i].type, other))
-            return true;
-    for (size_t i = 0; i < type->branches.count; i++)
-        if (type_uses(type->branches.items[i].type, other))
-            return true;
-    return type->base == other;
-}
-
-static bool entity_uses(const struct entity *entity, const struct type *other)
-{
-    if (entity->command)
-        return (entity->command->arguments && type_uses(entity->command->arguments, other)) ||
-               (entity->command->returns && type_uses(entity->command->returns, other));
-    if (entity->event)
-        return entity->event->data && type_uses(entity->event->data, other);
-    return definition_uses(entity->type, other);
-}
-
 /* Where a type is used: the way back from it to the commands. */
 static void put_uses(struct docs *docs, const struct type *type)
 {
     bool any = false;
     for (size_t i = 0; i < docs->model->entities.count; i++) {
         const struct entity *entity = &docs->model->entities.items[i];
-        if (!entity_uses(entity, type))
+        if (!docs_uses(entity, type))
             continue;
         if (!any)
             begin_paragraph(docs);
@@ -566,8 +540,11 @@ static void put_entity(struct docs *docs, const struct entity *entity)
         put_type_body(docs, entity->type);
     if (entity->command)
         put_returns(docs, entity->command);
-    if (doc) {
+    if (doc)
         put_sections(docs, doc);
+    if (entity->command)
+        put_error_classes(docs, entity->command);
+    if (doc) {
         put_features(docs, doc);
         put_examples(docs, doc);
     }

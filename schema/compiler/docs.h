@@ -78,6 +78,9 @@ void docs_prose(struct docs *docs, const char *text);
 /* The first sentence of a definition, for lists of contents; "" if it has none. */
 const char *docs_summary(struct arena *arena, const struct entity *entity);
 
+/* Whether a definition refers to @type itself, not by what a base brings. */
+bool docs_uses(const struct entity *entity, const struct type *type);
+
 /* Entities in the order of the manual: of one kind, by name. *count is how many. */
 const struct entity **docs_sorted(const struct docs *docs, enum docs_kind kind, size_t *count);
 

@@ -14,6 +14,7 @@ GOLDEN = {
     "manual.md": ["--docs", "md", "manual.json"],
     "manual.7": ["--docs", "man", "manual.json"],
     "manual.html": ["--docs", "html", "manual.json"],
+    "language.md": ["--docs", "md", "language.json"],
     "language.model.json": ["--dump-model", "language.json"],
     "language.schema.json": ["--json-schema=Thing", "language.json"],
     "language.py": ["--python", "language.json"],

@@ -11,6 +11,12 @@ from . import runtime
 TYPES: dict[str, Any] = {}
 
 
+class QapiErrorClass(str, enum.Enum):
+
+    GENERICERROR = "GenericError"
+    DEVICENOTFOUND = "DeviceNotFound"
+
+
 class Kind(str, enum.Enum):
 
     PLAIN = "plain"
@@ -20,8 +26,10 @@ class Kind(str, enum.Enum):
 @dataclass(kw_only=True)
 class Fancy(runtime.Struct):
 
+    key: str | None = field(default=None, repr=False)
     degree: int | None = None
     _members_: ClassVar = (
+        ("key", "key", "str", True),
         ("degree", "degree", "uint8", True),
     )
 
@@ -48,8 +56,10 @@ class Thing_fancy(Thing):
 
     kind: Kind = field(default=Kind.FANCY, init=False)
 
+    key: str | None = field(default=None, repr=False)
     degree: int | None = None
     _members_: ClassVar = (
+        ("key", "key", "str", True),
         ("degree", "degree", "uint8", True),
     )
 
@@ -83,7 +93,16 @@ class ThingGoneEvent(runtime.Event):
     )
 
 
+class GenericError(runtime.CommandError):
+    """GenericError"""
+
+
+class DeviceNotFound(runtime.CommandError):
+    """DeviceNotFound"""
+
+
 TYPES.update({
+    "QapiErrorClass": QapiErrorClass,
     "Kind": Kind,
     "Fancy": Fancy,
     "Thing": Thing,
@@ -99,6 +118,8 @@ class Client(runtime.Session):
 
     _types_: ClassVar = TYPES
     _errors_: ClassVar = {
+        "GenericError": GenericError,
+        "DeviceNotFound": DeviceNotFound,
     }
     _events_: ClassVar = {
         "THING_GONE": ThingGoneEvent,
