@@ -11,7 +11,8 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-#define CLEANUP(fn) __attribute__((cleanup(fn##_cleanup)))
+/* A variable may be there for its cleanup alone. */
+#define CLEANUP(fn) __attribute__((cleanup(fn##_cleanup), unused))
 
 #define DEFINE_CLEANUP(fn, type)                                                                                       \
     static inline void fn##_cleanup(type *p)                                                                           \
