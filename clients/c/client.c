@@ -220,10 +220,11 @@ struct error *client_call_text(struct client *client, const char *command, const
 
 struct error *client_call(struct client *client, const char *command, json_t *arguments, json_t **result)
 {
-    CLEANUP(json_decref) json_t *owned_arguments = arguments;
     CLEANUP(free) char *text = arguments ? json_dumps(arguments, JSON_COMPACT) : NULL;
+    bool unspeakable = arguments && !text;
 
-    if (arguments && !text)
+    json_decref(arguments);
+    if (unspeakable)
         return error_new("the arguments of command '%s' cannot be written as JSON", command);
     return client_call_text(client, command, text, result);
 }
