@@ -223,10 +223,10 @@ static void write_names(struct output *output, const struct type *type)
     output_endif(output, type->condition);
 }
 
-static const char name_macro[] =
-    "#define NAME(c, max) \\\n"
-    "    const char *c##_name(enum c value) \\\n"
-    "    { \\\n        return (size_t)value < (size_t)max ? c##_names[value] : \"(invalid)\"; \\\n    }\n\n";
+static const char name_macro[] = "#define NAME(c, max) \\\n"
+                                 "    const char *c##_name(enum c value) \\\n"
+                                 "    { \\\n        return (size_t)value <= (size_t)max && c##_names[value] ? "
+                                 "c##_names[value] : \"(invalid)\"; \\\n    }\n\n";
 
 void write_types_source(struct output *output, const struct model *model, const struct backend_options *options)
 {

@@ -69,3 +69,14 @@ done
 # A schema of the size of QEMU's own.
 /usr/bin/python3 "$folder/make_large_schema.py" "$work/large"
 expect_status 0 "$schemac" --check "$work/large/main.json"
+
+# What is written for the corners of the language is C, whatever conditions hold.
+for name in corners language; do
+    expect_status 0 "$schemac" --output-dir "$work/c" --prefix p_ "$folder/valid/$name.json"
+    for defined in -DON -DOFF "-DB -DOTHER_1"; do
+        for file in "$work"/c/*.c; do
+            # shellcheck disable=SC2086 # several options
+            expect_status 0 cc -std=gnu17 -Wall -Wextra -Werror $defined -I"$folder/../../.." -I"$work/c" -c -o "$work/c.o" "$file"
+        done
+    done
+done

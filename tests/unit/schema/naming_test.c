@@ -15,6 +15,9 @@ static void check_snake(struct arena *arena)
     assert_string_equal(c_snake(arena, "BlockdevOptionsQcow2"), "blockdev_options_qcow2");
     assert_string_equal(c_snake(arena, "Qcow2OverlapChecks"), "qcow2_overlap_checks");
     assert_string_equal(c_snake(arena, "BlkdebugIOType"), "blkdebug_io_type");
+    assert_string_equal(c_tag(arena, "BlkdebugIOType"), "blkdebug_io_type");
+    assert_string_equal(c_tag(arena, "Union"), "union_");
+    assert_string_equal(c_tag(arena, "Class"), "class_");
     assert_string_equal(c_snake(arena, "QMPCapability"), "qmp_capability");
     assert_string_equal(c_snake(arena, "block-export-del"), "block_export_del");
     assert_string_equal(c_snake(arena, "BLOCK_EXPORT_DELETED"), "block_export_deleted");
