@@ -66,7 +66,8 @@ struct driver {
     int (*pwritev)(struct node *node, struct range range, const struct iov *iov, unsigned flags) CO_FN;
     /* The range reads as zero afterwards. -ENOTSUP (or absent): io/ writes zeroes, unless REQ_NO_FALLBACK. */
     int (*pwrite_zeroes)(struct node *node, struct range range, unsigned flags) CO_FN;
-    /* A hint. Afterwards the range reads as zero or as before. Absent: ignored. */
+    /* A hint. Afterwards the range reads as zero or as before. Not called unless the node's options say discard=unmap;
+     * without that REQ_MAY_UNMAP does not come either. Absent: ignored. */
     int (*pdiscard)(struct node *node, struct range range) CO_FN;
     /* Hands everything that the node itself caches to its children, in the right order; io/ then flushes data, metadata
      * and filtered children. A protocol makes completed writes stable. Absent: nothing cached. */

@@ -49,6 +49,7 @@ struct node {
     struct child *filtered;
     struct node_limits limits;
     bool read_only;
+    bool unmap; /* discards and the permission to unmap zeroes are passed on */
     enum detect_zeroes detect_zeroes;
     bool cache_direct;
     bool cache_no_flush;

@@ -99,6 +99,7 @@ static struct error *open_below(const struct blockdev_options *options, const st
     struct node *node = node_create(made ? made : options->node_name, driver);
     node->read_only = options->has_read_only && options->read_only;
     node->force_share = options->has_force_share && options->force_share;
+    node->unmap = options->has_discard && options->discard == BLOCKDEV_DISCARD_OPTIONS_UNMAP;
     node->detect_zeroes = detect_zeroes_of(options);
     node->cache_direct = options->cache && options->cache->has_direct && options->cache->direct;
     node->cache_no_flush = options->cache && options->cache->has_no_flush && options->cache->no_flush;

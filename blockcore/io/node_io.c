@@ -261,6 +261,8 @@ static int driver_write_zeroes(struct node *node, struct range range, unsigned f
 int node_write_zeroes(struct node *node, struct range range, unsigned flags)
 {
     struct tracked tracked;
+    if (!node->unmap)
+        flags &= ~(unsigned)REQ_MAY_UNMAP;
     bool track = node->limits.request_alignment > 1;
     if (track)
         tracked_begin(&node->tracker, &tracked, range_align_out(range, node->limits.request_alignment),
@@ -293,6 +295,8 @@ static int driver_discard(struct node *node, struct range range)
 int node_discard(struct node *node, struct range range)
 {
     const struct driver *driver = node->driver;
+    if (!node->unmap)
+        return 0;
     if (!driver->pdiscard)
         return driver->kind == DRIVER_FILTER ? child_pdiscard(node->filtered, range) : 0;
 

@@ -68,7 +68,6 @@ static void set_state(struct node *node, const struct blockdev_options *options,
     file->filename = xstrdup(own->filename);
     file->device = probe->device;
     file->direct = probe->direct;
-    file->unmap = options->has_discard && options->discard == BLOCKDEV_DISCARD_OPTIONS_UNMAP;
     file->no_flush = cache && cache->has_no_flush && cache->no_flush;
     file->locking = probe->locks_work && !(own->has_locking && own->locking == ON_OFF_AUTO_OFF);
     file->extent_size_hint = probe->extent_size_hint;

@@ -39,7 +39,6 @@ struct file {
     char *filename;
     bool device;   /* a block or character device */
     bool direct;   /* opened with O_DIRECT */
-    bool unmap;    /* discard=unmap: storage may be given back */
     bool no_flush; /* flushes do nothing */
     bool locking;
     bool follows_writers;  /* auto-read-only: open for writing only while somebody writes */

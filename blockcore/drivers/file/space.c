@@ -54,7 +54,7 @@ static int attempt(_Atomic bool *impossible, int fd, int mode, struct range rang
 /* Gives storage back. A hole cannot be punched beyond the end, so the file would not grow by it. */
 static int zero_and_unmap(const struct space_request *request)
 {
-    if (!(request->flags & REQ_MAY_UNMAP) || !request->file->unmap || range_end(request->range) > request->length)
+    if (!(request->flags & REQ_MAY_UNMAP) || range_end(request->range) > request->length)
         return -ENOTSUP;
     return attempt(&request->file->no_punch_hole, request->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                    request->range);
@@ -155,7 +155,7 @@ int file_pdiscard(struct node *node, struct range range)
     struct file *file = node_state(node);
     struct space_request request = space_request(node, range, 0);
 
-    if (!file->unmap || atomic_load_explicit(&file->no_discard, memory_order_relaxed))
+    if (atomic_load_explicit(&file->no_discard, memory_order_relaxed))
         return 0;
     int ret = file_io_blocking(file->io, file->device ? discard_device : discard_file, &request);
     return ret == -ENOTSUP ? 0 : ret; /* a hint */

@@ -138,6 +138,14 @@ static inline struct blockdev_options null_options(const char *node_name, int64_
     };
 }
 
+/* Discards are ignored by default. */
+static inline struct blockdev_options with_discard(struct blockdev_options options)
+{
+    options.has_discard = true;
+    options.discard = BLOCKDEV_DISCARD_OPTIONS_UNMAP;
+    return options;
+}
+
 /* A reference by name; valid until the eighth call from now. */
 static inline struct blockdev_ref *by_name(const char *node_name)
 {
@@ -240,7 +248,7 @@ static inline const char *map_text(struct handle *handle, unsigned ask)
 /* Runs a shell command; its exit status, and what it printed in @output. -1: there is no such program. */
 static inline int run_command(const char *command, char *output, size_t output_bytes)
 {
-    char line[512];
+    char line[1024];
     snprintf(line, sizeof(line), "%s 2>&1", command);
     FILE *pipe = popen(line, "re");
     expect(pipe);

@@ -3,11 +3,11 @@
 
 static struct blockdev_options raw_options(const char *node_name, const char *file)
 {
-    return (struct blockdev_options){
+    return with_discard((struct blockdev_options){
         .driver = BLOCKDEV_DRIVER_RAW,
         .node_name = node_name,
         .u.raw = { .file = by_name(file) },
-    };
+    });
 }
 
 static struct blockdev_options window_options(const char *node_name, const char *file, int64_t offset, int64_t size)
@@ -23,10 +23,7 @@ static struct blockdev_options window_options(const char *node_name, const char 
 static void add_disk(uint64_t bytes)
 {
     make_file("a.img", bytes);
-    struct blockdev_options options = file_options("disk", in_dir("a.img"));
-    options.has_discard = true;
-    options.discard = BLOCKDEV_DISCARD_OPTIONS_UNMAP;
-    add(options);
+    add(with_discard(file_options("disk", in_dir("a.img"))));
 }
 
 NODE_TEST(without_a_window_it_is_the_node_below)

@@ -23,7 +23,7 @@ static struct handle *open_with(struct blockdev_options options)
 {
     make_file("a.img", MIB);
     add(file_options("disk", in_dir("a.img")));
-    add(options);
+    add(with_discard(options));
     return open_handle("debug", READ_WRITE);
 }
 

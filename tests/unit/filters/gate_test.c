@@ -17,7 +17,7 @@ static struct blockdev_options gate_options(const char *node_name, const char *f
 static struct node *add_gate(void)
 {
     add(null_options("null", MIB));
-    add(gate_options("gate", "null"));
+    add(with_discard(gate_options("gate", "null")));
     return node_find("gate");
 }
 

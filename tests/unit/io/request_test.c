@@ -180,6 +180,35 @@ IN_GRAPH(fua_costs_one_flush)
     handle_close(handle);
 }
 
+/*  top --> disk: only the node that is not told to pass discards on keeps them, whoever asks it. */
+IN_GRAPH(discards_are_ignored_where_nobody_wants_them)
+{
+    struct blockdev_options options = { .node_name = "disk", .driver = BLOCKDEV_DRIVER_NULL_CO };
+    expect_success(blockdev_add(&options));
+    add_filter("top", "disk");
+    struct mem *mem = mem_of("disk");
+    struct handle *handle = open_handle("top", PERM_WRITE);
+    assert_int_equal(write_bytes(handle, 0, "data", 4, 0), 0);
+    assert_int_equal(handle_pdiscard(handle, range_make(0, 4)), 0);
+    assert_int_equal(mem->discards, 0);
+    assert_int_equal(handle_pwrite_zeroes(handle, range_make(0, 4), REQ_MAY_UNMAP), 0);
+    assert_int_equal(mem->zeroes, 1);
+    assert_false(mem->hole[0]);
+    handle_close(handle);
+    expect_success(blockdev_del("top"));
+
+    struct blockdev_ref file = { .kind = BLOCKDEV_REF_KIND_REFERENCE };
+    file.u.reference = "willing";
+    add_mem("willing", 4096);
+    options = (struct blockdev_options){ .node_name = "top", .driver = BLOCKDEV_DRIVER_GATE };
+    options.u.gate.file = &file;
+    expect_success(blockdev_add(&options));
+    handle = open_handle("top", PERM_WRITE);
+    assert_int_equal(handle_pdiscard(handle, range_make(0, 4)), 0);
+    assert_int_equal(mem_of("willing")->discards, 0);
+    handle_close(handle);
+}
+
 IN_GRAPH(zeroes_are_detected_where_asked)
 {
     struct blockdev_options options = { .node_name = "disk", .driver = BLOCKDEV_DRIVER_NULL_CO };
@@ -310,6 +339,7 @@ int main(void)
         cmocka_unit_test(any_request_works_on_any_node),
         cmocka_unit_test(fua_is_a_flush_where_the_driver_does_not_know_it),
         cmocka_unit_test(fua_costs_one_flush),
+        cmocka_unit_test(discards_are_ignored_where_nobody_wants_them),
         cmocka_unit_test(zeroes_are_detected_where_asked),
         cmocka_unit_test(an_error_of_the_driver_is_the_error_of_the_request),
         cmocka_unit_test(read_modify_write_does_not_lose_a_neighbour),

@@ -73,11 +73,11 @@ static inline struct blockdev_ref *on_file(const char *path)
 
 static inline struct blockdev_options image_options(const char *node_name, const char *path)
 {
-    return (struct blockdev_options){
+    return with_discard((struct blockdev_options){
         .driver = BLOCKDEV_DRIVER_QCOW2,
         .node_name = node_name,
         .u.qcow2 = { .file = on_file(path) },
-    };
+    });
 }
 
 static inline void add_image(const char *node_name, const char *path)

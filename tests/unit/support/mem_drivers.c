@@ -46,11 +46,6 @@ static struct error *mem_open(struct node *node, const struct blockdev_options *
     node_set_filename(node, "mem");
     if (mem->knobs.opening)
         co_event_wait(mem->knobs.opening, "test");
-    if (mem->knobs.fail_locks && options->has_discard) {
-        free(mem->bytes);
-        free(mem->hole);
-        return error_new("told to fail");
-    }
     return NULL;
 }
 
@@ -484,9 +479,16 @@ void mem_wait_held(struct mem *mem, unsigned count)
         co_yield ();
 }
 
+static void pass_on_discards(struct blockdev_options *options)
+{
+    options->has_discard = true;
+    options->discard = BLOCKDEV_DISCARD_OPTIONS_UNMAP;
+}
+
 struct error *try_add_mem(const char *name, uint64_t size)
 {
     struct blockdev_options options = { .node_name = name, .driver = BLOCKDEV_DRIVER_NULL_CO };
+    pass_on_discards(&options);
     options.u.null_co.has_size = true;
     options.u.null_co.size = (int64_t)size;
     return blockdev_add(&options);
@@ -504,6 +506,7 @@ void add_cow(const char *name, uint64_t size, const char *backing, const char *f
     struct blockdev_ref_or_null backing_ref = { .kind = BLOCKDEV_REF_OR_NULL_KIND_REFERENCE };
     backing_ref.u.reference = backing;
     struct blockdev_options options = { .node_name = name, .driver = BLOCKDEV_DRIVER_QCOW2 };
+    pass_on_discards(&options);
     options.u.qcow2.file = &file_ref;
     options.u.qcow2.backing = backing ? &backing_ref : NULL;
     options.u.qcow2.has_cache_size = true;
@@ -516,6 +519,7 @@ void add_raw(const char *name, const char *file, uint64_t offset, uint64_t size)
     struct blockdev_ref file_ref = { .kind = BLOCKDEV_REF_KIND_REFERENCE };
     file_ref.u.reference = file;
     struct blockdev_options options = { .node_name = name, .driver = BLOCKDEV_DRIVER_RAW };
+    pass_on_discards(&options);
     options.u.raw.file = &file_ref;
     options.u.raw.has_offset = true;
     options.u.raw.offset = (int64_t)offset;
@@ -529,6 +533,7 @@ struct error *try_add_filter(const char *name, const char *file)
     struct blockdev_ref file_ref = { .kind = BLOCKDEV_REF_KIND_REFERENCE };
     file_ref.u.reference = file;
     struct blockdev_options options = { .node_name = name, .driver = BLOCKDEV_DRIVER_GATE };
+    pass_on_discards(&options);
     options.u.gate.file = &file_ref;
     return blockdev_add(&options);
 }

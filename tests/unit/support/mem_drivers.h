@@ -73,7 +73,7 @@ void mem_release(struct mem *mem);
 /* Awaits until @count requests are held. */
 void mem_wait_held(struct mem *mem, unsigned count) CO_FN;
 
-/* blockdev-add in one line; they fail the test on error. @backing, @file: names. NULL backing: none. */
+/* blockdev-add in one line, with discard=unmap; they fail the test on error. @backing, @file: names. NULL backing: none. */
 void add_mem(const char *name, uint64_t size);
 void add_cow(const char *name, uint64_t size, const char *backing, const char *file);
 void add_raw(const char *name, const char *file, uint64_t offset, uint64_t size);
