@@ -492,15 +492,15 @@ static void make_image(const struct scene *scene)
 
 static void open_disk(const struct scene *scene)
 {
-    add((struct blockdev_options){
+    add(with_discard((struct blockdev_options){
         .driver = BLOCKDEV_DRIVER_NULL_CO,
         .node_name = "recorder",
-    });
-    struct blockdev_options options = {
+    }));
+    struct blockdev_options options = with_discard((struct blockdev_options){
         .driver = BLOCKDEV_DRIVER_QCOW2,
         .node_name = "disk",
         .u.qcow2 = { .file = by_name("recorder") },
-    };
+    });
     struct blockdev_ref_or_null backing = { .kind = BLOCKDEV_REF_OR_NULL_KIND_REFERENCE, .u.reference = "base" };
     if (scene->backing) {
         add(read_only(file_options("base", in_dir("base.raw"))));
