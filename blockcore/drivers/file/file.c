@@ -190,6 +190,7 @@ static int file_pwritev(struct node *node, struct range range, const struct iov 
     int ret = tail_bytes ? write_with_tail(file, range, iov, tail_bytes) : file_io_pwritev(file->io, range.offset, iov);
 
     (void)flags;
+    file_written(file);
     if (ret == 0 && !file->device && range_end(range) > node_length(node))
         node_grow_length(node, range_end(range));
     return ret;
@@ -206,7 +207,11 @@ static int sync_data(struct file *file)
 
     if (flusher->failed)
         return -flusher->failed;
+    if (!atomic_exchange(&flusher->written, false))
+        return 0;
     int ret = file_io_fdatasync(file->io);
+    if (ret < 0)
+        atomic_store(&flusher->written, true);
     if (ret < 0 && !file->direct)
         flusher->failed = -ret;
     return ret;

@@ -26,6 +26,7 @@
 /* One fdatasync at a time: one that fails tells so once, so another beside it would know nothing of what was lost. It
  * answers for all flushes that were asked for before it began. */
 struct flusher {
+    _Atomic bool written; /* something was, since the last one began */
     _Atomic uint64_t asked;
     struct co_mutex running;
     uint64_t answered; /* this and the following under running */
@@ -71,6 +72,13 @@ struct probe {
     bool locks_work;
     struct error *err;
 };
+
+/* A request has changed the file, or tried to: called before it is answered, so that a flush that follows sees it. */
+static inline void file_written(struct file *file)
+{
+    if (!atomic_load(&file->flusher.written))
+        atomic_store(&file->flusher.written, true);
+}
 
 /* Fills in st and checks the kind of file, without opening. @arg is a struct probe. Blocks. 0; or -1 with err set. */
 int probe_name(void *arg);

@@ -118,6 +118,7 @@ int file_pwrite_zeroes(struct node *node, struct range range, unsigned flags)
     struct space_request request = space_request(node, range, flags);
     int ret = file_io_blocking(file->io, file->device ? zero_device : zero_file, &request);
 
+    file_written(file);
     if (ret == 0 && !file->device)
         node_grow_length(node, range_end(range));
     return ret;
@@ -158,6 +159,8 @@ int file_pdiscard(struct node *node, struct range range)
     if (atomic_load_explicit(&file->no_discard, memory_order_relaxed))
         return 0;
     int ret = file_io_blocking(file->io, file->device ? discard_device : discard_file, &request);
+
+    file_written(file);
     return ret == -ENOTSUP ? 0 : ret; /* a hint */
 }
 
@@ -257,6 +260,7 @@ int file_truncate(struct node *node, uint64_t bytes, enum truncate_mode mode)
     };
     int ret = file_io_blocking(file->io, truncate_blocking, &request);
 
+    file_written(file);
     if (ret == 0)
         node_set_length(node, bytes);
     return ret;

@@ -61,7 +61,10 @@ NODE_TEST(flushes_that_wait_are_answered_by_one)
     hold = &gate;
     calls = 0;
     struct flush flushes[5];
-    for (size_t i = 0; i < ARRAY_SIZE(flushes); i++)
+    expect_int(put(handle, 0, 512, 1), 0);
+    flush_start(&flushes[0], handle);
+    expect_int(put(handle, 512, 512, 1), 0);
+    for (size_t i = 1; i < ARRAY_SIZE(flushes); i++)
         flush_start(&flushes[i], handle);
     sem_post(&gate);
     expect_int(flush_end(&flushes[0]), 0);
@@ -86,7 +89,9 @@ NODE_TEST(a_flush_beside_one_that_fails_fails)
     hold = &gate;
     fail_once_with = EIO;
     struct flush flushes[2];
+    expect_int(put(handle, 0, 512, 1), 0);
     flush_start(&flushes[0], handle);
+    expect_int(put(handle, 512, 512, 1), 0);
     flush_start(&flushes[1], handle);
     sem_post(&gate);
     sem_post(&gate);
@@ -104,6 +109,7 @@ NODE_TEST(after_a_failed_flush_nothing_is_stable_until_the_file_is_opened_again)
     struct handle *handle = open_handle("disk", READ_WRITE);
     expect_int(put(handle, 0, 4096, 1), 0);
     expect_int(handle_flush(handle), 0);
+    expect_int(put(handle, 0, 4096, 2), 0);
     fail_with = ENOSPC;
     expect_int(handle_flush(handle), -ENOSPC);
     /* The kernel would say that all is well: it has dropped the pages that it could not write. */
@@ -118,6 +124,31 @@ NODE_TEST(after_a_failed_flush_nothing_is_stable_until_the_file_is_opened_again)
     handle_close(handle);
 }
 
+NODE_TEST(what_changes_the_file_is_flushed_and_nothing_else)
+{
+    make_file("a.img", MIB);
+    add(with_discard(file_options("disk", in_dir("a.img"))));
+    struct handle *handle = open_handle("disk", READ_WRITE_RESIZE);
+    calls = 0;
+    expect(reads_as(handle, 0, 512, 0));
+    expect_int(handle_flush(handle), 0);
+    expect_int(calls, 0);
+    expect_int(put(handle, 0, 512, 1), 0);
+    expect_int(handle_flush(handle), 0);
+    expect_int(handle_flush(handle), 0);
+    expect_int(calls, 1);
+    expect_int(handle_pwrite_zeroes(handle, range_make(0, 512), 0), 0);
+    expect_int(handle_flush(handle), 0);
+    expect_int(calls, 2);
+    expect_int(handle_pdiscard(handle, range_make(0, 512)), 0);
+    expect_int(handle_flush(handle), 0);
+    expect_int(calls, 3);
+    expect_int(handle_truncate(handle, 2 * MIB, TRUNCATE_SPARSE), 0);
+    expect_int(handle_flush(handle), 0);
+    expect_int(calls, 4);
+    handle_close(handle);
+}
+
 NODE_TEST(no_flush_calls_nothing)
 {
     struct blockdev_cache_options cache = { .has_no_flush = true, .no_flush = true };
@@ -127,6 +158,7 @@ NODE_TEST(no_flush_calls_nothing)
     add(options);
     struct handle *handle = open_handle("disk", READ_WRITE);
     calls = 0;
+    expect_int(put(handle, 0, 512, 1), 0);
     expect_int(handle_flush(handle), 0);
     expect_int(calls, 0);
     handle_close(handle);
@@ -138,6 +170,7 @@ int main(void)
         cmocka_unit_test(after_a_failed_flush_nothing_is_stable_until_the_file_is_opened_again),
         cmocka_unit_test(flushes_that_wait_are_answered_by_one),
         cmocka_unit_test(a_flush_beside_one_that_fails_fails),
+        cmocka_unit_test(what_changes_the_file_is_flushed_and_nothing_else),
         cmocka_unit_test(no_flush_calls_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
