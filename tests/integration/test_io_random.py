@@ -135,6 +135,22 @@ def test_one_connection(daemon, qmp, tmp_path, kind):
     judge(daemon, path, model)
 
 
+def test_a_kernel_that_refuses_io_uring(start_daemon, tmp_path):
+    """The pool of threads serves instead."""
+    daemon = start_daemon(env={"CAIRN_NO_IO_URING": "1"})
+    path = make_image("backing", tmp_path)
+    model = bytearray(content(path))
+    socket, name = serve(daemon.connect(), tmp_path, path)
+    client = nbd_client.connect(socket, name)
+    rng, budget = rng_of("pool"), Budget(OPERATIONS)
+
+    while budget.goes_on():
+        step(client, rng, model, 0, len(model))
+
+    client.shutdown()
+    judge(daemon, path, model)
+
+
 @pytest.mark.parametrize("kind", ["fresh", "small-clusters", "backing"])
 @pytest.mark.parametrize("above", ["qcow2", "raw", "4k-units"])
 def test_many_connections(daemon, qmp, tmp_path, kind, above):
