@@ -2,7 +2,8 @@
  *
  *     | header | refcount table | refcount blocks | L1 table | L2 tables | data |
  *                                                             `- if preallocated -'
- * Every cluster has one reference. The header comes last, so that half an image is none. */
+ * Every cluster has one reference. What may have been a header before goes first and the new one comes last, so that
+ * half an image is none. */
 #include "blockcore/drivers/qcow2/qcow2_private.h"
 
 #include "blockcore/base/endian.h"
@@ -195,6 +196,13 @@ static int put_zeroes(struct creation *creation, uint64_t index, uint64_t cluste
     return clusters ? handle_pwrite_zeroes(creation->handle, range_make(index * bytes, clusters * bytes), 0) : 0;
 }
 
+/* Stable before anything else is written. One sector, which disks write as a whole: there is the old image, or none. */
+static int put_no_header(struct creation *creation)
+{
+    int ret = handle_pwrite_zeroes(creation->handle, range_make(0, SECTOR_BYTES), 0);
+    return ret < 0 ? ret : handle_flush(creation->handle);
+}
+
 static int put_tables(struct creation *creation)
 {
     uint64_t refblocks = 1 + creation->reftable;
@@ -252,7 +260,9 @@ static struct error *write_image(struct creation *creation)
         err = make_room(creation);
     if (err)
         return err;
-    int ret = put_tables(creation);
+    int ret = put_no_header(creation);
+    if (ret == 0)
+        ret = put_tables(creation);
     if (ret == 0)
         ret = handle_flush(creation->handle);
     if (ret == 0) {

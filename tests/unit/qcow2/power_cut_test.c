@@ -549,6 +549,13 @@ static struct moment moment_begin(const char *path)
     return moment;
 }
 
+static void moment_end(struct moment *moment)
+{
+    free(moment->bytes);
+    free(moment->stable);
+    free(moment->begun_flush);
+}
+
 static void run_scene(const struct scene *scene, uint64_t seed)
 {
     memset(&guest, 0, sizeof(guest));
@@ -561,12 +568,51 @@ static void run_scene(const struct scene *scene, uint64_t seed)
     cut_power_everywhere(&moment);
     print_message("%zu writes and %zu flushes of the disk, %zu flushes of the guest\n", recorder.write_count,
                   recorder.flush_count, guest.flush_count);
-    free(moment.bytes);
-    free(moment.stable);
-    free(moment.begun_flush);
+    moment_end(&moment);
     for (size_t i = 0; i < SECTORS_MAX; i++)
         free(guest.history[i].versions);
     free(guest.flushes);
+    recorder_free();
+}
+
+/* A new image over an old one, on storage of a fixed length: at any moment there is the old one, none, or the new one.
+ */
+NODE_TEST(a_new_image_over_an_old_one)
+{
+    memset(&guest, 0, sizeof(guest));
+    random_seed(1);
+    qemu_img("create -q -f qcow2 -o cluster_size=512,preallocation=full '%s' 1M", in_dir("disk.qcow2"));
+    recorder_load(in_dir("disk.qcow2"));
+    add((struct blockdev_options){ .driver = BLOCKDEV_DRIVER_NULL_CO, .node_name = "recorder" });
+    struct blockdev_create_options options = {
+        .driver = BLOCKDEV_DRIVER_QCOW2,
+        .u.qcow2 = { .file = by_name("recorder"),
+                     .size = 256 * KIB,
+                     .has_cluster_size = true,
+                     .cluster_size = 4096,
+                     .has_preallocation = true,
+                     .preallocation = PREALLOC_MODE_METADATA },
+    };
+    expect_success(qcow2_driver.create(&options));
+    struct moment moment = moment_begin(in_dir("disk.qcow2"));
+    unsigned images = 0;
+    for (; moment.time < recorder.event_count; happen(&moment)) {
+        for (int survivors = 0; survivors < SURVIVORS_COUNT; survivors++) {
+            struct trial trial = { .moment = &moment, .length = moment.length };
+            apply_survivors(&trial, (enum survivors)survivors);
+            struct image image = { moment.bytes, trial.length };
+            struct findings findings = { 0 };
+            bool is_image = memcmp(moment.bytes, "QFI\xfb", 4) == 0;
+            if (is_image)
+                check(image, &findings);
+            if (findings.corruptions)
+                give_up(image, &moment, (enum survivors)survivors);
+            images += is_image;
+            take_back(&trial);
+        }
+    }
+    expect(images > 0);
+    moment_end(&moment);
     recorder_free();
 }
 
@@ -617,6 +663,7 @@ int main(void)
         cmocka_unit_test(discards_reach_the_file),
         cmocka_unit_test(resized),
         cmocka_unit_test(resized_on_a_backing_file),
+        cmocka_unit_test(a_new_image_over_an_old_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
