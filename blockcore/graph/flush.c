@@ -2,14 +2,26 @@
 
 #include "blockcore/graph/layout.h"
 
-int node_flush(struct node *node)
+static int flush_children(struct node *node)
 {
-    int ret = node->driver->flush ? node->driver->flush(node) : 0;
+    int ret = 0;
     struct child *edge = NULL;
     while (ret == 0 && (edge = node_child_next(node, edge))) {
         bool part_of_node = edge->role & (CHILD_DATA | CHILD_METADATA | CHILD_FILTERED);
         if (part_of_node && !edge->node->read_only)
             ret = node_flush(edge->node);
     }
+    return ret;
+}
+
+int node_flush(struct node *node)
+{
+    /* Before, so that a write that ends meanwhile counts as not flushed. */
+    bool written = atomic_exchange(&node->written, false);
+    int ret = node->driver->flush ? node->driver->flush(node) : 0;
+    if (ret == 0)
+        ret = flush_children(node);
+    if (ret < 0 && written)
+        node_set_written(node);
     return ret;
 }

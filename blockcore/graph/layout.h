@@ -54,6 +54,7 @@ struct node {
     bool cache_direct;
     bool cache_no_flush;
     struct tracker tracker;
+    _Atomic bool written; /* since the last flush that succeeded */
 
     /* Control thread. */
     enum node_phase phase;
@@ -100,6 +101,13 @@ struct handle {
     unsigned lanes_count;
     struct lane *lanes;
 };
+
+/* A write has ended. Once set, later writes only read it: no line of memory moves between their threads. */
+static inline void node_set_written(struct node *node)
+{
+    if (!atomic_load_explicit(&node->written, memory_order_relaxed))
+        atomic_store(&node->written, true);
+}
 
 /* node.c */
 struct graph {

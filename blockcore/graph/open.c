@@ -323,7 +323,7 @@ static void node_close(struct node *node)
     node_retire(node);
     node_set_busy(node, true);
     int ret = node->read_only ? 0 : node_flush(node);
-    if (ret < 0)
+    if (ret < 0 && node->written)
         tell_flush_failed(node, ret);
     if (node->driver->close)
         node->driver->close(node);

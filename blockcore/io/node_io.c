@@ -203,6 +203,8 @@ int node_write(struct node *node, struct range range, const struct iov *iov, uns
         ret = driver_write(node, range, iov, flags);
     else
         ret = write_tracked(node, range, iov, flags);
+    if (ret == 0)
+        node_set_written(node);
     return ret == 0 && needs_flush(node, flags, !node->driver->pwritev) ? node_flush(node) : ret;
 }
 
@@ -275,6 +277,8 @@ int node_write_zeroes(struct node *node, struct range range, unsigned flags)
     }
     if (track)
         tracked_end(&node->tracker, &tracked);
+    if (ret == 0)
+        node_set_written(node);
     bool passed_on = node->driver->kind == DRIVER_FILTER && !node->driver->pwrite_zeroes;
     return ret == 0 && needs_flush(node, flags, passed_on) ? node_flush(node) : ret;
 }

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import time
 
+import nbd_client
 import pytest
 from process import CAIRND, Daemon, run_cairnd
 from qmp import DEADLINE, QMP, Closed
@@ -298,15 +299,29 @@ def test_the_end_does_not_wait_for_commands_at_gates_or_clients(start_daemon):
     idle.close()
 
 
-def test_a_last_flush_that_fails_is_said_and_seen_in_the_status(start_daemon, tmp_path):
+def failing_flush(start_daemon, tmp_path):
     (tmp_path / "disk.raw").write_bytes(bytes(65536))
-    daemon = start_daemon("--blockdev", json.dumps({
+    return start_daemon("--blockdev", json.dumps({
         "driver": "blkdebug", "node-name": "failing", "image": {"driver": "file", "filename": "disk.raw"},
-        "inject-error": [{"event": "none", "iotype": "flush", "errno": 5}]}))
+        "inject-error": [{"event": "none", "iotype": "flush", "errno": 5}]}),
+        "--nbd-server", "addr.type=unix,addr.path=nbd.sock", "--export", "nbd,id=e,node-name=failing,writable=on")
+
+
+def test_a_last_flush_that_fails_is_said_and_seen_in_the_status(start_daemon, tmp_path):
+    daemon = failing_flush(start_daemon, tmp_path)
     daemon.expected_status = 1
+    client = nbd_client.connect(daemon.path("nbd.sock"), "failing")
+    client.pwrite(b"x" * 512, 0)
+    client.shutdown()
     daemon.connect().execute("quit")
     assert daemon.wait() == 1
     assert "node 'failing': the last flush failed" in daemon.log and "Input/output error" in daemon.log
+
+
+def test_a_last_flush_that_fails_loses_nothing_where_nothing_was_written(start_daemon, tmp_path):
+    daemon = failing_flush(start_daemon, tmp_path)
+    daemon.connect().execute("quit")
+    assert daemon.wait() == 0
 
 
 def test_an_error_after_some_items_takes_them_back(tmp_path):
