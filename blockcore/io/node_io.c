@@ -162,12 +162,14 @@ static int write_bounced(struct node *node, struct range range, const struct iov
 
 static int write_pieces_bounced(struct node *node, struct range range, const struct iov *iov, unsigned flags)
 {
+    uint64_t alignment = node->limits.request_alignment;
+    uint64_t limit = max_u64(BOUNCE_MAX, alignment);
     int ret = 0;
     for (size_t done = 0; done < iov->bytes && ret == 0;) {
         /* Pieces end at units, so that only the outer two are read. */
         struct range piece = range_after(range, done);
-        if (piece.bytes > BOUNCE_MAX)
-            piece.bytes = align_down(piece.offset + BOUNCE_MAX, node->limits.request_alignment) - piece.offset;
+        if (piece.bytes > limit)
+            piece.bytes = align_down(piece.offset + limit, alignment) - piece.offset;
         struct iov part = iov_slice(iov, done, piece.bytes);
         ret = write_bounced(node, piece, &part, flags);
         done += piece.bytes;

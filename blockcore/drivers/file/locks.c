@@ -74,7 +74,7 @@ static struct error *check(int fd, const char *filename, int base, unsigned mask
         if (errnum)
             return error_errno(errnum, "cannot test the locks of '%s'", filename);
         if (locked)
-            return error_new("'%s' is in use: another process %s permission '%s'", filename, conflict,
+            return error_new("'%s' is in use: another process or node %s permission '%s'", filename, conflict,
                              permission_name(1u << bit));
     }
     return NULL;

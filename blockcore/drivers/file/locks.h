@@ -27,8 +27,8 @@ bool locks_supported(int fd);
 bool locks_match(const struct locks *locks, unsigned perm, unsigned shared);
 
 /* Brings the locks of @fd in line with @perm and @shared, taking what is new before dropping what is not needed. On
- * error (another process conflicts, or the file system fails) the old ones are held as before. Blocks. @filename is
- * for the message. */
+ * error (another process or node conflicts, or the file system fails) the old ones are held as before. Blocks.
+ * @filename is for the message. */
 struct error *locks_change(struct locks *locks, int fd, const char *filename, unsigned perm,
                            unsigned shared) MUST_CHECK;
 

@@ -67,7 +67,7 @@ NODE_TEST(what_another_process_does_not_share_is_refused)
 
     expect(lock(fd, 201, F_RDLCK) == 0);
     char expected[256];
-    snprintf(expected, sizeof(expected), "'%s' is in use: another process does not share permission 'write'",
+    snprintf(expected, sizeof(expected), "'%s' is in use: another process or node does not share permission 'write'",
              in_dir("a.img"));
     expect_error(try_handle("disk", READ_WRITE, PERM_ALL, &writer), expected);
     /* What was held is still held, and no more. */
@@ -89,7 +89,7 @@ NODE_TEST(what_another_process_holds_must_be_shared)
     add(file_options("disk", in_dir("a.img")));
     struct handle *handle;
     expect_error(try_handle("disk", READ, PERM_ALL & ~PERM_WRITE, &handle),
-                 "another process holds, and would have to share, permission 'write'");
+                 "another process or node holds, and would have to share, permission 'write'");
     expect_text(locked_bytes(fd), "");
     expect_success(try_handle("disk", READ, PERM_ALL, &handle));
     handle_close(handle);

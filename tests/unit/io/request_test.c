@@ -147,6 +147,30 @@ IN_GRAPH(any_request_works_on_any_node)
     }
 }
 
+IN_GRAPH(units_may_be_larger_than_a_bounce_buffer)
+{
+    enum { unit = 4 * 1024 * 1024, size = 3 * unit };
+    mem_next.alignment = unit;
+    add_mem("disk", size);
+    struct handle *handle = open_handle("disk", PERM_WRITE);
+    size_t bytes = size - 200;
+    unsigned char *data = xmalloc(bytes);
+    memset(data, 0x5a, bytes);
+    assert_int_equal(write_bytes(handle, 100, data, bytes, 0), 0);
+    memset(data, 0, bytes);
+    assert_int_equal(read_bytes(handle, 100, data, bytes), 0);
+    for (size_t i = 0; i < bytes; i++)
+        assert_int_equal(data[i], 0x5a);
+    struct mem *mem = mem_of("disk");
+    assert_int_equal(mem->bytes[99] + mem->bytes[size - 100], 0);
+    assert_int_equal(handle_pwrite_zeroes(handle, range_make(200, bytes - 200), 0), 0);
+    assert_int_equal(mem->bytes[199], 0x5a);
+    assert_int_equal(mem->bytes[200] + mem->bytes[size - 101 - 100], 0);
+    assert_int_equal(mem->bytes[size - 101], 0x5a);
+    free(data);
+    handle_close(handle);
+}
+
 IN_GRAPH(fua_is_a_flush_where_the_driver_does_not_know_it)
 {
     struct blockdev_options options = { .node_name = "disk", .driver = BLOCKDEV_DRIVER_HOST_DEVICE };
@@ -337,6 +361,7 @@ int main(void)
         cmocka_unit_test(writing_takes_the_permission),
         cmocka_unit_test(a_read_only_node_is_not_written),
         cmocka_unit_test(any_request_works_on_any_node),
+        cmocka_unit_test(units_may_be_larger_than_a_bounce_buffer),
         cmocka_unit_test(fua_is_a_flush_where_the_driver_does_not_know_it),
         cmocka_unit_test(fua_costs_one_flush),
         cmocka_unit_test(discards_are_ignored_where_nobody_wants_them),
