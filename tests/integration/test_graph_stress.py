@@ -1,0 +1,114 @@
+"""Many clients add, delete, resize, export and question the same few nodes at once, under I/O: whatever the commands
+answer, the daemon lives, hangs nowhere and leaves nothing behind, and the images are whole. A sanitizer sees more."""
+
+import random
+import threading
+
+import nbd
+import pytest
+from images import check, create
+from nbd_client import start_server, uri
+from qmp import QMPError
+
+MIB = 1 << 20
+COMMANDS = 1000  # of each client
+NAMES = [kind + str(i) for kind in ("image", "file", "overlay", "filter") for i in range(3)]
+
+
+class Client:
+    def __init__(self, daemon, directory, seed):
+        self.qmp = daemon.connect()
+        self.directory = directory
+        self.random = random.Random(seed)
+
+    def options(self, name):
+        """Of a node of this name; the same name is not always the same node."""
+        index, below = name[-1], self.random.choice(NAMES)
+        kind = name[:-1]
+        if kind == "image":
+            return {"driver": "qcow2", "file": {"driver": "file", "filename": f"{self.directory}/image{index}"}}
+        if kind == "file":
+            return {"driver": "file", "filename": f"{self.directory}/file{index}",
+                    "auto-read-only": self.random.random() < 0.5}
+        if kind == "overlay":
+            file = {"driver": "file", "filename": f"{self.directory}/overlay{index}"}
+            return {"driver": "qcow2", "file": file, "backing": below}
+        return self.random.choice([
+            {"driver": "raw", "file": below},
+            {"driver": "raw", "file": below, "offset": 512},
+            {"driver": "gate", "file": below},
+            {"driver": "blkdebug", "image": below, "align": self.random.choice([1, 512, 4096])},
+        ])
+
+    def command(self):
+        name = self.random.choice(NAMES)
+        discard = self.random.choice(["ignore", "unmap"])
+        return self.random.choices([
+            ("blockdev-add", {"node-name": name, "discard": discard, **self.options(name)}),
+            ("blockdev-del", {"node-name": name}),
+            ("block_resize", {"node-name": name, "size": self.random.randrange(1, 32) * MIB // 2}),
+            ("block-export-add", {"type": "nbd", "id": f"of-{name}", "node-name": name, "name": name,
+                                  "writable": self.random.random() < 0.7}),
+            ("block-export-del", {"id": f"of-{name}", "mode": "hard"}),
+            ("query-block-status", {"node-name": name}),
+            ("query-named-block-nodes", {}),
+            ("query-block-exports", {}),
+        ], weights=[8, 6, 3, 3, 2, 2, 1, 1])[0]
+
+    def run(self):
+        for _ in range(COMMANDS):
+            try:
+                self.qmp.execute(*self.command())
+            except QMPError:
+                pass  # most names are taken, gone or in use
+
+
+def some_requests(handle, rng):
+    size = handle.get_size()
+    for _ in range(rng.randrange(40)):
+        length = rng.randrange(1, 100_000)
+        offset = rng.randrange(max(1, size - length))
+        rng.choice([
+            lambda: handle.pread(length, offset),
+            lambda: handle.pwrite(bytes([rng.randrange(256)]) * length, offset),
+            lambda: handle.zero(length, offset),
+            lambda: handle.trim(length, offset),
+            lambda: handle.block_status(length, offset, lambda *extents: 0),
+            handle.flush,
+        ])()
+
+
+def guest(socket, seed, stop):
+    rng = random.Random(seed)
+    while not stop.is_set():
+        handle = nbd.NBD()
+        handle.add_meta_context("base:allocation")
+        try:
+            handle.connect_uri(uri(socket, rng.choice(NAMES)))
+            some_requests(handle, rng)
+        except nbd.Error:
+            pass  # the export is not there yet, read-only, too small, gone
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_many_clients_and_one_graph(daemon, qmp, tmp_path, seed):
+    socket = start_server(qmp, tmp_path)
+    for i in range(3):
+        create(tmp_path / f"image{i}", 8 * MIB)
+        create(tmp_path / f"overlay{i}", 8 * MIB)
+        (tmp_path / f"file{i}").write_bytes(bytes(4 * MIB))
+    stop = threading.Event()
+    guests = [threading.Thread(target=guest, args=(socket, 100 * seed + i, stop)) for i in range(3)]
+    clients = [threading.Thread(target=Client(daemon, tmp_path, 200 * seed + i).run) for i in range(4)]
+    for thread in guests + clients:
+        thread.start()
+    for thread in clients:
+        thread.join()
+    stop.set()
+    for thread in guests:
+        thread.join()
+
+    assert qmp.execute("query-version")
+    daemon.stop()
+    for i in range(3):
+        check(tmp_path / f"image{i}")
