@@ -16,8 +16,8 @@
 
 #include <stdarg.h>
 
-/* Numbers that are the same in each run; the seed is printed when a test fails. */
-static uint64_t random_state = 1;
+/* Numbers that are the same in each run with the same CAIRN_TEST_SEED; one sequence for all files of a program. */
+__attribute__((weak)) uint64_t random_state = 1;
 
 static inline void random_seed(uint64_t seed)
 {

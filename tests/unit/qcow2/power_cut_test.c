@@ -9,9 +9,8 @@
  * CAIRN_TEST_SEED chooses the requests, CAIRN_POWER_CUTS how many moments of each run are looked at (0: all). */
 #include "tests/unit/qcow2/checker.h"
 #include "tests/unit/qcow2/images.h"
-#include "tests/unit/qcow2/recorder.h"
+#include "tests/unit/qcow2/moment.h"
 
-#define SECTOR 512
 #define SECTORS_MAX 16384
 #define WORKERS 5
 #define CUTS_DEFAULT 80
@@ -247,90 +246,6 @@ static void resize(void)
 
 /* Moments ----------------------------------------------------------------------------------------------------- */
 
-/* The disk at some moment: what is on it for sure, and which writes may be. */
-struct moment {
-    size_t time; /* events that have happened */
-    uint8_t *bytes;
-    size_t length;
-    bool *stable; /* writes that are in @bytes already */
-    size_t *begun_flush;
-};
-
-/* A disk that may be left is made by applying writes to @bytes; this takes them back. */
-struct undo {
-    uint64_t offset;
-    uint8_t sector[SECTOR];
-};
-
-struct trial {
-    struct moment *moment;
-    struct undo *undo;
-    size_t undo_count;
-    size_t length;
-};
-
-static void apply_part(struct trial *trial, uint64_t offset, const uint8_t *data, size_t bytes)
-{
-    trial->undo = realloc(trial->undo, (trial->undo_count + 1) * sizeof(struct undo));
-    expect(trial->undo && bytes <= SECTOR);
-    struct undo *undo = &trial->undo[trial->undo_count++];
-    undo->offset = offset;
-    memcpy(undo->sector, trial->moment->bytes + offset, SECTOR);
-    memcpy(trial->moment->bytes + offset, data, bytes);
-    trial->length = max_u64(trial->length, offset + bytes);
-}
-
-static void take_back(struct trial *trial)
-{
-    while (trial->undo_count > 0) {
-        const struct undo *undo = &trial->undo[--trial->undo_count];
-        memcpy(trial->moment->bytes + undo->offset, undo->sector, SECTOR);
-    }
-    free(trial->undo);
-}
-
-enum survivors {
-    NONE,
-    ALL,
-    SOME_WRITES,
-    SOME_SECTORS,
-    ONLY_LATE, /* of the writes that may be lost, the last few */
-    SURVIVORS_COUNT,
-};
-
-static bool survives(enum survivors survivors, size_t write, bool *whole)
-{
-    *whole = survivors != SOME_SECTORS;
-    switch (survivors) {
-    case NONE:
-        return false;
-    case SOME_WRITES:
-        return random_below(2);
-    case ONLY_LATE:
-        return write + 6 > recorder.write_count || random_below(8) == 0;
-    default:
-        return true;
-    }
-}
-
-static void apply_survivors(struct trial *trial, enum survivors survivors)
-{
-    const struct moment *moment = trial->moment;
-    for (size_t i = 0; i < moment->time; i++) {
-        const struct event *event = &recorder.events[i];
-        bool whole;
-        if (event->kind != WRITE_BEGIN || moment->stable[event->id] || !survives(survivors, event->id, &whole))
-            continue;
-        const struct recorded_write *write = &recorder.writes[event->id];
-        for (size_t at = 0; at < write->bytes;) {
-            size_t bytes = min_u64(SECTOR - (write->offset + at) % SECTOR, write->bytes - at);
-            if (whole || random_below(2))
-                apply_part(trial, write->offset + at, write->data + at, bytes);
-            at += bytes;
-        }
-    }
-}
-
 /* When the last of the guest's flushes began that have ended. */
 static size_t last_flush(size_t time)
 {
@@ -391,7 +306,7 @@ static void check_sectors(struct image image, const struct moment *moment, enum 
 static void check_disk(struct moment *moment, enum survivors survivors, bool witness)
 {
     struct trial trial = { .moment = moment, .length = moment->length };
-    apply_survivors(&trial, survivors);
+    trial_begin(&trial, survivors);
     struct image image = { moment->bytes, trial.length };
     struct findings findings;
     check(image, &findings);
@@ -411,30 +326,7 @@ static void check_disk(struct moment *moment, enum survivors survivors, bool wit
             give_up(image, moment, survivors);
         }
     }
-    take_back(&trial);
-}
-
-/* Writes that had ended when this flush began are on the disk for good. */
-static void flush_ended(struct moment *moment, size_t flush)
-{
-    for (size_t i = 0; i < moment->time; i++) {
-        const struct event *event = &recorder.events[i];
-        if (event->kind != WRITE_END || moment->stable[event->id] || i > moment->begun_flush[flush])
-            continue;
-        const struct recorded_write *write = &recorder.writes[event->id];
-        memcpy(moment->bytes + write->offset, write->data, write->bytes);
-        moment->length = max_u64(moment->length, write->offset + write->bytes);
-        moment->stable[event->id] = true;
-    }
-}
-
-static void happen(struct moment *moment)
-{
-    const struct event *event = &recorder.events[moment->time++];
-    if (event->kind == FLUSH_BEGIN)
-        moment->begun_flush[event->id] = moment->time - 1;
-    else if (event->kind == FLUSH_END)
-        flush_ended(moment, event->id);
+    trial_end(&trial);
 }
 
 static void cut_power_everywhere(struct moment *moment)
@@ -452,7 +344,7 @@ static void cut_power_everywhere(struct moment *moment)
         }
         if (moment->time == recorder.event_count)
             break;
-        happen(moment);
+        moment_advance(moment);
     }
 }
 
@@ -534,28 +426,6 @@ static void act(const struct scene *scene)
     remove_image("disk");
 }
 
-static struct moment moment_begin(const char *path)
-{
-    struct moment moment = { .bytes = calloc(1, RECORDER_BYTES_MAX + SECTOR) };
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    expect(moment.bytes && fd >= 0);
-    ssize_t got = read(fd, moment.bytes, RECORDER_BYTES_MAX);
-    expect(got > 0);
-    moment.length = (size_t)got;
-    close(fd);
-    moment.stable = calloc(recorder.write_count, sizeof(bool));
-    moment.begun_flush = calloc(recorder.flush_count, sizeof(size_t));
-    expect(moment.stable && moment.begun_flush);
-    return moment;
-}
-
-static void moment_end(struct moment *moment)
-{
-    free(moment->bytes);
-    free(moment->stable);
-    free(moment->begun_flush);
-}
-
 static void run_scene(const struct scene *scene, uint64_t seed)
 {
     memset(&guest, 0, sizeof(guest));
@@ -596,10 +466,10 @@ NODE_TEST(a_new_image_over_an_old_one)
     expect_success(qcow2_driver.create(&options));
     struct moment moment = moment_begin(in_dir("disk.qcow2"));
     unsigned images = 0;
-    for (; moment.time < recorder.event_count; happen(&moment)) {
+    for (; moment.time < recorder.event_count; moment_advance(&moment)) {
         for (int survivors = 0; survivors < SURVIVORS_COUNT; survivors++) {
             struct trial trial = { .moment = &moment, .length = moment.length };
-            apply_survivors(&trial, (enum survivors)survivors);
+            trial_begin(&trial, (enum survivors)survivors);
             struct image image = { moment.bytes, trial.length };
             struct findings findings = { 0 };
             bool is_image = memcmp(moment.bytes, "QFI\xfb", 4) == 0;
@@ -608,7 +478,7 @@ NODE_TEST(a_new_image_over_an_old_one)
             if (findings.corruptions)
                 give_up(image, &moment, (enum survivors)survivors);
             images += is_image;
-            take_back(&trial);
+            trial_end(&trial);
         }
     }
     expect(images > 0);
