@@ -192,6 +192,7 @@ static int mem_block_status(struct node *node, struct range range, unsigned ask,
 {
     struct mem *mem = node_state(node);
     (void)ask;
+    mem->questions++;
     for (uint64_t at = range.offset; at < range_end(range) && !extents_full(extents); at++) {
         bool hole = at >= mem->size || mem->hole[at];
         struct extent extent = {
@@ -333,6 +334,7 @@ static int cow_block_status(struct node *node, struct range range, unsigned ask,
     (void)ask;
     struct cow *cow = node_state(node);
     size_t answers = 0;
+    cow->questions++;
     while (range.bytes > 0 && !extents_full(extents) && answers++ < cow->answers_max) {
         uint64_t run = range.offset >= cow->size ? range.bytes : cow_run(cow, range);
         struct extent extent = { .offset = range.offset, .bytes = run };

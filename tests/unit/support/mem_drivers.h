@@ -44,7 +44,7 @@ struct mem {
 
     _Atomic int fail_next;    /* the next read or write returns this */
     struct co_event *locking; /* the next set_permissions waits for it */
-    _Atomic unsigned reads, writes, zeroes, discards, flushes;
+    _Atomic unsigned reads, writes, zeroes, discards, flushes, questions;
     unsigned perm, shared;
     bool closed_seen;
 };
@@ -61,7 +61,8 @@ struct cow {
     size_t size;
     unsigned char *state; /* enum cow_state of each byte */
     unsigned char *own;
-    size_t answers_max; /* runs of like bytes that a single driver call tells at most */
+    _Atomic unsigned questions; /* about block status */
+    size_t answers_max;         /* runs of like bytes that a single driver call tells at most */
 };
 
 struct mem *mem_of(const char *node_name);
@@ -73,7 +74,8 @@ void mem_release(struct mem *mem);
 /* Awaits until @count requests are held. */
 void mem_wait_held(struct mem *mem, unsigned count) CO_FN;
 
-/* blockdev-add in one line, with discard=unmap; they fail the test on error. @backing, @file: names. NULL backing: none. */
+/* blockdev-add in one line, with discard=unmap; they fail the test on error. @backing, @file: names. NULL backing:
+ * none. */
 void add_mem(const char *name, uint64_t size);
 void add_cow(const char *name, uint64_t size, const char *backing, const char *file);
 void add_raw(const char *name, const char *file, uint64_t offset, uint64_t size);
