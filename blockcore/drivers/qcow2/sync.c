@@ -180,10 +180,18 @@ int qcow2_sync_held(struct qcow2 *q)
     return barrier(q);
 }
 
+static bool has_freed(struct qcow2 *q)
+{
+    co_mutex_lock(&q->metadata);
+    bool any = q->freed.count > 0 || q->freed_state != FREED_NONE;
+    co_mutex_unlock(&q->metadata);
+    return any;
+}
+
 /* Twice, since the batch that is already under way has to end first. */
 static int reclaim(struct qcow2 *q)
 {
-    for (int round = 0; round < 2; round++) {
+    for (int round = 0; round < 2 && has_freed(q); round++) {
         int ret = write_back(q);
         if (ret == 0)
             ret = barrier(q);
