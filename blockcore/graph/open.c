@@ -376,47 +376,69 @@ struct error *blockdev_del(const char *node_name)
     return NULL;
 }
 
-struct closing {
-    struct co_group *group;
-    struct node *node;
+/* The end of all nodes: those that nothing stands on are closed side by side, and what is below them when they are
+ * gone. */
+struct ending {
+    unsigned running;
+    struct co_queue gone; /* one of those that run has ended */
 };
 
-static void close_tops(struct co_group *group) CO_FN;
+struct closing {
+    struct list link;
+    struct ending *ending;
+    struct node *node;
+};
 
 static void close_top(void *arg)
 {
     struct closing *closing = arg;
     node_unref(closing->node);
-    close_tops(closing->group);
+    closing->ending->running--;
+    co_queue_wake_all(&closing->ending->gone);
     free(closing);
 }
 
-static struct node *find_top(void)
+/* The monitor's references of nodes that nothing stands on. All at once, since one walk over all nodes is dear. */
+static void take_tops(struct ending *ending, struct list *tops)
 {
+    list_init(tops);
     struct node *node = NULL;
     while ((node = node_next(node))) {
-        if (node->monitor_owned && !node_parent_next(node, NULL))
-            return node;
-    }
-    return NULL;
-}
-
-static void close_tops(struct co_group *group)
-{
-    struct node *top;
-    while ((top = find_top())) {
+        if (!node->monitor_owned || node_parent_next(node, NULL))
+            continue;
+        node->monitor_owned = false;
         struct closing *closing = xmalloc(sizeof(*closing));
-        *closing = (struct closing){ .group = group, .node = top };
-        top->monitor_owned = false;
-        co_group_start(group, "closing a node", close_top, closing);
+        *closing = (struct closing){ .ending = ending, .node = node };
+        list_append(tops, &closing->link);
     }
 }
 
-/* Side by side: one whose storage hangs keeps back only those that it stands on. */
+/* False when there are none. */
+static bool close_tops(struct ending *ending)
+{
+    struct list tops;
+    take_tops(ending, &tops);
+    bool any = !list_empty(&tops);
+    struct list *link;
+    while ((link = list_take_first(&tops))) {
+        ending->running++;
+        co_start("closing a node", close_top, list_entry(link, struct closing, link));
+    }
+    return any;
+}
+
+/* One whose storage hangs keeps back only those that it stands on. */
 void blockdev_del_all(void)
 {
-    struct co_group group;
-    co_group_init(&group);
-    close_tops(&group);
-    co_group_join(&group);
+    struct ending ending = { 0 };
+    co_queue_init(&ending.gone);
+    for (;;) {
+        /* What was closed at once has uncovered others. */
+        while (close_tops(&ending))
+            ;
+        if (ending.running == 0)
+            break;
+        co_queue_wait(&ending.gone, NULL, "nodes to close");
+    }
+    co_queue_fini(&ending.gone);
 }

@@ -244,6 +244,12 @@ static void delete_start(struct deletion *deletion, const char *name)
     co_start("delete", delete_run, deletion);
 }
 
+static void end_run(void *arg)
+{
+    blockdev_del_all();
+    co_event_set(arg);
+}
+
 /* Another command still holds the node: it is found no more, and its name is free when the deletion is over. */
 IN_GRAPH(deletion_ends_when_the_node_is_gone)
 {
@@ -262,6 +268,42 @@ IN_GRAPH(deletion_ends_when_the_node_is_gone)
     node_unref(held);
     co_event_wait(&deletion.done, "test");
     add_mem("disk", 4096);
+}
+
+/*  above (closes while "held" does not answer) --> held      beside --> below, with a name of its own */
+IN_GRAPH(at_the_end_nodes_close_side_by_side)
+{
+    add_mem("held", 4096);
+    add_filter("above", "held");
+    add_mem("below", 4096);
+    add_filter("beside", "below");
+    struct mem *held = mem_of("held");
+    mem_hold(held);
+    struct co_event done;
+    co_event_init(&done);
+    co_start("the end", end_run, &done);
+    settle();
+    assert_false(co_event_is_set(&done));
+    assert_null(node_find("beside"));
+    assert_null(node_find("below"));
+    assert_non_null(node_find("held"));
+    mem_release(held);
+    co_event_wait(&done, "test");
+    assert_null(node_next(NULL));
+}
+
+/* Many nodes take no more coroutines than have to wait. */
+IN_GRAPH(at_the_end_many_nodes_are_closed)
+{
+    char name[32];
+    for (unsigned i = 0; i < 1000; i++) {
+        snprintf(name, sizeof(name), "n%u", i);
+        add_mem(name, 512);
+    }
+    mem_closing_coroutines = 0;
+    blockdev_del_all();
+    assert_null(node_next(NULL));
+    assert_in_range(mem_closing_coroutines, 1, 3);
 }
 
 IN_GRAPH(what_is_not_there_yet_is_refused)
@@ -1020,6 +1062,8 @@ int main(void)
         cmocka_unit_test(a_node_in_use_is_not_deleted),
         cmocka_unit_test(a_node_is_flushed_before_it_closes),
         cmocka_unit_test(deletion_ends_when_the_node_is_gone),
+        cmocka_unit_test(at_the_end_nodes_close_side_by_side),
+        cmocka_unit_test(at_the_end_many_nodes_are_closed),
         cmocka_unit_test(what_is_not_there_yet_is_refused),
         cmocka_unit_test(storage_is_counted_while_the_graph_changes),
         cmocka_unit_test(a_graph_has_a_greatest_depth),

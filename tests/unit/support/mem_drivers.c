@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 struct mem_knobs mem_next;
+unsigned mem_closing_coroutines;
 
 /* The protocol ------------------------------------------------------------------------------------------------ */
 
@@ -52,6 +53,8 @@ static struct error *mem_open(struct node *node, const struct blockdev_options *
 static void mem_close(struct node *node)
 {
     struct mem *mem = node_state(node);
+    if (co_count() > mem_closing_coroutines)
+        mem_closing_coroutines = co_count();
     free(mem->bytes);
     free(mem->hole);
 }

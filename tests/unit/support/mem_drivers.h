@@ -30,6 +30,9 @@ struct mem_knobs {
 
 extern struct mem_knobs mem_next;
 
+/* Most coroutines that were alive when a "null-co" closed. */
+extern unsigned mem_closing_coroutines;
+
 struct mem {
     unsigned char *bytes;
     bool *hole;
