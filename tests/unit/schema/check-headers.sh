@@ -24,9 +24,9 @@ check()
 
 for generated; do
     for compiler in gcc clang-14; do
-        command -v $compiler >/dev/null && check $compiler c "$generated"/schema/*.h "$generated"/schema/*.c
+        ! command -v $compiler >/dev/null || check $compiler c "$generated"/schema/*.h "$generated"/schema/*.c
     done
     for compiler in g++ clang++-14; do
-        command -v $compiler >/dev/null && check $compiler c++ "$generated"/schema/*.h
+        ! command -v $compiler >/dev/null || check $compiler c++ "$generated"/schema/*.h
     done
 done
