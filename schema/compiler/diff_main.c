@@ -28,7 +28,8 @@ static int compare(struct arena *arena, const char *old_path, const char *new_pa
         return STATUS_BREAKS;
     struct output output = { .arena = arena };
     size_t breaks = write_diff(&output, &old_model, &new_model);
-    fwrite(output.text.items, 1, output.text.count, stdout);
+    if (output.text.count > 0)
+        fwrite(output.text.items, 1, output.text.count, stdout);
     return breaks || fflush(stdout) != 0 ? STATUS_BREAKS : STATUS_COMPATIBLE;
 }
 
