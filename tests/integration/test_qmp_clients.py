@@ -33,14 +33,14 @@ def test_a_command_that_waits_holds_up_its_own_client_only(daemon, qmp, gate):
     second = stuck.start("query-version")
     wait_held(qmp, gate)
 
-    slowest = 0.0
+    times = []
     others = [daemon.connect() for _ in range(4)]
     for i in range(2000):
         begin = time.monotonic()
         others[i % 4].execute("query-block-exports")
-        slowest = max(slowest, time.monotonic() - begin)
-    print(f"slowest of 2000 commands beside one that hangs: {slowest * 1000:.2f} ms")
-    assert slowest < 0.1  # test_hung looks at the clock more closely, with the machine to itself
+        times.append(time.monotonic() - begin)
+    # test_hung looks at the clock more closely, with the machine to itself; here others may have it for a while.
+    assert sorted(times)[len(times) * 99 // 100] < 0.1 * SLOW_BUILD
     stuck.expect_silence(0.01)
 
     qmp.execute("x-gate-release", node_name=gate)
