@@ -97,6 +97,13 @@ static void describe_run(const struct qcow2 *q, const struct table *slice, struc
     };
 }
 
+/* Under l2.lock: could these clusters of the file be data? What was written once lies inside the file. */
+static bool may_be_data(const struct qcow2 *q, const struct mapping *mapping)
+{
+    uint64_t last = align_down(mapping->host + mapping->bytes - 1, cluster_bytes(&q->geometry));
+    return last < child_length(q->data) && !qcow2_is_table(q, mapping->host, mapping->bytes);
+}
+
 /* Is it in memory? Then describes the run that begins at range.offset and returns true. Otherwise *@load is where the
  * slice lies that is needed. Takes l2.lock. */
 static bool look_up_cached(struct qcow2 *q, struct range range, enum lookup_for purpose, struct mapping *out,
@@ -117,7 +124,7 @@ static bool look_up_cached(struct qcow2 *q, struct range range, enum lookup_for 
         /* A table that a snapshot shares is copied before any of its clusters is written. */
         if (slice && !entry_is_own(q->l1[index]))
             out->own = false;
-        if (slice && purpose == FOR_WRITING && out->kind == CLUSTER_DATA && qcow2_is_table(q, out->host, out->bytes))
+        if (slice && purpose == FOR_WRITING && out->kind == CLUSTER_DATA && !may_be_data(q, out))
             out->kind = CLUSTER_INVALID;
     }
     spinlock_unlock(&q->l2.lock);

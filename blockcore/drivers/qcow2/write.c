@@ -60,13 +60,28 @@ static struct mapping mapping_of(const struct qcow2 *q, uint64_t entry)
     };
 }
 
+/* The host clusters that the entries of the run have: they say that nobody else refers to them. */
+static int check_reserved(struct qcow2 *q, uint64_t host, size_t count)
+{
+    if (qcow2_is_table(q, host, (uint64_t)count << q->geometry.cluster_bits))
+        return qcow2_corrupt(q);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t references;
+        int ret = refcount_read(q, (host >> q->geometry.cluster_bits) + i, &references);
+        if (ret < 0)
+            return ret;
+        if (references != 1)
+            return qcow2_corrupt(q);
+    }
+    return 0;
+}
+
 /* Finds @*count host clusters at most for the run. */
 static int find_host(struct qcow2 *q, const struct l2_run *run, size_t *count, struct allocation *allocation)
 {
     if (allocation->reserved) {
         allocation->host = entry_offset(l2_run_get(run, 0));
-        uint64_t bytes = (uint64_t)*count << q->geometry.cluster_bits;
-        return qcow2_is_table(q, allocation->host, bytes) ? qcow2_corrupt(q) : 0;
+        return check_reserved(q, allocation->host, *count);
     }
     uint64_t got;
     int ret = refcount_alloc(q, *count, &allocation->host, &got, &allocation->fresh);

@@ -31,8 +31,7 @@ static bool shows_through(const struct qcow2 *q)
 static uint64_t zeroed_entry(const struct qcow2 *q, const struct zeroing *zeroing, uint64_t entry)
 {
     enum cluster_kind kind = entry_kind(&q->geometry, entry);
-    if (kind == CLUSTER_INVALID || (kind == CLUSTER_ABSENT && zeroing->keep_absent) ||
-        (kind != CLUSTER_ABSENT && zeroing->only_absent))
+    if (kind == CLUSTER_ABSENT ? zeroing->keep_absent : zeroing->only_absent)
         return entry;
     if (zeroing->absent)
         return 0;
@@ -42,21 +41,25 @@ static uint64_t zeroed_entry(const struct qcow2 *q, const struct zeroing *zeroin
     return ENTRY_ZERO;
 }
 
-static bool run_would_change(const struct qcow2 *q, const struct zeroing *zeroing, const struct l2_run *run)
+/* 1 when there is something to do, 0 when not, -EIO when there is an entry that cannot be. */
+static int inspect_run(struct qcow2 *q, const struct zeroing *zeroing, const struct l2_run *run)
 {
+    bool changes = false;
     for (size_t i = 0; i < run->count; i++) {
         uint64_t entry = l2_run_get(run, i);
-        if (zeroed_entry(q, zeroing, entry) != entry)
-            return true;
+        if (entry_kind(&q->geometry, entry) == CLUSTER_INVALID)
+            return qcow2_corrupt(q);
+        changes = changes || zeroed_entry(q, zeroing, entry) != entry;
     }
-    return false;
+    return changes;
 }
 
 static int zero_run(struct qcow2 *q, const struct zeroing *zeroing, const struct l2_run *run)
 {
-    if (!run_would_change(q, zeroing, run))
-        return 0;
-    int ret = l2_run_change(q, run, 0, run->count);
+    int ret = inspect_run(q, zeroing, run);
+    if (ret <= 0)
+        return ret;
+    ret = l2_run_change(q, run, 0, run->count);
     for (size_t i = 0; ret == 0 && i < run->count; i++) {
         uint64_t old = l2_run_get(run, i);
         uint64_t entry = zeroed_entry(q, zeroing, old);

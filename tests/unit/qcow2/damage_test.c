@@ -6,6 +6,7 @@
 
 #define CLUSTER 65536
 #define COPIED (UINT64_C(1) << 63)
+#define BEHIND_END UINT64_C(0x00ffffffffff0000)
 
 /* Fields of the file --------------------------------------------------------------------------------------------- */
 
@@ -179,19 +180,51 @@ static void expect_refused_entry(uint64_t entry)
     unlink(in_dir("a.qcow2"));
 }
 
+static void expect_no_zeroes(uint64_t entry)
+{
+    make_image();
+    set64(l2_table() + 8, entry);
+    struct handle *disk = open_disk();
+    expect_int(handle_pwrite_zeroes(disk, range_make(0, 2 * CLUSTER), 0), -EIO);
+    expect(reads_as(disk, 0, CLUSTER, 1));
+    expect_stopped(disk);
+    unlink(in_dir("a.qcow2"));
+}
+
+static void expect_no_write(uint64_t entry)
+{
+    make_image();
+    set64(l2_table() + 8, entry);
+    struct stat before;
+    struct stat after;
+    expect(stat(in_dir("a.qcow2"), &before) == 0);
+    struct handle *disk = open_disk();
+    expect_int(put(disk, CLUSTER, 512, 9), -EIO);
+    expect_stopped(disk);
+    expect(stat(in_dir("a.qcow2"), &after) == 0);
+    expect_int(before.st_size, after.st_size);
+    unlink(in_dir("a.qcow2"));
+}
+
 NODE_TEST(l2_entries_that_cannot_be)
 {
     expect_refused_entry(COPIED | (5 * CLUSTER + 512));
     expect_refused_entry(COPIED);
     expect_refused_entry(UINT64_C(1) << 62 | COPIED | (5 * CLUSTER));
     expect_refused_entry(UINT64_C(1) << 62 | 100);
-    expect_refused_entry(COPIED | UINT64_C(0x00ffffffffff0000)); /* behind the end of the file */
+    expect_refused_entry(COPIED | BEHIND_END);
+    expect_no_zeroes(COPIED | (5 * CLUSTER + 512));
+    expect_no_zeroes(COPIED);
+    expect_no_write(COPIED | (5 * CLUSTER + 512));
+    expect_no_write(COPIED | BEHIND_END);
+    expect_no_write(COPIED | BEHIND_END | 1);
+    expect_no_write(COPIED | (300 * CLUSTER) | 1); /* a free cluster, kept behind a zero flag */
 }
 
 NODE_TEST(l1_entries_that_cannot_be)
 {
     make_image();
-    uint64_t wrong[] = { l2_table() + 512, UINT64_C(0x00ffffffffff0000), l1_table(), refcount_table(), 512 };
+    uint64_t wrong[] = { l2_table() + 512, BEHIND_END, l1_table(), refcount_table(), 512 };
     for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
         make_image();
         set64(l1_table(), wrong[i] | COPIED);

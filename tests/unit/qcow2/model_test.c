@@ -16,6 +16,7 @@ struct shape {
     size_t length;
     size_t base_length; /* 0: no backing file */
     bool snapshot;      /* half-way, by qemu-img */
+    bool direct;        /* past the page cache: requests of the file have to be aligned */
 };
 
 static void fill_random(unsigned char *data, size_t bytes)
@@ -140,6 +141,14 @@ static void make_base(const struct shape *shape, struct model *model)
     free(base);
 }
 
+static bool can_be_direct(void)
+{
+    int fd = open(in_dir("disk.qcow2"), O_RDWR | O_DIRECT | O_CLOEXEC);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
 static void run_shape(const struct shape *shape, int rounds, int steps)
 {
     struct model model = { .bytes = calloc(1, DISK_MAX), .length = shape->length };
@@ -155,6 +164,8 @@ static void run_shape(const struct shape *shape, int rounds, int steps)
     expect(at_snapshot);
     for (int round = 0; round < rounds; round++) {
         struct blockdev_options options = image_options("disk", in_dir("disk.qcow2"));
+        struct blockdev_cache_options direct = { .has_direct = true, .direct = true };
+        options.cache = shape->direct && can_be_direct() ? &direct : NULL;
         open_disk(&model, round % 2 ? with_small_caches(options) : options);
         for (int i = 0; i < steps; i++)
             do_something(&model);
@@ -206,6 +217,9 @@ MODEL_TEST(refcounts_of_one_bit, 4, 300, .options = "cluster_size=4096,refcount_
 MODEL_TEST(refcounts_of_64_bits, 4, 200, .options = "cluster_size=512,refcount_bits=64", .length = 4 * MIB)
 MODEL_TEST(refcounts_of_8_bits_with_a_snapshot, 4, 300, .options = "cluster_size=4096,refcount_bits=8",
            .length = 4 * MIB, .snapshot = true)
+MODEL_TEST(past_the_page_cache, 4, 200, .options = "cluster_size=65536", .length = 4 * MIB, .direct = true)
+MODEL_TEST(small_clusters_past_the_page_cache, 4, 100, .options = "cluster_size=512", .length = MIB, .base_length = MIB,
+           .direct = true)
 MODEL_TEST(preallocated_tables, 4, 300, .options = "cluster_size=4096,preallocation=metadata", .length = 4 * MIB)
 
 int main(void)
@@ -229,6 +243,8 @@ int main(void)
         cmocka_unit_test(refcounts_of_one_bit),
         cmocka_unit_test(refcounts_of_64_bits),
         cmocka_unit_test(refcounts_of_8_bits_with_a_snapshot),
+        cmocka_unit_test(past_the_page_cache),
+        cmocka_unit_test(small_clusters_past_the_page_cache),
         cmocka_unit_test(preallocated_tables),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
