@@ -2,9 +2,17 @@
 
 #include <string.h>
 
+/* clang-format off */
 static const struct driver *const drivers[] = {
-    &blkdebug_driver, &file_driver, &gate_driver, &host_device_driver, &null_co_driver, &qcow2_driver, &raw_driver,
+    &blkdebug_driver,
+    &file_driver,
+    &gate_driver,
+    &host_device_driver,
+    &null_co_driver,
+    &qcow2_driver,
+    &raw_driver,
 };
+/* clang-format on */
 
 const struct driver *driver_find(const char *name)
 {
