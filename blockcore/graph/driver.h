@@ -39,6 +39,10 @@ enum request_flags {
     REQ_FUA = 0x1,         /* on stable storage before the request ends */
     REQ_MAY_UNMAP = 0x2,   /* write zeroes: storage may be given back */
     REQ_NO_FALLBACK = 0x4, /* write zeroes: -ENOTSUP rather than writing zeroes the slow way */
+    /* Write data: store it compressed, as far as that makes it smaller. -ENOTSUP unless write_flags has it. Reaches the
+     * driver as a whole, whatever max_transfer says; what is no multiple of the driver's clusters, the end of the node
+     * excepted, is -EINVAL. */
+    REQ_COMPRESSED = 0x8,
 };
 
 /* How a resize fills what it adds. */

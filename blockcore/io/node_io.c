@@ -192,6 +192,35 @@ static int write_tracked(struct node *node, struct range range, const struct iov
     return ret;
 }
 
+/* As a whole: what is compressed together lies together, and half a cluster cannot be added to the other half. */
+static int write_compressed(struct node *node, struct range range, const struct iov *iov, unsigned flags)
+{
+    const struct driver *driver = node->driver;
+    if (!driver->pwritev && driver->kind == DRIVER_FILTER)
+        return child_pwritev(node->filtered, range, iov, flags);
+    if (!driver->pwritev || !(driver->write_flags & REQ_COMPRESSED))
+        return -ENOTSUP;
+    uint64_t alignment = node->limits.request_alignment;
+    uint64_t end = range_end(range);
+    if (!is_aligned(range.offset, alignment) || (!is_aligned(end, alignment) && end != node_length(node)))
+        return -EINVAL;
+    if (alignment == 1)
+        return driver->pwritev(node, range, iov, flags & driver->write_flags);
+    struct tracked tracked;
+    tracked_begin(&node->tracker, &tracked, range_align_out(range, alignment), false);
+    int ret = driver->pwritev(node, range, iov, flags & driver->write_flags);
+    tracked_end(&node->tracker, &tracked);
+    return ret;
+}
+
+bool node_can_compress(const struct node *node)
+{
+    while (node->driver->kind == DRIVER_FILTER &&
+           (!node->driver->pwritev || node->driver->write_flags & REQ_COMPRESSED))
+        node = node->filtered->node;
+    return node->driver->pwritev && (node->driver->write_flags & REQ_COMPRESSED);
+}
+
 int node_write(struct node *node, struct range range, const struct iov *iov, unsigned flags)
 {
     int ret;
@@ -201,7 +230,9 @@ int node_write(struct node *node, struct range range, const struct iov *iov, uns
         unsigned unmap = node->detect_zeroes == DETECT_ZEROES_UNMAP ? REQ_MAY_UNMAP : 0;
         return node_write_zeroes(node, range, (flags & REQ_FUA) | unmap);
     }
-    if (likely(node->limits.request_alignment == 1 && memory_fits(node, iov)))
+    if (unlikely(flags & REQ_COMPRESSED))
+        ret = write_compressed(node, range, iov, flags);
+    else if (likely(node->limits.request_alignment == 1 && memory_fits(node, iov)))
         ret = driver_write(node, range, iov, flags);
     else
         ret = write_tracked(node, range, iov, flags);

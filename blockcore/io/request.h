@@ -45,6 +45,9 @@ int child_pwrite(struct child *child, uint64_t offset, const void *data, size_t 
  * a name of BlkdebugEvent ("l2_update"). Costs one branch when no blkdebug is below. */
 void child_debug_event(struct child *child, const char *event) CO_FN;
 
+/* Will a write with REQ_COMPRESSED be taken, as far as drivers decide on it? */
+bool node_can_compress(const struct node *node);
+
 /* Storage occupied, or -errno. The caller keeps the node. */
 int64_t node_allocated_bytes(struct node *node) CO_FN CONTROL_FN;
 

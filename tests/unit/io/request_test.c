@@ -354,6 +354,47 @@ IN_GRAPH(read_modify_write_under_load)
     handle_close(handle);
 }
 
+/*  gate -> overlay (compresses) -> file      plain -> file (does not) */
+IN_GRAPH(compressed_writes_reach_only_drivers_that_compress)
+{
+    add_mem("file", 4096);
+    add_cow("overlay", 4096, NULL, "file");
+    add_filter("filter", "overlay");
+    struct handle *handle = open_handle("filter", PERM_WRITE);
+    char data[4096];
+    memset(data, 7, sizeof(data));
+    assert_true(node_can_compress(node_find("filter")));
+    assert_int_equal(write_bytes(handle, 0, data, sizeof(data), REQ_COMPRESSED), 0);
+    assert_int_equal(cow_of("overlay")->compressed, 1);
+    assert_int_equal(cow_of("overlay")->state[4095], COW_OWN);
+    assert_int_equal(mem_of("file")->writes, 0);
+    handle_close(handle);
+
+    add_mem("disk", 4096);
+    add_filter("above", "disk");
+    handle = open_handle("above", PERM_WRITE);
+    assert_false(node_can_compress(node_find("above")));
+    assert_int_equal(write_bytes(handle, 0, data, sizeof(data), REQ_COMPRESSED), -ENOTSUP);
+    assert_int_equal(mem_of("disk")->writes, 0);
+    handle_close(handle);
+}
+
+IN_GRAPH(a_compressed_write_is_neither_cut_nor_completed)
+{
+    add_mem("file", 4000);
+    mem_next = (struct mem_knobs){ .alignment = 512, .max_transfer = 512 };
+    add_cow("overlay", 4000, NULL, "file");
+    struct handle *handle = open_handle("overlay", PERM_WRITE);
+    char data[4000];
+    memset(data, 7, sizeof(data));
+    assert_int_equal(write_bytes(handle, 100, data, 412, REQ_COMPRESSED), -EINVAL);
+    assert_int_equal(write_bytes(handle, 512, data, 100, REQ_COMPRESSED), -EINVAL);
+    assert_int_equal(cow_of("overlay")->compressed, 0);
+    assert_int_equal(write_bytes(handle, 0, data, sizeof(data), REQ_COMPRESSED), 0);
+    assert_int_equal(cow_of("overlay")->compressed, 1);
+    handle_close(handle);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -367,6 +408,8 @@ int main(void)
         cmocka_unit_test(discards_are_ignored_where_nobody_wants_them),
         cmocka_unit_test(zeroes_are_detected_where_asked),
         cmocka_unit_test(an_error_of_the_driver_is_the_error_of_the_request),
+        cmocka_unit_test(compressed_writes_reach_only_drivers_that_compress),
+        cmocka_unit_test(a_compressed_write_is_neither_cut_nor_completed),
         cmocka_unit_test(read_modify_write_does_not_lose_a_neighbour),
         cmocka_unit_test(read_modify_write_under_load),
     };

@@ -326,6 +326,12 @@ static int cow_preadv(struct node *node, struct range range, const struct iov *i
 static int cow_pwritev(struct node *node, struct range range, const struct iov *iov, unsigned flags)
 {
     struct cow *cow = node_state(node);
+    if (flags & REQ_COMPRESSED) {
+        cow->compressed++;
+        iov_copy_to(iov, cow->own + range.offset);
+        memset(cow->state + range.offset, COW_OWN, range.bytes);
+        return 0;
+    }
     int ret = child_pwritev(cow->file, range, iov, flags);
     if (ret == 0)
         memset(cow->state + range.offset, COW_DATA, range.bytes);
@@ -361,7 +367,7 @@ static const struct driver cow_driver = {
     .name = "qcow2",
     .kind = DRIVER_FORMAT,
     .state_size = sizeof(struct cow),
-    .write_flags = REQ_FUA,
+    .write_flags = REQ_FUA | REQ_COMPRESSED,
     .open = cow_open,
     .close = cow_close,
     .preadv = cow_preadv,

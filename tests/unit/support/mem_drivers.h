@@ -64,8 +64,9 @@ struct cow {
     size_t size;
     unsigned char *state; /* enum cow_state of each byte */
     unsigned char *own;
-    _Atomic unsigned questions; /* about block status */
-    size_t answers_max;         /* runs of like bytes that a single driver call tells at most */
+    _Atomic unsigned questions;  /* about block status */
+    _Atomic unsigned compressed; /* writes with REQ_COMPRESSED: they become COW_OWN */
+    size_t answers_max;          /* runs of like bytes that a single driver call tells at most */
 };
 
 struct mem *mem_of(const char *node_name);
