@@ -4,18 +4,16 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* What the tables are written with, so that they stay short enough to be read. OF is the struct whose members follow.
- */
+/* What the tables are written with, so that they stay short enough to be read. OF is the tag of the struct whose
+ * members follow. */
 static const char macros[] =
     "#define T(c) &c##_descriptor\n"
-    "#define REQUIRED(n, m, t) { n, T(t), 0, sizeof(n) - 1, 0, offsetof(OF, m), NONE, NONE }\n"
-    "#define OPTIONAL(n, m, t) { n, T(t), 0, sizeof(n) - 1, MEMBER_OPTIONAL, offsetof(OF, m), NONE, NONE }\n"
-    "#define MAYBE(n, m, p, t) { n, T(t), 0, sizeof(n) - 1, MEMBER_OPTIONAL, offsetof(OF, m), offsetof(OF, has_##p), "
-    "NONE }\n"
-    "#define ARRAY(n, m, p, t) { n, T(t), 0, sizeof(n) - 1, 0, offsetof(OF, m), NONE, offsetof(OF, p##_count) }\n"
-    "#define MAYBE_ARRAY(n, m, p, t) \\\n"
-    "    { n, T(t), 0, sizeof(n) - 1, MEMBER_OPTIONAL, offsetof(OF, m), offsetof(OF, has_##p), offsetof(OF, p##_count) "
-    "}\n"
+    "#define AT(m) offsetof(struct OF, m)\n"
+    "#define REQUIRED(n, m, t) { n, T(t), 0, sizeof(n) - 1, 0, AT(m), NONE, NONE }\n"
+    "#define OPTIONAL(n, m, t) { n, T(t), 0, sizeof(n) - 1, MEMBER_OPTIONAL, AT(m), NONE, NONE }\n"
+    "#define MAYBE(n, m, t) { n, T(t), 0, sizeof(n) - 1, MEMBER_OPTIONAL, AT(m), AT(has_##m), NONE }\n"
+    "#define ARRAY(n, m, t) { n, T(t), 0, sizeof(n) - 1, 0, AT(m), NONE, AT(m##_count) }\n"
+    "#define MAYBE_ARRAY(n, m, t) { n, T(t), 0, sizeof(n) - 1, MEMBER_OPTIONAL, AT(m), AT(has_##m), AT(m##_count) }\n"
     "#define codec_bool_descriptor codec_bool\n"
     "#define codec_int_descriptor codec_int\n"
     "#define codec_int8_descriptor codec_int8\n"
@@ -34,8 +32,10 @@ static const char macros[] =
     "#define codec_empty_descriptor codec_empty\n"
     "#define NONE DESCRIPTOR_NO_OFFSET\n"
     "#define LENGTH(a) sizeof(a) / sizeof(a[0])\n"
-    "#define MEMBERS(c) static const struct member_descriptor c##_members[] =\n"
-    "#define BRANCHES(c) static const struct type_descriptor *const c##_branches[] =\n"
+    "#define PASTE(a, b) a##b\n"
+    "#define JOIN(a, b) PASTE(a, b)\n"
+    "#define MEMBERS static const struct member_descriptor JOIN(OF, _members)[] =\n"
+    "#define BRANCHES static const struct type_descriptor *const JOIN(OF, _branches)[] =\n"
     "#define ALTERNATIVES(c) static const struct alternate_branch c##_branches[] =\n"
     "#define TABLE(c) const struct type_descriptor c##_descriptor\n"
     "#define ENUM(c, n, max) TABLE(c) = { n, VALUE_ENUM, sizeof(enum c), 0, 0, { .enumeration = { c##_names, max } } "
@@ -44,11 +44,12 @@ static const char macros[] =
     "} "
     "}\n"
     "#define EMPTY(c, n) TABLE(c) = { n, VALUE_OBJECT, sizeof(struct c), 0, 0, { .object = { 0, 0, 0, 0, 0, 0 } } }\n"
-    "#define STRUCT(c, n, flags) TABLE(c) = { n, VALUE_OBJECT, sizeof(struct c), flags, 0, \\\n"
-    "    { .object = { c##_members, LENGTH(c##_members), 0, 0, 0, 0 } } }\n"
-    "#define UNION(c, n, flags, tag) TABLE(c) = { n, VALUE_OBJECT, sizeof(struct c), flags, 0, \\\n"
-    "    { .object = { c##_members, LENGTH(c##_members), tag, \\\n"
-    "                  c##_branches, LENGTH(c##_branches), offsetof(struct c, u) } } }\n"
+    "#define OBJECT(n, flags, ...) \\\n"
+    "    const struct type_descriptor JOIN(OF, _descriptor) = { n, VALUE_OBJECT, sizeof(struct OF), flags, 0, \\\n"
+    "        { .object = { JOIN(OF, _members), LENGTH(JOIN(OF, _members)), __VA_ARGS__ } } }\n"
+    "#define STRUCT(n, flags) OBJECT(n, flags, 0, 0, 0, 0)\n"
+    "#define UNION(n, flags, tag) \\\n"
+    "    OBJECT(n, flags, tag, JOIN(OF, _branches), LENGTH(JOIN(OF, _branches)), AT(u))\n"
     "#define ALTERNATE(c, n) TABLE(c) = { n, VALUE_ALTERNATE, sizeof(struct c), 0, 0, \\\n"
     "    { .alternate = { c##_branches, LENGTH(c##_branches), offsetof(struct c, u) } } }\n\n";
 
@@ -283,13 +284,13 @@ static void write_special(struct output *output, const struct tables *tables, co
                   features_contain(&member->features, "deprecated") ? " | MEMBER_DEPRECATED" : "",
                   features_contain(&member->features, "unstable") ? " | MEMBER_UNSTABLE" : "",
                   member->secret ? " | MEMBER_SECRET" : "");
-    output_printf(output, "      .offset = offsetof(OF, %s),\n", member->c_name);
+    output_printf(output, "      .offset = AT(%s),\n", member->c_name);
     if (member->optional && type_needs_has(member->type))
-        output_printf(output, "      .has_offset = offsetof(OF, has_%s),", part);
+        output_printf(output, "      .has_offset = AT(has_%s),", part);
     else
         output_text(output, "      .has_offset = NONE,");
     if (member->type->kind == TYPE_ARRAY)
-        output_printf(output, " .count_offset = offsetof(OF, %s_count) },\n", part);
+        output_printf(output, " .count_offset = AT(%s_count) },\n", part);
     else
         output_text(output, " .count_offset = NONE },\n");
 }
@@ -302,17 +303,16 @@ static void write_member(struct output *output, const struct tables *tables, con
     bool array = member->type->kind == TYPE_ARRAY;
     bool has = member->optional && type_needs_has(member->type);
     output_if(output, member->condition);
-    if (is_special(member))
+    if (is_special(member) || ((array || has) && strcmp(part, member->c_name) != 0))
         write_special(output, tables, owner, member);
-    else if (array && has)
-        output_printf(output, "    MAYBE_ARRAY(\"%s\", %s, %s, %s),\n", member->name, member->c_name, part, type);
-    else if (array)
-        output_printf(output, "    ARRAY(\"%s\", %s, %s, %s),\n", member->name, member->c_name, part, type);
-    else if (has)
-        output_printf(output, "    MAYBE(\"%s\", %s, %s, %s),\n", member->name, member->c_name, part, type);
     else
-        output_printf(output, "    %s(\"%s\", %s, %s),\n", member->optional ? "OPTIONAL" : "REQUIRED", member->name,
-                      member->c_name, type);
+        output_printf(output, "    %s(\"%s\", %s, %s),\n",
+                      array && has       ? "MAYBE_ARRAY"
+                      : array            ? "ARRAY"
+                      : has              ? "MAYBE"
+                      : member->optional ? "OPTIONAL"
+                                         : "REQUIRED",
+                      member->name, member->c_name, type);
     output_endif(output, member->condition);
 }
 
@@ -329,7 +329,7 @@ static bool has_union(const struct type *type)
 static void write_branches(struct output *output, const struct type *type)
 {
     const struct type *tag = type->members.items[type->tag].type;
-    output_printf(output, "BRANCHES(%s) {\n", type->c_name);
+    output_text(output, "BRANCHES {\n");
     for (size_t i = 0; i < type->branches.count; i++) {
         const struct branch *branch = &type->branches.items[i];
         if (type_is_empty(branch->type))
@@ -350,10 +350,10 @@ static void write_object_tables(struct output *output, const struct tables *tabl
     for (size_t i = 0; i < type->members.count; i++)
         write_extra(output, type, &type->members.items[i]);
     if (type->members.count) {
-        output_printf(output, "#define OF struct %s\nMEMBERS(%s) {\n", type->c_name, type->c_name);
+        output_printf(output, "#define OF %s\nMEMBERS {\n", type->c_name);
         for (size_t i = 0; i < type->members.count; i++)
             write_member(output, tables, type, &type->members.items[i]);
-        output_text(output, "};\n#undef OF\n");
+        output_text(output, "};\n");
     }
     if (has_union(type))
         write_branches(output, type);
@@ -400,9 +400,9 @@ static void write_object(struct output *output, const struct type *type)
         const char *tag = tag_moves(type) ? arena_printf(output->arena, "%s_tag", type->c_name)
                                           : arena_printf(output->arena, "%zu", type->tag);
         write_tag(output, type);
-        output_printf(output, "UNION(%s, \"%s\", %s, %s);\n", type->c_name, type->name, flags, tag);
+        output_printf(output, "UNION(\"%s\", %s, %s);\n#undef OF\n", type->name, flags, tag);
     } else {
-        output_printf(output, "STRUCT(%s, \"%s\", %s);\n", type->c_name, type->name, flags);
+        output_printf(output, "STRUCT(\"%s\", %s);\n#undef OF\n", type->name, flags);
     }
 }
 
