@@ -101,8 +101,7 @@ bool check_name_form(struct checker *checker, struct location at, const char *na
     if (name_is_valid(name))
         return true;
     check_failed(checker, at, "%s has an invalid name '%s'", what, name);
-    const char *stem = name_stem(name);
-    if (strncmp(stem, "q_", 2) == 0 || strncmp(stem, "q-", 2) == 0)
+    if (name_is_kept(name))
         compilation_note(checker->compilation, at, "names that begin with 'q_' are kept for what is generated");
     else
         compilation_note(checker->compilation, at,

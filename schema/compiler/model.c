@@ -171,32 +171,10 @@ bool builder_check_features(struct builder *builder, struct location at, const s
     return true;
 }
 
-struct type *builder_array(struct builder *builder, struct type *element)
+struct type *builder_find_type(struct builder *builder, const char *name)
 {
-    if (!element->array) {
-        struct arena *arena = builder->compilation->arena;
-        struct type *array = builder_new_type(builder, TYPE_ARRAY, arena_printf(arena, "%sList", element->name),
-                                              arena_printf(arena, "%s_list", element->c_name));
-        array->element = element;
-        array->condition = element->condition;
-        array->at = element->at;
-        array->state = TYPE_RESOLVED;
-        element->array = array;
-        if (element->plain)
-            builder_array(builder, element->plain);
-    }
-    return element->array;
-}
-
-/* The arrays of built-in types have names of their own. */
-static struct type *find_builtin_array(struct builder *builder, const char *name)
-{
-    size_t length = strlen(name);
-    if (length <= 4 || strcmp(name + length - 4, "List") != 0)
-        return NULL;
-    struct type *element =
-        names_get(&builder->types, arena_strndup(builder->compilation->arena, name, length - strlen("List")));
-    return element && element->kind == TYPE_BUILTIN && !element->plain ? builder_array(builder, element) : NULL;
+    struct type *type = names_get(&builder->types, name);
+    return !type && strcmp(name, "QType") == 0 ? define_qtype(builder) : type;
 }
 
 static void suggest_type(struct builder *builder, struct location at, const char *name)
@@ -210,24 +188,27 @@ static void suggest_type(struct builder *builder, struct location at, const char
     compilation_suggest(builder->compilation, at, &suggestion);
 }
 
+bool builder_unknown_type(struct builder *builder, struct location at, const struct syntax *name,
+                          struct subject subject)
+{
+    const char *text = name->string;
+    compilation_error(builder->compilation, at, "%s uses unknown type '%s'", builder_subject(builder, subject), text);
+    compilation_note(builder->compilation, name->at, "'%s' is here", text);
+    suggest_type(builder, name->at, text);
+    return false;
+}
+
 struct type *builder_type(struct builder *builder, struct location at, const struct syntax *name,
                           struct subject subject)
 {
-    bool array = name->kind == SYNTAX_ARRAY;
-    const char *text = array ? name->items.items[0]->string : name->string;
-    struct type *type = names_get(&builder->types, text);
-    if (!type && !array)
-        type = find_builtin_array(builder, text);
-    if (!type && strcmp(text, "QType") == 0)
-        type = define_qtype(builder);
-    if (!type) {
-        compilation_error(builder->compilation, at, "%s uses unknown type '%s'", builder_subject(builder, subject),
-                          text);
-        compilation_note(builder->compilation, name->at, "'%s' is here", text);
-        suggest_type(builder, name->at, text);
-        return NULL;
-    }
-    return array ? builder_array(builder, type) : type;
+    if (name->kind == SYNTAX_ARRAY)
+        return builder_array_of(builder, name->items.items[0]->string);
+    struct type *type = builder_find_type(builder, name->string);
+    if (!type)
+        type = builder_find_array(builder, name->string);
+    if (!type && !builder_unknown_type(builder, at, name, subject))
+        builder_note_array_form(builder, name->at, name->string);
+    return type;
 }
 
 struct type *builder_implicit_object(struct builder *builder, const struct syntax *members, const char *name,
@@ -373,6 +354,7 @@ static bool define_all(struct builder *builder)
         struct entity entity = { .module = definition->module };
         if (!claim_name(builder, definition))
             return false;
+        builder_note_arrays(builder, definition);
         if (strcmp(definition->meta, "command") == 0)
             entity.command = define_command(builder, definition);
         else if (strcmp(definition->meta, "event") == 0)
@@ -385,7 +367,7 @@ static bool define_all(struct builder *builder)
 }
 
 /* Special features are for what clients use by name. */
-static bool check_type_features(struct builder *builder, const struct type *type)
+bool builder_check_type_features(struct builder *builder, const struct type *type)
 {
     if (!builder_check_features(builder, type->at, &type->features, (struct subject){ "type", type->name }))
         return false;
@@ -403,7 +385,7 @@ static bool check_type_features(struct builder *builder, const struct type *type
 static bool resolve_entity(struct builder *builder, const struct entity *entity, const struct definition *definition)
 {
     if (entity->type)
-        return check_type_features(builder, entity->type) && builder_resolve_type(builder, entity->type);
+        return builder_resolve_type(builder, entity->type);
     if (entity->command)
         return builder_check_features(builder, entity->command->at, &entity->command->features,
                                       (struct subject){ "command", definition->name }) &&
@@ -418,7 +400,8 @@ static bool resolve_all(struct builder *builder)
 {
     for (size_t i = 0; i < builder->model->entities.count; i++) {
         const struct entity *entity = &builder->model->entities.items[i];
-        if (!resolve_entity(builder, entity, builder->program->definitions.items[i]) ||
+        if (!builder_check_arrays(builder, i) ||
+            !resolve_entity(builder, entity, builder->program->definitions.items[i]) ||
             !builder_check_documented(builder, entity))
             return false;
     }

@@ -5,6 +5,8 @@
 #include "schema/compiler/model.h"
 #include "schema/compiler/names.h"
 
+struct array_use;
+
 struct builder {
     struct compilation *compilation;
     const struct program *program;
@@ -16,7 +18,11 @@ struct builder {
     struct names c_names;             /* C form of a definition's name -> struct definition */
     struct names c_tags;              /* struct and enum tags -> struct type */
     struct names c_constants;
-    unsigned nesting; /* types that are being resolved */
+    unsigned nesting;    /* types that are being resolved */
+    struct names arrays; /* name of an element -> struct array_use: where the array stands first */
+    VECTOR(const struct array_use *) array_uses; /* the same, in the order of definition */
+    size_t arrays_checked;                       /* of array_uses */
+    size_t turn;                                 /* which definition is being resolved */
 };
 
 /* Who is spoken of in a message: "member" and "size", or "'base'" and NULL. */
@@ -35,8 +41,36 @@ const char *builder_describe(struct builder *builder, const struct type *type);
 struct type *builder_type(struct builder *builder, struct location at, const struct syntax *name,
                           struct subject subject);
 
+/* The type of that name, or NULL. */
+struct type *builder_find_type(struct builder *builder, const char *name);
+
+/* Reports that there is no type @name; returns false. */
+bool builder_unknown_type(struct builder *builder, struct location at, const struct syntax *name,
+                          struct subject subject);
+
 /* The array of a type. */
 struct type *builder_array(struct builder *builder, struct type *element);
+
+/* The same by name of the element, whose absence is reported elsewhere. */
+struct type *builder_array_of(struct builder *builder, const char *element);
+
+/* The array type of that name, "FooList", if [ 'Foo' ] stands anywhere or Foo is built in; else NULL. */
+struct type *builder_find_array(struct builder *builder, const char *name);
+
+/* After an error about @name: a note, if it is the name of an array that stands nowhere. */
+void builder_note_array_form(struct builder *builder, struct location at, const char *name);
+
+/* Notes which arrays stand in a definition; it is the next one that becomes an entity. */
+void builder_note_arrays(struct builder *builder, const struct definition *definition);
+
+/* Whether the elements of the arrays that stand first in this definition exist. It has its turn now. */
+bool builder_check_arrays(struct builder *builder, size_t definition);
+
+/* Whether an array stands first in a definition that has not had its turn. */
+bool builder_array_is_later(const struct builder *builder, const struct type *array);
+
+/* Features of a type: no special ones, none twice. */
+bool builder_check_type_features(struct builder *builder, const struct type *type);
 
 /* An object made of members that stand inside another definition. */
 struct type *builder_implicit_object(struct builder *builder, const struct syntax *members, const char *name,

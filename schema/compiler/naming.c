@@ -27,13 +27,18 @@ const char *name_stem(const char *name)
         if (vendor_end && vendor_end > name + 2)
             name = vendor_end + 1;
     }
-    return strncmp(name, "x-", 2) == 0 ? name + 2 : name;
+    return (*name == 'x' || *name == 'X') && name[1] == '-' && isalpha((unsigned char)name[2]) ? name + 2 : name;
+}
+
+bool name_is_kept(const char *name)
+{
+    return name[0] == 'q' && (name[1] == '_' || name[1] == '-');
 }
 
 bool name_is_valid(const char *name)
 {
     const char *stem = name_stem(name);
-    if (!isalpha((unsigned char)*stem) || strncmp(stem, "q_", 2) == 0)
+    if (!isalpha((unsigned char)*stem) || name_is_kept(name))
         return false;
     for (; *stem; stem++)
         if (!isalnum((unsigned char)*stem) && *stem != '-' && *stem != '_')

@@ -15,6 +15,9 @@
  * first. */
 bool name_is_valid(const char *name);
 
+/* Names that begin with "q_" in C are for what is generated. */
+bool name_is_kept(const char *name);
+
 /* The name behind "__RFQDN_" and "x-". */
 const char *name_stem(const char *name);
 

@@ -463,7 +463,7 @@ bool builder_resolve_type(struct builder *builder, struct type *type)
         return wrong(builder, type, type->at, "bases and branches nested deeper than %d", NESTING_MAX);
     builder->nesting++;
     type->state = TYPE_RESOLVING;
-    bool ok = resolve_by_kind(builder, type);
+    bool ok = builder_check_type_features(builder, type) && resolve_by_kind(builder, type);
     type->state = TYPE_RESOLVED;
     builder->nesting--;
     return ok;
@@ -529,8 +529,16 @@ static bool resolve_returns(struct builder *builder, struct command *command, co
         return false;
     if (command->returns->kind == TYPE_ARRAY)
         command->returns->needs_list = true;
+    if (names_contain(exceptions->items, exceptions->count, command->name))
+        return true;
     const struct type *type = command->returns->kind == TYPE_ARRAY ? command->returns->element : command->returns;
-    if (type->kind == TYPE_OBJECT || names_contain(exceptions->items, exceptions->count, command->name))
+    if (type != command->returns && builder_array_is_later(builder, command->returns)) {
+        wrong_payload(builder, definition, returns->at,
+                      "command's 'returns' names '%s' before [ '%s' ] stands anywhere", returns->string, type->name);
+        compilation_note(builder->compilation, returns->at, "write [ '%s' ]", type->name);
+        return false;
+    }
+    if (type->kind == TYPE_OBJECT)
         return true;
     wrong_payload(builder, definition, returns->at, "command's 'returns' cannot take %s",
                   builder_describe(builder, command->returns));
