@@ -2,19 +2,21 @@
 
 #include "blockcore/base/arena.h"
 #include "blockcore/base/hash.h"
+#include "blockcore/base/identifier.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/graph/node.h"
+#include "blockcore/objects/object.h"
 #include "daemon/config.h"
 #include "daemon/monitor.h"
 #include "schema/cairn_descriptors.h"
 #include "schema/codec/value.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct check {
     struct arena arena; /* of paths and names */
+    struct hash objects;
     struct hash nodes;
     struct hash exports;
     struct hash export_names;
@@ -32,6 +34,7 @@ struct check *check_create(void)
 {
     struct check *check = xcalloc(1, sizeof(*check));
     arena_init(&check->arena, SIZE_MAX);
+    hash_init(&check->objects);
     hash_init(&check->nodes);
     hash_init(&check->exports);
     hash_init(&check->export_names);
@@ -42,6 +45,7 @@ struct check *check_create(void)
 
 void check_destroy(struct check *check)
 {
+    hash_fini(&check->objects);
     hash_fini(&check->nodes);
     hash_fini(&check->exports);
     hash_fini(&check->export_names);
@@ -49,12 +53,6 @@ void check_destroy(struct check *check)
     hash_fini(&check->monitors);
     arena_fini(&check->arena);
     free(check);
-}
-
-static bool is_well_formed(const char *name)
-{
-    size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._");
-    return isalpha((unsigned char)name[0]) && name[length] == '\0' && length <= NODE_NAME_MAX;
 }
 
 /* False when it was there before. */
@@ -85,7 +83,7 @@ static struct error *walk_into(struct check *check, const char *step, const stru
 
 static struct error *check_node_name(struct check *check, const char *name)
 {
-    if (!is_well_formed(name))
+    if (!identifier_is_valid(name) || strlen(name) > NODE_NAME_MAX)
         return error_new("Invalid node-name: '%s'", name);
     if (!take_name(check, &check->nodes, name))
         return error_new("Duplicate nodes with node-name='%s'", name);
@@ -155,6 +153,14 @@ struct error *check_blockdev(struct check *check, const struct blockdev_options 
 
 /* The rest ---------------------------------------------------------------------------------------------------- */
 
+struct error *check_object(struct check *check, const struct object_options *options)
+{
+    struct error *err = object_check(options);
+    if (!err && !take_name(check, &check->objects, options->id))
+        err = error_new("attempt to add duplicate property '%s' to object (type 'container')", options->id);
+    return err;
+}
+
 struct error *check_chardev(struct check *check, const struct chardev_options *options)
 {
     struct error *err = chardev_check(options);
@@ -184,7 +190,7 @@ struct error *check_nbd_server(struct check *check, const struct nbd_server_opti
 
 struct error *check_export(struct check *check, const struct block_export_options *options)
 {
-    if (!is_well_formed(options->id))
+    if (!identifier_is_valid(options->id))
         return error_new("Invalid block export id");
     if (!take_name(check, &check->exports, options->id))
         return error_new("Block export id '%s' is already in use", options->id);
@@ -192,9 +198,22 @@ struct error *check_export(struct check *check, const struct block_export_option
         return node_not_found(options->node_name);
     if (!check->nbd_server)
         return error_new("NBD server not running");
+    if (options->iothread && !hash_find_string(&check->objects, options->iothread))
+        return error_new("iothread \"%s\" not found", options->iothread);
     const char *name = options->u.nbd.name ? options->u.nbd.name : options->node_name;
     if (!take_name(check, &check->export_names, name))
         return error_new("NBD server already has export named '%s'", name);
+    return NULL;
+}
+
+static struct error *check_config_objects(struct check *check, const struct config *config,
+                                          const struct cairn_config *values)
+{
+    for (size_t i = 0; i < values->objects_count; i++) {
+        struct error *err = check_object(check, &values->objects[i]);
+        if (err)
+            return config_error(config, arena_printf(&check->arena, "objects.%zu", i), err);
+    }
     return NULL;
 }
 
@@ -224,7 +243,9 @@ static struct error *check_config_exports(struct check *check, const struct conf
 struct error *check_config(struct check *check, const struct config *config)
 {
     const struct cairn_config *values = config_values(config);
-    struct error *err = check_config_nodes(check, config, values);
+    struct error *err = check_config_objects(check, config, values);
+    if (!err)
+        err = check_config_nodes(check, config, values);
     if (!err && values->nbd_server)
         err = config_error(config, "nbd-server", check_nbd_server(check, values->nbd_server));
     if (!err)

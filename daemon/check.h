@@ -21,6 +21,7 @@ struct error *check_chardev(struct check *check, const struct chardev_options *o
 struct error *check_export(struct check *check, const struct block_export_options *options) MUST_CHECK;
 struct error *check_monitor(struct check *check, const struct monitor_options *options) MUST_CHECK;
 struct error *check_nbd_server(struct check *check, const struct nbd_server_options *options) MUST_CHECK;
+struct error *check_object(struct check *check, const struct object_options *options) MUST_CHECK;
 struct error *check_config(struct check *check, const struct config *config) MUST_CHECK;
 
 #endif

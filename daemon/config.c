@@ -5,6 +5,7 @@
 #include "blockcore/export/export.h"
 #include "blockcore/export/nbd/server.h"
 #include "blockcore/graph/node.h"
+#include "blockcore/objects/object.h"
 #include "daemon/monitor.h"
 #include "daemon/path.h"
 #include "daemon/yaml_tree.h"
@@ -129,6 +130,16 @@ struct error *nbd_server_add(const struct nbd_server_options *options)
     return nbd_server_start(&adapted);
 }
 
+static struct error *CO_FN add_objects(const struct config *config)
+{
+    for (size_t i = 0; i < config->values->objects_count; i++) {
+        struct error *err = object_add(&config->values->objects[i]);
+        if (err)
+            return element_error(config, "objects", i, err);
+    }
+    return NULL;
+}
+
 static struct error *CO_FN add_monitors(const struct config *config)
 {
     for (size_t i = 0; i < config->values->monitors_count; i++) {
@@ -161,7 +172,9 @@ static struct error *CO_FN add_exports(const struct config *config)
 
 struct error *config_add(const struct config *config)
 {
-    struct error *err = add_monitors(config);
+    struct error *err = add_objects(config);
+    if (!err)
+        err = add_monitors(config);
     if (!err)
         err = add_nodes(config);
     if (!err && config->values->nbd_server)

@@ -1,5 +1,7 @@
 /* config - a YAML file that says what shall exist
  *
+ *     objects:
+ *     - { qom-type: throttle-group, id: limits0, limits: { iops-total: 1000 } }
  *     monitors:
  *     - path: /run/cairn/qmp.sock
  *     nodes:

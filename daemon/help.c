@@ -1,6 +1,7 @@
 #include "daemon/help.h"
 
 #include "daemon/daemon.h"
+#include "daemon/object.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,9 @@ static const char usage[] =
     "                        start the NBD server\n"
     "  --export [type=]nbd,id=ID,node-name=NAME[,name=EXPORT][,writable=on|off]\n"
     "                        export a node; the members are those of the command block-export-add\n"
+    "  --object [qom-type=]TYPE,id=ID[,PROPERTY=VALUE...]\n"
+    "                        make an object, as with the command object-add; \"help\" lists the types, TYPE,help the\n"
+    "                        properties of one\n"
     "  --config FILE         make what a YAML file describes\n"
     "  --check               only check the options and files; no image is touched\n"
     "  --pidfile PATH        write the process id there, once everything is made\n"
@@ -43,6 +47,12 @@ void help_version(void)
     const struct version_triple *qemu = daemon_version.qemu;
     printf("%s (interface of qemu-storage-daemon %lld.%lld.%lld)\n", daemon_version.package, (long long)qemu->major,
            (long long)qemu->minor, (long long)qemu->micro);
+    exit(EXIT_SUCCESS);
+}
+
+void help_object(const char *text)
+{
+    object_print_help(text);
     exit(EXIT_SUCCESS);
 }
 

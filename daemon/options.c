@@ -4,11 +4,13 @@
 #include "blockcore/export/export.h"
 #include "blockcore/export/nbd/server.h"
 #include "blockcore/graph/node.h"
+#include "blockcore/objects/object.h"
 #include "daemon/check.h"
 #include "daemon/config.h"
 #include "daemon/help.h"
 #include "daemon/log.h"
 #include "daemon/monitor.h"
+#include "daemon/object.h"
 #include "daemon/path.h"
 #include "rpc/json_reader.h"
 #include "schema/cairn_descriptors.h"
@@ -52,6 +54,7 @@ DEFINE_KIND(chardev, chardev_options, chardev_add)
 DEFINE_KIND(export, block_export_options, export_add)
 DEFINE_KIND(monitor, monitor_options, monitor_add)
 DEFINE_KIND(nbd_server, nbd_server_options, nbd_server_add)
+DEFINE_KIND(object, object_options, object_add)
 
 static const struct option_kind blockdev_kind = {
     "--blockdev", SYNTAX_KEYVAL, "driver", &blockdev_options_descriptor, check_blockdev_value, add_blockdev,
@@ -67,6 +70,9 @@ static const struct option_kind monitor_kind = {
 };
 static const struct option_kind nbd_server_kind = {
     "--nbd-server", SYNTAX_KEYVAL, NULL, &nbd_server_options_descriptor, check_nbd_server_value, add_nbd_server,
+};
+static const struct option_kind object_kind = {
+    "--object", SYNTAX_KEYVAL, "qom-type", &object_options_descriptor, check_object_value, add_object,
 };
 static const struct option_kind config_kind = { .name = "--config" };
 
@@ -188,7 +194,9 @@ static struct error *take_option(struct options *options, int option)
     case OPTION_NBD_SERVER:
         return take_item(options, &nbd_server_kind, optarg);
     case OPTION_OBJECT:
-        return error_new("--object %s: objects are not built in", optarg);
+        if (*optarg != '{' && keyval_wants_help(optarg))
+            help_object(optarg);
+        return take_item(options, &object_kind, optarg);
     case OPTION_PIDFILE:
         options->pidfile = optarg;
         return NULL;

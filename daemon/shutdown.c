@@ -6,6 +6,7 @@
 #include "blockcore/filters/gate.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/jobs/job.h"
+#include "blockcore/objects/object.h"
 #include "blockcore/runtime/loop.h"
 #include "daemon/events.h"
 #include "daemon/log.h"
@@ -96,6 +97,7 @@ void shutdown_run(struct rpc_server *server)
         rpc_server_wait_idle(server, RPC_WAIT_FOREVER);
         blockdev_del_all();
     }
+    object_del_all();
     events_send_to(NULL);
     clock.server = NULL;
     rpc_server_destroy(server);

@@ -1,12 +1,14 @@
 #include "blockcore/export/export.h"
 
 #include "blockcore/base/hash.h"
+#include "blockcore/base/identifier.h"
 #include "blockcore/base/list.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/export/export_kind.h"
 #include "blockcore/export/grace.h"
 #include "blockcore/graph/handle.h"
 #include "blockcore/graph/node.h"
+#include "blockcore/objects/object.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop.h"
 
@@ -107,17 +109,15 @@ void export_set_listener(void (*deleted)(const char *id, void *arg), void *arg)
     exports.deleted_arg = arg;
 }
 
-/* The rule for ids of QMP objects: a letter, then letters, digits, '-', '.', '_'. */
-static bool id_is_well_formed(const char *id)
+static bool is_iothread(const char *id)
 {
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-    static const char others[] = "0123456789-._abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-    return id[0] != '\0' && strchr(letters, id[0]) && id[strspn(id, others)] == '\0';
+    const struct object *object = object_find(id);
+    return object && object_kind_of(object)->type == OBJECT_TYPE_IOTHREAD;
 }
 
 static struct error *check_options(const struct block_export_options *options)
 {
-    if (!id_is_well_formed(options->id))
+    if (!identifier_is_valid(options->id))
         return error_new("Invalid block export id '%s'", options->id);
     if (hash_find_string(&exports.by_id, options->id))
         return error_new("Block export id '%s' is already in use", options->id);
@@ -128,7 +128,7 @@ static struct error *check_options(const struct block_export_options *options)
         return error_new("Cannot find device='' nor node-name='%s'", options->node_name);
     if (options->has_writable && options->writable && node_is_read_only(node))
         return error_new("Cannot export read-only node as writable");
-    if (options->iothread)
+    if (options->iothread && !is_iothread(options->iothread))
         return error_new("iothread \"%s\" not found", options->iothread);
     return NULL;
 }

@@ -1,13 +1,13 @@
 #include "blockcore/jobs/job.h"
 
 #include "blockcore/base/hash.h"
+#include "blockcore/base/identifier.h"
 #include "blockcore/base/list.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/sync.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -127,11 +127,7 @@ static void move_to(struct job *job, enum job_status status)
 
 static struct error *check_id(const char *id)
 {
-    bool valid = isalpha((unsigned char)id[0]);
-
-    for (const char *c = id; *c; c++)
-        valid = valid && (isalnum((unsigned char)*c) || strchr("-._", *c));
-    if (!valid)
+    if (!identifier_is_valid(id))
         return error_new("Invalid job ID '%s'", id);
     if (job_find(id))
         return error_new("Job ID '%s' already in use", id);

@@ -51,7 +51,7 @@ def test_help_for_chardev():
     (["--bogus"], "unrecognized option '--bogus'"),
     (["-x"], "invalid option -- 'x'"),
     (["extra"], "extra: Unexpected argument"),
-    (["--object", "iothread,id=io0"], "--object iothread,id=io0: objects are not built in"),
+    (["--object", "iothread"], "--object iothread: id: missing"),
     (["--trace", "x"], "--trace x: tracing is not built in"),
     (["--blockdev", "help"], "--blockdev help: Help is not available for this option"),
     (["--blockdev", "driver=null-co"], "--blockdev driver=null-co: 'node-name' must be specified for the root node"),

@@ -74,6 +74,10 @@ def need_job(qmp, daemon):
     qmp.wait_event("JOB_STATUS_CHANGE", lambda data: data["status"] == "concluded")
 
 
+def need_object(qmp, daemon):
+    qmp.execute("object-add", qom_type="throttle-group", id="limits0", limits={"iops-total": 1000})
+
+
 NEEDS = {
     "block-export-add": need_disk_and_server,
     "block-export-del": need_export,
@@ -82,6 +86,10 @@ NEEDS = {
     "blockdev-del": need_disk,
     "job-dismiss": need_job,
     "nbd-server-stop": need_server,
+    "object-del": need_object,
+    "qom-get": need_object,
+    "qom-list": need_object,
+    "qom-set": need_object,
     "query-block-exports": need_export,
     "query-block-status": need_disk,
     "query-jobs": need_job,

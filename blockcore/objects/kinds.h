@@ -1,0 +1,10 @@
+/* kinds - the kinds of objects that are built in: where each one's table is */
+#ifndef CAIRN_OBJECTS_KINDS_H
+#define CAIRN_OBJECTS_KINDS_H
+
+#include "blockcore/objects/object.h"
+
+extern const struct object_kind iothread_kind;
+extern const struct object_kind throttle_group_kind;
+
+#endif
