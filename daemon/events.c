@@ -18,17 +18,26 @@ static void export_deleted(const char *id, void *sink)
     event_block_export_deleted(sink, &(struct block_export_deleted_event){ .id = id });
 }
 
+static void send_corrupted(const struct notice *notice, void *sink)
+{
+    struct block_image_corrupted_event event = {
+        .device = "",
+        .node_name = notice->node_name,
+        .msg = notice->message,
+        .fatal = notice->fatal,
+    };
+    event.has_offset = event.has_size = notice->place.bytes > 0;
+    event.offset = (int64_t)notice->place.offset;
+    event.size = (int64_t)notice->place.bytes;
+    event_block_image_corrupted(sink, &event);
+}
+
 static void noticed(const struct notice *notice, void *sink)
 {
     log_error("node '%s': %s", notice->node_name, notice->message);
     switch (notice->kind) {
     case NOTICE_IMAGE_CORRUPTED:
-        event_block_image_corrupted(sink, &(struct block_image_corrupted_event){
-                                              .device = "",
-                                              .node_name = notice->node_name,
-                                              .msg = notice->message,
-                                              .fatal = notice->fatal,
-                                          });
+        send_corrupted(notice, sink);
         break;
     case NOTICE_FLUSH_FAILED:
         data_lost = true;

@@ -71,15 +71,20 @@ char *xstrndup(const char *s, size_t n)
     return copy;
 }
 
-char *xasprintf(const char *format, ...)
+char *xvasprintf(const char *format, va_list args)
 {
     char *text;
+    if (vasprintf(&text, format, args) < 0)
+        out_of_memory(0);
+    return text;
+}
+
+char *xasprintf(const char *format, ...)
+{
     va_list args;
     va_start(args, format);
-    int length = vasprintf(&text, format, args);
+    char *text = xvasprintf(format, args);
     va_end(args);
-    if (length < 0)
-        out_of_memory(0);
     return text;
 }
 

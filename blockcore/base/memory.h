@@ -8,6 +8,7 @@
 
 #include "blockcore/base/annotations.h"
 
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +20,8 @@ char *xstrdup(const char *s) __attribute__((malloc, returns_nonnull));
 char *xstrdup_or_null(const char *s);
 char *xstrndup(const char *s, size_t n) __attribute__((malloc, returns_nonnull));
 char *xasprintf(const char *format, ...) PRINTF_LIKE(1, 2) __attribute__((malloc, returns_nonnull));
+
+char *xvasprintf(const char *format, va_list args) PRINTF_LIKE(1, 0) __attribute__((malloc, returns_nonnull));
 
 /* NULL when there is no memory. Zeroed. @count * @bytes may overflow: that is NULL too. */
 void *try_calloc(size_t count, size_t bytes) __attribute__((malloc));

@@ -1,7 +1,6 @@
 #include "blockcore/graph/notice.h"
 
 #include "blockcore/base/memory.h"
-#include "blockcore/graph/node.h"
 #include "blockcore/runtime/loop.h"
 
 #include <stdlib.h>
@@ -40,23 +39,20 @@ static void deliver(struct loop_task *task)
     free(posted);
 }
 
-void notice_give(enum notice_kind kind, const struct node *node, const char *message, bool fatal)
+void notice_give(const struct notice *notice)
 {
     if (on_control_thread()) {
-        give_here(&(struct notice){ .kind = kind, .node_name = node_name(node), .message = message, .fatal = fatal });
+        give_here(notice);
         return;
     }
     struct posted_notice *posted = xmalloc(sizeof(*posted));
     *posted = (struct posted_notice){
         .task.run = deliver,
-        .node_name = xstrdup(node_name(node)),
-        .message = xstrdup(message),
+        .notice = *notice,
+        .node_name = xstrdup(notice->node_name),
+        .message = xstrdup(notice->message),
     };
-    posted->notice = (struct notice){
-        .kind = kind,
-        .node_name = posted->node_name,
-        .message = posted->message,
-        .fatal = fatal,
-    };
+    posted->notice.node_name = posted->node_name;
+    posted->notice.message = posted->message;
     loop_post(loop_control(), &posted->task);
 }

@@ -6,10 +6,9 @@
 #define CAIRN_GRAPH_NOTICE_H
 
 #include "blockcore/base/annotations.h"
+#include "blockcore/base/range.h"
 
 #include <stdbool.h>
-
-struct node;
 
 struct notice {
     enum notice_kind {
@@ -18,13 +17,14 @@ struct notice {
     } kind;
     const char *node_name;
     const char *message;
-    bool fatal; /* the node cannot be written any more */
+    struct range place; /* bytes of the image's file that are concerned; of length 0: not known */
+    bool fatal;         /* the node cannot be written any more */
 };
 
 /* @listener NULL: nobody listens any more. The notice lives as long as the call. */
 void notice_set_listener(void (*listener)(const struct notice *notice, void *arg), void *arg) CONTROL_FN;
 
-/* @message is copied. */
-void notice_give(enum notice_kind kind, const struct node *node, const char *message, bool fatal);
+/* Strings are copied. */
+void notice_give(const struct notice *notice);
 
 #endif

@@ -314,7 +314,12 @@ static void tell_flush_failed(const struct node *node, int ret)
     CLEANUP(free)
     char *message = xasprintf("the last flush failed, data that was written may be lost: %s",
                               strerror_r(-ret, buffer, sizeof(buffer)));
-    notice_give(NOTICE_FLUSH_FAILED, node, message, true);
+    notice_give(&(struct notice){
+        .kind = NOTICE_FLUSH_FAILED,
+        .node_name = node_name(node),
+        .message = message,
+        .fatal = true,
+    });
 }
 
 /* Closes a node that nobody holds any more. */

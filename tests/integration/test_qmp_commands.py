@@ -87,8 +87,32 @@ def test_a_damaged_image_is_told_once(qmp, tmp_path):
     for _ in range(2):
         assert "Input/output error" in qmp.error("query-block-status", node_name="image").desc
     told = qmp.wait_event("BLOCK_IMAGE_CORRUPTED")["data"]
-    assert told["node-name"] == "image" and told["fatal"] and "damaged" in told["msg"]
+    assert told["node-name"] == "image" and told["fatal"] and hex(1 << 40) in told["msg"]
     qmp.expect_silence()
+
+
+def test_an_overlap_is_told_with_its_place(qmp, tmp_path):
+    path = tmp_path / "damaged.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "16M"], check=True)
+    subprocess.run(["qemu-io", "-c", "write 0 128k", path], check=True, capture_output=True)
+    with open(path, "r+b") as image:
+        image.seek(40)
+        l1 = int.from_bytes(image.read(8), "big")
+        image.seek(l1)
+        l2 = int.from_bytes(image.read(8), "big") & ~(1 << 63)
+        image.seek(l2 + 8)
+        image.write((1 << 63 | l1).to_bytes(8, "big"))  # the second cluster lies on the L1 table
+    qmp.execute("blockdev-add", driver="qcow2", node_name="image", discard="unmap",
+                file={"driver": "file", "filename": str(path)})
+    qmp.execute("nbd-server-start", addr={"type": "unix", "data": {"path": str(tmp_path / "nbd")}})
+    qmp.execute("block-export-add", type="nbd", id="e", node_name="image", writable=True)
+    failed = subprocess.run(["qemu-io", "-f", "raw", "-c", "write 64k 4k", f"nbd+unix:///image?socket={tmp_path}/nbd"],
+                            capture_output=True, text=True, check=False)
+    assert "Input/output error" in failed.stdout + failed.stderr
+    told = qmp.wait_event("BLOCK_IMAGE_CORRUPTED")["data"]
+    assert told["offset"] == l1 and told["size"] == 4096 and "active L1 table" in told["msg"] and told["fatal"]
+    info = subprocess.run(["qemu-img", "info", "-U", path], capture_output=True, text=True, check=True)
+    assert "corrupt: true" in info.stdout
 
 
 def test_images_behind_images(qmp, tmp_path):

@@ -5,6 +5,12 @@
 #include <stdlib.h>
 
 #define SLOTS_MIN 64
+#define KIND_SHIFT 48
+
+static uint64_t cluster_in(uint64_t slot)
+{
+    return slot & ((UINT64_C(1) << KIND_SHIFT) - 1);
+}
 
 void cluster_set_fini(struct cluster_set *set)
 {
@@ -21,7 +27,7 @@ static size_t home_of(const struct cluster_set *set, uint64_t cluster)
 static size_t slot_of(const struct cluster_set *set, uint64_t cluster)
 {
     size_t slot = home_of(set, cluster);
-    while (set->slots[slot] && set->slots[slot] != cluster + 1)
+    while (set->slots[slot] && cluster_in(set->slots[slot]) != cluster)
         slot = (slot + 1) & (set->slot_count - 1);
     return slot;
 }
@@ -34,7 +40,7 @@ static bool grow(struct cluster_set *set)
         return false;
     for (size_t i = 0; i < set->slot_count; i++) {
         if (set->slots[i])
-            larger.slots[slot_of(&larger, set->slots[i] - 1)] = set->slots[i];
+            larger.slots[slot_of(&larger, cluster_in(set->slots[i]))] = set->slots[i];
     }
     larger.count = set->count;
     free(set->slots);
@@ -42,21 +48,26 @@ static bool grow(struct cluster_set *set)
     return true;
 }
 
-bool cluster_set_add(struct cluster_set *set, uint64_t cluster)
+bool cluster_set_add(struct cluster_set *set, uint64_t cluster, unsigned kinds)
 {
     if (2 * (set->count + 1) > set->slot_count && !grow(set))
         return false;
     size_t slot = slot_of(set, cluster);
     set->count += set->slots[slot] == 0;
-    set->slots[slot] = cluster + 1;
+    set->slots[slot] |= (uint64_t)kinds << KIND_SHIFT | cluster;
     return true;
 }
 
-void cluster_set_remove(struct cluster_set *set, uint64_t cluster)
+void cluster_set_remove(struct cluster_set *set, uint64_t cluster, unsigned kinds)
 {
     if (set->slot_count == 0)
         return;
     size_t hole = slot_of(set, cluster);
+    uint64_t left = set->slots[hole] & ~((uint64_t)kinds << KIND_SHIFT);
+    if (left >> KIND_SHIFT) {
+        set->slots[hole] = left;
+        return;
+    }
     if (!set->slots[hole])
         return;
     set->count--;
@@ -65,7 +76,7 @@ void cluster_set_remove(struct cluster_set *set, uint64_t cluster)
         next = (next + 1) & (set->slot_count - 1);
         if (!set->slots[next])
             break;
-        size_t home = home_of(set, set->slots[next] - 1);
+        size_t home = home_of(set, cluster_in(set->slots[next]));
         size_t from_home = (next - home) & (set->slot_count - 1);
         size_t from_hole = (next - hole) & (set->slot_count - 1);
         if (from_home >= from_hole) {
@@ -76,7 +87,7 @@ void cluster_set_remove(struct cluster_set *set, uint64_t cluster)
     set->slots[hole] = 0;
 }
 
-bool cluster_set_has(const struct cluster_set *set, uint64_t cluster)
+unsigned cluster_set_get(const struct cluster_set *set, uint64_t cluster)
 {
-    return set->slot_count > 0 && set->slots[slot_of(set, cluster)] != 0;
+    return set->slot_count > 0 ? (unsigned)(set->slots[slot_of(set, cluster)] >> KIND_SHIFT) : 0;
 }

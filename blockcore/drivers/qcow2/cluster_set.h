@@ -1,7 +1,7 @@
 /* cluster_set - which host clusters hold tables
  *
- * A set of host cluster numbers, so that a write that a damaged image sends to one of its own tables is recognised in
- * constant time, however many tables there are. Not locked: see struct qcow2. */
+ * Host cluster numbers with the kinds of tables that lie there, so that a write that a damaged image sends to one of
+ * its own tables is recognised in constant time, however many tables there are. Not locked: see struct qcow2. */
 #ifndef CAIRN_QCOW2_CLUSTER_SET_H
 #define CAIRN_QCOW2_CLUSTER_SET_H
 
@@ -10,16 +10,19 @@
 #include <stdint.h>
 
 struct cluster_set {
-    uint64_t *slots; /* cluster + 1; 0 is empty. Open addressing: a power of two, at most half full */
+    uint64_t *slots; /* kinds << 48 | cluster; 0 is empty. Open addressing: a power of two, at most half full */
     size_t slot_count;
     size_t count;
 };
 
 void cluster_set_fini(struct cluster_set *set);
 
-/* Adding twice is once. False when there is no memory. */
-bool cluster_set_add(struct cluster_set *set, uint64_t cluster);
-void cluster_set_remove(struct cluster_set *set, uint64_t cluster);
-bool cluster_set_has(const struct cluster_set *set, uint64_t cluster);
+/* @kinds (not 0, at most 16 bits, see overlap.h) are added to those that the cluster has. False when there is no
+ * memory. Clusters have numbers below 2^48. */
+bool cluster_set_add(struct cluster_set *set, uint64_t cluster, unsigned kinds);
+/* The cluster loses these kinds, and with the last one its place in the set. */
+void cluster_set_remove(struct cluster_set *set, uint64_t cluster, unsigned kinds);
+/* 0: not in the set. */
+unsigned cluster_set_get(const struct cluster_set *set, uint64_t cluster);
 
 #endif

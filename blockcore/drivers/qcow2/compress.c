@@ -8,6 +8,7 @@
 #include "blockcore/runtime/pool.h"
 
 #include <errno.h>
+#include <inttypes.h>
 
 #define ZLIB_CONST
 #include <zlib.h>
@@ -66,7 +67,8 @@ static int read_packed(struct qcow2 *q, struct range packed, uint8_t *out, size_
 {
     uint64_t length = child_length(q->file);
     if (packed.offset >= length)
-        return qcow2_corrupt(q);
+        return qcow2_corrupt(q, packed, "compressed data at offset 0x%" PRIx64 " lies behind the end of the file",
+                             packed.offset);
     *bytes = (size_t)min_u64(packed.bytes, length - packed.offset);
     child_debug_event(q->file, "read_compressed");
     return child_pread(q->file, packed.offset, out, *bytes);

@@ -5,6 +5,7 @@
 #include "blockcore/runtime/buffer.h"
 
 #include <errno.h>
+#include <inttypes.h>
 
 /* Absent L1 entries that one look-up passes, so that the spinlock is held for a short time. */
 #define ABSENT_TABLES_MAX 512
@@ -101,7 +102,7 @@ static void describe_run(const struct qcow2 *q, const struct table *slice, struc
 static bool may_be_data(const struct qcow2 *q, const struct mapping *mapping)
 {
     uint64_t last = align_down(mapping->host + mapping->bytes - 1, cluster_bytes(&q->geometry));
-    return last < child_length(q->data) && !qcow2_is_table(q, mapping->host, mapping->bytes);
+    return last < child_length(q->data) && !qcow2_is_protected(q, mapping->host, mapping->bytes);
 }
 
 /* Is it in memory? Then describes the run that begins at range.offset and returns true. Otherwise *@load is where the
@@ -137,7 +138,29 @@ static int pin_slice(struct qcow2 *q, uint64_t offset, struct table **out)
     spinlock_lock(&q->l2.lock);
     bool possible = qcow2_table_in_file(q, offset, q->l2.table_bytes);
     spinlock_unlock(&q->l2.lock);
-    return possible ? table_pin(&q->l2, q->file, offset, out) : qcow2_corrupt(q);
+    if (possible)
+        return table_pin(&q->l2, q->file, offset, out);
+    return qcow2_corrupt(q, range_make(0, 0),
+                         "an entry of the L1 table leads to offset 0x%" PRIx64 ", where no L2 table can be", offset);
+}
+
+int qcow2_corrupt_entry(struct qcow2 *q, uint64_t entry)
+{
+    return qcow2_corrupt(q, range_make(0, 0), "an entry of an L2 table, 0x%016" PRIx64 ", means nothing", entry);
+}
+
+/* The entry means nothing, or the clusters that it leads to must not be written. */
+static int corrupt_mapping(struct qcow2 *q, const struct mapping *mapping)
+{
+    if (entry_kind(&q->geometry, mapping->entry) == CLUSTER_INVALID)
+        return qcow2_corrupt_entry(q, mapping->entry);
+    spinlock_lock(&q->l2.lock);
+    bool is_protected = qcow2_is_protected(q, mapping->host, mapping->bytes);
+    spinlock_unlock(&q->l2.lock);
+    if (is_protected)
+        return qcow2_corrupt_overlap(q, mapping->host, mapping->bytes);
+    return qcow2_corrupt(q, range_make(mapping->host, mapping->bytes),
+                         "data at offset 0x%" PRIx64 " lies behind the end of the file", mapping->host);
 }
 
 int map_lookup(struct qcow2 *q, struct range range, enum lookup_for purpose, struct mapping *out)
@@ -153,7 +176,7 @@ int map_lookup(struct qcow2 *q, struct range range, enum lookup_for purpose, str
     }
     if (held)
         table_unpin(&q->l2, held);
-    return likely(out->kind != CLUSTER_INVALID) ? 0 : qcow2_corrupt(q);
+    return likely(out->kind != CLUSTER_INVALID) ? 0 : corrupt_mapping(q, out);
 }
 
 /* Copies the table at @from, which a snapshot shares, to @to. What is cached of it is clean: shared tables are not
@@ -162,7 +185,7 @@ static int copy_table(struct qcow2 *q, uint64_t from, uint64_t to)
 {
     size_t bytes = (size_t)cluster_bytes(&q->geometry);
     if (!qcow2_table_in_file(q, from, bytes))
-        return qcow2_corrupt(q);
+        return qcow2_corrupt(q, range_make(from, bytes), "there cannot be an L2 table at offset 0x%" PRIx64, from);
     uint8_t *table = buffer_get(bytes);
     if (!table)
         return -ENOMEM;
@@ -191,7 +214,7 @@ static int write_empty_table(struct qcow2 *q, uint64_t offset)
 static int set_l1_entry(struct qcow2 *q, uint64_t index, uint64_t offset)
 {
     spinlock_lock(&q->l2.lock);
-    bool added = cluster_set_add(&q->tables, offset >> q->geometry.cluster_bits);
+    bool added = cluster_set_add(&q->tables, offset >> q->geometry.cluster_bits, TABLE_BIT(TABLE_ACTIVE_L2));
     if (added)
         q->l1[index] = offset | ENTRY_COPIED;
     spinlock_unlock(&q->l2.lock);
@@ -204,7 +227,7 @@ static int set_l1_entry(struct qcow2 *q, uint64_t index, uint64_t offset)
 static void forget_table(struct qcow2 *q, uint64_t offset)
 {
     spinlock_lock(&q->l2.lock);
-    cluster_set_remove(&q->tables, offset >> q->geometry.cluster_bits);
+    cluster_set_remove(&q->tables, offset >> q->geometry.cluster_bits, TABLE_BIT(TABLE_ACTIVE_L2));
     spinlock_unlock(&q->l2.lock);
     freed_add(q, range_make(offset, cluster_bytes(&q->geometry)), FREED_L2_TABLE);
 }
@@ -318,7 +341,7 @@ void l2_entry_release(struct qcow2 *q, uint64_t entry, enum freed_by by)
         return;
     /* A damaged image: giving up one of its tables would destroy more. */
     if (qcow2_is_table(q, host.offset, host.bytes))
-        (void)qcow2_corrupt(q);
+        (void)qcow2_corrupt_overlap(q, host.offset, host.bytes);
     else
         freed_add(q, host, by);
 }

@@ -89,20 +89,6 @@ static struct cache_sizes choose_sizes(const struct qcow2 *q, const struct block
     return sizes;
 }
 
-/* Protection costs the same whatever is protected, so less than the default is never done; only the L2 tables of
- * snapshots have to be read to be known. */
-static bool wants_inactive_l2(const struct qcow2_overlap_checks *checks)
-{
-    if (!checks)
-        return false;
-    if (checks->kind == QCOW2_OVERLAP_CHECKS_KIND_MODE)
-        return checks->u.mode == QCOW2_OVERLAP_CHECK_MODE_ALL;
-    const struct qcow2_overlap_check_flags *flags = checks->u.flags;
-    if (flags->has_inactive_l2)
-        return flags->inactive_l2;
-    return flags->has_template && flags->template_ == QCOW2_OVERLAP_CHECK_MODE_ALL;
-}
-
 struct error *qcow2_apply_options(struct qcow2 *q, const struct blockdev_options *options)
 {
     const struct blockdev_options_qcow2 *own = &options->u.qcow2;
@@ -132,7 +118,7 @@ struct error *qcow2_apply_options(struct qcow2 *q, const struct blockdev_options
     q->pass_discard[FREED_L2_TABLE] = own->has_pass_discard_other && own->pass_discard_other;
     q->pass_discard[FREED_OTHERWISE] = q->pass_discard[FREED_L2_TABLE];
     q->keep_discarded = own->has_discard_no_unref && own->discard_no_unref;
-    q->protect_inactive_l2 = wants_inactive_l2(own->overlap_check);
+    q->overlap_checks = overlap_checks_of(own->overlap_check);
     q->cache_clean_ms =
         UINT64_C(1000) * (own->has_cache_clean_interval ? (uint64_t)own->cache_clean_interval : CACHE_CLEAN_SECONDS);
     return NULL;

@@ -4,28 +4,11 @@
 #include "blockcore/base/endian.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/drivers/drivers.h"
-#include "blockcore/graph/notice.h"
 #include "blockcore/runtime/buffer.h"
 #include "blockcore/runtime/loop.h"
 #include "schema/cairn_types.h"
 
 #include <errno.h>
-
-int qcow2_corrupt(struct qcow2 *q)
-{
-    if (atomic_exchange(&q->corrupt, true))
-        return -EIO;
-    notice_give(NOTICE_IMAGE_CORRUPTED, q->node,
-                "the image is damaged: an entry of a table leads where it cannot lead, or a count is wrong",
-                q->writable);
-    if (!q->writable || q->geometry.version < 3)
-        return -EIO;
-    uint8_t field[8];
-    store_be64(field, q->header.incompatible | QCOW2_CORRUPT);
-    if (child_pwrite(q->file, QCOW2_FIELD_INCOMPATIBLE, field, sizeof(field), 0) == 0)
-        (void)child_flush(q->file);
-    return -EIO;
-}
 
 int qcow2_may_write(const struct qcow2 *q)
 {
@@ -125,6 +108,7 @@ static void state_init(struct qcow2 *q, struct node *node)
     q->node = node;
     co_mutex_init(&q->sync_mutex);
     co_mutex_init(&q->metadata);
+    co_mutex_init(&q->features);
     list_init(&q->in_flight);
     q->lane_count = loop_io_count() + 1;
     q->lanes = try_aligned_alloc(_Alignof(struct lane), q->lane_count * sizeof(struct lane));
@@ -145,6 +129,7 @@ static void state_fini(struct qcow2 *q)
     free(q->l1);
     free(q->reftable);
     free(q->lanes);
+    co_mutex_fini(&q->features);
     co_mutex_fini(&q->metadata);
     co_mutex_fini(&q->sync_mutex);
 }

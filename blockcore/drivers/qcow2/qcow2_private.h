@@ -2,7 +2,7 @@
  *
  *     qcow2.c       the driver: open, close, flush; backing.c, options.c
  *     header.c      the first cluster, as bytes; snapshot.c, entry.h, refcount_field.h: entries of tables, as bytes
- *     tables.c      where the tables are
+ *     tables.c      where the tables are        overlap.c  what lies in a place    damage.c  what is done about damage
  *     table_cache.c tables in memory            cluster_set.c  which clusters hold tables
  *     map.c         guest offset -> host offset; L2 tables that may be changed
  *     refcount.c    allocation of host clusters; reftable.c: the table of refcount blocks
@@ -21,6 +21,7 @@
 #include "blockcore/drivers/qcow2/cluster_set.h"
 #include "blockcore/drivers/qcow2/entry.h"
 #include "blockcore/drivers/qcow2/header.h"
+#include "blockcore/drivers/qcow2/overlap.h"
 #include "blockcore/drivers/qcow2/table_cache.h"
 #include "blockcore/graph/driver.h"
 #include "blockcore/graph/node.h"
@@ -95,14 +96,15 @@ struct qcow2 {
     bool writable;
     bool keep_discarded; /* discard-no-unref */
     bool pass_discard[FREED_BY_COUNT];
-    bool protect_inactive_l2;
-    bool tables_overlap; /* as it was opened: must not be written */
+    unsigned overlap_checks; /* TABLE_BIT()s: what writes are compared with */
+    bool tables_overlap;     /* as it was opened: must not be written */
     struct range snapshot_table;
     struct range bitmap_directory;
     _Atomic bool corrupt; /* found to be damaged: nothing is written any more */
 
     struct co_mutex sync_mutex; /* one write-back at a time */
     struct co_mutex metadata;   /* whoever changes tables, refcounts, or what is in flight */
+    struct co_mutex features;   /* whoever writes the feature bits of the header; innermost */
 
     struct table_cache l2;
     struct table_cache refblocks;
@@ -137,23 +139,43 @@ struct qcow2 {
 
 /* qcow2.c */
 
-/* The image turned out to be damaged: nothing is written to it any more, and its header says so. Returns -EIO. */
-int qcow2_corrupt(struct qcow2 *q) CO_FN;
 /* 0, or what a writing request has to answer. */
 int qcow2_may_write(const struct qcow2 *q);
 /* options.c */
 struct error *qcow2_apply_options(struct qcow2 *q, const struct blockdev_options *options) MUST_CHECK;
 
+/* damage.c */
+
+/* The image turned out to be damaged: nothing is written to it any more, its header says so, and so does a notice.
+ * @place: bytes of the file that are concerned, of length 0 when that cannot be told. Returns -EIO. */
+int qcow2_corrupt(struct qcow2 *q, struct range place, const char *format, ...) CO_FN
+    __attribute__((format(printf, 3, 4)));
+/* Changes incompatible features in the header, stable afterwards. 0 or -errno. */
+int qcow2_set_features(struct qcow2 *q, uint64_t set, uint64_t clear) CO_FN;
+
+/* overlap.c */
+
+/* The kinds, among @kinds, of tables that lie in this place, as TABLE_BIT()s; not all of them when there is more than
+ * one. Under metadata or l2.lock. */
+unsigned qcow2_tables_at(const struct qcow2 *q, struct range place, unsigned kinds);
+/* The same of all those tables that there is one of. */
+unsigned qcow2_single_tables_at(const struct qcow2 *q, struct range place);
+/* Does [offset, offset + bytes) of the file overlap the header or a table? Under metadata or l2.lock. */
+bool qcow2_is_table(const struct qcow2 *q, uint64_t offset, uint64_t bytes);
+/* The same of those tables that overlap-check names. */
+bool qcow2_is_protected(const struct qcow2 *q, uint64_t offset, uint64_t bytes);
+/* Can a table of @bytes bytes (a power of two) be at this offset: aligned to its size, inside the file? Under metadata
+ * or l2.lock. */
+bool qcow2_table_in_file(const struct qcow2 *q, uint64_t offset, uint64_t bytes);
+/* Where the table lies that there is one of; of length 0 for other kinds. */
+struct range qcow2_single_table(const struct qcow2 *q, enum table_kind kind);
+/* qcow2_corrupt() because a table lies where none may. Without l2.lock. */
+int qcow2_corrupt_overlap(struct qcow2 *q, uint64_t offset, uint64_t bytes) CO_FN;
+
 /* tables.c */
 
 /* Reads L1 table and refcount table, and finds the places of all tables that nothing else may overwrite. */
 struct error *qcow2_load_tables(struct qcow2 *q) CO_FN MUST_CHECK;
-/* Does [offset, offset + bytes) of the file overlap the header or a table? Under metadata or l2.lock. */
-bool qcow2_is_table(const struct qcow2 *q, uint64_t offset, uint64_t bytes);
-/* Can a table of @bytes bytes (a power of two) be at this offset: aligned to its size, inside the file? Under metadata
- * or l2.lock. */
-bool qcow2_table_in_file(const struct qcow2 *q, uint64_t offset, uint64_t bytes);
-
 /* backing.c */
 
 /* Opens what the options or the header name as backing file, if anything. */
@@ -169,6 +191,9 @@ enum lookup_for {
 
 /* The run of like clusters that begins at range.offset. 0, or -errno (-EIO: the image is damaged). */
 int map_lookup(struct qcow2 *q, struct range range, enum lookup_for purpose, struct mapping *out) CO_FN;
+
+/* qcow2_corrupt() because of this L2 entry. */
+int qcow2_corrupt_entry(struct qcow2 *q, uint64_t entry) CO_FN;
 
 /* The L2 entries that map guest clusters, in memory and ready to be changed. */
 struct l2_run {

@@ -3,12 +3,15 @@
 
 #include "blockcore/runtime/coroutine.h"
 
+#include <inttypes.h>
+
 /* A cluster may be written in part when it is the last one of the file; what is missing reads as zeroes. One that
  * begins behind the end of the file is no cluster of this image, wherever the run that it is in begins. */
 static int read_host(struct qcow2 *q, uint64_t host, const struct iov *iov)
 {
     if (unlikely(align_down(host + iov->bytes - 1, cluster_bytes(&q->geometry)) >= child_length(q->data)))
-        return qcow2_corrupt(q);
+        return qcow2_corrupt(q, range_make(host, iov->bytes),
+                             "data at offset 0x%" PRIx64 " lies behind the end of the file", host);
     child_debug_event(q->data, "read_aio");
     return child_preadv(q->data, range_make(host, iov->bytes), iov, 0);
 }

@@ -4,6 +4,7 @@
 #include "blockcore/drivers/qcow2/refcount_field.h"
 
 #include <errno.h>
+#include <inttypes.h>
 
 static uint64_t block_of(const struct qcow2 *q, uint64_t cluster)
 {
@@ -35,7 +36,8 @@ static int block_pin(struct qcow2 *q, uint64_t block, struct table **out)
     uint64_t offset = entry_offset(q->reftable[block]);
     if (!is_cached(q, offset)) {
         if (!qcow2_table_in_file(q, offset, q->refblocks.table_bytes))
-            return qcow2_corrupt(q);
+            return qcow2_corrupt(q, range_make(offset, q->refblocks.table_bytes),
+                                 "refcount block %" PRIu64 " cannot be at offset 0x%" PRIx64, block, offset);
         int ret = table_cache_make_room(&q->refblocks, q->file);
         if (ret < 0)
             return ret;
@@ -66,7 +68,7 @@ static int block_create(struct qcow2 *q, uint64_t block, struct table **out)
     uint64_t cluster = block << q->geometry.refblock_bits;
     uint64_t offset = cluster << q->geometry.cluster_bits;
     if (qcow2_is_table(q, offset, cluster_bytes(&q->geometry)))
-        return qcow2_corrupt(q);
+        return qcow2_corrupt_overlap(q, offset, cluster_bytes(&q->geometry));
     child_debug_event(q->file, "refblock_alloc");
     int ret = table_cache_make_room(&q->refblocks, q->file);
     if (ret == 0)
@@ -76,7 +78,7 @@ static int block_create(struct qcow2 *q, uint64_t block, struct table **out)
     ret = table_change(&q->refblocks, *out, 0, q->refblocks.table_bytes);
     if (ret == 0) {
         spinlock_lock(&q->l2.lock);
-        ret = cluster_set_add(&q->tables, cluster) ? 0 : -ENOMEM;
+        ret = cluster_set_add(&q->tables, cluster, TABLE_BIT(TABLE_REFCOUNT_BLOCK)) ? 0 : -ENOMEM;
         spinlock_unlock(&q->l2.lock);
     }
     if (ret < 0) {
@@ -121,7 +123,7 @@ static int take(struct qcow2 *q, struct table *block, uint64_t cluster, uint64_t
     if (!range_inside(range_make(offset, bytes), QCOW2_HOST_OFFSET_END))
         return -EFBIG;
     if (qcow2_is_table(q, offset, bytes))
-        return qcow2_corrupt(q);
+        return qcow2_corrupt_overlap(q, offset, bytes);
     for (uint64_t i = 0; i < count; i++) {
         int ret = block_set(q, block, index_in_block(q, cluster + i), 1);
         if (ret < 0)
@@ -234,19 +236,26 @@ int refcount_alloc_run(struct qcow2 *q, uint64_t count, uint64_t *host)
     return ret;
 }
 
+static int corrupt_count(struct qcow2 *q, uint64_t cluster)
+{
+    uint64_t offset = cluster << q->geometry.cluster_bits;
+    return qcow2_corrupt(q, range_make(offset, cluster_bytes(&q->geometry)),
+                         "the cluster at offset 0x%" PRIx64 " is given up, but its refcount is 0 already", offset);
+}
+
 /* Takes one reference from @count clusters, all counted by one block. */
 static int release_in_block(struct qcow2 *q, uint64_t cluster, uint64_t count)
 {
     uint64_t block_index = block_of(q, cluster);
     if (block_index >= q->reftable_entries || !entry_offset(q->reftable[block_index]))
-        return qcow2_corrupt(q);
+        return corrupt_count(q, cluster);
     struct table *block;
     int ret = block_pin(q, block_index, &block);
     if (ret < 0)
         return ret;
     for (uint64_t i = cluster; i < cluster + count && ret == 0; i++) {
         uint64_t references = block_get(q, block, index_in_block(q, i));
-        ret = references ? block_set(q, block, index_in_block(q, i), references - 1) : qcow2_corrupt(q);
+        ret = references ? block_set(q, block, index_in_block(q, i), references - 1) : corrupt_count(q, i);
         if (ret == 0 && references == 1)
             q->free_hint = min_u64(q->free_hint, i);
     }

@@ -44,7 +44,7 @@ static int area_check(struct qcow2 *q, const struct area *area)
     struct range bytes = range_make(area_offset(q, area), (area->blocks + area->count) << q->geometry.cluster_bits);
     if (!range_inside(bytes, QCOW2_HOST_OFFSET_END))
         return -EFBIG;
-    return qcow2_is_table(q, bytes.offset, bytes.bytes) ? qcow2_corrupt(q) : 0;
+    return qcow2_is_table(q, bytes.offset, bytes.bytes) ? qcow2_corrupt_overlap(q, bytes.offset, bytes.bytes) : 0;
 }
 
 static int fill_block(struct qcow2 *q, const struct area *area, uint64_t i)
@@ -73,7 +73,7 @@ static int area_enter(struct qcow2 *q, const struct area *area)
         uint64_t index = area->first_block + i;
         uint64_t offset = area_offset(q, area) + (i << q->geometry.cluster_bits);
         spinlock_lock(&q->l2.lock);
-        bool added = cluster_set_add(&q->tables, offset >> q->geometry.cluster_bits);
+        bool added = cluster_set_add(&q->tables, offset >> q->geometry.cluster_bits, TABLE_BIT(TABLE_REFCOUNT_BLOCK));
         spinlock_unlock(&q->l2.lock);
         if (!added)
             return -ENOMEM;
@@ -90,7 +90,7 @@ static void area_leave(struct qcow2 *q, const struct area *area)
         uint64_t offset = area_offset(q, area) + (i << q->geometry.cluster_bits);
         table_forget(&q->refblocks, offset);
         spinlock_lock(&q->l2.lock);
-        cluster_set_remove(&q->tables, offset >> q->geometry.cluster_bits);
+        cluster_set_remove(&q->tables, offset >> q->geometry.cluster_bits, TABLE_BIT(TABLE_REFCOUNT_BLOCK));
         spinlock_unlock(&q->l2.lock);
     }
 }

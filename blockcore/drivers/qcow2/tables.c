@@ -10,49 +10,6 @@
 /* L1 tables of all snapshots together; so that a small file cannot make us count for hours. */
 #define INACTIVE_L1_BYTES_MAX (UINT64_C(4) << 30)
 
-static struct range l1_place(const struct qcow2 *q)
-{
-    return range_make(q->header.l1_offset, q->header.l1_entries * sizeof(uint64_t));
-}
-
-static struct range reftable_place(const struct qcow2 *q)
-{
-    return range_make(q->header.reftable_offset, (uint64_t)q->header.reftable_clusters << q->geometry.cluster_bits);
-}
-
-/* A table without entries is nowhere, whatever the header says of its offset. */
-static bool overlaps_table(struct range place, struct range table)
-{
-    return table.bytes > 0 && range_overlaps(place, table);
-}
-
-/* Tables that there is one of. */
-static bool is_single_table(const struct qcow2 *q, struct range place)
-{
-    return place.offset < cluster_bytes(&q->geometry) || overlaps_table(place, l1_place(q)) ||
-           overlaps_table(place, reftable_place(q)) || overlaps_table(place, q->snapshot_table) ||
-           overlaps_table(place, q->bitmap_directory);
-}
-
-bool qcow2_is_table(const struct qcow2 *q, uint64_t offset, uint64_t bytes)
-{
-    struct range place = range_make(offset, bytes);
-    if (is_single_table(q, place))
-        return true;
-    uint64_t end = div_round_up(range_end(place), cluster_bytes(&q->geometry));
-    for (uint64_t cluster = offset >> q->geometry.cluster_bits; cluster < end; cluster++) {
-        if (cluster_set_has(&q->tables, cluster))
-            return true;
-    }
-    return false;
-}
-
-bool qcow2_table_in_file(const struct qcow2 *q, uint64_t offset, uint64_t bytes)
-{
-    struct range place = range_make(offset, bytes);
-    return is_aligned(offset, bytes) && range_inside(place, child_length(q->file)) && !is_single_table(q, place);
-}
-
 /* Reads @entries numbers that must lie inside the file. The caller frees *@out; NULL for none. */
 static struct error *read_table(struct qcow2 *q, const char *what, uint64_t offset, uint64_t entries, uint64_t **out)
 {
@@ -76,22 +33,27 @@ enum sharing {
     UNIQUE, /* a cluster that is known as a table already is damage */
 };
 
-static struct error *remember(struct qcow2 *q, uint64_t offset, enum sharing sharing)
+static struct error *remember(struct qcow2 *q, uint64_t offset, enum table_kind kind, enum sharing sharing)
 {
     uint64_t cluster = offset >> q->geometry.cluster_bits;
-    if (sharing == UNIQUE && cluster_set_has(&q->tables, cluster))
+    if (sharing == UNIQUE && cluster_set_get(&q->tables, cluster))
         q->tables_overlap = true;
-    return cluster_set_add(&q->tables, cluster) ? NULL : error_new("no memory to remember where the tables are");
+    return cluster_set_add(&q->tables, cluster, TABLE_BIT(kind))
+               ? NULL
+               : error_new("no memory to remember where the tables are");
 }
 
-/* An entry that cannot be right is not remembered: it is refused where it is used. */
-static struct error *remember_all(struct qcow2 *q, const uint64_t *table, uint64_t entries, enum sharing sharing)
+/* An entry that cannot be right is not remembered: it is refused where it is used. One that leads behind the end of the
+ * file is: the file may grow, but never into what the entry claims. */
+static struct error *remember_all(struct qcow2 *q, const uint64_t *table, uint64_t entries, enum table_kind kind,
+                                  enum sharing sharing)
 {
+    uint64_t bytes = cluster_bytes(&q->geometry);
     struct error *err = NULL;
     for (uint64_t i = 0; i < entries && !err; i++) {
         uint64_t offset = entry_offset(table[i]);
-        if (qcow2_table_in_file(q, offset, cluster_bytes(&q->geometry)))
-            err = remember(q, offset, sharing);
+        if (!in_cluster(&q->geometry, offset) && !qcow2_single_tables_at(q, range_make(offset, bytes)))
+            err = remember(q, offset, kind, sharing);
     }
     return err;
 }
@@ -100,7 +62,7 @@ static struct error *remember_inactive_l2(struct qcow2 *q, const struct qcow2_sn
 {
     CLEANUP(free) uint64_t *l1 = NULL;
     struct error *err = read_table(q, "L1 table of a snapshot", snapshot->l1_offset, snapshot->l1_entries, &l1);
-    return err ? err : remember_all(q, l1, snapshot->l1_entries, MAY_SHARE);
+    return err ? err : remember_all(q, l1, snapshot->l1_entries, TABLE_INACTIVE_L2, MAY_SHARE);
 }
 
 static struct error *read_snapshot(struct qcow2 *q, uint64_t offset, struct qcow2_snapshot *snapshot)
@@ -126,11 +88,9 @@ static struct error *load_snapshots(struct qcow2 *q)
         l1_bytes += place.bytes;
         if (!err && (!range_inside(place, child_length(q->file)) || l1_bytes > INACTIVE_L1_BYTES_MAX))
             err = error_new("the L1 table of a snapshot at offset %" PRIu64 " is not inside the file", place.offset);
-        if (place.bytes > 0 && is_single_table(q, place))
-            q->tables_overlap = true;
         for (uint64_t at = 0; !err && at < place.bytes; at += cluster_bytes(&q->geometry))
-            err = remember(q, place.offset + at, UNIQUE);
-        if (!err && q->protect_inactive_l2)
+            err = remember(q, place.offset + at, TABLE_INACTIVE_L1, UNIQUE);
+        if (!err && (q->overlap_checks & TABLE_BIT(TABLE_INACTIVE_L2)))
             err = remember_inactive_l2(q, &snapshot);
         if (err)
             return err;
@@ -148,15 +108,14 @@ static void place_bitmaps(struct qcow2 *q)
         q->bitmap_directory = place;
 }
 
-/* Do tables that there is one of lie on top of each other? */
+/* Do tables that there is one of lie on top of each other, or of the L1 table of a snapshot? */
 static bool single_tables_overlap(const struct qcow2 *q)
 {
-    const struct range places[] = { l1_place(q), reftable_place(q), q->snapshot_table, q->bitmap_directory };
-    for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
-        for (size_t k = i + 1; k < ARRAY_SIZE(places); k++) {
-            if (places[i].bytes > 0 && overlaps_table(places[i], places[k]))
-                return true;
-        }
+    unsigned l1 = TABLE_BIT(TABLE_INACTIVE_L1);
+    for (unsigned kind = 0; kind < TABLE_KINDS; kind++) {
+        struct range place = qcow2_single_table(q, kind);
+        if (place.bytes > 0 && ((qcow2_single_tables_at(q, place) & ~TABLE_BIT(kind)) || qcow2_tables_at(q, place, l1)))
+            return true;
     }
     return false;
 }
@@ -174,9 +133,9 @@ struct error *qcow2_load_tables(struct qcow2 *q)
     if (err)
         return err;
     q->reftable_entries = entries;
-    err = remember_all(q, q->reftable, q->reftable_entries, UNIQUE);
+    err = remember_all(q, q->reftable, q->reftable_entries, TABLE_REFCOUNT_BLOCK, UNIQUE);
     if (!err)
-        err = remember_all(q, q->l1, q->l1_entries, UNIQUE);
+        err = remember_all(q, q->l1, q->l1_entries, TABLE_ACTIVE_L2, UNIQUE);
     if (!err)
         err = load_snapshots(q);
     if (single_tables_overlap(q))

@@ -8,6 +8,7 @@
 #include "blockcore/drivers/qcow2/qcow2_private.h"
 
 #include <errno.h>
+#include <inttypes.h>
 
 static int write_in_place(struct qcow2 *q, const struct mapping *mapping, const struct iov *iov)
 {
@@ -63,15 +64,18 @@ static struct mapping mapping_of(const struct qcow2 *q, uint64_t entry)
 /* The host clusters that the entries of the run have: they say that nobody else refers to them. */
 static int check_reserved(struct qcow2 *q, uint64_t host, size_t count)
 {
-    if (qcow2_is_table(q, host, (uint64_t)count << q->geometry.cluster_bits))
-        return qcow2_corrupt(q);
+    if (qcow2_is_protected(q, host, (uint64_t)count << q->geometry.cluster_bits))
+        return qcow2_corrupt_overlap(q, host, (uint64_t)count << q->geometry.cluster_bits);
     for (size_t i = 0; i < count; i++) {
         uint64_t references;
         int ret = refcount_read(q, (host >> q->geometry.cluster_bits) + i, &references);
         if (ret < 0)
             return ret;
         if (references != 1)
-            return qcow2_corrupt(q);
+            return qcow2_corrupt(q, range_make(host + (i << q->geometry.cluster_bits), cluster_bytes(&q->geometry)),
+                                 "an entry says that the cluster at offset 0x%" PRIx64
+                                 " is its own, but the refcount is %" PRIu64,
+                                 host + (i << q->geometry.cluster_bits), references);
     }
     return 0;
 }

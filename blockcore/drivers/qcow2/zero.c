@@ -48,7 +48,7 @@ static int inspect_run(struct qcow2 *q, const struct zeroing *zeroing, const str
     for (size_t i = 0; i < run->count; i++) {
         uint64_t entry = l2_run_get(run, i);
         if (entry_kind(&q->geometry, entry) == CLUSTER_INVALID)
-            return qcow2_corrupt(q);
+            return qcow2_corrupt_entry(q, entry);
         changes = changes || zeroed_entry(q, zeroing, entry) != entry;
     }
     return changes;

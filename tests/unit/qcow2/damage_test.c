@@ -117,6 +117,68 @@ NODE_TEST(a_write_does_not_hit_tables)
         expect_table_is_kept(tables[i]);
 }
 
+/* overlap-check -------------------------------------------------------------------------------------------------- */
+
+static int write_on(uint64_t table, struct qcow2_overlap_checks *checks)
+{
+    set64(l2_table() + 8, table | COPIED);
+    struct blockdev_options options = image_options("disk", in_dir("a.qcow2"));
+    options.u.qcow2.overlap_check = checks;
+    add(options);
+    struct handle *disk = open_handle("disk", READ_WRITE);
+    int ret = put(disk, CLUSTER + 4096, 512, 9);
+    close_disk(disk);
+    return ret;
+}
+
+static int write_on_with_mode(uint64_t (*table)(void), enum qcow2_overlap_check_mode mode)
+{
+    make_image();
+    struct qcow2_overlap_checks checks = { .kind = QCOW2_OVERLAP_CHECKS_KIND_MODE, .u.mode = mode };
+    int ret = write_on(table(), &checks);
+    unlink(in_dir("a.qcow2"));
+    return ret;
+}
+
+NODE_TEST(overlap_check_says_what_is_protected)
+{
+    expect_int(write_on_with_mode(refcount_block, QCOW2_OVERLAP_CHECK_MODE_CACHED), -EIO);
+    expect_int(write_on_with_mode(refcount_block, QCOW2_OVERLAP_CHECK_MODE_CONSTANT), 0);
+    expect_int(write_on_with_mode(refcount_table, QCOW2_OVERLAP_CHECK_MODE_CONSTANT), -EIO);
+    expect_int(write_on_with_mode(l2_table, QCOW2_OVERLAP_CHECK_MODE_CACHED), -EIO);
+    expect_int(write_on_with_mode(l1_table, QCOW2_OVERLAP_CHECK_MODE_NONE), 0);
+}
+
+NODE_TEST(overlap_check_flags_change_a_template)
+{
+    make_image();
+    struct qcow2_overlap_check_flags flags = { .has_template = true, .template_ = QCOW2_OVERLAP_CHECK_MODE_NONE };
+    flags.has_refcount_block = flags.refcount_block = true;
+    struct qcow2_overlap_checks checks = { .kind = QCOW2_OVERLAP_CHECKS_KIND_FLAGS, .u.flags = &flags };
+    expect_int(write_on(refcount_block(), &checks), -EIO);
+
+    make_image();
+    expect_int(write_on(l1_table(), &checks), 0);
+}
+
+/* Only with "all" are the L2 tables of snapshots read to be known. */
+NODE_TEST(overlap_check_knows_l2_tables_of_snapshots_when_asked)
+{
+    for (int all = 0; all < 2; all++) {
+        make_image();
+        qemu_img("snapshot -c first '%s'", in_dir("a.qcow2"));
+        uint64_t of_snapshot = l2_table();
+        struct handle *disk = open_disk();
+        expect_int(put(disk, 0, 512, 3), 0); /* the active L2 table is a copy from now on */
+        close_disk(disk);
+        expect(l2_table() != of_snapshot);
+        struct qcow2_overlap_checks checks = { .kind = QCOW2_OVERLAP_CHECKS_KIND_MODE };
+        checks.u.mode = all ? QCOW2_OVERLAP_CHECK_MODE_ALL : QCOW2_OVERLAP_CHECK_MODE_CACHED;
+        expect_int(write_on(of_snapshot, &checks), all ? -EIO : 0);
+        unlink(in_dir("a.qcow2"));
+    }
+}
+
 NODE_TEST(a_discard_does_not_give_up_tables)
 {
     make_image();
@@ -475,6 +537,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_write_does_not_hit_tables),
+        cmocka_unit_test(overlap_check_says_what_is_protected),
+        cmocka_unit_test(overlap_check_flags_change_a_template),
+        cmocka_unit_test(overlap_check_knows_l2_tables_of_snapshots_when_asked),
         cmocka_unit_test(a_discard_does_not_give_up_tables),
         cmocka_unit_test(tables_are_not_allocated_again),
         cmocka_unit_test(an_l1_table_of_a_snapshot_is_not_written),

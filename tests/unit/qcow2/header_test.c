@@ -354,26 +354,28 @@ static void a_set_has_what_was_added_and_not_removed(void **state)
 {
     (void)state;
     enum { LIMIT = 5000 };
-    static bool expected[LIMIT];
+    static unsigned expected[LIMIT];
     struct cluster_set set = { 0 };
     uint64_t random = 1;
     memset(expected, 0, sizeof(expected));
-    assert_false(cluster_set_has(&set, 0));
-    cluster_set_remove(&set, 0);
+    assert_int_equal(cluster_set_get(&set, 0), 0);
+    cluster_set_remove(&set, 0, 1);
     for (int i = 0; i < 40000; i++) {
         random = random * UINT64_C(6364136223846793005) + 1442695040888963407;
         uint64_t value = (random >> 33) % LIMIT;
-        bool add = random >> 20 & 1;
-        if (add)
-            assert_true(cluster_set_add(&set, value));
-        else
-            cluster_set_remove(&set, value);
-        expected[value] = add;
+        unsigned kind = 1u << (random >> 24 & 3);
+        if (random >> 20 & 1) {
+            assert_true(cluster_set_add(&set, value, kind));
+            expected[value] |= kind;
+        } else {
+            cluster_set_remove(&set, value, kind);
+            expected[value] &= ~kind;
+        }
     }
     size_t count = 0;
     for (uint64_t i = 0; i < LIMIT; i++) {
-        assert_true(cluster_set_has(&set, i) == expected[i]);
-        count += expected[i];
+        assert_int_equal(cluster_set_get(&set, i), expected[i]);
+        count += expected[i] != 0;
     }
     assert_int_equal(set.count, count);
     cluster_set_fini(&set);
