@@ -1,8 +1,10 @@
 #include "rpc/json_builder.h"
 
 #include "blockcore/base/memory.h"
+#include "schema/codec/json_tree.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,19 +95,19 @@ static bool is_id(const struct json_builder *builder)
 
 static struct error *number_value(struct json_builder *builder, const char *text, json_t **out)
 {
-    if (!strpbrk(text, ".eE")) {
-        errno = 0;
-        long long integer = strtoll(text, NULL, 10);
-        if (errno == 0) {
-            *out = json_integer(integer);
-            return NULL;
-        }
+    bool whole = !strpbrk(text, ".eE");
+    errno = 0;
+    long long integer = whole ? strtoll(text, NULL, 10) : 0;
+    if (whole && errno == 0) {
+        *out = json_integer(integer);
+        return NULL;
     }
-    *out = json_real(strtod(text, NULL)); /* NULL when it is not finite */
-    if (!*out)
+    double real = strtod(text, NULL);
+    if (!isfinite(real))
         return error_new("JSON parse error, number '%.40s' is out of range", text);
     if (is_id(builder))
         builder->id_number = xstrdup(text);
+    *out = whole ? json_wide_integer(text) : json_real(real);
     return NULL;
 }
 

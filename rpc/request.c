@@ -4,6 +4,7 @@
 #include "blockcore/runtime/pool.h"
 #include "schema/codec/decode.h"
 #include "schema/codec/encode.h"
+#include "schema/codec/json_tree.h"
 
 #include <string.h>
 
@@ -33,8 +34,10 @@ static char *id_text(struct json_message *message)
         return steal(&message->id_number);
     if (json_is_integer(id))
         return xasprintf("%" JSON_INTEGER_FORMAT, json_integer_value(id));
-    char *text = json_dumps(id, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
-    return text ? text : xstrdup("null");
+    struct text text = { 0 };
+    text_append_tree(&text, id);
+    text_append(&text, "", 1);
+    return text.data;
 }
 
 /* What a message says besides its id. */
@@ -48,7 +51,7 @@ static struct error *read_member(struct envelope *envelope, const char *key, con
     if (strcmp(key, "id") == 0)
         return NULL;
     if (strcmp(key, "execute") == 0) {
-        envelope->command = json_string_value(value);
+        envelope->command = json_wide_digits(value) ? NULL : json_string_value(value);
         return envelope->command ? NULL : error_new("QMP input member 'execute' must be a string");
     }
     if (strcmp(key, "arguments") == 0) {

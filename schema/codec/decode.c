@@ -259,12 +259,12 @@ static bool kind_takes(enum value_kind kind, const json_t *json)
     case VALUE_SIGNED:
     case VALUE_UNSIGNED:
     case VALUE_SIZE:
-        return json_is_integer(json);
+        return json_is_integer(json) || json_wide_digits(json);
     case VALUE_NUMBER:
-        return json_is_number(json);
+        return json_is_number(json) || json_wide_digits(json);
     case VALUE_STRING:
     case VALUE_ENUM:
-        return json_is_string(json);
+        return json_is_string(json) && !json_wide_digits(json);
     case VALUE_OBJECT:
         return json_is_object(json);
     case VALUE_ARRAY:

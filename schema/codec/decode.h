@@ -11,6 +11,8 @@
  *     arguments.server.keep-alivee: unknown member (did you mean 'keep-alive'?)
  *     arguments.l2-cache-size: 100 is below the minimum 65536
  *
+ * Integers that a json_t cannot hold are in the tree as json_tree.h has it.
+ *
  * Members that are absent and have a default get it. Secrets are not quoted.
  *
  * Trees that come from text where everything is a string (key=value on the command line) are decoded with DECODE_TEXT:

@@ -3,6 +3,7 @@
 #define CAIRN_SCHEMA_DECODE_PRIVATE_H
 
 #include "schema/codec/decode.h"
+#include "schema/codec/json_tree.h"
 
 /* One step of the path to the value that is being decoded; they lie on the stack, linked upwards. */
 struct step {
@@ -32,7 +33,7 @@ bool decode_fail_memory(struct decoder *decoder, const struct step *step);
 /* Whether a scalar is to be converted from text. */
 static inline bool is_text(const struct decoder *decoder, const json_t *json)
 {
-    return decoder->mode == DECODE_TEXT && json_is_string(json);
+    return decoder->mode == DECODE_TEXT && json_is_string(json) && !json_wide_digits(json);
 }
 
 /* Checks what was decoded to @place against limits. False after an error. */

@@ -1,6 +1,7 @@
 /* Values without parts: numbers, strings, enums. */
 #include "schema/codec/decode_private.h"
 
+#include "schema/codec/json_tree.h"
 #include "schema/codec/limits.h"
 #include "schema/codec/scalar.h"
 #include "schema/codec/suggest.h"
@@ -12,6 +13,8 @@
 
 static const char *name_of_kind(const json_t *json)
 {
+    if (json_wide_digits(json))
+        return "integer";
     switch (json_typeof(json)) {
     case JSON_OBJECT:
         return "object";
@@ -92,7 +95,7 @@ bool decode_fail_memory(struct decoder *decoder, const struct step *step)
 /* The text of a string; NULL after an error. */
 static const char *text_of(struct decoder *decoder, const struct step *step, const char *expected, const json_t *json)
 {
-    if (!json_is_string(json)) {
+    if (!json_is_string(json) || json_wide_digits(json)) {
         decode_fail_type(decoder, step, expected, json);
         return NULL;
     }
@@ -163,6 +166,8 @@ static bool decode_signed(struct decoder *decoder, const struct step *step, cons
         if (!text)
             return false;
         result = scalar_signed(text, &value);
+    } else if ((text = json_wide_digits(json))) {
+        result = SCALAR_RANGE;
     } else if (json_is_integer(json)) {
         value = json_integer_value(json);
     } else {
@@ -192,6 +197,8 @@ static bool decode_unsigned(struct decoder *decoder, const struct step *step, co
         if (!text)
             return false;
         result = type->kind == VALUE_SIZE ? scalar_size(text, &value) : scalar_unsigned(text, &value);
+    } else if ((text = json_wide_digits(json))) {
+        result = scalar_unsigned(text, &value);
     } else if (json_is_integer(json)) {
         value = (uint64_t)json_integer_value(json);
         result = json_integer_value(json) < 0 ? SCALAR_RANGE : SCALAR_OK;
@@ -218,6 +225,9 @@ static bool decode_number(struct decoder *decoder, const struct step *step, cons
             return false;
         if (scalar_number(text, &value) != SCALAR_OK)
             return fail_text(decoder, step, text, "a number");
+    } else if (json_wide_digits(json)) {
+        if (scalar_number(json_wide_digits(json), &value) != SCALAR_OK)
+            return decode_fail_type(decoder, step, "number", json);
     } else if (json_is_number(json)) {
         value = json_number_value(json);
     } else {
@@ -279,11 +289,12 @@ static bool decode_null(struct decoder *decoder, const struct step *step, const 
 
 static bool decode_any(struct decoder *decoder, const struct step *step, const json_t *json, void *place)
 {
-    size_t length = json_dumpb(json, NULL, 0, JSON_ENCODE_ANY | JSON_COMPACT);
-    char *text = length ? arena_try_alloc(decoder->arena, length + 1) : NULL;
-    if (!text || json_dumpb(json, text, length, JSON_ENCODE_ANY | JSON_COMPACT) != length)
+    CLEANUP(text_fini) struct text text = { .may_fail = true };
+    text_append_tree(&text, json);
+    const char *copy = text.failed ? NULL : arena_try_strndup(decoder->arena, text.data, text.length);
+    if (!copy)
         return decode_fail_memory(decoder, step);
-    struct any_value any = { .text = text, .length = length };
+    struct any_value any = { .text = copy, .length = text.length };
     memcpy(place, &any, sizeof(any));
     return true;
 }

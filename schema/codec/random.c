@@ -85,8 +85,6 @@ static void generate_unsigned(struct generator *generator, const struct type_des
                               const struct value_limits *limits, void *place)
 {
     uint64_t min = 0, max = UINT64_MAX >> (64 - 8 * type->size);
-    if (max > INT64_MAX)
-        max = INT64_MAX;
     if (limits && (limits->flags & LIMIT_MIN))
         min = limits->min.u;
     if (limits && (limits->flags & LIMIT_MAX) && limits->max.u < max)

@@ -112,7 +112,7 @@ static void append_special(struct text *text, unsigned char c)
 {
     static const char letters[] = "\"\\\b\f\n\r\t";
     static const char escapes[] = "\"\\bfnrt";
-    const char *found = strchr(letters, c);
+    const char *found = c ? strchr(letters, c) : NULL;
     if (!found) {
         append_escaped(text, c);
         return;
@@ -128,9 +128,14 @@ static bool is_plain(unsigned char c)
 
 void text_append_json(struct text *text, const char *string)
 {
-    const unsigned char *p = (const unsigned char *)string;
+    text_append_json_bytes(text, string, strlen(string));
+}
+
+void text_append_json_bytes(struct text *text, const char *string, size_t length)
+{
+    const unsigned char *p = (const unsigned char *)string, *string_end = p + length;
     text_append(text, "\"", 1);
-    while (*p) {
+    while (p < string_end) {
         const unsigned char *run = p;
         while (is_plain(*p))
             p++;
@@ -139,7 +144,7 @@ void text_append_json(struct text *text, const char *string)
             uint32_t code;
             p += decode_utf8(p, &code);
             append_escaped(text, code);
-        } else if (*p) {
+        } else if (p < string_end) {
             append_special(text, *p++);
         }
     }

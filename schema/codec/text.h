@@ -37,5 +37,7 @@ void text_append_double(struct text *text, double number);
 
 /* A JSON string with its quotes, all ASCII. @string is UTF-8; what is not is replaced by U+FFFD, byte by byte. */
 void text_append_json(struct text *text, const char *string);
+/* The same for @length bytes, zero bytes among them perhaps; one more stands behind them. */
+void text_append_json_bytes(struct text *text, const char *string, size_t length);
 
 #endif

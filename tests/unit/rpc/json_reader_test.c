@@ -1,5 +1,6 @@
 /* The reader turns a stream of bytes into messages and errors, the same however the stream is cut. */
 #include "rpc/json_reader.h"
+#include "schema/codec/json_tree.h"
 
 #include "blockcore/base/memory.h"
 
@@ -195,6 +196,7 @@ static void an_id_too_large_for_an_integer_is_kept_as_written(void **state)
     struct error *err;
     assert_int_equal(json_reader_next(reader, &at, input + strlen(input), &message, &err), JSON_READ_MESSAGE);
     assert_string_equal(message.id_number, "18446744073709551615");
+    assert_string_equal(json_wide_digits(json_object_get(message.value, "id")), "18446744073709551615");
     json_message_fini(&message, NULL);
     json_reader_destroy(reader);
 }

@@ -2,6 +2,7 @@
 #ifndef CAIRN_TESTS_SCHEMA_CODEC_H
 #define CAIRN_TESTS_SCHEMA_CODEC_H
 
+#include "rpc/json_reader.h"
 #include "schema/codec/decode.h"
 #include "schema/codec/encode.h"
 
@@ -25,10 +26,10 @@ static int codec_tear_down(void **state)
 
 static inline json_t *parse_json(const char *text)
 {
-    json_error_t error;
-    json_t *json = json_loads(text, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
-    if (!json)
-        fail_msg("%s: %s", text, error.text);
+    json_t *json = NULL;
+    CLEANUP(error_free) struct error *err = json_parse(text, strlen(text), &json);
+    if (err)
+        fail_msg("%s: %s", text, error_message(err));
     return json;
 }
 

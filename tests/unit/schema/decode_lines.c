@@ -1,5 +1,6 @@
 /* Asks the codec what it thinks of values: for each line "TYPE json|text VALUE" on standard input one line, "ok" or the
  * error. check_json_schema.py compares the answers with those of a JSON Schema. */
+#include "rpc/json_reader.h"
 #include "schema/cairn_descriptors.h"
 #include "schema/codec/decode.h"
 #include "schema/sample_descriptors.h"
@@ -34,15 +35,17 @@ static const struct type_descriptor *find(const char *name)
 
 static void answer(const char *type, const char *mode, const char *text)
 {
-    json_t *json = json_loads(text, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
-    if (!json) {
+    json_t *json = NULL;
+    struct error *err = json_parse(text, strlen(text), &json);
+    if (err) {
         puts("not JSON");
+        error_free(err);
         return;
     }
     struct arena arena;
     void *value;
     arena_init(&arena, SIZE_MAX);
-    struct error *err =
+    err =
         decode_value(find(type), json, strcmp(mode, "text") == 0 ? DECODE_TEXT : DECODE_JSON, "", &arena, &value, NULL);
     puts(err ? error_message(err) : "ok");
     error_free(err);

@@ -28,7 +28,7 @@ static void scalars_keep_their_values(void **state)
     assert_string_equal(s->s, "text");
     assert_true(s->has_color && s->color == SAMPLE_COLOR_DARK_BLUE);
     assert_true(s->has_nothing);
-    assert_string_equal(s->anything.text, "{\"a\":[1,null]}");
+    assert_string_equal(s->anything.text, "{\"a\": [1, null]}");
     assert_int_equal(s->anything.length, strlen(s->anything.text));
 }
 
@@ -128,6 +128,37 @@ static void numbers_have_ranges(void **state)
                    "arguments.bytes: -1 is out of range (0 to 18446744073709551615)");
 }
 
+static void unsigned_integers_have_all_of_64_bits(void **state)
+{
+    (void)state;
+    const struct type_descriptor *scalars = &sample_scalars_descriptor;
+    const struct sample_scalars *s =
+        decoded(scalars, DECODE_JSON, "{\"u64\": 18446744073709551615, \"bytes\": 9223372036854775808}");
+    assert_true(s->u64 == UINT64_MAX && s->bytes == (uint64_t)1 << 63);
+    s = decoded(scalars, DECODE_JSON, "{\"n\": 18446744073709551616, \"anything\": [18446744073709551615, 1.0]}");
+    assert_true(s->n == 18446744073709551616.0);
+    assert_string_equal(s->anything.text, "[18446744073709551615, 1.0]");
+    s = decoded(scalars, DECODE_TEXT, "{\"u64\": 18446744073709551615, \"n\": 9223372036854775808}");
+    assert_true(s->u64 == UINT64_MAX && s->n == 9223372036854775808.0);
+
+    expect_refused(scalars, DECODE_JSON, "{\"u64\": 18446744073709551616}",
+                   "arguments.u64: 18446744073709551616 is out of range (0 to 18446744073709551615)");
+    expect_refused(scalars, DECODE_JSON, "{\"bytes\": -9223372036854775809}",
+                   "arguments.bytes: -9223372036854775809 is out of range (0 to 18446744073709551615)");
+    expect_refused(scalars, DECODE_JSON, "{\"i\": 9223372036854775808}",
+                   "arguments.i: 9223372036854775808 is out of range (-9223372036854775808 to 9223372036854775807)");
+    expect_refused(scalars, DECODE_JSON, "{\"u8\": 18446744073709551615}",
+                   "arguments.u8: 18446744073709551615 is out of range (0 to 255)");
+    expect_refused(scalars, DECODE_JSON, "{\"u64\": 1e3}", "arguments.u64: expected integer, got number");
+    expect_refused(scalars, DECODE_JSON, "{\"s\": 9223372036854775808}", "arguments.s: expected string, got integer");
+    expect_refused(scalars, DECODE_JSON, "{\"color\": 9223372036854775808}",
+                   "arguments.color: expected string, got integer");
+    expect_refused(scalars, DECODE_TEXT, "{\"b\": 9223372036854775808}", "arguments.b: expected boolean, got integer");
+    expect_refused(
+        &sample_types_arguments_descriptor, DECODE_JSON, "{\"number\": 9223372036854775808}",
+        "arguments.number: 9223372036854775808 is out of range (-9223372036854775808 to 9223372036854775807)");
+}
+
 static void unknown_names_get_a_suggestion(void **state)
 {
     (void)state;
@@ -167,8 +198,13 @@ static void nothing_given_is_an_empty_object(void **state)
 static void zero_bytes_are_refused(void **state)
 {
     (void)state;
-    expect_refused(&sample_scalars_descriptor, DECODE_JSON, "{\"s\": \"a\\u0000b\"}",
-                   "arguments.s: contains a zero byte");
+    void *value = NULL;
+    json_t *json = json_loads("{\"s\": \"a\\u0000b\"}", JSON_ALLOW_NUL, NULL);
+    CLEANUP(error_free)
+    struct error *err =
+        decode_value(&sample_scalars_descriptor, json, DECODE_JSON, "arguments", &codec_arena, &value, NULL);
+    json_decref(json);
+    assert_string_equal(error_message(err), "arguments.s: contains a zero byte");
 }
 
 static char *nested(const char *open, const char *close, int levels)
@@ -298,6 +334,7 @@ int main(void)
         cmocka_unit_test(branches_of_unions_lie_inside),
         cmocka_unit_test(wrong_types_name_path_expectation_and_find),
         cmocka_unit_test(numbers_have_ranges),
+        cmocka_unit_test(unsigned_integers_have_all_of_64_bits),
         cmocka_unit_test(unknown_names_get_a_suggestion),
         cmocka_unit_test(missing_members_are_named),
         cmocka_unit_test(nothing_given_is_an_empty_object),

@@ -45,10 +45,10 @@ static void survives_json(const struct type_descriptor *type, const void *value,
     CLEANUP(error_free) struct error *err = encode_value(&text, type, value, seed % 2 ? ENCODE_PRETTY : 0, 0);
     if (err)
         fail_msg("%s, seed %d: %s", type->name, (int)seed, error_message(err));
-    json_error_t json_error;
-    json_t *json = json_loadb(text.data, text.length, JSON_DECODE_ANY, &json_error);
-    if (!json)
-        fail_msg("%s, seed %d: %s: %.*s", type->name, (int)seed, json_error.text, (int)text.length, text.data);
+    json_t *json = NULL;
+    err = json_parse(text.data, text.length, &json);
+    if (err)
+        fail_msg("%s, seed %d: %s: %.*s", type->name, (int)seed, error_message(err), (int)text.length, text.data);
     arena_init(&arena, SIZE_MAX);
     err = decode_value(type, json, DECODE_JSON, "", &arena, &again, NULL);
     json_decref(json);
