@@ -12,22 +12,17 @@
  *
  *     layer_status(n, window)
  *         own     = driver's extents of n over the window, own layer only
- *         located = for own extents that lie in a data child: the child's zero and mapping, child by child in order of
- *                   offset, so that each part of a child is asked about once
  *         below   = layer_status(backing of n, hull of the absent parts), if there are any
- *         merge own, located and below in one pass
+ *         merge own and below in one pass
+ *     extents_locate()
+ *         for extents that lie in a data child, of whichever layer: the child's zero and mapping (locate.c)
  *
- * Filters are stepped over before. Depth and deciding layer are absolute from the start, so a layer that has nothing of
- * its own in the window hands on the list from below untouched: the cost of a deep chain is that of the layers that
- * have something to say. Windows shrink to what one step can hold (STEP_MAX extents), so memory is bounded too. */
+ * Children are asked last, about what made it into the answer, since each question may cost a system call. Filters are
+ * stepped over before. Depth and deciding layer are absolute from the start, so a layer that has nothing of its own in
+ * the window hands on the list from below untouched: the cost of a deep chain is that of the layers that have something
+ * to say. Windows shrink to what one step can hold (STEP_MAX extents), so memory is bounded too. */
 
-#define STEP_MAX 8192
-
-struct walk {
-    unsigned ask;
-    const struct node *base; /* filters skipped; NULL: whole chain */
-    bool include_base;
-};
+#define WINDOW_UNIT (UINT64_C(1) << 20) /* bytes: no window is smaller */
 
 static int layer_status(struct node *node, struct range range, const struct walk *walk, uint32_t depth, size_t max,
                         struct extents *out) CO_FN;
@@ -78,36 +73,23 @@ static int own_status(struct node *node, struct range range, unsigned ask, struc
     return 0;
 }
 
-/* Children of own extents ------------------------------------------------------------------------------------- */
-
-/* One own extent that has to be looked up in a child, in the order of the child's offsets. */
-struct lookup {
-    const struct extent *own;
-    size_t first; /* what was found: items [first, first + count) of the found list */
-    size_t count;
-};
-
-struct located {
-    struct lookup *lookups;
-    size_t lookups_count;
-    struct extent *found; /* offsets are the parent's */
-    size_t found_count;
-    size_t found_capacity;
-};
-
-static void located_fini(struct located *located)
+void append_answer(struct extents *out, struct extent extent, const struct walk *walk)
 {
-    free(located->lookups);
-    free(located->found);
-}
-
-static void located_add(struct located *located, const struct extent *extent)
-{
-    if (located->found_count == located->found_capacity) {
-        located->found_capacity = located->found_capacity ? located->found_capacity * 2 : 16;
-        located->found = xrealloc_array(located->found, located->found_capacity, sizeof(struct extent));
+    bool known = !(extent.flags & EXTENT_TO_LOCATE);
+    if (known && !(walk->ask & ASK_MAP))
+        extent.flags &= ~(uint32_t)(EXTENT_DATA | EXTENT_MAPPED | EXTENT_COMPRESSED);
+    if (!(extent.flags & EXTENT_MAPPED)) {
+        extent.file.node = NULL;
+        extent.file_offset = 0;
     }
-    located->found[located->found_count++] = *extent;
+    if (known && !(walk->ask & ASK_ZERO))
+        extent.flags &= ~(uint32_t)EXTENT_ZERO;
+    if (!(walk->ask & ASK_ALLOCATED)) {
+        extent.flags &= ~(uint32_t)(EXTENT_ALLOCATED | EXTENT_PRESENT);
+        extent.depth = 0;
+        extent.layer = NULL;
+    }
+    extents_append(out, &extent);
 }
 
 static bool needs_child(const struct extent *own, unsigned ask)
@@ -117,154 +99,6 @@ static bool needs_child(const struct extent *own, unsigned ask)
     if (ask & ASK_MAP)
         return true;
     return (ask & ASK_ZERO) && !(own->flags & EXTENT_ZERO);
-}
-
-static int lookup_order(const void *a, const void *b)
-{
-    const struct extent *x = ((const struct lookup *)a)->own;
-    const struct extent *y = ((const struct lookup *)b)->own;
-    if (x->file.child != y->file.child)
-        return (uintptr_t)x->file.child < (uintptr_t)y->file.child ? -1 : 1;
-    return x->file_offset < y->file_offset ? -1 : x->file_offset > y->file_offset;
-}
-
-static int own_order(const void *a, const void *b)
-{
-    const struct extent *x = ((const struct lookup *)a)->own;
-    const struct extent *y = ((const struct lookup *)b)->own;
-    return x < y ? -1 : x > y;
-}
-
-/* What the parent's extent becomes where its child says @child. */
-static struct extent combine(const struct extent *own, const struct extent *child)
-{
-    struct extent result = *own;
-    result.offset = own->offset + (child->offset - own->file_offset);
-    result.bytes = child->bytes;
-    result.flags = own->flags & ~(uint32_t)EXTENT_MAPPED;
-    result.flags |= child->flags & (EXTENT_MAPPED | EXTENT_ZERO | EXTENT_COMPRESSED);
-    if (!(own->flags & (EXTENT_DATA | EXTENT_ZERO)))
-        result.flags |= child->flags & EXTENT_DATA;
-    if (own->flags & EXTENT_ZERO)
-        result.flags &= ~(uint32_t)EXTENT_COMPRESSED; /* the bytes below are not the answer */
-    result.file.node = child->file.node;
-    result.file_offset = child->file_offset;
-    return result;
-}
-
-/* What a child is known to say; asked in windows as lookups come by in ascending order. */
-struct child_view {
-    struct child *child;
-    struct extents known;
-    size_t at; /* first known extent that does not end before the last lookup's begin */
-};
-
-/* Past the end a child has nothing: zeroes without a mapping. */
-static int view_load(struct child_view *view, struct range wanted, uint64_t hull_end, unsigned ask)
-{
-    view->known.count = 0;
-    view->at = 0;
-    uint64_t length = node_length(view->child->node);
-    if (wanted.offset >= length) {
-        struct extent nothing =
-            extent_make(range_between(wanted.offset, max_u64(hull_end, range_end(wanted))), EXTENT_ZERO);
-        extents_append(&view->known, &nothing);
-        return 0;
-    }
-    struct walk walk = { .ask = ask & ~(unsigned)ASK_ALLOCATED };
-    struct range window = range_between(wanted.offset, min_u64(hull_end, length));
-    return layer_status(view->child->node, window, &walk, 0, STEP_MAX, &view->known);
-}
-
-static int view_lookup(struct child_view *view, const struct extent *own, uint64_t hull_end, unsigned ask,
-                       struct located *located)
-{
-    struct range left = range_make(own->file_offset, own->bytes);
-    while (left.bytes > 0) {
-        while (view->at < view->known.count && range_end(extent_range(&view->known.items[view->at])) <= left.offset)
-            view->at++;
-        if (view->at == view->known.count || view->known.items[view->at].offset > left.offset) {
-            int ret = view_load(view, left, hull_end, ask);
-            if (ret < 0)
-                return ret;
-        }
-        struct extent part = extent_cut(&view->known.items[view->at], left);
-        struct extent result = combine(own, &part);
-        located_add(located, &result);
-        left = range_between(left.offset + part.bytes, range_end(left));
-    }
-    return 0;
-}
-
-/* The end of what will be asked of the child of lookup @i: where its last lookup ends. */
-static uint64_t hull_end_of(const struct located *located, size_t i)
-{
-    const struct child *child = located->lookups[i].own->file.child;
-    uint64_t end = 0;
-    for (; i < located->lookups_count && located->lookups[i].own->file.child == child; i++)
-        end = max_u64(end, located->lookups[i].own->file_offset + located->lookups[i].own->bytes);
-    return end;
-}
-
-static int locate_all(struct located *located, unsigned ask)
-{
-    struct child_view view = { 0 };
-    uint64_t hull_end = 0;
-    int ret = 0;
-    extents_init(&view.known, STEP_MAX);
-    for (size_t i = 0; i < located->lookups_count && ret == 0; i++) {
-        struct lookup *lookup = &located->lookups[i];
-        if (lookup->own->file.child != view.child) {
-            view.child = lookup->own->file.child;
-            view.known.count = 0;
-            view.at = 0;
-            hull_end = hull_end_of(located, i);
-        }
-        lookup->first = located->found_count;
-        ret = view_lookup(&view, lookup->own, hull_end, ask, located);
-        lookup->count = located->found_count - lookup->first;
-    }
-    extents_fini(&view.known);
-    return ret;
-}
-
-static int locate(const struct extents *own, unsigned ask, struct located *located)
-{
-    *located = (struct located){ 0 };
-    for (size_t i = 0; i < own->count; i++)
-        located->lookups_count += needs_child(&own->items[i], ask);
-    if (located->lookups_count == 0)
-        return 0;
-    located->lookups = xcalloc(located->lookups_count, sizeof(struct lookup));
-    size_t n = 0;
-    for (size_t i = 0; i < own->count; i++) {
-        if (needs_child(&own->items[i], ask))
-            located->lookups[n++] = (struct lookup){ .own = &own->items[i] };
-    }
-    qsort(located->lookups, n, sizeof(struct lookup), lookup_order);
-    int ret = locate_all(located, ask);
-    qsort(located->lookups, n, sizeof(struct lookup), own_order);
-    return ret;
-}
-
-/* Keeps of the flags what was asked for, so that alike is alike whatever the driver told besides. */
-static void append_answer(struct extents *out, struct extent extent, const struct walk *walk)
-{
-    if (!(walk->ask & ASK_MAP)) {
-        extent.flags &= ~(uint32_t)(EXTENT_DATA | EXTENT_MAPPED | EXTENT_COMPRESSED);
-    }
-    if (!(extent.flags & EXTENT_MAPPED)) {
-        extent.file.node = NULL;
-        extent.file_offset = 0;
-    }
-    if (!(walk->ask & ASK_ZERO))
-        extent.flags &= ~(uint32_t)EXTENT_ZERO;
-    if (!(walk->ask & ASK_ALLOCATED)) {
-        extent.flags &= ~(uint32_t)(EXTENT_ALLOCATED | EXTENT_PRESENT);
-        extent.depth = 0;
-        extent.layer = NULL;
-    }
-    extents_append(out, &extent);
 }
 
 /* Below own extents ------------------------------------------------------------------------------------------- */
@@ -329,8 +163,6 @@ struct merge {
     const struct walk *walk;
     uint32_t depth;
     size_t max;
-    const struct located *located;
-    size_t next_lookup;
     const struct extents *below;
     size_t next_below;
     struct extents *out;
@@ -344,16 +176,15 @@ static bool merge_full(const struct merge *merge)
 static void merge_own(struct merge *merge, struct extent extent)
 {
     extent.flags |= EXTENT_PRESENT;
+    if (needs_child(&extent, merge->walk->ask))
+        extent.flags |= EXTENT_TO_LOCATE;
+    else if ((extent.flags & EXTENT_MAPPED) && extent.file.child)
+        extent.flags &= ~(uint32_t)EXTENT_MAPPED; /* not asked for */
+    else if (extent.flags & EXTENT_MAPPED)
+        extent.file.node = merge->node;
     extent.depth = merge->depth;
     extent.layer = merge->node;
     append_answer(merge->out, extent, merge->walk);
-}
-
-static void merge_located(struct merge *merge)
-{
-    const struct lookup *lookup = &merge->located->lookups[merge->next_lookup++];
-    for (size_t i = 0; i < lookup->count && !merge_full(merge); i++)
-        merge_own(merge, merge->located->found[lookup->first + i]);
 }
 
 /* False when the list from below ends before @range does. */
@@ -380,17 +211,8 @@ static void merge_all(struct merge *merge, const struct extents *own)
         if (!(extent->flags & EXTENT_ALLOCATED)) {
             if (!merge_below(merge, extent_range(extent)))
                 return;
-        } else if (needs_child(extent, merge->walk->ask)) {
-            merge_located(merge);
         } else {
-            struct extent self = *extent;
-            if (self.flags & EXTENT_MAPPED) {
-                if (self.file.child) /* not asked for */
-                    self.flags &= ~(uint32_t)EXTENT_MAPPED;
-                else
-                    self.file.node = merge->node;
-            }
-            merge_own(merge, self);
+            merge_own(merge, *extent);
         }
     }
 }
@@ -399,7 +221,6 @@ static int resolve(struct node *node, const struct extents *own, const struct wa
                    struct extents *out)
 {
     struct extents below;
-    struct located located = { 0 };
     extents_init(&below, max);
     struct range hull = absent_hull(own);
     int ret = hull.bytes ? below_status(node, hull, walk, depth, max, &below) : 0;
@@ -408,21 +229,17 @@ static int resolve(struct node *node, const struct extents *own, const struct wa
         *out = below; /* nothing of its own: the answer from below is the answer */
         return 0;
     }
-    if (ret == 0)
-        ret = locate(own, walk->ask, &located);
     if (ret == 0) {
         struct merge merge = {
             .node = node,
             .walk = walk,
             .depth = depth,
             .max = max,
-            .located = &located,
             .below = &below,
             .out = out,
         };
         merge_all(&merge, own);
     }
-    located_fini(&located);
     extents_fini(&below);
     return ret;
 }
@@ -469,6 +286,8 @@ static int status_in_units(struct node *node, struct range range, uint64_t unit,
         struct extents step;
         extents_init(&step, max);
         ret = exact_status(node, left, walk, depth, max, &step);
+        if (ret == 0)
+            ret = extents_locate(&step, walk, max);
         for (size_t i = 0; i < step.count && ret == 0; i++)
             units_add(&units, &step.items[i]);
         if (ret == 0)
@@ -479,8 +298,8 @@ static int status_in_units(struct node *node, struct range range, uint64_t unit,
     return ret;
 }
 
-/* The prefix of @range (inside the node) that one step can tell; @max: how many extents are wanted, a few more may
- * come. */
+/* The prefix of @range (inside the node) that one step can tell, children not yet asked; @max: how many extents are
+ * wanted, a few more may come. */
 static int layer_status(struct node *node, struct range range, const struct walk *walk, uint32_t depth, size_t max,
                         struct extents *out)
 {
@@ -508,18 +327,36 @@ static bool take(struct extents *out, const struct extents *part)
     return true;
 }
 
+int located_status(struct node *node, struct range range, const struct walk *walk, size_t max, struct extents *out)
+{
+    int ret = layer_status(node, range, walk, 0, max, out);
+    return ret < 0 ? ret : extents_locate(out, walk, max);
+}
+
+/* Each layer tells of the whole window, of which only what one step can hold is used. So the window follows what the
+ * last step could tell. */
+static uint64_t next_window(uint64_t window, struct range told, size_t count)
+{
+    if (told.bytes < window)
+        return align_up(told.bytes, WINDOW_UNIT);
+    return count < STEP_MAX / 2 && window < UINT64_MAX / 2 ? window * 2 : window;
+}
+
 static int status(struct node *node, struct range range, const struct walk *walk, struct extents *out)
 {
     uint64_t end = range_end(range);
+    uint64_t window = range.bytes;
     int ret = 0;
     bool room = true;
     while (range.bytes > 0 && room && ret == 0) {
         size_t left = out->max > out->count ? out->max - out->count : 1;
+        struct range asked = range_make(range.offset, min_u64(range.bytes, window));
         struct extents part;
         extents_init(&part, STEP_MAX);
-        ret = layer_status(node, range, walk, 0, left < STEP_MAX ? left + 1 : STEP_MAX, &part);
+        ret = located_status(node, asked, walk, left < STEP_MAX ? left + 1 : STEP_MAX, &part);
         if (ret == 0) {
             room = take(out, &part);
+            window = next_window(asked.bytes, range_between(range.offset, extents_end(&part)), part.count);
             range = range_between(extents_end(&part), end);
         }
         extents_fini(&part);

@@ -4,6 +4,31 @@
 
 #include "blockcore/io/block_status.h"
 
+/* Extents in one step of an answer. */
+#define STEP_MAX 8192
+
+/* On the way to an answer: the child (file.child) has still to be asked. */
+#define EXTENT_TO_LOCATE 0x80000000u
+
+/* What is asked, and how far down. */
+struct walk {
+    unsigned ask;
+    const struct node *base; /* filters skipped; NULL: whole chain */
+    bool include_base;
+};
+
+/* The prefix of @range (inside the node) that one step can tell, children asked; @max: how many extents are wanted, a
+ * few more may come. */
+int located_status(struct node *node, struct range range, const struct walk *walk, size_t max, struct extents *out)
+    CO_FN;
+
+/* Asks the children about extents that are to be located. The list may become shorter at its end, never empty; @max:
+ * how many extents are wanted, a few more may stay. */
+int extents_locate(struct extents *extents, const struct walk *walk, size_t max) CO_FN;
+
+/* Appends what of @extent was asked for, so that alike is alike whatever the driver told besides. */
+void append_answer(struct extents *out, struct extent extent, const struct walk *walk);
+
 static inline struct extent extent_make(struct range range, uint32_t flags)
 {
     return (struct extent){ .offset = range.offset, .bytes = range.bytes, .flags = flags };

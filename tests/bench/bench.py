@@ -20,6 +20,8 @@ import sys
 import tempfile
 import time
 
+import images
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KIB, MIB = 1 << 10, 1 << 20
 IMAGE_BYTES = 256 * MIB
@@ -187,6 +189,33 @@ LOADS = [
 ]
 
 
+class Map:
+    """Extents of a fragmented image or chain, asked for over NBD by nbdinfo."""
+
+    def __init__(self, name, size, stride, layers=1, **shape):
+        self.name, self.size, self.stride, self.layers, self.shape = name, size, stride, layers, shape
+
+    def measure(self, daemon):
+        top = images.write_chain(pathlib.Path(daemon.nbd).parent, self.size, self.stride, self.layers, **self.shape)
+        daemon.serve(driver="qcow2", file={"driver": "file", "filename": top})
+        for which in ("first", "again"):
+            cpu, begin = cpu_seconds(daemon.pid), time.perf_counter()
+            output = subprocess.run(["nbdinfo", "--map", f"nbd+unix:///disk?socket={daemon.nbd}"],
+                                    capture_output=True, check=True).stdout
+            extents = round(output.count(b"\n"), -3)
+            name = f"map, {self.name}, {extents:,} extents, {which}"
+            yield f"{name}: wall", "s", time.perf_counter() - begin
+            yield f"{name}: server CPU", "s", cpu_seconds(daemon.pid) - cpu
+
+
+MAPS = [
+    Map("1 TiB", images.TIB, 100),
+    Map("1 TiB of 16 KiB clusters, full of data", images.TIB, 400, cluster_bits=14, data_bytes=16 * KIB),
+    Map("64 GiB, chain of 10", 64 * images.GIB, 15, layers=10),
+    Map("64 GiB, chain of 100", 64 * images.GIB, 15, layers=100),
+]
+
+
 class Bench:
     def __init__(self, options):
         self.options = options
@@ -241,6 +270,8 @@ class Bench:
         self.each_server("nodes", lambda daemon: measure_nodes(daemon, 500 if quick else 10_000), rounds=1)
         for load in LOADS:
             self.measure_load(load)
+        for map in MAPS:
+            self.each_server(f"map, {map.name}", map.measure, rounds=1 if quick else None)
 
     def print(self):
         print(f"Linux {platform.release().split('-')[0]}, {os.cpu_count()} cores; "

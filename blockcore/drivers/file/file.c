@@ -65,6 +65,7 @@ static void set_state(struct node *node, const struct blockdev_options *options,
     const struct blockdev_cache_options *cache = options->cache;
 
     co_mutex_init(&file->flusher.running);
+    spinlock_init(&file->known_data.lock);
     file->filename = xstrdup(own->filename);
     file->device = probe->device;
     file->direct = probe->direct;

@@ -34,6 +34,16 @@ struct flusher {
     int failed;        /* errno of the first one that failed: the page cache may have lost data since */
 };
 
+/* One region that SEEK_HOLE said is data. Finding the end of data costs the more the longer it is (on tmpfs: a step per
+ * page), and a format above asks about each of its extents, so the answer is kept. It may outlive the data: what others
+ * do to the file is not noticed. "Data" is the answer that claims nothing, so that is sound; our own zeroes, discards
+ * and resizes end it. */
+struct known_data {
+    struct spinlock lock;
+    struct range range; /* the three under lock; empty: nothing is known */
+    uint64_t generation;
+};
+
 /* The state of a node. */
 struct file {
     struct file_io *io;
@@ -47,6 +57,7 @@ struct file {
     uint32_t extent_size_hint;
     struct locks locks;
     struct flusher flusher;
+    struct known_data known_data;
     /* What this file system turned out not to be able to do, so that it is not tried for every request. */
     _Atomic bool no_zero_range;
     _Atomic bool no_punch_hole;
@@ -106,6 +117,8 @@ int resize_file(int fd, uint64_t bytes, enum truncate_mode mode);
 
 /* status.c */
 int file_block_status(struct node *node, struct range range, unsigned ask, struct extents *extents) CO_FN;
+/* Data may have become a hole: called when that is done, before the request is answered. */
+void known_data_forget(struct known_data *known);
 
 /* create.c */
 struct error *file_create(const struct blockdev_create_options *options) CO_FN;

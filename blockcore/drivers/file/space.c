@@ -119,6 +119,7 @@ int file_pwrite_zeroes(struct node *node, struct range range, unsigned flags)
     int ret = file_io_blocking(file->io, file->device ? zero_device : zero_file, &request);
 
     file_written(file);
+    known_data_forget(&file->known_data);
     if (ret == 0 && !file->device)
         node_grow_length(node, range_end(range));
     return ret;
@@ -161,6 +162,7 @@ int file_pdiscard(struct node *node, struct range range)
     int ret = file_io_blocking(file->io, file->device ? discard_device : discard_file, &request);
 
     file_written(file);
+    known_data_forget(&file->known_data);
     return ret == -ENOTSUP ? 0 : ret; /* a hint */
 }
 
@@ -261,6 +263,7 @@ int file_truncate(struct node *node, uint64_t bytes, enum truncate_mode mode)
     int ret = file_io_blocking(file->io, truncate_blocking, &request);
 
     file_written(file);
+    known_data_forget(&file->known_data);
     if (ret == 0)
         node_set_length(node, bytes);
     return ret;

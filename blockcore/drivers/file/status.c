@@ -5,6 +5,41 @@
 #include <errno.h>
 #include <unistd.h>
 
+/* Empty unless @at is known to be data: from there to the end of what is known. */
+static struct range known_data_at(struct known_data *known, uint64_t at)
+{
+    spinlock_lock(&known->lock);
+    bool inside = at >= known->range.offset && at < range_end(known->range);
+    uint64_t end = inside ? range_end(known->range) : at;
+    spinlock_unlock(&known->lock);
+    return range_between(at, end);
+}
+
+static uint64_t known_data_generation(struct known_data *known)
+{
+    spinlock_lock(&known->lock);
+    uint64_t generation = known->generation;
+    spinlock_unlock(&known->lock);
+    return generation;
+}
+
+/* @generation was read before the file was asked: what was forgotten since does not come back. */
+static void known_data_set(struct known_data *known, struct range range, uint64_t generation)
+{
+    spinlock_lock(&known->lock);
+    if (known->generation == generation)
+        known->range = range;
+    spinlock_unlock(&known->lock);
+}
+
+void known_data_forget(struct known_data *known)
+{
+    spinlock_lock(&known->lock);
+    known->generation++;
+    known->range = range_make(0, 0);
+    spinlock_unlock(&known->lock);
+}
+
 struct scan {
     struct file *file;
     int fd;
@@ -35,14 +70,19 @@ static int64_t next_data(int fd, uint64_t at, uint64_t end)
     return found < (off_t)at ? -EIO : (int64_t)min_u64((uint64_t)found, end);
 }
 
-static int64_t next_hole(int fd, uint64_t at, uint64_t end)
+/* Where the data at @at ends, or @end where that cannot be found out; may lie beyond @end. */
+static uint64_t data_end(struct file *file, int fd, uint64_t at, uint64_t end)
 {
+    uint64_t known = range_end(known_data_at(&file->known_data, at));
+    if (known > at)
+        return known;
+    uint64_t generation = known_data_generation(&file->known_data);
     off_t found = lseek(fd, (off_t)at, SEEK_HOLE);
-
-    if (found < 0)
-        return -errno;
     /* A hole at @at was made after data was found there. */
-    return found <= (off_t)at ? -EAGAIN : (int64_t)min_u64((uint64_t)found, end);
+    if (found <= (off_t)at)
+        return end;
+    known_data_set(&file->known_data, range_between(at, (uint64_t)found), generation);
+    return (uint64_t)found;
 }
 
 static int scan_file(void *arg)
@@ -52,7 +92,8 @@ static int scan_file(void *arg)
     uint64_t end = range_end(scan->range);
 
     while (at < end && !extents_full(scan->extents)) {
-        int64_t data = next_data(scan->fd, at, end);
+        bool known = known_data_at(&scan->file->known_data, at).bytes > 0;
+        int64_t data = known ? (int64_t)at : next_data(scan->fd, at, end);
         if (data == -EINVAL)
             atomic_store_explicit(&scan->file->no_seek_hole, true, memory_order_relaxed);
         if (data > (int64_t)at)
@@ -62,10 +103,9 @@ static int scan_file(void *arg)
             break;
 
         /* What cannot be found out is data. */
-        int64_t hole = data < 0 ? data : next_hole(scan->fd, at, end);
-        uint64_t data_end = hole < 0 ? end : (uint64_t)hole;
-        append(scan->extents, at, data_end, EXTENT_DATA);
-        at = data_end;
+        uint64_t to = data < 0 ? end : min_u64(data_end(scan->file, scan->fd, at, end), end);
+        append(scan->extents, at, to, EXTENT_DATA);
+        at = to;
     }
     return 0;
 }
@@ -76,6 +116,10 @@ int file_block_status(struct node *node, struct range range, unsigned ask, struc
     struct scan scan = { .file = file, .fd = file_io_fd(file->io), .range = range, .extents = extents };
     bool holes_matter = ask & (ASK_ZERO | ASK_MAP);
 
+    if (range_contains(known_data_at(&file->known_data, range.offset), range)) {
+        append(extents, range.offset, range_end(range), EXTENT_DATA);
+        return 0;
+    }
     if (!holes_matter || file->device || atomic_load_explicit(&file->no_seek_hole, memory_order_relaxed)) {
         append(extents, range.offset, range_end(range), EXTENT_DATA);
         return 0;

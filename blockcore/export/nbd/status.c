@@ -11,7 +11,7 @@
 
 /* Extents asked for at a time, and how often: what differs below may look alike here, so that many of them become one.
  */
-#define ASK_EXTENTS 1024
+#define ASK_EXTENTS 8192
 #define ASK_EXTENTS_ONE 16
 #define ASKS_MAX 64
 

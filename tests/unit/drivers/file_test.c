@@ -161,6 +161,28 @@ NODE_TEST(holes_and_data_are_told_apart)
     handle_close(handle);
 }
 
+/* What was found to be data stays data, the weaker answer, until we ourselves make a hole somewhere: a format asks
+ * about each of its extents, and the kernel looks at every page up to the end of the data each time. */
+NODE_TEST(what_is_known_to_be_data_is_not_looked_for_again)
+{
+    make_file("a.img", 4 * MIB);
+    struct blockdev_options options = file_options("disk", in_dir("a.img"));
+    options.has_discard = true;
+    options.discard = BLOCKDEV_DISCARD_OPTIONS_UNMAP;
+    add(options);
+    struct handle *handle = open_handle("disk", READ_WRITE);
+    expect_int(put(handle, MIB, 2 * MIB, 0x77), 0);
+    expect_text(map_text(handle, ASK_ALL), "0+1024z@0 1024+2048d@1024 3072+1024z@3072");
+    CLEANUP(close_fd) int fd = open(in_dir("a.img"), O_RDWR | O_CLOEXEC);
+    expect(fd >= 0 && fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, MIB, MIB) == 0);
+    expect_text(map_text(handle, ASK_ALL), "0+2048z@0 2048+1024d@2048 3072+1024z@3072");
+    expect(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 2 * MIB + 512 * KIB, 256 * KIB) == 0);
+    expect_text(map_text(handle, ASK_ALL), "0+2048z@0 2048+1024d@2048 3072+1024z@3072");
+    expect_int(handle_pdiscard(handle, range_make(4 * MIB - 4096, 4096)), 0);
+    expect_text(map_text(handle, ASK_ALL), "0+2048z@0 2048+512d@2048 2560+256z@2560 2816+256d@2816 3072+1024z@3072");
+    handle_close(handle);
+}
+
 NODE_TEST(discard_is_ignored_by_default)
 {
     make_file("a.img", MIB);
@@ -535,6 +557,7 @@ int main(void)
         cmocka_unit_test(auto_read_only_opens_for_writing_while_somebody_writes),
         cmocka_unit_test(it_describes_itself_as_a_file),
         cmocka_unit_test(holes_and_data_are_told_apart),
+        cmocka_unit_test(what_is_known_to_be_data_is_not_looked_for_again),
         cmocka_unit_test(discard_is_ignored_by_default),
         cmocka_unit_test(a_file_that_others_cut_off_reads_as_zero_behind_its_end),
         cmocka_unit_test(it_grows_by_what_is_written_past_its_end),
