@@ -6,6 +6,10 @@
 #include "daemon/log.h"
 #include "schema/cairn_events.h"
 
+#include <string.h>
+
+#define SECTOR 512
+
 static bool data_lost;
 
 static void job_changed(const struct job *job, enum job_status status, void *sink)
@@ -32,9 +36,47 @@ static void send_corrupted(const struct notice *notice, void *sink)
     event_block_image_corrupted(sink, &event);
 }
 
+static int64_t first_sector(struct range range)
+{
+    return (int64_t)(range.offset / SECTOR);
+}
+
+static int64_t count_sectors(struct range range)
+{
+    return (int64_t)div_round_up(range_end(range), SECTOR) - first_sector(range);
+}
+
+static void quorum_failed(const struct notice *notice, struct event_sink *sink)
+{
+    event_quorum_failure(sink, &(struct quorum_failure_event){
+                                   .reference = notice->node_name,
+                                   .sector_num = first_sector(notice->place),
+                                   .sectors_count = count_sectors(notice->place),
+                               });
+}
+
+static void quorum_child_bad(const struct notice *notice, struct event_sink *sink)
+{
+    static const enum quorum_op_type types[] = {
+        [NOTICE_READ] = QUORUM_OP_TYPE_READ,
+        [NOTICE_WRITE] = QUORUM_OP_TYPE_WRITE,
+        [NOTICE_FLUSH] = QUORUM_OP_TYPE_FLUSH,
+    };
+    char text[128];
+    event_quorum_report_bad(sink, &(struct quorum_report_bad_event){
+                                      .type = types[notice->request],
+                                      .error = notice->errnum ? strerror_r(notice->errnum, text, sizeof(text)) : NULL,
+                                      .node_name = notice->node_name,
+                                      .sector_num = first_sector(notice->place),
+                                      .sectors_count = count_sectors(notice->place),
+                                  });
+}
+
 static void noticed(const struct notice *notice, void *sink)
 {
-    log_error("node '%s': %s", notice->node_name, notice->message);
+    /* A child that is bad is bad with each request: that is for those who listen to events, at their rate. */
+    if (notice->kind != NOTICE_QUORUM_BAD && notice->kind != NOTICE_QUORUM_FAILURE)
+        log_error("node '%s': %s", notice->node_name, notice->message);
     switch (notice->kind) {
     case NOTICE_IMAGE_CORRUPTED:
         send_corrupted(notice, sink);
@@ -42,6 +84,15 @@ static void noticed(const struct notice *notice, void *sink)
     case NOTICE_FLUSH_FAILED:
         data_lost = true;
         break;
+    case NOTICE_QUORUM_FAILURE:
+        quorum_failed(notice, sink);
+        break;
+    case NOTICE_QUORUM_BAD:
+        quorum_child_bad(notice, sink);
+        break;
+    case NOTICE_SNAPSHOT_BROKEN:
+    case NOTICE_MISMATCH:
+        break; /* told in the log */
     }
 }
 

@@ -10,6 +10,7 @@ static const struct driver *const drivers[] = {
     &host_device_driver,
     &null_co_driver,
     &qcow2_driver,
+    &quorum_driver,
     &raw_driver,
 };
 /* clang-format on */

@@ -10,6 +10,7 @@ extern const struct driver gate_driver;
 extern const struct driver host_device_driver;
 extern const struct driver null_co_driver;
 extern const struct driver qcow2_driver;
+extern const struct driver quorum_driver;
 extern const struct driver raw_driver;
 
 #endif

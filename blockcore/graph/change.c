@@ -51,7 +51,7 @@ static bool reaches(struct node *from, const struct node *to)
     return any_reaches(&from->children, to) || any_reaches(&from->claims, to);
 }
 
-static bool node_reaches(struct node *from, const struct node *to)
+bool node_reaches(struct node *from, const struct node *to)
 {
     graph.visit++;
     return reaches(from, to);

@@ -125,7 +125,7 @@ static void drain_let_go(struct drain *drain)
 static bool is_busy(struct node *node, void *arg)
 {
     (void)arg;
-    return node->busy;
+    return node->busy || node->background > 0;
 }
 
 static bool drain_finds_busy(const struct drain *drain)
@@ -162,6 +162,17 @@ void node_busy_again(struct node *node)
     while (is_drained(node))
         co_queue_wait(&settled, NULL, "drain");
     node->busy = true;
+}
+
+void node_background_begin(struct node *node)
+{
+    node->background++;
+}
+
+void node_background_end(struct node *node)
+{
+    if (--node->background == 0)
+        co_queue_wake_all(&settled);
 }
 
 struct drain *drain_make(void)

@@ -18,6 +18,7 @@
 #include "blockcore/base/iov.h"
 #include "blockcore/base/range.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct blockdev_create_options;
@@ -57,7 +58,8 @@ struct driver {
     const char *name; /* as on the wire */
     enum driver_kind kind;
     size_t state_size;
-    unsigned write_flags; /* the request_flags that pwritev and pwrite_zeroes honour; io/ emulates FUA with a flush */
+    unsigned write_flags;  /* the request_flags that pwritev and pwrite_zeroes honour; io/ emulates FUA with a flush */
+    bool flushes_children; /* flush sees to the children itself: where one of them may fail */
 
     /* Setting up: control thread, may await. After an error close is not called: open cleans up after itself, children
      * attached so far are let go by the graph. Sets length, limits, filename. */
@@ -74,7 +76,8 @@ struct driver {
      * without that REQ_MAY_UNMAP does not come either. Absent: ignored. */
     int (*pdiscard)(struct node *node, struct range range) CO_FN;
     /* Hands everything that the node itself caches to its children, in the right order; io/ then flushes data, metadata
-     * and filtered children. A protocol makes completed writes stable. Absent: nothing cached. */
+     * and filtered children, unless flushes_children. A protocol makes completed writes stable. Absent: nothing
+     * cached. */
     int (*flush)(struct node *node) CO_FN;
     /* Changes the length; what is added reads as zero. Calls node_set_length. Absent: -ENOTSUP. */
     int (*truncate)(struct node *node, uint64_t bytes, enum truncate_mode mode) CO_FN;
@@ -98,6 +101,11 @@ struct driver {
     /* A protocol brings its locks in line with what its users now need together; with force-share @shared is PERM_ALL.
      * On error the old ones still hold. Not called twice at the same time for one node. Absent: no locks. */
     struct error *(*set_permissions)(struct node *node, unsigned perm, unsigned shared)CO_FN CONTROL_FN;
+
+    /* A child more, or less, while the node is at work (graph/child.h has the parts). They drain the node themselves,
+     * and may be called again while they wait. Absent: the node does not do that. */
+    struct error *(*add_child)(struct node *node, struct node *child)CO_FN CONTROL_FN;
+    struct error *(*remove_child)(struct node *node, const char *name)CO_FN CONTROL_FN;
 
     /* blockdev-create. Control thread. Absent: "driver 'x' cannot create images". */
     struct error *(*create)(const struct blockdev_create_options *options)CO_FN;

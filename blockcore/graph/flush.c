@@ -19,7 +19,7 @@ int node_flush(struct node *node)
     /* Before, so that a write that ends meanwhile counts as not flushed. */
     bool written = atomic_exchange(&node->written, false);
     int ret = node->driver->flush ? node->driver->flush(node) : 0;
-    if (ret == 0)
+    if (ret == 0 && !node->driver->flushes_children)
         ret = flush_children(node);
     if (ret < 0 && written)
         node_set_written(node);

@@ -67,6 +67,7 @@ struct node {
     ino_t inode;
     uint64_t visit;          /* the last walk over the graph that came by */
     bool busy;               /* with its own opening, closing or resizing: it sends requests that no handle counts */
+    unsigned background;     /* the same, for what drivers do that outlasts the request which began it */
     struct co_event *closed; /* blockdev_del waits for it */
     struct list children;    /* requests walk along it too, so what a change only prepares is not in it */
     struct list claims;      /* edges that changes have prepared */
@@ -180,7 +181,11 @@ void drains_refresh(void);
 void drains_forget(struct handle *handle);
 void handle_put(struct handle *handle);
 
-/* change.c: the edge goes away before the change that would move it is done. */
+/* change.c */
+
+/* Does a way lead down from @from to @to? Claims count. */
+bool node_reaches(struct node *from, const struct node *to);
+/* The edge goes away before the change that would move it is done. */
 void change_forget(struct change *change, const struct child *edge);
 
 /* handle.c */

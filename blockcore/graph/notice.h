@@ -10,15 +10,29 @@
 
 #include <stdbool.h>
 
+/* What was asked of a node that did it badly. */
+enum notice_request {
+    NOTICE_READ,
+    NOTICE_WRITE,
+    NOTICE_FLUSH,
+};
+
 struct notice {
     enum notice_kind {
         NOTICE_IMAGE_CORRUPTED, /* an image is damaged; message says what was found */
         NOTICE_FLUSH_FAILED,    /* a node was closed although its last flush failed: data may be lost */
+        NOTICE_QUORUM_FAILURE,  /* too few children agreed about a range */
+        NOTICE_QUORUM_BAD,      /* a child (node_name) failed or was outvoted */
+        NOTICE_SNAPSHOT_BROKEN, /* old data could not be kept: the point in time is lost, the guest goes on */
+        NOTICE_MISMATCH,        /* two nodes that should be alike are not */
     } kind;
     const char *node_name;
     const char *message;
     struct range place; /* bytes of the image's file that are concerned; of length 0: not known */
     bool fatal;         /* the node cannot be written any more */
+    /* Kinds of quorum; place is that of the request: */
+    enum notice_request request;
+    int errnum; /* positive; 0: no error, but other data */
 };
 
 /* @listener NULL: nobody listens any more. The notice lives as long as the call. */
