@@ -2,7 +2,6 @@
 
 #include "blockcore/base/arena.h"
 #include "blockcore/base/hash.h"
-#include "blockcore/base/identifier.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/objects/object.h"
@@ -83,8 +82,6 @@ static struct error *walk_into(struct check *check, const char *step, const stru
 
 static struct error *check_node_name(struct check *check, const char *name)
 {
-    if (!identifier_is_valid(name) || strlen(name) > NODE_NAME_MAX)
-        return error_new("Invalid node-name: '%s'", name);
     if (!take_name(check, &check->nodes, name))
         return error_new("Duplicate nodes with node-name='%s'", name);
     return NULL;
@@ -190,8 +187,6 @@ struct error *check_nbd_server(struct check *check, const struct nbd_server_opti
 
 struct error *check_export(struct check *check, const struct block_export_options *options)
 {
-    if (!identifier_is_valid(options->id))
-        return error_new("Invalid block export id");
     if (!take_name(check, &check->exports, options->id))
         return error_new("Block export id '%s' is already in use", options->id);
     if (!hash_find_string(&check->nodes, options->node_name))

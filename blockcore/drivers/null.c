@@ -22,9 +22,6 @@ static struct error *null_open(struct node *node, const struct blockdev_options 
     struct null *null = node_state(node);
 
     (void)context;
-    if (own->has_size && (own->size < 0 || (uint64_t)own->size > NODE_LENGTH_MAX))
-        return error_new("size: %lld is not between 0 and %llu", (long long)own->size,
-                         (unsigned long long)NODE_LENGTH_MAX);
     null->latency_ns = own->has_latency_ns ? own->latency_ns : 0;
     null->read_zeroes = own->has_read_zeroes && own->read_zeroes;
     node_set_length(node, own->has_size ? (uint64_t)own->size : LENGTH_DEFAULT);

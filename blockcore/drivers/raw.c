@@ -23,10 +23,10 @@ static struct error *check_window(const struct blockdev_options_raw *own, uint64
 {
     uint64_t offset = own->has_offset ? (uint64_t)own->offset : 0;
 
-    if (own->has_offset && (own->offset < 0 || offset > child_bytes))
+    if (offset > child_bytes)
         return error_new("offset: %lld is not inside the file of %llu bytes", (long long)own->offset,
                          (unsigned long long)child_bytes);
-    if (own->has_size && (own->size < 0 || (uint64_t)own->size > child_bytes - offset))
+    if (own->has_size && (uint64_t)own->size > child_bytes - offset)
         return error_new("size: %lld bytes from offset %llu on are not inside the file of %llu bytes",
                          (long long)own->size, (unsigned long long)offset, (unsigned long long)child_bytes);
     return NULL;
@@ -40,7 +40,7 @@ static struct error *raw_open(struct node *node, const struct blockdev_options *
 
     /* Asked for while the child is attached. */
     raw->fixed = own->has_size;
-    raw->offset = own->has_offset && own->offset > 0 ? (uint64_t)own->offset : 0;
+    raw->offset = own->has_offset ? (uint64_t)own->offset : 0;
     struct error *err = child_open(node, "file", CHILD_DATA, own->file, context, &raw->file);
     if (err)
         return err;

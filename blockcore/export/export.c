@@ -1,7 +1,6 @@
 #include "blockcore/export/export.h"
 
 #include "blockcore/base/hash.h"
-#include "blockcore/base/identifier.h"
 #include "blockcore/base/list.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/export/export_kind.h"
@@ -117,8 +116,6 @@ static bool is_iothread(const char *id)
 
 static struct error *check_options(const struct block_export_options *options)
 {
-    if (!identifier_is_valid(options->id))
-        return error_new("Invalid block export id '%s'", options->id);
     if (hash_find_string(&exports.by_id, options->id))
         return error_new("Block export id '%s' is already in use", options->id);
     if (!kind_of(options->type))

@@ -21,7 +21,6 @@
 #include <string.h>
 
 #define SECTOR 512
-#define ERRNO_MAX 4095 /* of Linux */
 #define STATE_FIRST 1
 #define STATE_ANY 0
 
@@ -187,15 +186,11 @@ static int blkdebug_block_status(struct node *node, struct range range, unsigned
 
 /* Options ------------------------------------------------------------------------------------------------------ */
 
-static struct error *read_injection(const struct blkdebug_inject_error_options *options, struct injection *injection)
+static struct injection injection_of(const struct blkdebug_inject_error_options *options)
 {
     bool anywhere = !options->has_sector || options->sector == -1;
 
-    if (options->has_errno && (options->errno_ < 0 || options->errno_ > ERRNO_MAX))
-        return error_new("errno: %lld is not between 0 and %d", (long long)options->errno_, ERRNO_MAX);
-    if (!anywhere && (options->sector < 0 || options->sector > INT64_MAX / SECTOR))
-        return error_new("sector: %lld is out of range", (long long)options->sector);
-    *injection = (struct injection){
+    return (struct injection){
         .event = blkdebug_event_name(options->event),
         .state = options->has_state ? options->state : STATE_ANY,
         .iotypes = options->has_iotype ? 1u << options->iotype : ~(1u << BLKDEBUG_IO_TYPE_BLOCK_STATUS),
@@ -205,7 +200,6 @@ static struct error *read_injection(const struct blkdebug_inject_error_options *
         .once = options->has_once && options->once,
         .immediately = options->has_immediately && options->immediately,
     };
-    return NULL;
 }
 
 static struct error *read_rules(const struct blockdev_options_blkdebug *own, struct blkdebug *blkdebug)
@@ -213,11 +207,8 @@ static struct error *read_rules(const struct blockdev_options_blkdebug *own, str
     if (own->config)
         return error_new("config: rules are not read from files here; give them as inject-error and set-state");
     blkdebug->injections = xcalloc(own->inject_error_count, sizeof(struct injection));
-    for (size_t i = 0; i < own->inject_error_count; i++) {
-        struct error *err = read_injection(&own->inject_error[i], &blkdebug->injections[i]);
-        if (err)
-            return error_wrap(err, "inject-error[%zu]", i);
-    }
+    for (size_t i = 0; i < own->inject_error_count; i++)
+        blkdebug->injections[i] = injection_of(&own->inject_error[i]);
     blkdebug->injections_count = own->inject_error_count;
 
     blkdebug->transitions = xcalloc(own->set_state_count, sizeof(struct transition));

@@ -27,7 +27,6 @@ struct handle;
 struct node;
 struct pool_domain;
 
-#define NODE_NAME_MAX 255   /* characters */
 #define GRAPH_DEPTH_MAX 200 /* edges from a handle down; so that a request's recursion fits its stack */
 #define NODE_LENGTH_MAX (INT64_MAX & ~(uint64_t)0x1fffff)
 

@@ -8,7 +8,6 @@
 #include "schema/cairn_types.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <string.h>
 
 /* Where an open happens: the descriptions that led here, outermost last. It lives on the stack of the outermost open.
@@ -28,15 +27,6 @@ struct inherited {
 
 static struct error *check_name(const char *name)
 {
-    size_t length = strlen(name);
-    if (length > NODE_NAME_MAX)
-        return error_new("node-name: Node name too long: %zu characters, at most %d are allowed", length,
-                         NODE_NAME_MAX);
-    bool valid = isalpha((unsigned char)name[0]);
-    for (size_t i = 0; i < length; i++)
-        valid = valid && (isalnum((unsigned char)name[i]) || strchr("-._", name[i]));
-    if (!valid)
-        return error_new("Invalid node-name: '%s' (a letter, followed by letters, digits, '-', '.' and '_')", name);
     if (hash_find_string(&graph.by_name, name))
         return error_new("Duplicate nodes with node-name='%s'", name);
     return NULL;

@@ -1,7 +1,6 @@
 #include "blockcore/jobs/job.h"
 
 #include "blockcore/base/hash.h"
-#include "blockcore/base/identifier.h"
 #include "blockcore/base/list.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/runtime/coroutine.h"
@@ -127,8 +126,6 @@ static void move_to(struct job *job, enum job_status status)
 
 static struct error *check_id(const char *id)
 {
-    if (!identifier_is_valid(id))
-        return error_new("Invalid job ID '%s'", id);
     if (job_find(id))
         return error_new("Job ID '%s' already in use", id);
     return NULL;

@@ -1,7 +1,6 @@
 #include "blockcore/objects/object.h"
 
 #include "blockcore/base/hash.h"
-#include "blockcore/base/identifier.h"
 #include "blockcore/base/memory.h"
 
 #include <assert.h>
@@ -45,10 +44,6 @@ static void object_free(struct object *object)
 struct error *object_check(const struct object_options *options)
 {
     const struct object_kind *kind = object_kinds[options->qom_type];
-    if (!identifier_is_valid(options->id))
-        return error_new("Parameter 'id' expects an identifier, not '%s' (a letter, followed by letters, digits, '-', "
-                         "'.' and '_')",
-                         options->id);
     return kind->check ? kind->check(options) : NULL;
 }
 

@@ -58,6 +58,20 @@ static void put_description(struct schema_writer *writer, const char *text)
         json_string(&writer->json, "description", description);
 }
 
+/* Whether a text of this form can begin as numbers do. */
+static bool looks_like_number(const struct pattern *pattern)
+{
+    for (size_t i = 0; i < pattern->items.count; i++) {
+        const struct pattern_item *item = &pattern->items.items[i];
+        for (const char *c = "-0123456789"; *c; c++)
+            if (item->set[*c / 32] >> (*c % 32) & 1)
+                return true;
+        if (item->minimum > 0)
+            return false;
+    }
+    return false;
+}
+
 static void put_limits(struct schema_writer *writer, const struct constraints *constraints)
 {
     struct json_text *json = &writer->json;
@@ -73,8 +87,14 @@ static void put_limits(struct schema_writer *writer, const struct constraints *c
         json_unsigned(json, "maxLength", constraints->max_length);
     if (constraints->min_length)
         json_unsigned(json, "minLength", (constraints->min_length + 3) / 4); /* a character has 1 to 4 bytes */
-    if (constraints->pattern)
-        json_string(json, "pattern", arena_printf(json->output->arena, "^(?:%s)$", constraints->pattern->text));
+    if (!constraints->pattern)
+        return;
+    json_string(json, "pattern", arena_printf(json->output->arena, "^(?:%s)$", constraints->pattern->text));
+    if (writer->text && !looks_like_number(constraints->pattern)) { /* which is the text of a string as well */
+        json_open(json, "not", '{');
+        json_string(json, "type", "number");
+        json_close(json, '}');
+    }
 }
 
 struct integer_range {

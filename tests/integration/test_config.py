@@ -105,7 +105,7 @@ def test_what_check_cannot_know_is_told_at_the_start_with_its_place(tmp_path):
     ("io-threads: 0\n", "1:13: io-threads: 0 is below the minimum 1"),
     # What it says of itself.
     ("nodes:\n- driver: null-co\n", "2:3: nodes.0: 'node-name' must be specified for the root node"),
-    ("nodes:\n- {driver: null-co, node-name: 1a}\n", "2:3: nodes.0: Invalid node-name: '1a'"),
+    ("nodes:\n- {driver: null-co, node-name: 1a}\n", "2:32: nodes.0.node-name: '1a' does not match the pattern '[A-Za-z][A-Za-z0-9._-]*'"),
     ("nodes:\n- {driver: null-co, node-name: a}\n- {driver: null-co, node-name: a}\n",
      "3:3: nodes.1: Duplicate nodes with node-name='a'"),
     ("nodes:\n- {driver: raw, node-name: b, file: a}\n- {driver: null-co, node-name: a}\n",
@@ -175,7 +175,7 @@ def test_a_file_and_options_are_made_in_the_order_given(start_daemon, tmp_path):
 
 
 @pytest.mark.parametrize("options, message", [
-    (["--blockdev", "null-co,node-name=1"], "--blockdev null-co,node-name=1: Invalid node-name: '1'"),
+    (["--blockdev", "null-co,node-name=1"], "--blockdev null-co,node-name=1: node-name: '1' does not match the pattern"),
     (["--monitor", "m"], '--monitor m: chardev "m" not found'),
     (["--blockdev", "raw,node-name=r,file=x"], "--blockdev raw,node-name=r,file=x: file: Failed to find node"),
     (["--chardev", "socket,id=a,path=s"], "--chardev socket,id=a,path=s: only sockets that listen"),

@@ -59,8 +59,8 @@ def test_help_for_chardev():
      "--blockdev null-co,node-name=a,a.b=1,a=2: Parameters 'a.*' used inconsistently"),
     (["--blockdev", "null-co,node-name"], "--blockdev null-co,node-name: Expected '=' after parameter 'node-name'"),
     (["--blockdev", "null-co,1a.=3"], "--blockdev null-co,1a.=3: Invalid parameter '1a.'"),
-    (["--blockdev", "null-co,node-name=a,,b"], "--blockdev null-co,node-name=a,,b: Invalid node-name: 'a,b' "
-     "(a letter, followed by letters, digits, '-', '.' and '_')"),
+    (["--blockdev", "null-co,node-name=a,,b"], "--blockdev null-co,node-name=a,,b: node-name: 'a,b' "
+     "does not match the pattern '[A-Za-z][A-Za-z0-9._-]*'"),
     (["--monitor", "foo"], '--monitor foo: chardev "foo" not found'),
     (["--nbd-server", "addr.type=unix"], "--nbd-server addr.type=unix: addr.path: missing"),
     (["--export", "nbd,id=e,node-name=x"], None),

@@ -15,7 +15,7 @@ def group(qmp):
 def test_object_add_and_del(qmp, group):
     error = qmp.error("object-add", qom_type="iothread", id="g0")
     assert error.desc == "attempt to add duplicate property 'g0' to object (type 'container')"
-    assert qmp.error("object-add", qom_type="iothread", id="0").desc.startswith("Parameter 'id' expects an identifier")
+    assert qmp.error("object-add", qom_type="iothread", id="0").desc.startswith("arguments.id: '0' does not match")
     assert "'nope' is not a ObjectType" in qmp.error("object-add", qom_type="nope", id="a").desc
     assert "arguments.id: missing" in qmp.error("object-add", qom_type="iothread").desc
     assert qmp.execute("object-del", id="g0") == {}
@@ -174,7 +174,7 @@ def test_objects_on_the_command_line(start_daemon):
 @pytest.mark.parametrize("argument, message", [
     ("nope,id=a", "qom-type: 'nope' is not a ObjectType"),
     ("throttle-group", "id: missing"),
-    ("throttle-group,id=1a", "Parameter 'id' expects an identifier"),
+    ("throttle-group,id=1a", "id: '1a' does not match the pattern"),
     ("throttle-group,id=a,x-bps-total=-5", "x-bps-total: -5 is below the minimum 0"),
     ("throttle-group,id=a,limits.bps-total=1,limits.bps-read=3", "bps/iops/max total values and read/write values"),
     ("iothread,id=a,thread-pool-min=65", "thread-pool-min: 65 is more than thread-pool-max, 64"),

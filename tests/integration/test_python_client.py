@@ -69,8 +69,8 @@ def test_errors_are_exceptions_of_their_class(daemon):
     async def test():
         async with cairn.connect(daemon.socket) as client:
             with pytest.raises(cairn.DeviceNotFound) as caught:
-                await client.block_resize(node_name="nobody", size=MIB)
-            assert caught.value.command == "block_resize" and "nobody" in caught.value.description
+                await client.query_block_status(node_name="nobody")
+            assert caught.value.command == "query-block-status" and "nobody" in caught.value.description
             with pytest.raises(cairn.CommandNotFound):
                 await client.execute("no-such-command")
             with pytest.raises(cairn.GenericError, match="expected"):

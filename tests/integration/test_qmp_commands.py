@@ -150,9 +150,9 @@ def test_block_resize(qmp, tmp_path):
 
 
 @pytest.mark.parametrize("arguments, error_class, words", [
-    ({"node-name": "nobody", "size": 1}, "DeviceNotFound", ["nobody"]),
-    ({"device": "ide0", "size": 1}, "DeviceNotFound", ["ide0"]),
-    ({"size": 1}, "DeviceNotFound", []),
+    ({"node-name": "nobody", "size": 1}, "GenericError", ["Cannot find device='' nor node-name='nobody'"]),
+    ({"device": "ide0", "size": 1}, "GenericError", ["Cannot find device='ide0' nor node-name=''"]),
+    ({"size": 1}, "GenericError", ["Cannot find device='' nor node-name=''"]),
     ({"node-name": "disk", "size": -1}, "GenericError", ["size", "-1"]),
     ({"node-name": "disk", "size": 9223372036854775807}, "GenericError", ["size", "9223372036854775807"]),
     ({"node-name": "disk", "size": "1"}, "GenericError", ["size"]),

@@ -20,12 +20,6 @@ static struct error *parse_options(struct creation *creation)
 {
     const struct blockdev_create_options_file *options = creation->options;
 
-    if (options->filename[0] == '\0')
-        return error_new("filename: must not be empty");
-    if (options->size > NODE_LENGTH_MAX)
-        return error_new("size: %llu is too large", (unsigned long long)options->size);
-    if (options->has_extent_size_hint && options->extent_size_hint > UINT32_MAX)
-        return error_new("extent-size-hint: %llu is too large", (unsigned long long)options->extent_size_hint);
     switch (options->has_preallocation ? options->preallocation : PREALLOC_MODE_OFF) {
     case PREALLOC_MODE_OFF:
         creation->mode = TRUNCATE_SPARSE;

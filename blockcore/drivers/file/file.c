@@ -13,8 +13,6 @@ static struct error *check_options(const struct blockdev_options *options, const
 {
     bool direct = options->cache && options->cache->has_direct && options->cache->direct;
 
-    if (own->filename[0] == '\0')
-        return error_new("filename: must not be empty");
     if (own->pr_manager)
         return error_new("pr-manager: '%s' does not exist", own->pr_manager);
     if (own->has_aio && own->aio == BLOCKDEV_AIO_OPTIONS_NATIVE && !direct)

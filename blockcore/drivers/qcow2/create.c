@@ -66,15 +66,12 @@ static struct error *check_features(const struct blockdev_create_options_qcow2 *
 static struct error *check_numbers(const struct blockdev_create_options_qcow2 *options, uint64_t cluster, int64_t bits)
 {
     bool v2 = options->has_version && options->version == BLOCKDEV_QCOW2_VERSION_V2;
-    if (!is_power_of_two(cluster) || cluster < (1u << QCOW2_CLUSTER_BITS_MIN) ||
-        cluster > (1u << QCOW2_CLUSTER_BITS_MAX))
+    if (!is_power_of_two(cluster))
         return error_new("cluster-size: %" PRIu64 " is not a power of two between 512 bytes and 2 MiB", cluster);
-    if (bits < 1 || bits > 64 || !is_power_of_two((uint64_t)bits))
+    if (!is_power_of_two((uint64_t)bits))
         return error_new("refcount-bits: %" PRId64 " is not a power of two up to 64", bits);
     if (v2 && bits != REFCOUNT_BITS_DEFAULT)
         return error_new("refcount-bits: %" PRId64 " needs version 'v3'", bits);
-    if (options->size % SECTOR_BYTES)
-        return error_new("size: %" PRIu64 " is not a multiple of 512", options->size);
     if (options->size > INT64_MAX ||
         qcow2_l1_entries_for(options->size, log2_of(cluster)) > QCOW2_L1_BYTES_MAX / sizeof(uint64_t))
         return error_new("size: %" PRIu64 " is too large for clusters of %" PRIu64 " bytes", options->size, cluster);

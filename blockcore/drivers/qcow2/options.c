@@ -24,20 +24,8 @@ static uint64_t all_l2_bytes(const struct qcow2 *q)
     return align_up(div_round_up(q->header.size, cluster) * sizeof(uint64_t), cluster);
 }
 
-static struct error *check_positive(const char *name, bool given, int64_t value)
-{
-    return given && value < 0 ? error_new("%s: %" PRId64 " is negative", name, value) : NULL;
-}
-
 static struct error *check_sizes(const struct qcow2 *q, const struct blockdev_options_qcow2 *own)
 {
-    struct error *err = check_positive("cache-size", own->has_cache_size, own->cache_size);
-    if (!err)
-        err = check_positive("l2-cache-size", own->has_l2_cache_size, own->l2_cache_size);
-    if (!err)
-        err = check_positive("refcount-cache-size", own->has_refcount_cache_size, own->refcount_cache_size);
-    if (err)
-        return err;
     if (own->has_cache_size && own->has_l2_cache_size && own->has_refcount_cache_size)
         return error_new("cache-size, l2-cache-size and refcount-cache-size cannot all be given");
     if (own->has_cache_size && own->has_l2_cache_size && own->l2_cache_size > own->cache_size)
@@ -46,7 +34,7 @@ static struct error *check_sizes(const struct qcow2 *q, const struct blockdev_op
         return error_new("refcount-cache-size: must not be larger than cache-size");
     int64_t entry = own->l2_cache_entry_size;
     if (own->has_l2_cache_entry_size &&
-        (entry < 512 || !is_power_of_two((uint64_t)entry) || (uint64_t)entry > cluster_bytes(&q->geometry)))
+        (!is_power_of_two((uint64_t)entry) || (uint64_t)entry > cluster_bytes(&q->geometry)))
         return error_new("l2-cache-entry-size: %" PRId64 " is not a power of two between 512 and the cluster size",
                          entry);
     return NULL;
@@ -93,12 +81,8 @@ struct error *qcow2_apply_options(struct qcow2 *q, const struct blockdev_options
 {
     const struct blockdev_options_qcow2 *own = &options->u.qcow2;
     struct error *err = check_sizes(q, own);
-    if (!err)
-        err = check_positive("cache-clean-interval", own->has_cache_clean_interval, own->cache_clean_interval);
     if (err)
         return err;
-    if (own->has_cache_clean_interval && own->cache_clean_interval > UINT32_MAX)
-        return error_new("cache-clean-interval: %" PRId64 " seconds are too many", own->cache_clean_interval);
     if (own->has_lazy_refcounts && own->lazy_refcounts && q->geometry.version < 3)
         return error_new("lazy-refcounts: needs an image of version 3");
     if (own->data_file)

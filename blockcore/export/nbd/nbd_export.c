@@ -118,14 +118,10 @@ void nbd_export_detach(struct nbd_export *export, struct list *link)
     export_leave(export->export);
 }
 
-static struct error *check_options(const struct block_export_options_nbd *nbd, const char *name)
+static struct error *check_name(const char *name)
 {
     if (!nbd_server_is_running())
         return error_new("NBD server not running");
-    if (strlen(name) > NBD_STRING_MAX)
-        return error_new("export name '%s' too long", name);
-    if (nbd->description && strlen(nbd->description) > NBD_STRING_MAX)
-        return error_new("description '%s' too long", nbd->description);
     if (hash_find_string(&exports.by_name, name))
         return error_new("NBD server already has export named '%s'", name);
     return NULL;
@@ -145,7 +141,7 @@ static struct error *start(struct export *common, const struct block_export_opti
 {
     const struct block_export_options_nbd *nbd = &options->u.nbd;
     const char *name = nbd->name ? nbd->name : options->node_name;
-    struct error *err = check_options(nbd, name);
+    struct error *err = check_name(name);
     if (!err)
         err = check_bitmaps(nbd);
     if (err)

@@ -77,8 +77,6 @@ NODE_TEST(an_image_in_use_is_left_alone)
 NODE_TEST(what_cannot_be_made_is_refused)
 {
     expect_error(create(create_options(in_dir("no/such/dir.img"), 0)), "No such file or directory");
-    expect_error(create(create_options("", 0)), "filename: must not be empty");
-    expect_error(create(create_options(in_dir("a.img"), UINT64_MAX)), "size: 18446744073709551615 is too large");
     expect(mkfifo(in_dir("fifo"), 0644) == 0);
     expect_error(create(create_options(in_dir("fifo"), 0)), "not a regular file");
     expect_error(create(create_options(test_dir, 0)), "not a regular file");

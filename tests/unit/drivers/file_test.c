@@ -31,7 +31,6 @@ NODE_TEST(only_regular_files_are_opened)
     add_fails(file_options("disk", test_dir), "is a directory; this driver needs a regular file");
     add_fails(file_options("disk", in_dir("fifo")), "is a FIFO; this driver needs a regular file");
     add_fails(file_options("disk", "/dev/null"), "is a character device; this driver needs a regular file");
-    add_fails(file_options("disk", ""), "filename: must not be empty");
 }
 
 NODE_TEST(an_error_names_node_driver_and_path)

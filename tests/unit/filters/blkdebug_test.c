@@ -260,14 +260,6 @@ NODE_TEST(rules_and_limits_that_make_no_sense_are_refused)
 {
     make_file("a.img", MIB);
     add(file_options("disk", in_dir("a.img")));
-    const struct blkdebug_inject_error_options bad_sector = { .event = BLKDEBUG_EVENT_NONE,
-                                                              .has_sector = true,
-                                                              .sector = -2 };
-    add_fails(blkdebug_options(&bad_sector, 1, NULL, 0), "inject-error[0]: sector: -2");
-    const struct blkdebug_inject_error_options bad_errno = { .event = BLKDEBUG_EVENT_NONE,
-                                                             .has_errno = true,
-                                                             .errno_ = INT64_MAX };
-    add_fails(blkdebug_options(&bad_errno, 1, NULL, 0), "errno: 9223372036854775807");
     struct blockdev_options options = blkdebug_options(NULL, 0, NULL, 0);
     options.u.blkdebug.has_align = true;
     options.u.blkdebug.align = 1000;

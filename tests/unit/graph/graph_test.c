@@ -136,20 +136,6 @@ IN_GRAPH(a_name_is_taken_once)
     add_mem("disk", 4096);
 }
 
-IN_GRAPH(malformed_names_are_refused)
-{
-    expect_error(try_add_mem("", 4096), "Invalid node-name: ''");
-    expect_error(try_add_mem("#block0", 4096), "Invalid node-name");
-    expect_error(try_add_mem("1abc", 4096), "Invalid node-name");
-    expect_error(try_add_mem("a b", 4096), "Invalid node-name");
-    char name[NODE_NAME_MAX + 2];
-    memset(name, 'n', sizeof(name));
-    name[NODE_NAME_MAX + 1] = 0;
-    expect_error(try_add_mem(name, 4096), "too long");
-    name[NODE_NAME_MAX] = 0;
-    expect_success(try_add_mem(name, 4096));
-}
-
 struct opening {
     struct co_event may_go_on;
     struct co_event done;
@@ -1056,7 +1042,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_name_is_taken_once),
-        cmocka_unit_test(malformed_names_are_refused),
         cmocka_unit_test(a_name_is_reserved_while_its_node_opens),
         cmocka_unit_test(a_failed_open_leaves_nothing),
         cmocka_unit_test(a_node_in_use_is_not_deleted),

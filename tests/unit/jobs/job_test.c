@@ -289,14 +289,11 @@ CO_TEST(cancelling_ends_a_job_wherever_it_is)
     expect_text(noted(), "created running waiting pending aborting abort concluded null fini");
 }
 
-CO_TEST(ids_are_checked)
+CO_TEST(ids_are_unique)
 {
     struct job *job = make_job("a-b_c.D1", 0, (struct worker){ 0 });
     struct job *other;
     expect_error(job_create(&worker_driver, "a-b_c.D1", 0, &other), "Job ID 'a-b_c.D1' already in use");
-    expect_error(job_create(&worker_driver, "1bad", 0, &other), "Invalid job ID '1bad'");
-    expect_error(job_create(&worker_driver, "", 0, &other), "Invalid job ID ''");
-    expect_error(job_create(&worker_driver, "a b", 0, &other), "Invalid job ID 'a b'");
     expect_error(job_not_found(), "Job not found");
     expect_success(job_cancel(job, false));
     expect(!job_find("a-b_c.D1"));
@@ -358,7 +355,7 @@ int main(void)
         cmocka_unit_test(a_job_that_is_ready_follows_until_it_is_completed),
         cmocka_unit_test(only_a_ready_job_can_be_completed),
         cmocka_unit_test(cancelling_ends_a_job_wherever_it_is),
-        cmocka_unit_test(ids_are_checked),
+        cmocka_unit_test(ids_are_unique),
         cmocka_unit_test(jobs_are_listed_in_order),
         cmocka_unit_test(a_job_that_comes_at_the_end_is_ended_too),
         cmocka_unit_test(at_the_end_all_jobs_are_ended),

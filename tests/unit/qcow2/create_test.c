@@ -178,20 +178,13 @@ NODE_TEST(old_content_does_not_show)
 
 NODE_TEST(wrong_options_are_refused)
 {
-    create_fails(create_options(1000), "size: 1000 is not a multiple of 512");
     create_fails(create_options(UINT64_MAX - 511), "too large");
     create_fails(create_options(UINT64_C(1) << 60), "too large for clusters of 65536 bytes");
-    create_fails(with_cluster(MIB, 256), "cluster-size: 256");
-    create_fails(with_cluster(MIB, 4 * MIB), "cluster-size: 4194304");
     create_fails(with_cluster(MIB, 3000), "cluster-size: 3000");
     struct blockdev_create_options options = create_options(MIB);
     options.u.qcow2.has_refcount_bits = true;
     options.u.qcow2.refcount_bits = 3;
     create_fails(options, "refcount-bits: 3");
-    options.u.qcow2.refcount_bits = -1;
-    create_fails(options, "refcount-bits: -1");
-    options.u.qcow2.refcount_bits = 128;
-    create_fails(options, "refcount-bits: 128");
     options.u.qcow2.refcount_bits = 8;
     options.u.qcow2.has_version = true;
     options.u.qcow2.version = BLOCKDEV_QCOW2_VERSION_V2;

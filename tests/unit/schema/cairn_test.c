@@ -58,6 +58,89 @@ static void mistakes_are_explained(void **state)
                    "arguments.addr.data.port: expected string, got integer");
 }
 
+static void refuses(const struct type_descriptor *type, const char *json, const char *words)
+{
+    void *value = NULL;
+    CLEANUP(error_free) struct error *err = try_decode(type, json, DECODE_JSON, &value);
+    if (!err)
+        fail_msg("%s was taken", json);
+    if (!strstr(error_message(err), words))
+        fail_msg("%s: %s, expected: %s", json, error_message(err), words);
+}
+
+/* What no handler has to look at. */
+static void limits_are_the_schemas(void **state)
+{
+    static const struct {
+        const struct type_descriptor *type;
+        const char *json, *message;
+    } cases[] = {
+        { &blockdev_options_descriptor, "{'driver': 'null-co', 'node-name': '1a'}",
+          "arguments.node-name: '1a' does not match the pattern '[A-Za-z][A-Za-z0-9._-]*'" },
+        { &blockdev_options_descriptor, "{'driver': 'null-co', 'node-name': '#block001'}", "arguments.node-name: " },
+        { &blockdev_options_descriptor, "{'driver': 'null-co', 'node-name': ''}", "arguments.node-name: " },
+        { &blockdev_options_descriptor, "{'driver': 'null-co', 'node-name': 'a b'}", "arguments.node-name: " },
+        { &blockdev_options_descriptor, "{'driver': 'null-co', 'size': -1}",
+          "arguments.size: -1 is below the minimum 0" },
+        { &blockdev_options_descriptor, "{'driver': 'null-co', 'size': 9223372036854775807}",
+          "arguments.size: 9223372036854775807 is above the maximum 9223372036852678656" },
+        { &blockdev_options_descriptor, "{'driver': 'raw', 'file': 'a', 'offset': -1}",
+          "arguments.offset: -1 is below" },
+        { &blockdev_options_descriptor, "{'driver': 'raw', 'file': 'a', 'size': -1}", "arguments.size: -1 is below" },
+        { &blockdev_options_descriptor, "{'driver': 'file', 'filename': ''}",
+          "arguments.filename: '' is shorter than 1 byte" },
+        { &blockdev_options_descriptor, "{'driver': 'qcow2', 'file': 'a', 'l2-cache-size': 100}",
+          "arguments.l2-cache-size: 100 is below the minimum 65536" },
+        { &blockdev_options_descriptor, "{'driver': 'qcow2', 'file': 'a', 'l2-cache-entry-size': 513}",
+          "arguments.l2-cache-entry-size: 513 is not a multiple of 512" },
+        { &blockdev_options_descriptor, "{'driver': 'qcow2', 'file': 'a', 'cache-clean-interval': 4294967296}",
+          "arguments.cache-clean-interval: 4294967296 is above" },
+        { &blockdev_options_descriptor,
+          "{'driver': 'blkdebug', 'image': 'a', 'inject-error': [{'event': 'none', 'sector': -2}]}",
+          "arguments.inject-error[0].sector: -2 is below" },
+        { &blockdev_options_descriptor,
+          "{'driver': 'blkdebug', 'image': 'a', 'inject-error': [{'event': 'none', 'errno': 4096}]}",
+          "arguments.inject-error[0].errno: 4096 is above" },
+        { &blockdev_create_options_descriptor, "{'driver': 'file', 'filename': '', 'size': 0}",
+          "arguments.filename: " },
+        { &blockdev_create_options_descriptor, "{'driver': 'file', 'filename': 'a', 'size': 9223372036854775807}",
+          "arguments.size: 9223372036854775807 is above" },
+        { &blockdev_create_options_descriptor, "{'driver': 'qcow2', 'file': 'a', 'size': 1000}",
+          "arguments.size: 1000 is not a multiple of 512" },
+        { &blockdev_create_options_descriptor, "{'driver': 'qcow2', 'file': 'a', 'size': 0, 'cluster-size': 256}",
+          "arguments.cluster-size: 256 is below" },
+        { &blockdev_create_options_descriptor, "{'driver': 'qcow2', 'file': 'a', 'size': 0, 'refcount-bits': 128}",
+          "arguments.refcount-bits: 128 is above" },
+        { &block_export_options_descriptor, "{'type': 'nbd', 'id': '1st', 'node-name': 'a'}", "arguments.id: '1st'" },
+        { &block_export_options_descriptor, "{'type': 'nbd', 'id': '', 'node-name': 'a'}", "arguments.id: " },
+        { &blockdev_create_arguments_descriptor, "{'job-id': 'a b', 'options': {}}", "arguments.job-id: 'a b'" },
+        { &block_resize_arguments_descriptor, "{'node-name': 'a', 'size': -1}", "arguments.size: -1 is below" },
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        char json[256];
+        snprintf(json, sizeof(json), "%s", cases[i].json);
+        for (char *quote = json; (quote = strchr(quote, '\'')); quote++)
+            *quote = '"';
+        refuses(cases[i].type, json, cases[i].message);
+    }
+}
+
+static void node_names_may_have_255_bytes(void **state)
+{
+    (void)state;
+    for (int length = 255; length <= 256; length++) {
+        char name[257] = "";
+        CLEANUP(free) char *json = NULL;
+        memset(name, 'n', (size_t)length);
+        assert_true(asprintf(&json, "{\"driver\": \"null-co\", \"node-name\": \"%s\"}", name) > 0);
+        if (length == 255)
+            decoded(&blockdev_options_descriptor, DECODE_JSON, json);
+        else
+            refuses(&blockdev_options_descriptor, json, "is longer than 255 bytes");
+    }
+}
+
 static void a_list_of_many_nodes_is_only_its_text(void **state)
 {
     (void)state;
@@ -103,7 +186,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_nested_node_decodes),          cmocka_unit_test(the_same_from_the_command_line),
         cmocka_unit_test(mistakes_are_explained),         cmocka_unit_test(a_list_of_many_nodes_is_only_its_text),
-        cmocka_unit_test(introspection_describes_itself),
+        cmocka_unit_test(introspection_describes_itself), cmocka_unit_test(limits_are_the_schemas),
+        cmocka_unit_test(node_names_may_have_255_bytes),
     };
     return cmocka_run_group_tests(tests, codec_set_up, codec_tear_down);
 }

@@ -7,6 +7,7 @@ JSON Schema takes 1.0 for an integer, which decode does not: no such number is m
 import copy
 import json
 import random
+import re
 import subprocess
 import sys
 
@@ -28,6 +29,7 @@ RANGES = {"int8": (-128, 127), "int16": (-2**15, 2**15 - 1), "int32": (-2**31, 2
 TEXTS = {"bool": ["on", "off", "yes", "no", "true", "false", "y", "n"], "number": ["1.5", "-2", ".25", "1e3"],
          "size": ["64K", "1.5G", "0x10", "010", "7b"], "int": ["-5", "0x1f", "017"], "unsigned": ["5", "0x1f", "+3"],
          "null": [""]}
+LIMIT = re.compile("is (below the minimum|above the maximum|not a multiple of) ")
 ODD = [None, True, False, 0, -1, 300, 70000, 2**40, -2**40, 0.5, "", "x", "on", "08", "1.5", "64K", "-", "0x", [], {},
        [1], {"driver": "file"}, "file", "null"]
 
@@ -145,6 +147,8 @@ def check(schemac, decode_lines, path, model, type_name, mode, rng):
     counts, failures = [0, 0], 0
     for value, verdict in zip(values, verdicts(decode_lines, type_name, mode, values), strict=True):
         counts[verdict == "ok"] += 1
+        if mode == "text" and LIMIT.search(verdict):
+            continue  # JSON Schema sees no numbers in strings: "08"
         if validator.is_valid(value) != (verdict == "ok"):
             failures += 1
             print(f"{type_name} as {mode}: {json.dumps(value)}\n  decode: {verdict}\n  schema: "
