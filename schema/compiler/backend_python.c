@@ -27,22 +27,52 @@ static const char *const keywords[] = {
     "or",     "pass",     "raise", "return", "self", "try",    "while",  "with",     "yield",
 };
 
-/* A name of the schema as one of Python: "node-name" is node_name, "class" is class_. */
-static const char *python_name(struct arena *arena, const char *name)
+/* Types that stand in hints: a member of one of these names would be meant instead. */
+static const char *const hint_words[] = { "bool", "float", "int", "list", "str" };
+
+/* What the module has besides classes of the schema. */
+static const char *const module_words[] = { "Any", "ClassVar", "Client", "TYPES", "Union" };
+
+/* What a session has besides methods for commands. */
+static const char *const session_words[] = { "close", "closed", "connect", "events", "execute", "greeting", "open" };
+
+/* The underscores in front of "__RFQDN_" would make it private. */
+static const char *identifier(struct arena *arena, const char *name)
 {
+    name += strspn(name, "_");
     char *copy = arena_printf(arena, "%s%s", isdigit((unsigned char)*name) ? "_" : "", name);
     for (char *p = copy; *p; p++)
         if (!isalnum((unsigned char)*p))
             *p = '_';
-    for (size_t i = 0; i < ARRAY_SIZE(keywords); i++)
-        if (strcmp(copy, keywords[i]) == 0)
-            return arena_printf(arena, "%s_", copy);
-    return copy;
+    bool keyword = names_contain(keywords, ARRAY_SIZE(keywords), copy);
+    return keyword ? arena_printf(arena, "%s_", copy) : copy;
+}
+
+/* A member or parameter as Python has it: "node-name" is node_name, "class" is class_. */
+static const char *python_name(struct arena *arena, const char *name)
+{
+    const char *plain = identifier(arena, name);
+    bool taken = names_contain(hint_words, ARRAY_SIZE(hint_words), plain);
+    return taken ? arena_printf(arena, "%s_", plain) : plain;
+}
+
+static const char *method_name(struct arena *arena, const char *name)
+{
+    const char *plain = python_name(arena, name);
+    bool taken = names_contain(session_words, ARRAY_SIZE(session_words), plain);
+    return taken ? arena_printf(arena, "%s_", plain) : plain;
+}
+
+static const char *class_name(struct arena *arena, const struct type *type)
+{
+    const char *plain = identifier(arena, type->name);
+    bool taken = names_contain(module_words, ARRAY_SIZE(module_words), plain);
+    return taken ? arena_printf(arena, "%s_", plain) : plain;
 }
 
 static const char *constant_name(struct arena *arena, const char *name)
 {
-    char *copy = arena_strdup(arena, python_name(arena, name));
+    char *copy = arena_strdup(arena, identifier(arena, name));
     for (char *p = copy; *p; p++)
         *p = (char)toupper((unsigned char)*p);
     return copy;
@@ -51,6 +81,7 @@ static const char *constant_name(struct arena *arena, const char *name)
 /* "JOB_STATUS_CHANGE" is JobStatusChangeEvent. */
 static const char *event_class(struct arena *arena, const char *name)
 {
+    name = identifier(arena, name);
     char *copy = arena_printf(arena, "%sEvent", name);
     char *to = copy;
     bool first = true;
@@ -108,7 +139,7 @@ static const char *hint(struct arena *arena, const struct type *type)
     if (type->kind == TYPE_ARRAY)
         return arena_printf(arena, "list[%s]", hint(arena, type->element));
     if (type->kind != TYPE_ALTERNATE || !type->implicit)
-        return type->name;
+        return class_name(arena, type);
     const char *text = "";
     for (size_t i = 0; i < type->branches.count; i++)
         text = arena_printf(arena, "%s%s%s", text, i ? " | " : "", hint(arena, type->branches.items[i].type));
@@ -212,9 +243,9 @@ static void put_docstring(struct output *output, unsigned indentation, const str
 
 static void put_enum(struct python *py, const struct type *type)
 {
-    output_printf(py->output, "\n\nclass %s(str, enum.Enum):\n", type->name);
+    output_printf(py->output, "\n\nclass %s(str, enum.Enum):\n", class_name(py->output->arena, type));
     put_docstring(py->output, 4, type->doc, constant_name);
-    output_text(py->output, "\n");
+    output_text(py->output, type->values.count ? "\n" : "    pass\n");
     for (size_t i = 0; i < type->values.count; i++)
         output_printf(py->output, "    %s = \"%s\"\n", constant_name(py->output->arena, type->values.items[i].name),
                       type->values.items[i].name);
@@ -253,27 +284,27 @@ static void put_fields(struct python *py, const struct type *type, size_t first)
                       field_hint(py->output->arena, &type->members.items[i]));
 }
 
-static void put_variants(struct python *py, const struct type *type, const char *class_name)
+static void put_variants(struct python *py, const struct type *type, const char *class)
 {
     struct arena *arena = py->output->arena;
     if (!type->discriminator)
         return;
     output_printf(py->output, "    _tag_: ClassVar = \"%s\"\n    _variants_: ClassVar = {", type->discriminator);
     for (size_t i = 0; i < type->branches.count; i++)
-        output_printf(py->output, "\n        \"%s\": \"%s_%s\",", type->branches.items[i].name, class_name,
-                      python_name(arena, type->branches.items[i].name));
+        output_printf(py->output, "\n        \"%s\": \"%s_%s\",", type->branches.items[i].name, class,
+                      identifier(arena, type->branches.items[i].name));
     output_text(py->output, "\n    }\n");
 }
 
 /* The subclasses of a union; a branch may be a union itself. */
-static void put_subclasses(struct python *py, const struct type *type, const char *class_name)
+static void put_subclasses(struct python *py, const struct type *type, const char *class)
 {
     struct arena *arena = py->output->arena;
     for (size_t i = 0; type->discriminator && i < type->branches.count; i++) {
         const struct branch *branch = &type->branches.items[i];
         const struct member *tag = &type->members.items[type->tag];
-        const char *name = arena_printf(arena, "%s_%s", class_name, python_name(arena, branch->name));
-        output_printf(py->output, "\n\n@dataclass(kw_only=True)\nclass %s(%s):\n", name, class_name);
+        const char *name = arena_printf(arena, "%s_%s", class, identifier(arena, branch->name));
+        output_printf(py->output, "\n\n@dataclass(kw_only=True)\nclass %s(%s):\n", name, class);
         output_printf(py->output,
                       "    \"\"\"%s with %s \"%s\".\"\"\"\n\n    %s: %s = field(default=%s.%s, init=False)\n",
                       type->name, tag->name, branch->name, python_name(arena, tag->name), hint(arena, tag->type),
@@ -285,26 +316,27 @@ static void put_subclasses(struct python *py, const struct type *type, const cha
     }
 }
 
-static const char *base_class(const struct type *type)
+static bool inherits(const struct type *type)
 {
-    return type->base && !type->base->implicit && !type->base->discriminator ? type->base->name : "runtime.Struct";
+    return type->base && !type->base->implicit && !type->base->discriminator;
 }
 
 static void put_object(struct python *py, const struct type *type)
 {
-    bool inherits = strcmp(base_class(type), "runtime.Struct") != 0;
-    size_t first = inherits ? type->base->members.count : 0;
-    output_printf(py->output, "\n\n@dataclass(kw_only=True)\nclass %s(%s):\n", type->name, base_class(type));
+    struct arena *arena = py->output->arena;
+    size_t first = inherits(type) ? type->base->members.count : 0;
+    output_printf(py->output, "\n\n@dataclass(kw_only=True)\nclass %s(%s):\n", class_name(arena, type),
+                  inherits(type) ? class_name(arena, type->base) : "runtime.Struct");
     put_docstring(py->output, 4, type->doc, python_name);
     put_fields(py, type, first);
     put_table(py, type, first);
-    put_variants(py, type, type->name);
-    put_subclasses(py, type, type->name);
+    put_variants(py, type, class_name(arena, type));
+    put_subclasses(py, type, class_name(arena, type));
 }
 
 static void put_alternate(struct python *py, const struct type *type)
 {
-    output_printf(py->output, "\n\n%s = Union[", type->name);
+    output_printf(py->output, "\n\n%s = Union[", class_name(py->output->arena, type));
     for (size_t i = 0; i < type->branches.count; i++)
         output_printf(py->output, "%s\"%s\"", i ? ", " : "", hint(py->output->arena, type->branches.items[i].type));
     output_text(py->output, "]\n");
@@ -318,9 +350,7 @@ static void put_type(struct python *py, struct type *type)
     type->emitted = true;
     if (type->base)
         put_type(py, type->base);
-    if (type->kind == TYPE_ENUM)
-        put_enum(py, type);
-    else if (type->kind == TYPE_OBJECT)
+    if (type->kind == TYPE_OBJECT)
         put_object(py, type);
     else if (type->kind == TYPE_ALTERNATE)
         put_alternate(py, type);
@@ -339,7 +369,7 @@ static void put_event(struct python *py, const struct event *event)
     }
     if (event->data->discriminator) {
         output_printf(py->output, "    data: %s\n    _boxed_: ClassVar = \"%s\"\n    _members_: ClassVar = ()\n",
-                      event->data->name, event->data->name);
+                      hint(arena, event->data), event->data->name);
         return;
     }
     put_fields(py, event->data, 0);
@@ -350,7 +380,7 @@ static void put_error_classes(struct python *py, const struct type *type)
 {
     const struct output *output = py->output;
     for (size_t i = 0; i < type->values.count; i++) {
-        const char *name = python_name(output->arena, type->values.items[i].name);
+        const char *name = identifier(output->arena, type->values.items[i].name);
         output_printf(py->output, "\n\nclass %s(runtime.CommandError):\n", name);
         const struct doc_entry *entry =
             type->doc ? doc_find(type->doc->members.items, type->doc->members.count, type->values.items[i].name) : NULL;
@@ -405,18 +435,18 @@ static void put_call(struct python *py, const struct command *command)
 static void put_command(struct python *py, const struct command *command)
 {
     struct arena *arena = py->output->arena;
-    output_printf(py->output, "\n    async def %s(self", python_name(arena, command->name));
+    output_printf(py->output, "\n    async def %s(self", method_name(arena, command->name));
     put_parameters(py, command);
     output_printf(py->output, "%s) -> %s:\n", has_keywords(command) ? "\n    " : "",
                   command->returns ? hint(arena, command->returns) : "None");
     put_docstring(py->output, 8, command->doc, python_name);
     if (command->returns)
-        output_printf(py->output, "        return runtime.decode(TYPES, %s, await ",
-                      reference(arena, command->returns));
+        output_printf(py->output, "        _reply: %s = runtime.decode(TYPES, %s, await ",
+                      hint(arena, command->returns), reference(arena, command->returns));
     else
         output_text(py->output, "        await ");
     put_call(py, command);
-    output_text(py->output, command->returns ? ")\n" : "\n");
+    output_text(py->output, command->returns ? ")\n        return _reply\n" : "\n");
 }
 
 static bool is_listed(const struct type *type)
@@ -435,12 +465,12 @@ static const char *alternate_entry(struct arena *arena, const struct type *type)
     return arena_printf(arena, "%s)", text);
 }
 
-static void put_subclass_entries(struct python *py, const struct type *type, const char *class_name)
+static void put_subclass_entries(struct python *py, const struct type *type, const char *class)
 {
     struct arena *arena = py->output->arena;
     for (size_t i = 0; type->discriminator && i < type->branches.count; i++) {
         const struct branch *branch = &type->branches.items[i];
-        const char *name = arena_printf(arena, "%s_%s", class_name, python_name(arena, branch->name));
+        const char *name = arena_printf(arena, "%s_%s", class, identifier(arena, branch->name));
         output_printf(py->output, "    \"%s\": %s,\n", name, name);
         put_subclass_entries(py, branch->type, name);
     }
@@ -448,15 +478,16 @@ static void put_subclass_entries(struct python *py, const struct type *type, con
 
 static void put_registry(struct python *py)
 {
+    struct arena *arena = py->output->arena;
     output_text(py->output, "\n\nTYPES.update({\n");
     for (size_t i = 0; i < py->model->types.count; i++) {
         const struct type *type = py->model->types.items[i];
         if (type->kind == TYPE_ALTERNATE)
-            output_printf(py->output, "    \"%s\": %s,\n", type->name, alternate_entry(py->output->arena, type));
+            output_printf(py->output, "    \"%s\": %s,\n", type->name, alternate_entry(arena, type));
         else if (is_listed(type))
-            output_printf(py->output, "    \"%s\": %s,\n", type->name, type->name);
+            output_printf(py->output, "    \"%s\": %s,\n", type->name, class_name(arena, type));
         if (is_listed(type))
-            put_subclass_entries(py, type, type->name);
+            put_subclass_entries(py, type, class_name(arena, type));
     }
     output_text(py->output, "})\n");
 }
@@ -469,7 +500,7 @@ static void put_client(struct python *py, const struct type *error_classes)
                 "\n    _types_: ClassVar = TYPES\n    _errors_: ClassVar = {");
     for (size_t i = 0; error_classes && i < error_classes->values.count; i++)
         output_printf(py->output, "\n        \"%s\": %s,", error_classes->values.items[i].name,
-                      python_name(py->output->arena, error_classes->values.items[i].name));
+                      identifier(py->output->arena, error_classes->values.items[i].name));
     output_text(py->output, "\n    }\n    _events_: ClassVar = {");
     for (size_t i = 0; i < py->model->entities.count; i++)
         if (py->model->entities.items[i].event)
@@ -490,13 +521,18 @@ void write_python(struct output *output, const struct model *model, const struct
                   "from __future__ import annotations\n\nimport enum\nfrom dataclasses import dataclass, field\n"
                   "from typing import Any, ClassVar, Union\n\nfrom . import runtime\n\nTYPES: dict[str, Any] = {}\n",
                   options->schema);
-    for (size_t i = 0; i < model->types.count; i++)
-        model->types.items[i]->emitted = false;
+    /* Classes fix discriminators at values of enums, which come first. */
     for (size_t i = 0; i < model->types.count; i++) {
-        put_type(&py, model->types.items[i]);
-        if (model->types.items[i]->kind == TYPE_ENUM && strcmp(model->types.items[i]->name, "QapiErrorClass") == 0)
-            error_classes = model->types.items[i];
+        struct type *type = model->types.items[i];
+        type->emitted = type->kind == TYPE_ENUM;
+        if (type->kind != TYPE_ENUM)
+            continue;
+        put_enum(&py, type);
+        if (strcmp(type->name, "QapiErrorClass") == 0)
+            error_classes = type;
     }
+    for (size_t i = 0; i < model->types.count; i++)
+        put_type(&py, model->types.items[i]);
     for (size_t i = 0; i < model->entities.count; i++)
         if (model->entities.items[i].event)
             put_event(&py, model->entities.items[i].event);

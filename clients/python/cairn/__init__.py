@@ -9,13 +9,16 @@ Commands are methods of Client, what they take and return are data classes, even
 yields, and error replies are exceptions named after their class. All of these are generated from cairnd's schema.
 """
 
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
 from . import api, runtime
 from .api import *  # noqa: F401,F403
 from .api import Client
 from .runtime import ABSENT, CommandError, ConnectionClosed, Event, EventsLost, ProtocolError  # noqa: F401
 
 
-def connect(path):
+def connect(path: Any) -> AbstractAsyncContextManager[Client]:
     """A context manager that yields a Client of the Unix socket at @path, ready for commands."""
     return Client.connect(path)
 

@@ -63,7 +63,7 @@ class EventsLost(Exception):
 class Struct:
     """The base of all data classes that stand for objects of the wire."""
 
-    _members_: ClassVar[tuple] = ()
+    _members_: ClassVar[tuple[Any, ...]] = ()
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -71,7 +71,7 @@ class Event:
     """The base of all events. An event that this client does not know comes as UnknownEvent."""
 
     _event_: ClassVar[str] = ""
-    _members_: ClassVar[tuple] = ()
+    _members_: ClassVar[tuple[Any, ...]] = ()
 
     timestamp: float  # seconds since 1970, by the server's clock
 
@@ -97,7 +97,7 @@ class Alternate:
         return next((self._types[kind] for kind in kinds[type(value)] if kind in self._types), "any")
 
 
-def _all_members(kind: type) -> list[tuple]:
+def _all_members(kind: type) -> list[tuple[Any, ...]]:
     return [member for base in reversed(kind.__mro__) for member in base.__dict__.get("_members_", ())]
 
 
@@ -176,6 +176,7 @@ def decode(types: dict[str, Any], wanted: Any, value: Any) -> Any:
 # Sessions ---------------------------------------------------------------------------------------------------------
 
 E = TypeVar("E", bound=Event)
+S = TypeVar("S", bound="Session")
 
 
 class EventStream(Generic[E]):
@@ -231,15 +232,15 @@ class Session:
         self._reader = reader
         self._writer = writer
         self._ids = itertools.count(1)
-        self._pending: dict[int, asyncio.Future] = {}
-        self._streams: set[EventStream] = set()
-        self._task: asyncio.Task | None = None
+        self._pending: dict[int, asyncio.Future[Any]] = {}
+        self._streams: set[EventStream[Any]] = set()
+        self._task: asyncio.Task[None] | None = None
         self._reason: str = ""
         self.closed = False
         self.greeting: dict[str, Any] = {}
 
     @classmethod
-    async def open(cls, path: Any):
+    async def open(cls: type[S], path: Any) -> S:
         """Connects to the Unix socket at @path and negotiates. Whoever opens closes."""
         reader, writer = await asyncio.open_unix_connection(str(path), limit=MESSAGE_BYTES_MAX)
         session = cls(reader, writer)
@@ -257,7 +258,7 @@ class Session:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def connect(cls, path: Any) -> AsyncIterator:
+    async def connect(cls: type[S], path: Any) -> AsyncIterator[S]:
         """The same, as a context manager that closes at its end."""
         session = await cls.open(path)
         try:
@@ -346,7 +347,8 @@ class Session:
             return UnknownEvent(timestamp=time, name=message["event"], data=data)
         if boxed := kind.__dict__.get("_boxed_"):
             return kind(timestamp=time, data=decode(self._types_, boxed, data))  # type: ignore[call-arg]
-        return _decode_object(self._types_, kind, data, timestamp=time)
+        event: Event = _decode_object(self._types_, kind, data, timestamp=time)
+        return event
 
     def _end(self, reason: str) -> None:
         if self.closed:

@@ -7,7 +7,7 @@ import sys
 import cairn
 
 
-async def run_job(client, job_id, options):
+async def run_job(client: cairn.Client, job_id: str, options: cairn.BlockdevCreateOptions) -> None:
     """Runs a job that makes an image, to its end."""
     changes = client.events(cairn.JobStatusChangeEvent)
     await client.blockdev_create(job_id=job_id, options=options)
@@ -21,7 +21,7 @@ async def run_job(client, job_id, options):
         raise RuntimeError(job.error)
 
 
-async def main(socket, path):
+async def main(socket: str, path: str) -> None:
     path = os.path.abspath(path)
     async with cairn.connect(socket) as client:
         await run_job(client, "make-file", cairn.BlockdevCreateOptions_file(filename=path, size=0))

@@ -133,4 +133,5 @@ class Client(runtime.Session):
         await self.execute("thing-add", runtime.encode_members([("name", name), ("thing", runtime.given(thing)), ("password", runtime.given(password))]))
 
     async def query_names(self) -> list[NameInfo]:
-        return runtime.decode(TYPES, ["NameInfo"], await self.execute("query-names"))
+        _reply: list[NameInfo] = runtime.decode(TYPES, ["NameInfo"], await self.execute("query-names"))
+        return _reply
