@@ -1,6 +1,6 @@
-/* Writing to new clusters: the guest's bytes, and around them what the clusters held before.
+/* Writing to units that are not data yet: the guest's bytes, and around them what the guest had there before.
  *
- *     cluster   |        head        |   guest's bytes   |   tail   |
+ *     units     |        head        |   guest's bytes   |   tail   |
  *                read, or zeroes,                          the same
  *                or nothing where the new
  *                cluster reads as zeroes anyway
@@ -23,7 +23,6 @@ static uint8_t zeroes[ZEROES_IN_WRITE_MAX] __attribute__((aligned(4096)));
 /* What surrounds the guest's bytes on one side. */
 struct margin {
     struct range guest;
-    struct mapping mapping; /* of the bytes of this margin, before the write */
     bool zero;
     uint8_t *data; /* read, unless zero */
 };
@@ -42,40 +41,67 @@ static bool backing_is_zero(struct qcow2 *q, struct range range)
     return (extents.items[0].flags & EXTENT_ZERO) && extents.items[0].bytes >= inside.bytes;
 }
 
-static bool margin_is_zero(struct qcow2 *q, const struct margin *margin)
+static bool run_is_zero(struct qcow2 *q, struct range range, const struct mapping *mapping)
 {
-    switch (margin->mapping.kind) {
+    switch (mapping->kind) {
     case CLUSTER_ZERO:
     case CLUSTER_ZERO_RESERVED:
         return true;
     case CLUSTER_ABSENT:
-        return backing_is_zero(q, margin->guest);
+    case CLUSTER_ABSENT_RESERVED:
+        return backing_is_zero(q, range);
     default:
         return false;
     }
 }
 
-/* @skip: bytes of the cluster before the margin. Past the end of the disk nothing was, whatever the backing file has
- * there. */
-static int margin_prepare(struct qcow2 *q, struct range guest, const struct mapping *cluster, uint64_t skip,
-                          struct margin *margin)
+/* The entries of clusters in flight do not change, so what the map says stays true until they are linked. */
+static int is_zero(struct qcow2 *q, struct range range, bool *zero)
 {
-    *margin = (struct margin){ .guest = guest, .mapping = *cluster, .zero = true };
-    if (guest.bytes == 0)
-        return 0;
-    margin->mapping.host += skip;
-    margin->zero = guest.offset >= node_length(q->node) || margin_is_zero(q, margin);
-    if (margin->zero)
-        return 0;
+    *zero = true;
+    while (range.bytes > 0 && *zero) {
+        struct mapping mapping;
+        int ret = map_lookup(q, range, FOR_READING, &mapping);
+        if (ret < 0)
+            return ret;
+        *zero = run_is_zero(q, range_make(range.offset, mapping.bytes), &mapping);
+        range = range_make(range.offset + mapping.bytes, range.bytes - mapping.bytes);
+    }
+    return 0;
+}
+
+static int read_old(struct qcow2 *q, struct range range, uint8_t *data)
+{
+    while (range.bytes > 0) {
+        struct mapping mapping;
+        int ret = map_lookup(q, range, FOR_READING, &mapping);
+        if (ret < 0)
+            return ret;
+        struct iovec piece;
+        struct iov iov = iov_of(&piece, data, (size_t)mapping.bytes);
+        child_debug_event(q->file, "cow_read");
+        ret = qcow2_read_mapped(q, range_make(range.offset, mapping.bytes), &mapping, &iov);
+        if (ret < 0)
+            return ret;
+        data += mapping.bytes;
+        range = range_make(range.offset + mapping.bytes, range.bytes - mapping.bytes);
+    }
+    return 0;
+}
+
+/* Past the end of the disk nothing was, whatever the backing file has there. */
+static int margin_prepare(struct qcow2 *q, struct range guest, struct margin *margin)
+{
+    *margin = (struct margin){ .guest = guest, .zero = true };
+    uint64_t inside = range_between(guest.offset, min_u64(range_end(guest), node_length(q->node))).bytes;
+    int ret = is_zero(q, range_make(guest.offset, inside), &margin->zero);
+    if (ret < 0 || margin->zero)
+        return ret;
     margin->data = buffer_get((size_t)guest.bytes);
     if (!margin->data)
         return -ENOMEM;
-    uint64_t inside = min_u64(guest.bytes, node_length(q->node) - guest.offset);
     memset(margin->data + inside, 0, (size_t)(guest.bytes - inside));
-    struct iovec piece;
-    struct iov iov = iov_of(&piece, margin->data, (size_t)inside);
-    child_debug_event(q->file, "cow_read");
-    return qcow2_read_mapped(q, range_make(guest.offset, inside), &margin->mapping, &iov);
+    return read_old(q, range_make(guest.offset, inside), margin->data);
 }
 
 static void margin_fini(struct margin *margin)
@@ -89,17 +115,13 @@ static bool is_separate(const struct allocation *allocation, const struct margin
     return margin->zero && (allocation->fresh || margin->guest.bytes > ZEROES_IN_WRITE_MAX);
 }
 
-static uint64_t host_of(const struct allocation *allocation, uint64_t guest)
-{
-    return allocation->host + (guest - allocation->guest.offset);
-}
-
 static int write_separate(struct qcow2 *q, const struct allocation *allocation, const struct margin *margin)
 {
     if (allocation->fresh || margin->guest.bytes == 0 || !is_separate(allocation, margin))
         return 0;
     child_debug_event(q->file, "cluster_alloc_space");
-    return child_pwrite_zeroes(q->data, range_make(host_of(allocation, margin->guest.offset), margin->guest.bytes), 0);
+    return child_pwrite_zeroes(q->data,
+                               range_make(allocation_host(allocation, margin->guest.offset), margin->guest.bytes), 0);
 }
 
 static size_t add_margin(struct iovec *vec, size_t count, const struct margin *margin)
@@ -114,7 +136,7 @@ static int write_together(struct qcow2 *q, const struct allocation *allocation, 
 {
     bool with_head = !is_separate(allocation, head);
     bool with_tail = !is_separate(allocation, tail);
-    struct range host = range_make(host_of(allocation, range.offset), range.bytes);
+    struct range host = range_make(allocation_host(allocation, range.offset), range.bytes);
     if (!(with_head && head->guest.bytes) && !(with_tail && tail->guest.bytes)) {
         child_debug_event(q->data, "write_aio");
         return child_pwritev(q->data, host, iov, 0);
@@ -135,16 +157,13 @@ static int write_together(struct qcow2 *q, const struct allocation *allocation, 
     return child_pwritev(q->data, host, &all, 0);
 }
 
-int cow_write(struct qcow2 *q, const struct allocation *allocation, const struct mapping *first,
-              const struct mapping *last, struct range range, const struct iov *iov)
+int cow_write(struct qcow2 *q, const struct allocation *allocation, struct range range, const struct iov *iov)
 {
-    uint64_t end = range_end(allocation->guest);
     struct margin head;
     struct margin tail = { .zero = true };
-    int ret = margin_prepare(q, range_between(allocation->guest.offset, range.offset), first, 0, &head);
+    int ret = margin_prepare(q, range_between(allocation->written.offset, range.offset), &head);
     if (ret == 0)
-        ret = margin_prepare(q, range_between(range_end(range), end), last, in_cluster(&q->geometry, range_end(range)),
-                             &tail);
+        ret = margin_prepare(q, range_between(range_end(range), range_end(allocation->written)), &tail);
     if (ret == 0)
         ret = write_separate(q, allocation, &head);
     if (ret == 0)

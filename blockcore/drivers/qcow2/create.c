@@ -41,14 +41,17 @@ static uint32_t log2_of(uint64_t power_of_two)
     return (uint32_t)__builtin_ctzll(power_of_two);
 }
 
+static bool wants_extended(const struct blockdev_create_options_qcow2 *options)
+{
+    return options->has_extended_l2 && options->extended_l2;
+}
+
 /* What can be asked for, but not made yet, and what excludes what. */
 static struct error *check_features(const struct blockdev_create_options_qcow2 *options)
 {
     bool v2 = options->has_version && options->version == BLOCKDEV_QCOW2_VERSION_V2;
     if (options->data_file || (options->has_data_file_raw && options->data_file_raw))
         return error_new("data-file: external data files are not supported");
-    if (options->has_extended_l2 && options->extended_l2)
-        return error_new("extended-l2: subclusters are not supported");
     if (v2 && options->has_lazy_refcounts && options->lazy_refcounts)
         return error_new("lazy-refcounts: needs version 'v3'");
     if (v2 && options->has_compression_type && options->compression_type != QCOW2_COMPRESSION_TYPE_ZLIB)
@@ -58,8 +61,10 @@ static struct error *check_features(const struct blockdev_create_options_qcow2 *
                          options->backing_file);
     if (options->has_backing_fmt && !options->backing_file)
         return error_new("backing-fmt: needs backing-file");
-    if (options->backing_file && options->has_preallocation && options->preallocation != PREALLOC_MODE_OFF)
-        return error_new("preallocation: would hide backing-file '%s'", options->backing_file);
+    if (options->backing_file && options->has_preallocation && options->preallocation != PREALLOC_MODE_OFF &&
+        !wants_extended(options))
+        return error_new("preallocation: would hide backing-file '%s'; with extended-l2 it does not",
+                         options->backing_file);
     return NULL;
 }
 
@@ -68,13 +73,26 @@ static struct error *check_numbers(const struct blockdev_create_options_qcow2 *o
     bool v2 = options->has_version && options->version == BLOCKDEV_QCOW2_VERSION_V2;
     if (!is_power_of_two(cluster))
         return error_new("cluster-size: %" PRIu64 " is not a power of two between 512 bytes and 2 MiB", cluster);
+    if (wants_extended(options) && v2)
+        return error_new("extended-l2: needs version 'v3'");
+    if (wants_extended(options) && cluster < 1u << QCOW2_EXTENDED_CLUSTER_BITS_MIN)
+        return error_new("extended-l2: needs a cluster-size of at least 16 KiB, not %" PRIu64, cluster);
     if (!is_power_of_two((uint64_t)bits))
         return error_new("refcount-bits: %" PRId64 " is not a power of two up to 64", bits);
     if (v2 && bits != REFCOUNT_BITS_DEFAULT)
         return error_new("refcount-bits: %" PRId64 " needs version 'v3'", bits);
-    if (options->size > INT64_MAX ||
-        qcow2_l1_entries_for(options->size, log2_of(cluster)) > QCOW2_L1_BYTES_MAX / sizeof(uint64_t))
-        return error_new("size: %" PRIu64 " is too large for clusters of %" PRIu64 " bytes", options->size, cluster);
+    return NULL;
+}
+
+static struct error *set_size(struct qcow2_header *header, uint64_t size)
+{
+    uint64_t entries = qcow2_l1_entries_for(header, size);
+    if (size > INT64_MAX || entries > QCOW2_L1_BYTES_MAX / sizeof(uint64_t))
+        return error_new("size: %" PRIu64 " is too large for clusters of %" PRIu64 " bytes", size,
+                         UINT64_C(1) << header->cluster_bits);
+    header->size = size;
+    /* An empty disk has a table as well, which counts as used. */
+    header->l1_entries = (uint32_t)max_u64(entries, 1);
     return NULL;
 }
 
@@ -124,15 +142,17 @@ static struct error *parse_options(const struct blockdev_create_options_qcow2 *o
     struct qcow2_header *header = &creation->header;
     header->version = options->has_version && options->version == BLOCKDEV_QCOW2_VERSION_V2 ? 2 : 3;
     header->cluster_bits = log2_of(cluster);
-    header->size = options->size;
-    /* An empty disk has a table as well, which counts as used. */
-    header->l1_entries = (uint32_t)max_u64(qcow2_l1_entries_for(options->size, header->cluster_bits), 1);
+    if (wants_extended(options))
+        header->incompatible |= QCOW2_EXTENDED_L2;
+    err = set_size(header, options->size);
+    if (err)
+        return err;
     header->refcount_order = log2_of((uint64_t)bits);
     if (options->has_lazy_refcounts && options->lazy_refcounts)
         header->compatible = QCOW2_LAZY_REFCOUNTS;
     if (options->has_compression_type && options->compression_type == QCOW2_COMPRESSION_TYPE_ZSTD) {
         header->compression = QCOW2_ZSTD;
-        header->incompatible = QCOW2_COMPRESSION;
+        header->incompatible |= QCOW2_COMPRESSION;
     }
     header->backing_file = xstrdup_or_null(options->backing_file);
     if (options->has_backing_fmt)
@@ -169,6 +189,36 @@ static int put_pointers(struct creation *creation, uint64_t index, uint64_t entr
             store_be64(creation->cluster + i * sizeof(uint64_t),
                        (target + done + i) << creation->geometry.cluster_bits | flags);
         ret = put_cluster(creation, index + done / per_cluster);
+    }
+    return ret;
+}
+
+/* What the entry of a preallocated cluster says. Its bytes read as zeroes, so they are data, and writing them changes
+ * no entry any more; unless a backing file is to show through until then, which only subclusters can say. */
+static struct l2_entry preallocated_entry(const struct creation *creation, uint64_t host)
+{
+    struct cluster cluster = { .valid = true, .has_host = true, .own = true, .host = host };
+    if (!creation->header.backing_file)
+        cluster.data = creation->geometry.units;
+    return entry_of_cluster(&creation->geometry, &cluster);
+}
+
+/* L2 tables in a row, for clusters in a row from @target on. */
+static int put_l2_tables(struct creation *creation, uint64_t index, uint64_t target)
+{
+    const struct geometry *geometry = &creation->geometry;
+    uint64_t per_table = UINT64_C(1) << geometry->l2_bits;
+    int ret = 0;
+    for (uint64_t done = 0; done < creation->data && ret == 0; done += per_table) {
+        memset(creation->cluster, 0, (size_t)cluster_bytes(geometry));
+        for (uint64_t i = 0; i < per_table && done + i < creation->data; i++) {
+            uint8_t *at = creation->cluster + (i << geometry->l2_entry_bits);
+            struct l2_entry entry = preallocated_entry(creation, (target + done + i) << geometry->cluster_bits);
+            store_be64(at, entry.descriptor);
+            if (geometry_is_extended(geometry))
+                store_be64(at + sizeof(uint64_t), entry.bitmap);
+        }
+        ret = put_cluster(creation, index + done / per_table);
     }
     return ret;
 }
@@ -214,7 +264,7 @@ static int put_tables(struct creation *creation)
     if (ret == 0)
         ret = put_pointers(creation, l1, creation->l2, l2, ENTRY_COPIED);
     if (ret == 0)
-        ret = put_pointers(creation, l2, creation->data, data, ENTRY_COPIED);
+        ret = put_l2_tables(creation, l2, data);
     if (ret == 0 && !creation->reads_zero)
         ret = put_zeroes(creation, data, creation->data);
     return ret;

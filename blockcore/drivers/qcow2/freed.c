@@ -134,11 +134,11 @@ static void discard_in_file(struct qcow2 *q, const struct freed_range *item)
         if (ret == 0 && references == 1)
             continue;
         if (at > run)
-            (void)child_pdiscard(q->data, range_between(run, at));
+            (void)child_pdiscard(q->file, range_between(run, at));
         run = at + cluster_bytes(&q->geometry);
     }
     if (end > run)
-        (void)child_pdiscard(q->data, range_between(run, end));
+        (void)child_pdiscard(q->file, range_between(run, end));
 }
 
 static void forget_table(struct qcow2 *q, struct range host)

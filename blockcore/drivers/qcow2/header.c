@@ -48,9 +48,11 @@ static const struct {
     { FEATURE_AUTOCLEAR, 1, "raw external data" },
 };
 
-uint64_t qcow2_l1_entries_for(uint64_t size, uint32_t cluster_bits)
+uint64_t qcow2_l1_entries_for(const struct qcow2_header *header, uint64_t size)
 {
-    uint32_t table_bits = cluster_bits + (cluster_bits - 3); /* guest bytes that one L2 table maps, as a power of two */
+    uint32_t entry_bits = header->incompatible & QCOW2_EXTENDED_L2 ? 4 : 3;
+    uint32_t entries_bits = header->cluster_bits - entry_bits;
+    uint32_t table_bits = header->cluster_bits + entries_bits; /* guest bytes of one L2 table, as a power of two */
     return div_round_up(size, UINT64_C(1) << table_bits);
 }
 
@@ -222,11 +224,13 @@ static struct error *check_table(const struct qcow2_header *header, const char *
 
 static struct error *check_l1(const struct qcow2_header *header)
 {
+    if ((header->incompatible & QCOW2_EXTENDED_L2) && header->cluster_bits < QCOW2_EXTENDED_CLUSTER_BITS_MIN)
+        return error_new("the image has subclusters, but its clusters are smaller than 16 KiB");
     if (header->size > INT64_MAX)
         return error_new("the size %" PRIu64 " is too large", header->size);
     if (header->l1_entries > QCOW2_L1_BYTES_MAX / sizeof(uint64_t))
         return error_new("the L1 table of %" PRIu32 " entries is larger than 32 MiB", header->l1_entries);
-    if (header->l1_entries < qcow2_l1_entries_for(header->size, header->cluster_bits))
+    if (header->l1_entries < qcow2_l1_entries_for(header, header->size))
         return error_new("the L1 table of %" PRIu32 " entries is too small for %" PRIu64 " bytes", header->l1_entries,
                          header->size);
     return check_table(header, "L1 table", header->l1_offset, header->l1_entries * sizeof(uint64_t));

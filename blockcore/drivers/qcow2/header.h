@@ -23,6 +23,7 @@
 /* Implementation limits, the same as QEMU's so that images go both ways. */
 #define QCOW2_CLUSTER_BITS_MIN 9
 #define QCOW2_CLUSTER_BITS_MAX 21
+#define QCOW2_EXTENDED_CLUSTER_BITS_MIN 14 /* with extended L2 entries: subclusters of a sector */
 #define QCOW2_L1_BYTES_MAX (32u * 1024 * 1024)
 #define QCOW2_REFTABLE_BYTES_MAX (8u * 1024 * 1024)
 #define QCOW2_SNAPSHOTS_MAX 65536u
@@ -105,7 +106,8 @@ static inline void qcow2_header_fini_cleanup(struct qcow2_header *header)
  * overwritten. Fails when they do not fit. */
 struct error *qcow2_header_format(const struct qcow2_header *header, void *cluster) MUST_CHECK;
 
-/* L1 entries that a disk of @size bytes needs; may be more than the limit. */
-uint64_t qcow2_l1_entries_for(uint64_t size, uint32_t cluster_bits);
+/* L1 entries that a disk of @size bytes needs in an image with these clusters and L2 entries; may be more than the
+ * limit. */
+uint64_t qcow2_l1_entries_for(const struct qcow2_header *header, uint64_t size);
 
 #endif

@@ -9,6 +9,8 @@
 
 /* Absent L1 entries that one look-up passes, so that the spinlock is held for a short time. */
 #define ABSENT_TABLES_MAX 512
+/* Entries that one look-up walks along, for the same reason: some 10 us. */
+#define RUN_ENTRIES_MAX 4096
 
 static uint64_t guest_cluster(const struct qcow2 *q, uint64_t offset)
 {
@@ -22,7 +24,7 @@ static uint64_t l1_index_of(const struct qcow2 *q, uint64_t offset)
 
 static size_t slice_entries(const struct qcow2 *q)
 {
-    return q->l2.table_bytes / sizeof(uint64_t);
+    return q->l2.table_bytes >> q->geometry.l2_entry_bits;
 }
 
 /* Entry of @offset inside of its slice. */
@@ -37,12 +39,16 @@ static uint64_t slice_offset_of(const struct qcow2 *q, uint64_t table_offset, ui
     if (in_cluster(&q->geometry, table_offset))
         return UINT64_MAX;
     uint64_t l2_index = guest_cluster(q, offset) & ((UINT64_C(1) << q->geometry.l2_bits) - 1);
-    return table_offset + align_down(l2_index * sizeof(uint64_t), q->l2.table_bytes);
+    return table_offset + align_down(l2_index << q->geometry.l2_entry_bits, q->l2.table_bytes);
 }
 
-static uint64_t entry_at(const struct table *slice, size_t index)
+static struct l2_entry entry_at(const struct geometry *geometry, const struct table *slice, size_t index)
 {
-    return load_be64(slice->data + index * sizeof(uint64_t));
+    const uint8_t *at = slice->data + (index << geometry->l2_entry_bits);
+    return (struct l2_entry){
+        .descriptor = load_be64(at),
+        .bitmap = geometry_is_extended(geometry) ? load_be64(at + sizeof(uint64_t)) : 0,
+    };
 }
 
 /* Guest bytes from range.offset to the end of its L2 table. */
@@ -65,42 +71,49 @@ static void describe_absent(const struct qcow2 *q, struct range range, struct ma
     *out = (struct mapping){ .kind = CLUSTER_ABSENT, .bytes = min_u64(bytes, range.bytes) };
 }
 
-static bool continues_run(const struct geometry *geometry, uint64_t previous, uint64_t entry)
+/* Does the run that ends with @previous go on in the next cluster? */
+static bool continues_run(const struct geometry *geometry, const struct cluster *previous, const struct cluster *next)
 {
-    enum cluster_kind kind = entry_kind(geometry, entry);
-    if (kind != entry_kind(geometry, previous) || kind == CLUSTER_COMPRESSED ||
-        entry_is_own(entry) != entry_is_own(previous))
+    enum cluster_kind kind = cluster_unit_kind(previous, unit_count(geometry) - 1);
+    if (cluster_unit_kind(next, 0) != kind || kind == CLUSTER_COMPRESSED || next->own != previous->own)
         return false;
-    return !entry_offset(entry) || entry_offset(entry) == entry_offset(previous) + cluster_bytes(geometry);
+    return !next->has_host || next->host == previous->host + cluster_bytes(geometry);
 }
 
 /* Under l2.lock. */
 static void describe_run(const struct qcow2 *q, const struct table *slice, struct range range, struct mapping *out)
 {
     const struct geometry *geometry = &q->geometry;
+    uint64_t guest = align_down(range.offset, cluster_bytes(geometry));
     size_t index = slice_index_of(q, range.offset);
-    uint64_t first = entry_at(slice, index);
-    uint64_t bytes = cluster_bytes(geometry) - in_cluster(geometry, range.offset);
-    uint64_t previous = first;
-    while (bytes < range.bytes && ++index < slice_entries(q)) {
-        uint64_t entry = entry_at(slice, index);
-        if (!continues_run(geometry, previous, entry))
-            break;
-        bytes += cluster_bytes(geometry);
-        previous = entry;
-    }
+    size_t end = min_u64(slice_entries(q), index + RUN_ENTRIES_MAX);
+    struct l2_entry entry = entry_at(geometry, slice, index);
+    struct cluster cluster = cluster_of_entry(geometry, entry, guest);
+    unsigned unit = unit_of(geometry, range.offset);
+    unsigned units = unit + cluster_units_alike(geometry, &cluster, unit);
     *out = (struct mapping){
-        .kind = entry_kind(geometry, first),
-        .own = entry_is_own(first),
-        .bytes = min_u64(bytes, range.bytes),
-        .host = entry_offset(first) + in_cluster(geometry, range.offset),
-        .entry = first,
+        .kind = cluster_unit_kind(&cluster, unit),
+        .own = cluster.own,
+        .host = cluster.host + in_cluster(geometry, range.offset),
+        .entry = entry.descriptor,
     };
+    uint64_t run_end = guest + ((uint64_t)units << geometry->unit_bits);
+    while (units == unit_count(geometry) && run_end < range_end(range) && ++index < end) {
+        struct cluster next = cluster_of_entry(geometry, entry_at(geometry, slice, index), run_end);
+        if (!continues_run(geometry, &cluster, &next))
+            break;
+        units = cluster_units_alike(geometry, &next, 0);
+        run_end += (uint64_t)units << geometry->unit_bits;
+        cluster = next;
+    }
+    out->bytes = min_u64(run_end - range.offset, range.bytes);
 }
 
 /* Under l2.lock: could these clusters of the file be data? What was written once lies inside the file. */
 static bool may_be_data(const struct qcow2 *q, const struct mapping *mapping)
 {
+    if (q->geometry.data_file)
+        return true; /* no tables there, and it grows where it is written */
     uint64_t last = align_down(mapping->host + mapping->bytes - 1, cluster_bytes(&q->geometry));
     return last < child_length(q->data) && !qcow2_is_protected(q, mapping->host, mapping->bytes);
 }
@@ -125,8 +138,10 @@ static bool look_up_cached(struct qcow2 *q, struct range range, enum lookup_for 
         /* A table that a snapshot shares is copied before any of its clusters is written. */
         if (slice && !entry_is_own(q->l1[index]))
             out->own = false;
-        if (slice && purpose == FOR_WRITING && out->kind == CLUSTER_DATA && !may_be_data(q, out))
+        if (slice && purpose == FOR_WRITING && out->kind == CLUSTER_DATA && !may_be_data(q, out)) {
             out->kind = CLUSTER_INVALID;
+            out->misplaced = true;
+        }
     }
     spinlock_unlock(&q->l2.lock);
     return known;
@@ -152,7 +167,7 @@ int qcow2_corrupt_entry(struct qcow2 *q, uint64_t entry)
 /* The entry means nothing, or the clusters that it leads to must not be written. */
 static int corrupt_mapping(struct qcow2 *q, const struct mapping *mapping)
 {
-    if (entry_kind(&q->geometry, mapping->entry) == CLUSTER_INVALID)
+    if (!mapping->misplaced)
         return qcow2_corrupt_entry(q, mapping->entry);
     spinlock_lock(&q->l2.lock);
     bool is_protected = qcow2_is_protected(q, mapping->host, mapping->bytes);
@@ -191,7 +206,7 @@ static int copy_table(struct qcow2 *q, uint64_t from, uint64_t to)
         return -ENOMEM;
     child_debug_event(q->file, "l2_alloc_cow_read");
     int ret = child_pread(q->file, from, table, bytes);
-    for (size_t at = 0; ret == 0 && at < bytes; at += sizeof(uint64_t)) {
+    for (size_t at = 0; ret == 0 && at < bytes; at += (size_t)1 << q->geometry.l2_entry_bits) {
         uint64_t entry = load_be64(table + at);
         if (!(entry & ENTRY_COMPRESSED))
             store_be64(table + at, entry & ~ENTRY_COPIED);
@@ -268,6 +283,7 @@ static int pin_run(struct qcow2 *q, struct range clusters, struct l2_run *run)
     uint64_t wanted = clusters.bytes >> q->geometry.cluster_bits;
     *run = (struct l2_run){
         .slice = slice,
+        .guest = clusters.offset,
         .first = first,
         .count = (size_t)min_u64(wanted, slice_entries(q) - first),
     };
@@ -304,37 +320,49 @@ void l2_run_end(struct qcow2 *q, struct l2_run *run)
     run->slice = NULL;
 }
 
-uint64_t l2_run_get(const struct l2_run *run, size_t i)
+static uint64_t run_guest(const struct qcow2 *q, const struct l2_run *run, size_t i)
 {
-    return entry_at(run->slice, run->first + i);
+    return run->guest + ((uint64_t)i << q->geometry.cluster_bits);
+}
+
+struct l2_entry l2_run_get(const struct qcow2 *q, const struct l2_run *run, size_t i)
+{
+    return entry_at(&q->geometry, run->slice, run->first + i);
+}
+
+struct cluster l2_run_cluster(const struct qcow2 *q, const struct l2_run *run, size_t i)
+{
+    return cluster_of_entry(&q->geometry, l2_run_get(q, run, i), run_guest(q, run, i));
 }
 
 int l2_run_change(struct qcow2 *q, const struct l2_run *run, size_t first, size_t count)
 {
-    return table_change(&q->l2, run->slice, (run->first + first) * sizeof(uint64_t), count * sizeof(uint64_t));
+    uint32_t bits = q->geometry.l2_entry_bits;
+    return table_change(&q->l2, run->slice, (run->first + first) << bits, count << bits);
 }
 
-void l2_run_set(struct qcow2 *q, const struct l2_run *run, size_t i, uint64_t entry)
+void l2_run_set(struct qcow2 *q, const struct l2_run *run, size_t i, struct l2_entry entry)
 {
     spinlock_lock(&q->l2.lock);
-    store_be64(run->slice->data + (run->first + i) * sizeof(uint64_t), entry);
+    uint8_t *at = run->slice->data + ((run->first + i) << q->geometry.l2_entry_bits);
+    store_be64(at, entry.descriptor);
+    if (geometry_is_extended(&q->geometry))
+        store_be64(at + sizeof(uint64_t), entry.bitmap);
     spinlock_unlock(&q->l2.lock);
 }
 
-static struct range host_range_of(const struct qcow2 *q, uint64_t entry)
+/* Where in the file; nowhere for what lies in a data file, whose clusters nobody counts. */
+static struct range host_range_of(const struct qcow2 *q, struct l2_entry entry)
 {
-    switch (entry_kind(&q->geometry, entry)) {
-    case CLUSTER_DATA:
-    case CLUSTER_ZERO_RESERVED:
-        return range_make(entry_offset(entry), cluster_bytes(&q->geometry));
-    case CLUSTER_COMPRESSED:
-        return entry_compressed_range(&q->geometry, entry);
-    default:
+    if (q->geometry.data_file)
         return range_make(0, 0);
-    }
+    if (entry.descriptor & ENTRY_COMPRESSED)
+        return entry_compressed_range(&q->geometry, entry.descriptor);
+    uint64_t offset = entry_offset(entry.descriptor);
+    return range_make(offset, offset ? cluster_bytes(&q->geometry) : 0);
 }
 
-void l2_entry_release(struct qcow2 *q, uint64_t entry, enum freed_by by)
+void l2_entry_release(struct qcow2 *q, struct l2_entry entry, enum freed_by by)
 {
     struct range host = host_range_of(q, entry);
     if (host.bytes == 0)

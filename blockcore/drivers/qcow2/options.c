@@ -21,7 +21,7 @@ struct cache_sizes {
 static uint64_t all_l2_bytes(const struct qcow2 *q)
 {
     uint64_t cluster = cluster_bytes(&q->geometry);
-    return align_up(div_round_up(q->header.size, cluster) * sizeof(uint64_t), cluster);
+    return align_up(div_round_up(q->header.size, cluster) << q->geometry.l2_entry_bits, cluster);
 }
 
 static struct error *check_sizes(const struct qcow2 *q, const struct blockdev_options_qcow2 *own)

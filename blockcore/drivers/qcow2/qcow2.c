@@ -51,8 +51,6 @@ static struct error *check_features(const struct qcow2_header *header)
 {
     if (header->incompatible & QCOW2_DATA_FILE)
         return error_new("images with an external data file are not supported");
-    if (header->incompatible & QCOW2_EXTENDED_L2)
-        return error_new("images with extended L2 entries (subclusters) are not supported");
     if (header->crypt_method)
         return error_new("encrypted images are not supported");
     return NULL;
@@ -138,8 +136,8 @@ static void set_limits(struct qcow2 *q)
 {
     struct node_limits *limits = node_limits_mutable(q->node);
     limits->optimal_transfer = cluster_bytes(&q->geometry);
-    limits->discard_granularity = (uint32_t)cluster_bytes(&q->geometry);
-    limits->zero_granularity = (uint32_t)cluster_bytes(&q->geometry);
+    limits->discard_granularity = (uint32_t)unit_bytes(&q->geometry);
+    limits->zero_granularity = (uint32_t)unit_bytes(&q->geometry);
 }
 
 static struct error *load(struct qcow2 *q, const struct blockdev_options *options)
@@ -218,6 +216,7 @@ static void qcow2_describe(struct node *node, struct image_info *info, struct ar
         own->has_corrupt = true;
         own->corrupt = q->corrupt || (q->header.incompatible & QCOW2_CORRUPT);
         own->has_extended_l2 = true;
+        own->extended_l2 = geometry_is_extended(&q->geometry);
     }
     struct image_info_specific *specific = arena_alloc(arena, sizeof(*specific));
     specific->type = IMAGE_INFO_SPECIFIC_KIND_QCOW2;

@@ -73,27 +73,30 @@ struct allocation {
     struct list link;     /* in qcow2->in_flight */
     struct co_queue done; /* those who want the same clusters */
     struct range guest;   /* whole clusters, all of them in one L2 slice */
-    uint64_t host;
-    bool reserved; /* the host clusters were there, behind entries that read as zeroes */
-    bool fresh;    /* nothing was ever written to the host clusters: they read as zeroes */
+    struct range written; /* whole units of them that become data */
+    uint64_t host;        /* of the first cluster */
+    bool reserved;        /* the host clusters were there, behind units that are not data */
+    bool fresh;           /* nothing was ever written to the host clusters: they read as zeroes */
 };
 
 /* What a run of guest bytes is. */
 struct mapping {
     enum cluster_kind kind;
-    bool own;       /* kind DATA or ZERO_RESERVED: the host cluster may be written in place */
+    bool own;       /* kinds with a host cluster: it may be written in place */
     uint64_t bytes; /* length of the run: at least 1, at most what was asked */
-    uint64_t host;  /* kind DATA or ZERO_RESERVED: where the first byte lies in the file */
-    uint64_t entry; /* kind COMPRESSED: the L2 entry */
+    uint64_t host;  /* kinds with a host cluster: where the first byte lies in the file */
+    uint64_t entry; /* the descriptor */
+    bool misplaced; /* kind INVALID: the entry has a meaning, but leads to where no data can be */
 };
 
 struct qcow2 {
     struct node *node;
     struct child *file; /* tables */
-    struct child *data; /* guest data: the same edge */
+    struct child *data; /* guest data: the same edge, unless there is an external data file */
     struct geometry geometry;
     struct qcow2_header header; /* as it is in the file; what changes, changes under metadata */
     bool writable;
+    bool raw_data;       /* the data file is the disk without us: nothing may be true in the tables alone */
     bool keep_discarded; /* discard-no-unref */
     bool pass_discard[FREED_BY_COUNT];
     unsigned overlap_checks; /* TABLE_BIT()s: what writes are compared with */
@@ -198,6 +201,7 @@ int qcow2_corrupt_entry(struct qcow2 *q, uint64_t entry) CO_FN;
 /* The L2 entries that map guest clusters, in memory and ready to be changed. */
 struct l2_run {
     struct table *slice; /* pinned */
+    uint64_t guest;      /* offset of the first cluster */
     size_t first;        /* entry of the first cluster */
     size_t count;        /* clusters asked for, as far as the slice goes; at least 1 */
 };
@@ -207,12 +211,14 @@ int l2_run_begin(struct qcow2 *q, struct range clusters, struct l2_run *run) CO_
 /* The same, but where no L2 table is run->slice is NULL and run->count says for how many clusters. */
 int l2_run_begin_existing(struct qcow2 *q, struct range clusters, struct l2_run *run) CO_FN;
 void l2_run_end(struct qcow2 *q, struct l2_run *run);
-uint64_t l2_run_get(const struct l2_run *run, size_t i);
+struct l2_entry l2_run_get(const struct qcow2 *q, const struct l2_run *run, size_t i);
+/* The same, taken apart. */
+struct cluster l2_run_cluster(const struct qcow2 *q, const struct l2_run *run, size_t i);
 /* After l2_run_change() only. Seen by readers at once. */
-void l2_run_set(struct qcow2 *q, const struct l2_run *run, size_t i, uint64_t entry);
+void l2_run_set(struct qcow2 *q, const struct l2_run *run, size_t i, struct l2_entry entry);
 int l2_run_change(struct qcow2 *q, const struct l2_run *run, size_t first, size_t count);
 /* The host clusters of an entry that is overwritten are given up. Under metadata. */
-void l2_entry_release(struct qcow2 *q, uint64_t entry, enum freed_by by);
+void l2_entry_release(struct qcow2 *q, struct l2_entry entry, enum freed_by by);
 
 /* refcount.c: all under metadata */
 
@@ -278,8 +284,12 @@ int qcow2_read_compressed(struct qcow2 *q, uint64_t entry, uint64_t skip, const 
 
 /* write.c */
 int qcow2_pwritev(struct node *node, struct range range, const struct iov *iov, unsigned flags) CO_FN;
+/* Guest bytes of an allocation: where they go. */
+uint64_t allocation_host(const struct allocation *allocation, uint64_t guest);
 /* The same inside of a request that entered the epoch already. */
 int qcow2_write(struct qcow2 *q, struct range range, const struct iov *iov) CO_FN;
+/* For what entries cannot say. */
+int qcow2_write_zeroes_as_data(struct qcow2 *q, struct range range) CO_FN;
 /* Whole clusters, which read as zeroes, get host clusters that do. */
 int qcow2_preallocate(struct qcow2 *q, struct range clusters) CO_FN;
 /* Under metadata: if a write in flight uses these clusters, gives up metadata, waits for it, takes metadata again and
@@ -288,10 +298,9 @@ bool in_flight_wait(struct qcow2 *q, struct range clusters) CO_FN;
 
 /* cow.c */
 
-/* Writes the guest's bytes into the new clusters, and around them what the clusters held before. @first and @last are
- * the mappings of the first and the last cluster before the write, from their beginning on. */
-int cow_write(struct qcow2 *q, const struct allocation *allocation, const struct mapping *first,
-              const struct mapping *last, struct range range, const struct iov *iov) CO_FN;
+/* Writes the guest's bytes to their new place, and around them what the guest had there before, so that all of
+ * allocation->written is what it shall be. */
+int cow_write(struct qcow2 *q, const struct allocation *allocation, struct range range, const struct iov *iov) CO_FN;
 
 /* zero.c */
 int qcow2_pwrite_zeroes(struct node *node, struct range range, unsigned flags) CO_FN;

@@ -34,6 +34,7 @@ int qcow2_read_mapped(struct qcow2 *q, struct range range, const struct mapping 
     case CLUSTER_DATA:
         return read_host(q, mapping->host, iov);
     case CLUSTER_ABSENT:
+    case CLUSTER_ABSENT_RESERVED:
         return read_backing(q, range.offset, iov);
     case CLUSTER_COMPRESSED:
         return qcow2_read_compressed(q, mapping->entry, in_cluster(&q->geometry, range.offset), iov);

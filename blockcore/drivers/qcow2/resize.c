@@ -13,23 +13,6 @@
 #include <string.h>
 
 #define SECTOR_BYTES 512 /* QEMU counts an image in sectors; a last one in part would be lost there */
-#define ZEROES_BYTES (64 * 1024)
-
-static uint8_t zeroes[ZEROES_BYTES];
-
-/* Writes of zeroes as data, with everything that an allocation needs. */
-static int write_zero_data(struct qcow2 *q, struct range range)
-{
-    int ret = 0;
-    while (range.bytes > 0 && ret == 0) {
-        uint64_t now = min_u64(range.bytes, ZEROES_BYTES);
-        struct iovec piece;
-        struct iov iov = iov_of(&piece, zeroes, (size_t)now);
-        ret = qcow2_write(q, range_make(range.offset, now), &iov);
-        range = range_make(range.offset + now, range.bytes - now);
-    }
-    return ret;
-}
 
 /* The L1 table at its new place, header included; everything else is stable already. */
 static int write_l1(struct qcow2 *q, const uint64_t *l1, uint32_t entries, uint64_t offset)
@@ -122,7 +105,7 @@ static int grow_l1_held(struct qcow2 *q, uint64_t entries)
 
 static int grow_l1(struct qcow2 *q, uint64_t bytes)
 {
-    uint64_t entries = qcow2_l1_entries_for(bytes, q->geometry.cluster_bits);
+    uint64_t entries = qcow2_l1_entries_for(&q->header, bytes);
     if (entries > QCOW2_L1_BYTES_MAX / sizeof(uint64_t))
         return -EFBIG;
     co_mutex_lock(&q->sync_mutex);
@@ -164,19 +147,35 @@ static int set_size(struct qcow2 *q, uint64_t bytes)
     return ret;
 }
 
+/* Does a run of what was behind the end show anything but zeroes? */
+static bool shows(const struct qcow2 *q, uint64_t offset, const struct mapping *mapping)
+{
+    struct child *backing = node_backing(q->node);
+    switch (mapping->kind) {
+    case CLUSTER_ABSENT:
+    case CLUSTER_ABSENT_RESERVED:
+        return backing && child_length(backing) > offset;
+    case CLUSTER_DATA:
+    case CLUSTER_COMPRESSED:
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* The rest of the last cluster behind the old end. */
 static int zero_rest_of_cluster(struct qcow2 *q, struct range rest)
 {
-    if (rest.bytes == 0)
-        return 0;
-    struct mapping mapping;
-    int ret = map_lookup(q, rest, FOR_READING, &mapping);
-    if (ret < 0)
-        return ret;
-    struct child *backing = node_backing(q->node);
-    bool shows = mapping.kind == CLUSTER_DATA || mapping.kind == CLUSTER_COMPRESSED ||
-                 (mapping.kind == CLUSTER_ABSENT && backing && child_length(backing) > rest.offset);
-    return shows ? write_zero_data(q, rest) : 0;
+    while (rest.bytes > 0) {
+        struct mapping mapping;
+        int ret = map_lookup(q, rest, FOR_READING, &mapping);
+        if (ret == 0 && shows(q, rest.offset, &mapping))
+            ret = qcow2_write_zeroes_as_data(q, range_make(rest.offset, mapping.bytes));
+        if (ret < 0)
+            return ret;
+        rest = range_make(rest.offset + mapping.bytes, rest.bytes - mapping.bytes);
+    }
+    return 0;
 }
 
 /* What is added to the disk, from the first whole cluster on. */
@@ -188,7 +187,7 @@ static int zero_added_clusters(struct qcow2 *q, struct range added)
     if (ret < 0 || covered <= added.offset)
         return ret;
     struct range hidden = range_between(added.offset, align_up(covered, cluster_bytes(&q->geometry)));
-    return q->geometry.version >= 3 ? qcow2_hide(q, hidden) : write_zero_data(q, hidden);
+    return q->geometry.version >= 3 ? qcow2_hide(q, hidden) : qcow2_write_zeroes_as_data(q, hidden);
 }
 
 static int grow(struct qcow2 *q, uint64_t bytes, enum truncate_mode mode)
@@ -204,7 +203,7 @@ static int grow(struct qcow2 *q, uint64_t bytes, enum truncate_mode mode)
     if (ret == 0 && mode == TRUNCATE_FALLOC)
         ret = qcow2_preallocate(q, added);
     if (ret == 0 && mode == TRUNCATE_FULL)
-        ret = write_zero_data(q, added);
+        ret = qcow2_write_zeroes_as_data(q, added);
     return ret < 0 ? ret : set_size(q, bytes);
 }
 

@@ -38,6 +38,26 @@ static unsigned refcount_bits(struct image image)
     return version(image) < 3 ? 16 : 1u << number(image, 96, 4);
 }
 
+static bool feature(struct image image, unsigned bit)
+{
+    return version(image) >= 3 && number(image, 72, 8) >> bit & 1;
+}
+
+static bool has_data_file(struct image image)
+{
+    return feature(image, 2);
+}
+
+static bool has_subclusters(struct image image)
+{
+    return feature(image, 4);
+}
+
+static uint64_t l2_entry_bytes(struct image image)
+{
+    return has_subclusters(image) ? 16 : 8;
+}
+
 uint64_t image_guest_bytes(struct image image)
 {
     return number(image, 24, 8);
@@ -122,19 +142,46 @@ static void count_compressed(struct census *census, uint64_t entry)
     refer(census, offset, end - offset, false, "compressed data");
 }
 
-static void count_l2(struct census *census, uint64_t table, bool active)
+static void check_subclusters(struct census *census, uint64_t bitmap, bool has_host)
 {
-    for (uint64_t at = 0; at < cluster_size(census->image); at += 8) {
+    uint32_t data = (uint32_t)bitmap;
+    if (data & bitmap >> 32)
+        corruption(census->findings, "a subcluster is data and zero: 0x%llx", (unsigned long long)bitmap);
+    if (data && !has_host)
+        corruption(census->findings, "subclusters without a cluster: 0x%llx", (unsigned long long)bitmap);
+}
+
+/* In a data file each cluster is where the guest has it, and nobody counts it. */
+static void check_data_entry(struct census *census, uint64_t entry, uint64_t guest)
+{
+    uint64_t offset = entry & OFFSET_BITS;
+    if (offset ? offset != guest || !(entry & COPIED) : guest && entry & COPIED)
+        corruption(census->findings, "the entry 0x%llx of 0x%llx leads elsewhere in the data file",
+                   (unsigned long long)entry, (unsigned long long)guest);
+}
+
+static void count_l2(struct census *census, uint64_t table, uint64_t guest, bool active)
+{
+    uint64_t entry_bytes = l2_entry_bytes(census->image);
+    for (uint64_t at = 0; at < cluster_size(census->image); at += entry_bytes, guest += cluster_size(census->image)) {
         uint64_t entry = number(census->image, table + at, 8);
+        uint64_t bitmap = entry_bytes > 8 ? number(census->image, table + at + 8, 8) : 0;
         if (entry & COMPRESSED) {
             count_compressed(census, entry);
+            if (bitmap || has_data_file(census->image))
+                corruption(census->findings, "a compressed cluster has subclusters, or is in a data file");
             continue;
         }
         uint64_t offset = entry & OFFSET_BITS;
         if (offset % cluster_size(census->image))
             corruption(census->findings, "L2 entry 0x%llx is not aligned", (unsigned long long)entry);
-        if (entry & 1 && version(census->image) < 3)
-            corruption(census->findings, "a zero flag in version 2");
+        if (entry & 1 && (version(census->image) < 3 || entry_bytes > 8))
+            corruption(census->findings, "a zero flag where there are none");
+        check_subclusters(census, bitmap, offset || (entry & COPIED));
+        if (has_data_file(census->image)) {
+            check_data_entry(census, entry, guest);
+            continue;
+        }
         if (!offset)
             continue;
         refer(census, offset, cluster_size(census->image), false, "data");
@@ -158,7 +205,8 @@ static void count_l1(struct census *census, uint64_t offset, uint64_t entries, b
         refer(census, table, cluster_size(census->image), true, "an L2 table");
         if (active)
             check_copied(census, entry, "L1");
-        count_l2(census, table, active);
+        uint64_t clusters = cluster_size(census->image) / l2_entry_bytes(census->image);
+        count_l2(census, table, i * clusters * cluster_size(census->image), active);
     }
 }
 
@@ -246,23 +294,34 @@ static void unpack(struct image image, uint64_t entry, uint64_t skip, uint8_t ou
 bool read_sector(struct image image, int snapshot, uint64_t sector, uint8_t out[512])
 {
     uint64_t at = sector * 512;
-    uint64_t entries = cluster_size(image) / 8;
+    uint64_t entries = cluster_size(image) / l2_entry_bytes(image);
     uint64_t l1 = snapshot < 0 ? number(image, 40, 8) : number(image, snapshot_entry(image, (uint64_t)snapshot), 8);
     uint64_t cluster = at / cluster_size(image);
     uint64_t table = number(image, l1 + cluster / entries * 8, 8) & OFFSET_BITS;
-    uint64_t entry = table ? number(image, table + cluster % entries * 8, 8) : 0;
+    uint64_t place = table + cluster % entries * l2_entry_bytes(image);
+    uint64_t entry = table ? number(image, place, 8) : 0;
     memset(out, 0, 512);
     if (entry & COMPRESSED) {
         unpack(image, entry, at % cluster_size(image), out);
         return true;
     }
-    if (entry & 1)
+    if (has_subclusters(image)) {
+        uint64_t bitmap = table ? number(image, place + 8, 8) : 0;
+        uint64_t subcluster = at % cluster_size(image) / (cluster_size(image) / 32);
+        if (bitmap >> 32 >> subcluster & 1)
+            return true;
+        if (!(bitmap >> subcluster & 1))
+            return false;
+    } else if (entry & 1) {
         return true;
+    }
     uint64_t host = entry & OFFSET_BITS;
-    if (!host)
+    if (!host && !(has_data_file(image) && (entry & COPIED)))
         return false;
     host += at % cluster_size(image);
-    if (host < image.length)
-        memcpy(out, image.bytes + host, image.length - host < 512 ? image.length - host : 512);
+    const uint8_t *bytes = has_data_file(image) ? image.data_file : image.bytes;
+    size_t length = has_data_file(image) ? image.data_file_length : image.length;
+    if (host < length)
+        memcpy(out, bytes + host, length - host < 512 ? length - host : 512);
     return true;
 }

@@ -12,6 +12,8 @@
 struct image {
     const uint8_t *bytes;
     size_t length;
+    const uint8_t *data_file; /* of images that have one */
+    size_t data_file_length;
 };
 
 struct findings {

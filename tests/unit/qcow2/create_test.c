@@ -106,6 +106,30 @@ NODE_TEST(features)
     expect_info("\"compression-type\": \"zstd\"");
 }
 
+/* Every cluster has its place from the beginning: writing makes the file no longer. */
+static void create_preallocated(struct blockdev_create_options options, enum prealloc_mode mode)
+{
+    options.u.qcow2.has_preallocation = true;
+    options.u.qcow2.preallocation = mode;
+    expect_success(create(options));
+    check_image("a.qcow2");
+    struct stat before;
+    struct stat after;
+    expect(stat(in_dir("a.qcow2"), &before) == 0);
+    expect(mode == PREALLOC_MODE_METADATA || before.st_blocks * 512 >= 9 * MIB);
+    add_image("disk", in_dir("a.qcow2"));
+    struct handle *disk = open_handle("disk", READ_WRITE);
+    expect(reads_as(disk, 0, 9 * MIB + 512, 0));
+    expect_int(put(disk, 5000, 8 * MIB, 0x31), 0);
+    expect(reads_as(disk, 0, 5000, 0));
+    expect(reads_as(disk, 5000, 8 * MIB, 0x31));
+    handle_close(disk);
+    remove_image("disk");
+    check_image("a.qcow2");
+    expect(stat(in_dir("a.qcow2"), &after) == 0);
+    expect_int(after.st_size, before.st_size);
+}
+
 NODE_TEST(preallocation)
 {
     static const enum prealloc_mode modes[] = { PREALLOC_MODE_METADATA, PREALLOC_MODE_FALLOC, PREALLOC_MODE_FULL };
@@ -113,24 +137,52 @@ NODE_TEST(preallocation)
         static const uint64_t clusters[] = { 512, 4096, 65536, 2 * MIB };
         for (size_t k = 0; k < ARRAY_SIZE(clusters); k++) {
             struct blockdev_create_options options = with_cluster(9 * MIB + 512, clusters[k]);
-            options.u.qcow2.has_preallocation = true;
-            options.u.qcow2.preallocation = modes[i];
-            expect_success(create(options));
-            struct stat before;
-            struct stat after;
-            expect(stat(in_dir("a.qcow2"), &before) == 0);
-            expect(modes[i] == PREALLOC_MODE_METADATA || before.st_blocks * 512 >= 9 * MIB);
-            add_image("disk", in_dir("a.qcow2"));
-            struct handle *disk = open_handle("disk", READ_WRITE);
-            expect(reads_as(disk, 0, 9 * MIB + 512, 0));
-            expect_int(put(disk, 5000, 8 * MIB, 0x31), 0);
-            handle_close(disk);
-            remove_image("disk");
-            check_image("a.qcow2");
-            expect(stat(in_dir("a.qcow2"), &after) == 0);
-            expect_int(after.st_size, before.st_size); /* everything had its place */
+            create_preallocated(options, modes[i]);
+            options.u.qcow2.has_extended_l2 = true;
+            options.u.qcow2.extended_l2 = true;
+            if (clusters[k] >= 16384)
+                create_preallocated(options, modes[i]);
         }
     }
+}
+
+NODE_TEST(subclusters)
+{
+    static const uint64_t clusters[] = { 16384, 65536, 2 * MIB };
+    for (size_t i = 0; i < ARRAY_SIZE(clusters); i++) {
+        struct blockdev_create_options options = with_cluster(64 * MIB + 512, clusters[i]);
+        options.u.qcow2.has_extended_l2 = true;
+        options.u.qcow2.extended_l2 = true;
+        create_and_use(options);
+        expect_info("\"extended-l2\": true");
+    }
+}
+
+/* Subclusters have room, and still show what is below until they are written. */
+NODE_TEST(preallocation_on_a_backing_file)
+{
+    unsigned char data[4096];
+    memset(data, 0x71, sizeof(data));
+    save("base.raw", data, sizeof(data));
+    struct blockdev_create_options options = create_options(9 * MIB);
+    options.u.qcow2.backing_file = "base.raw";
+    options.u.qcow2.has_backing_fmt = true;
+    options.u.qcow2.backing_fmt = BLOCKDEV_DRIVER_RAW;
+    options.u.qcow2.has_preallocation = true;
+    options.u.qcow2.preallocation = PREALLOC_MODE_METADATA;
+    create_fails(options, "preallocation: would hide backing-file 'base.raw'");
+    options.u.qcow2.has_extended_l2 = true;
+    options.u.qcow2.extended_l2 = true;
+    expect_success(create(options));
+    add_image("disk", in_dir("a.qcow2"));
+    struct handle *disk = open_handle("disk", READ_WRITE);
+    expect(reads_as(disk, 0, 4096, 0x71));
+    expect_int(put(disk, 100, 100, 0x72), 0);
+    expect(reads_as(disk, 200, 3896, 0x71));
+    expect(reads_as(disk, 4096, MIB, 0));
+    handle_close(disk);
+    remove_image("disk");
+    check_image("a.qcow2");
 }
 
 NODE_TEST(a_backing_file_is_named)
@@ -192,7 +244,9 @@ NODE_TEST(wrong_options_are_refused)
     options = create_options(MIB);
     options.u.qcow2.has_extended_l2 = true;
     options.u.qcow2.extended_l2 = true;
-    create_fails(options, "extended-l2");
+    options.u.qcow2.has_cluster_size = true;
+    options.u.qcow2.cluster_size = 8192;
+    create_fails(options, "extended-l2: needs a cluster-size of at least 16 KiB, not 8192");
     options = create_options(MIB);
     options.u.qcow2.data_file = by_name("file");
     create_fails(options, "data-file");
@@ -226,6 +280,8 @@ int main(void)
         cmocka_unit_test(versions_and_widths),
         cmocka_unit_test(features),
         cmocka_unit_test(preallocation),
+        cmocka_unit_test(subclusters),
+        cmocka_unit_test(preallocation_on_a_backing_file),
         cmocka_unit_test(a_backing_file_is_named),
         cmocka_unit_test(old_content_does_not_show),
         cmocka_unit_test(wrong_options_are_refused),

@@ -53,6 +53,17 @@ NODE_TEST(plain_images)
     read_and_change("-o refcount_bits=32");
 }
 
+NODE_TEST(images_with_subclusters)
+{
+    read_and_change("-o extended_l2=on");
+    read_and_change("-o extended_l2=on,cluster_size=16384");
+    read_and_change("-o extended_l2=on,cluster_size=2M");
+    read_and_change("-o extended_l2=on,preallocation=metadata");
+    read_and_change("-o extended_l2=on,preallocation=full");
+    read_and_change("-c -o extended_l2=on");
+    read_and_change("-c -o extended_l2=on,cluster_size=16384,compression_type=zstd");
+}
+
 NODE_TEST(preallocated_images)
 {
     read_and_change("-o preallocation=metadata");
@@ -181,8 +192,6 @@ static void make_encrypted(const char *name)
 
 NODE_TEST(what_is_not_supported_is_named)
 {
-    qemu_img("create -q -f qcow2 -o extended_l2=on '%s' 1M", in_dir("a.qcow2"));
-    add_fails(image_options("disk", in_dir("a.qcow2")), "extended L2 entries");
     qemu_img("create -q -f qcow2 -o data_file='%s' '%s' 1M", in_dir("data.raw"), in_dir("b.qcow2"));
     add_fails(image_options("disk", in_dir("b.qcow2")), "external data file");
     make_encrypted("c.qcow2");
@@ -239,6 +248,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plain_images),
+        cmocka_unit_test(images_with_subclusters),
         cmocka_unit_test(preallocated_images),
         cmocka_unit_test(compressed_images),
         cmocka_unit_test(each_compressed_cluster_can_be_overwritten_alone),

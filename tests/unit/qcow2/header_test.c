@@ -260,19 +260,40 @@ static void what_does_not_fit_into_a_cluster_is_refused(void **state)
     error_free(err);
 }
 
+static uint64_t l1_entries_for(uint64_t size, uint32_t cluster_bits, uint64_t incompatible)
+{
+    struct qcow2_header header = { .cluster_bits = cluster_bits, .incompatible = incompatible };
+    return qcow2_l1_entries_for(&header, size);
+}
+
 static void l1_tables_are_as_long_as_the_disk_needs(void **state)
 {
     (void)state;
-    assert_int_equal(qcow2_l1_entries_for(0, 16), 0);
-    assert_int_equal(qcow2_l1_entries_for(1, 16), 1);
-    assert_int_equal(qcow2_l1_entries_for(UINT64_C(512) << 20, 16), 1);
-    assert_int_equal(qcow2_l1_entries_for((UINT64_C(512) << 20) + 1, 16), 2);
-    assert_int_equal(qcow2_l1_entries_for(INT64_MAX, 9), UINT64_C(1) << 48);
+    assert_int_equal(l1_entries_for(0, 16, 0), 0);
+    assert_int_equal(l1_entries_for(1, 16, 0), 1);
+    assert_int_equal(l1_entries_for(UINT64_C(512) << 20, 16, 0), 1);
+    assert_int_equal(l1_entries_for((UINT64_C(512) << 20) + 1, 16, 0), 2);
+    assert_int_equal(l1_entries_for(UINT64_C(512) << 20, 16, QCOW2_EXTENDED_L2), 2);
+    assert_int_equal(l1_entries_for(INT64_MAX, 9, 0), UINT64_C(1) << 48);
 }
 
 /* Entries ----------------------------------------------------------------------------------------------------- */
 
-static const struct geometry usual = { .version = 3, .cluster_bits = 16, .l2_bits = 13, .refcount_order = 4 };
+static const struct geometry usual = {
+    .version = 3,
+    .cluster_bits = 16,
+    .l2_entry_bits = 3,
+    .l2_bits = 13,
+    .unit_bits = 16,
+    .units = 1,
+    .refcount_order = 4,
+};
+
+static enum cluster_kind entry_kind(const struct geometry *geometry, uint64_t descriptor)
+{
+    struct cluster found = cluster_of_entry(geometry, (struct l2_entry){ .descriptor = descriptor }, 0);
+    return cluster_unit_kind(&found, 0);
+}
 
 static void entries_say_what_a_cluster_is(void **state)
 {
@@ -289,6 +310,89 @@ static void entries_say_what_a_cluster_is(void **state)
     assert_int_equal(entry_kind(&version_2, 0x50000), CLUSTER_DATA);
 }
 
+static struct geometry extended_geometry(void)
+{
+    struct qcow2_header header = { .version = 3, .cluster_bits = 16, .incompatible = QCOW2_EXTENDED_L2 };
+    struct geometry extended = geometry_of(&header);
+    assert_int_equal(extended.l2_bits, 12);
+    assert_int_equal(unit_bytes(&extended), 2048);
+    return extended;
+}
+
+static struct cluster extended_cluster(uint64_t descriptor, uint32_t data, uint32_t zero)
+{
+    struct geometry extended = extended_geometry();
+    struct l2_entry entry = { .descriptor = descriptor, .bitmap = (uint64_t)zero << 32 | data };
+    struct cluster found = cluster_of_entry(&extended, entry, 0);
+    if (found.valid && !found.compressed) {
+        struct l2_entry again = entry_of_cluster(&extended, &found);
+        assert_int_equal(again.descriptor, entry.descriptor);
+        assert_int_equal(again.bitmap, entry.bitmap);
+    }
+    return found;
+}
+
+static void extended_entries_say_what_each_subcluster_is(void **state)
+{
+    (void)state;
+    struct geometry extended = extended_geometry();
+    struct cluster mixed = extended_cluster(0x50000 | ENTRY_COPIED, 0x0000000f, 0xf0000000);
+    assert_int_equal(cluster_unit_kind(&mixed, 0), CLUSTER_DATA);
+    assert_int_equal(cluster_unit_kind(&mixed, 3), CLUSTER_DATA);
+    assert_int_equal(cluster_unit_kind(&mixed, 4), CLUSTER_ABSENT_RESERVED);
+    assert_int_equal(cluster_unit_kind(&mixed, 31), CLUSTER_ZERO_RESERVED);
+    assert_int_equal(cluster_units_alike(&extended, &mixed, 1), 3);
+    assert_int_equal(cluster_units_alike(&extended, &mixed, 4), 24);
+    assert_int_equal(cluster_units_alike(&extended, &mixed, 28), 4);
+    struct cluster nowhere = extended_cluster(0, 0, 0x00000001);
+    assert_int_equal(cluster_unit_kind(&nowhere, 0), CLUSTER_ZERO);
+    assert_int_equal(cluster_unit_kind(&nowhere, 1), CLUSTER_ABSENT);
+    assert_false(extended_cluster(0x50000, 1, 1).valid); /* data and zero */
+    assert_false(extended_cluster(0, 1, 0).valid);       /* data nowhere */
+    assert_false(extended_cluster(0x50200, 1, 0).valid); /* not at a cluster */
+    assert_false(extended_cluster(ENTRY_COPIED, 0, 0).valid);
+    assert_true(extended_cluster(ENTRY_COMPRESSED | 0x12345, 0, 0).compressed);
+    assert_false(extended_cluster(ENTRY_COMPRESSED | 0x12345, 1, 0).valid);
+}
+
+static void clusters_of_a_data_file_are_where_the_guest_has_them(void **state)
+{
+    (void)state;
+    struct geometry geometry = usual;
+    geometry.data_file = true;
+    static const struct {
+        uint64_t descriptor;
+        uint64_t guest;
+        enum cluster_kind kind;
+    } cases[] = {
+        { 0, 0, CLUSTER_ABSENT },
+        { ENTRY_COPIED, 0, CLUSTER_DATA },
+        { ENTRY_COPIED | ENTRY_ZERO, 0, CLUSTER_ZERO_RESERVED },
+        { ENTRY_ZERO, 0x50000, CLUSTER_ZERO },
+        { ENTRY_COPIED | 0x50000, 0x50000, CLUSTER_DATA },
+        { ENTRY_COPIED | 0x60000, 0x50000, CLUSTER_INVALID },
+        { ENTRY_COPIED, 0x50000, CLUSTER_INVALID },
+        { ENTRY_COMPRESSED | 0x50000, 0x50000, CLUSTER_INVALID },
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct l2_entry entry = { .descriptor = cases[i].descriptor };
+        struct cluster found = cluster_of_entry(&geometry, entry, cases[i].guest);
+        assert_int_equal(cluster_unit_kind(&found, 0), cases[i].kind);
+    }
+}
+
+static void units_of_a_range(void **state)
+{
+    (void)state;
+    struct geometry extended = extended_geometry();
+    assert_int_equal(units_in(&extended, 0x10000, range_make(0, 0x10000)), 0);
+    assert_int_equal(units_in(&extended, 0x10000, range_make(0, 0x10001)), 1);
+    assert_int_equal(units_in(&extended, 0x10000, range_make(0x10800, 0x1000)), 6);
+    assert_int_equal(units_in(&extended, 0x10000, range_make(0x1ffff, 1)), 0x80000000);
+    assert_int_equal(units_in(&extended, 0x10000, range_make(0, 0x100000)), UINT32_MAX);
+    assert_int_equal(units_in(&usual, 0x10000, range_make(0x10000, 1)), 1);
+}
+
 static void compressed_entries_say_where_the_bytes_are(void **state)
 {
     (void)state;
@@ -302,7 +406,7 @@ static void compressed_entries_say_where_the_bytes_are(void **state)
     assert_int_equal(entry_kind(&usual, ENTRY_COMPRESSED | 100), CLUSTER_INVALID);
 
     /* With the smallest clusters the field is wider than offsets may be. */
-    struct geometry smallest = { .version = 3, .cluster_bits = 9 };
+    struct geometry smallest = { .version = 3, .cluster_bits = 9, .l2_entry_bits = 3, .unit_bits = 9, .units = 1 };
     assert_int_equal(entry_kind(&smallest, ENTRY_COMPRESSED | UINT64_C(1) << 57), CLUSTER_INVALID);
     range = entry_compressed_range(&smallest, ENTRY_COMPRESSED | UINT64_C(1) << 61 | 1000);
     assert_int_equal(range.offset, 1000);
@@ -430,6 +534,9 @@ int main(void)
         cmocka_unit_test(what_does_not_fit_into_a_cluster_is_refused),
         cmocka_unit_test(l1_tables_are_as_long_as_the_disk_needs),
         cmocka_unit_test(entries_say_what_a_cluster_is),
+        cmocka_unit_test(extended_entries_say_what_each_subcluster_is),
+        cmocka_unit_test(clusters_of_a_data_file_are_where_the_guest_has_them),
+        cmocka_unit_test(units_of_a_range),
         cmocka_unit_test(compressed_entries_say_where_the_bytes_are),
         cmocka_unit_test(refcounts_of_every_width_keep_to_their_bits),
         cmocka_unit_test(refcounts_lie_where_the_specification_says),

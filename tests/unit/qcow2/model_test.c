@@ -221,6 +221,22 @@ MODEL_TEST(past_the_page_cache, 4, 200, .options = "cluster_size=65536", .length
 MODEL_TEST(small_clusters_past_the_page_cache, 4, 100, .options = "cluster_size=512", .length = MIB, .base_length = MIB,
            .direct = true)
 MODEL_TEST(preallocated_tables, 4, 300, .options = "cluster_size=4096,preallocation=metadata", .length = 4 * MIB)
+MODEL_TEST(subclusters, 4, 300, .options = "cluster_size=65536,extended_l2=on", .length = 4 * MIB)
+MODEL_TEST(smallest_subclusters, 4, 300, .options = "cluster_size=16384,extended_l2=on", .length = 2 * MIB + 512)
+MODEL_TEST(largest_subclusters, 4, 100, .options = "cluster_size=2M,extended_l2=on", .length = 4 * MIB)
+MODEL_TEST(subclusters_on_a_backing_file, 4, 300, .options = "cluster_size=65536,extended_l2=on", .length = 4 * MIB,
+           .base_length = 3 * MIB + 700)
+MODEL_TEST(subclusters_with_a_snapshot, 5, 300, .options = "cluster_size=32768,extended_l2=on", .length = 4 * MIB,
+           .snapshot = true)
+MODEL_TEST(subclusters_with_a_snapshot_and_a_backing_file, 5, 300, .options = "cluster_size=65536,extended_l2=on",
+           .length = 4 * MIB, .base_length = 4 * MIB, .snapshot = true)
+MODEL_TEST(preallocated_subclusters, 4, 300, .options = "cluster_size=65536,extended_l2=on,preallocation=metadata",
+           .length = 4 * MIB)
+MODEL_TEST(preallocated_subclusters_on_a_backing_file, 4, 300,
+           .options = "cluster_size=65536,extended_l2=on,preallocation=metadata", .length = 4 * MIB,
+           .base_length = 4 * MIB)
+MODEL_TEST(subclusters_past_the_page_cache, 4, 150, .options = "cluster_size=16384,extended_l2=on", .length = MIB,
+           .base_length = MIB, .direct = true)
 
 int main(void)
 {
@@ -246,6 +262,15 @@ int main(void)
         cmocka_unit_test(past_the_page_cache),
         cmocka_unit_test(small_clusters_past_the_page_cache),
         cmocka_unit_test(preallocated_tables),
+        cmocka_unit_test(subclusters),
+        cmocka_unit_test(smallest_subclusters),
+        cmocka_unit_test(largest_subclusters),
+        cmocka_unit_test(subclusters_on_a_backing_file),
+        cmocka_unit_test(subclusters_with_a_snapshot),
+        cmocka_unit_test(subclusters_with_a_snapshot_and_a_backing_file),
+        cmocka_unit_test(preallocated_subclusters),
+        cmocka_unit_test(preallocated_subclusters_on_a_backing_file),
+        cmocka_unit_test(subclusters_past_the_page_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -307,7 +307,7 @@ static void check_disk(struct moment *moment, enum survivors survivors, bool wit
 {
     struct trial trial = { .moment = moment, .length = moment->length };
     trial_begin(&trial, survivors);
-    struct image image = { moment->bytes, trial.length };
+    struct image image = { .bytes = moment->bytes, .length = trial.length };
     struct findings findings;
     check(image, &findings);
     if (findings.corruptions) {
@@ -470,7 +470,7 @@ NODE_TEST(a_new_image_over_an_old_one)
         for (int survivors = 0; survivors < SURVIVORS_COUNT; survivors++) {
             struct trial trial = { .moment = &moment, .length = moment.length };
             trial_begin(&trial, (enum survivors)survivors);
-            struct image image = { moment.bytes, trial.length };
+            struct image image = { .bytes = moment.bytes, .length = trial.length };
             struct findings findings = { 0 };
             bool is_image = memcmp(moment.bytes, "QFI\xfb", 4) == 0;
             if (is_image)
@@ -512,6 +512,14 @@ POWER_CUT(discards_reach_the_file, .create = "cluster_size=4096", .sectors = 300
 POWER_CUT(resized, .create = "cluster_size=512", .sectors = 1000, .grown_sectors = 6000)
 POWER_CUT(resized_on_a_backing_file, .create = "cluster_size=4096", .sectors = 3000, .grown_sectors = 5000,
           .backing = true)
+POWER_CUT(subclusters, .create = "cluster_size=16384,extended_l2=on", .sectors = 4000)
+POWER_CUT(subclusters_on_a_backing_file, .create = "cluster_size=16384,extended_l2=on", .sectors = 4000,
+          .backing = true)
+POWER_CUT(subclusters_with_a_snapshot, .create = "cluster_size=16384,extended_l2=on", .sectors = 4000, .snapshot = true,
+          .small_caches = true)
+POWER_CUT(compressed_subclusters, .create = "cluster_size=16384,extended_l2=on", .sectors = 4000, .compressed = true)
+POWER_CUT(resized_subclusters_on_a_backing_file, .create = "cluster_size=16384,extended_l2=on", .sectors = 3000,
+          .grown_sectors = 5000, .backing = true)
 
 int main(void)
 {
@@ -533,6 +541,11 @@ int main(void)
         cmocka_unit_test(discards_reach_the_file),
         cmocka_unit_test(resized),
         cmocka_unit_test(resized_on_a_backing_file),
+        cmocka_unit_test(subclusters),
+        cmocka_unit_test(subclusters_on_a_backing_file),
+        cmocka_unit_test(subclusters_with_a_snapshot),
+        cmocka_unit_test(compressed_subclusters),
+        cmocka_unit_test(resized_subclusters_on_a_backing_file),
         cmocka_unit_test(a_new_image_over_an_old_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
