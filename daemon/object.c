@@ -305,6 +305,7 @@ static const struct ancestor {
     { CREATABLE, "interface", true },
     { "container", "object", false },
     { "event-loop-base", "object", true },
+    { "secret_common", "object", true },
 };
 
 static const struct ancestor *find_ancestor(const char *name)

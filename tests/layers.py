@@ -24,6 +24,7 @@ RULES = [
     ("blockcore/runtime/", RUNTIME),
     ("blockcore/graph/", GRAPH),
     ("blockcore/io/", IO),
+    ("blockcore/crypto/", RUNTIME + TYPES + ["blockcore/crypto/"]),
     ("blockcore/", BLOCKCORE),
     ("schema/compiler/", BASE + ["schema/compiler/", "schema/codec/suggest.h"]),  # which knows no JSON
     ("schema/", BASE + ["schema/"]),
@@ -35,7 +36,7 @@ RULES = [
 FOREIGN = [
     (r"^uv\.h$", ["blockcore/runtime/", "rpc/", "daemon/"]),
     (r"^liburing", ["blockcore/runtime/"]),
-    (r"^openssl/", ["blockcore/net/"]),
+    (r"^openssl/", ["blockcore/crypto/", "blockcore/net/"]),
     (r"^jansson\.h$", ["schema/codec/", "schema/", "rpc/", "daemon/", "clients/"]),
     (r"^yaml\.h$", ["daemon/"]),
     (r"^(editline/|histedit\.h)", ["clients/cli/"]),

@@ -31,6 +31,8 @@ static struct error *load(const struct late_library *library)
                          reason ? reason : "unknown reason");
     }
     struct error *err = find_symbols(library, handle);
+    if (!err && library->init)
+        err = error_wrap(library->init(), "library '%s'", library->soname);
     if (err)
         dlclose(handle);
     return err;

@@ -36,16 +36,18 @@ struct late_library {
     const char *package; /* of Debian, for the message when it is not there */
     const struct late_symbol *symbols;
     size_t symbol_count;
-    pthread_mutex_t mutex; /* held while loading */
+    struct error *(*init)(void); /* called once, when the table is filled in; may be absent */
+    pthread_mutex_t mutex;       /* held while loading */
     _Atomic bool loaded;
 };
 
 #define LATE_MEMBER(name) __typeof__(&name) name;
 #define LATE_SYMBOL(table, function) { #function, &(table).function },
-#define LATE_LIBRARY(soname_, package_, symbols_)                                                                      \
+/* What follows the table of symbols are further members: .init = ... */
+#define LATE_LIBRARY(soname_, package_, symbols_, ...)                                                                 \
     {                                                                                                                  \
         .soname = (soname_), .package = (package_), .symbols = (symbols_), .symbol_count = ARRAY_SIZE(symbols_),       \
-        .mutex = PTHREAD_MUTEX_INITIALIZER                                                                             \
+        .mutex = PTHREAD_MUTEX_INITIALIZER, ##__VA_ARGS__                                                              \
     }
 
 /* Opens the library and fills in the table, unless that has been done. Any thread, several at once; blocks while

@@ -5,6 +5,7 @@
 #include "blockcore/objects/object.h"
 
 extern const struct object_kind iothread_kind;
+extern const struct object_kind secret_kind;
 extern const struct object_kind throttle_group_kind;
 
 #endif

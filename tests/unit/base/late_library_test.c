@@ -51,6 +51,31 @@ static void a_function_that_is_absent_is_named(void **state)
     error_free(err);
 }
 
+static struct error *init_result;
+
+static struct error *init(void)
+{
+    assert_true(math.sqrt(4.0) > 1.99);
+    struct error *err = init_result;
+    init_result = NULL;
+    return err;
+}
+
+static void what_a_library_needs_first_is_called_once_and_may_fail(void **state)
+{
+    (void)state;
+    struct late_library library = LATE_LIBRARY("libm.so.6", "libc6", math_symbols, .init = init);
+    init_result = error_new("no settings");
+    struct error *err = late_library_load(&library);
+    assert_string_equal(error_message(err), "library 'libm.so.6': no settings");
+    error_free(err);
+    assert_false(late_library_is_loaded(&library));
+    assert_null(late_library_load(&library));
+    init_result = error_new("not called again");
+    assert_null(late_library_load(&library));
+    error_free(init_result);
+}
+
 /* Returns its argument when all is well. */
 static void *load_and_call(void *arg)
 {
@@ -79,6 +104,7 @@ int main(void)
         cmocka_unit_test(functions_can_be_called_after_loading),
         cmocka_unit_test(a_library_that_is_absent_is_named_with_its_package),
         cmocka_unit_test(a_function_that_is_absent_is_named),
+        cmocka_unit_test(what_a_library_needs_first_is_called_once_and_may_fail),
         cmocka_unit_test(threads_that_load_at_once_see_the_whole_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

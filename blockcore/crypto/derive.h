@@ -1,0 +1,44 @@
+/* derive - keys out of passwords (PBKDF2, RFC 8018)
+ *
+ * Deriving is made slow on purpose: each guess of a password costs what the owner's right one costs. So nothing of this
+ * runs on a loop's thread: derive_*() are for functions that run on the pool, with libcrypto loaded. */
+#ifndef CAIRN_CRYPTO_DERIVE_H
+#define CAIRN_CRYPTO_DERIVE_H
+
+#include "blockcore/base/annotations.h"
+#include "schema/cairn_types.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#define DIGEST_BYTES_MAX 64
+
+struct key_bytes;
+struct pool_domain;
+
+/* Bytes of a digest. */
+size_t digest_bytes(enum q_crypto_hash_algo hash);
+
+/* The digest of @count pieces in a row; @out has digest_bytes(). 0, -ENOTSUP when libcrypto cannot do it, -ENOMEM. */
+int digest_compute(enum q_crypto_hash_algo hash, const struct iovec *pieces, size_t count, uint8_t *out);
+
+struct derivation {
+    enum q_crypto_hash_algo hash;
+    uint32_t iterations;
+    const uint8_t *salt;
+    size_t salt_bytes;
+};
+
+/* Fills @out. Blocks for as long as the iterations take. 0, -ENOTSUP, -ENOMEM. */
+int derive_key(const struct derivation *derivation, const uint8_t *password, size_t password_bytes, uint8_t *out,
+               size_t out_bytes);
+
+/* How many iterations take @ms milliseconds of this processor for a key of @out_bytes; at least 1000. Blocks for
+ * 10 to 200 ms. 0, -ENOTSUP, -ENOMEM. */
+int derive_calibrate(enum q_crypto_hash_algo hash, size_t out_bytes, uint64_t ms, uint32_t *iterations);
+
+/* Where all of this runs: threads of its own, so that other work of the pool does not wait for passwords. */
+struct pool_domain *derive_domain(void) CONTROL_FN;
+
+#endif

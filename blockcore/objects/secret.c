@@ -1,0 +1,241 @@
+#include "blockcore/objects/secret.h"
+
+#include "blockcore/base/memory.h"
+#include "blockcore/crypto/base64.h"
+#include "blockcore/crypto/cipher.h"
+#include "blockcore/objects/kinds.h"
+#include "blockcore/runtime/pool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MASTER_KEY_BYTES 32
+#define BLOCK_BYTES 16 /* of AES */
+
+struct secret {
+    struct key_bytes *value;
+    enum q_crypto_secret_format format;
+    char *keyid; /* these as they were given; NULL: not given */
+    char *iv;
+    char *file;
+};
+
+struct error *secret_get(const char *id, struct key_bytes **out)
+{
+    struct object *object;
+    struct error *err = object_find_type(id, OBJECT_TYPE_SECRET, &object);
+    if (err)
+        return err;
+    const struct secret *secret = object_state(object);
+    struct key_bytes *copy = key_bytes_new(secret->value->bytes);
+    if (!copy)
+        return error_errno(ENOMEM, "secret '%s'", id);
+    memcpy(copy->data, secret->value->data, copy->bytes);
+    *out = copy;
+    return NULL;
+}
+
+/* From a file --------------------------------------------------------------------------------------------------- */
+
+struct file_read {
+    const char *path;
+    struct key_bytes *value; /* SECRET_BYTES_MAX + 1 bytes of room */
+    size_t bytes;
+};
+
+/* 0 or -errno. */
+static int read_all(void *arg)
+{
+    struct file_read *job = arg;
+    CLEANUP(close_fd) int fd = open(job->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0)
+        return -errno;
+    while (job->bytes < job->value->bytes) {
+        ssize_t got = read(fd, job->value->data + job->bytes, job->value->bytes - job->bytes);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return got < 0 ? -errno : 0;
+        job->bytes += (size_t)got;
+    }
+    return -EFBIG;
+}
+
+/* In a domain of its own: a file on a server that does not answer costs itself only. */
+static struct error *read_file(const char *path, struct key_bytes **out)
+{
+    CLEANUP(key_bytes_free) struct key_bytes *value = key_bytes_new(SECRET_BYTES_MAX + 1);
+    struct file_read job = { .path = path, .value = value };
+    struct pool_domain *domain = pool_domain_create(path, 1);
+    int ret = value ? co_blocking(domain, read_all, &job) : -ENOMEM;
+    pool_domain_unref(domain);
+    if (ret == -EFBIG)
+        return error_new("file: '%s' is longer than %d bytes", path, SECRET_BYTES_MAX);
+    if (ret < 0)
+        return error_errno(-ret, "file: cannot read '%s'", path);
+    CLEANUP(key_bytes_free) struct key_bytes *exact = key_bytes_new(job.bytes);
+    if (!exact)
+        return error_errno(ENOMEM, "file: cannot read '%s'", path);
+    memcpy(exact->data, value->data, job.bytes);
+    *out = steal(&exact);
+    return NULL;
+}
+
+/* Unwrapping ---------------------------------------------------------------------------------------------------- */
+
+/* The memory stays as long as it was; what is behind the value is overwritten. */
+static void shorten(struct key_bytes *value, size_t bytes)
+{
+    explicit_bzero(value->data + bytes, value->bytes - bytes);
+    value->bytes = bytes;
+}
+
+static struct error *decode(struct key_bytes **value, const char *what)
+{
+    CLEANUP(key_bytes_free) struct key_bytes *decoded = key_bytes_new(base64_bytes_max((*value)->bytes));
+    if (!decoded)
+        return error_errno(ENOMEM, "%s", what);
+    size_t bytes;
+    if (!base64_decode((*value)->data, (*value)->bytes, decoded->data, &bytes))
+        return error_new("%s: is not valid base64", what);
+    shorten(decoded, bytes);
+    key_bytes_free(*value);
+    *value = steal(&decoded);
+    return NULL;
+}
+
+static struct error *parse_vector(const char *text, uint8_t vector[BLOCK_BYTES])
+{
+    if (!text)
+        return error_new("iv: is missing; it goes with keyid");
+    size_t length = strlen(text);
+    uint8_t bytes[64];
+    size_t count;
+    if (length > sizeof(bytes) / 2 || !base64_decode((const uint8_t *)text, length, bytes, &count))
+        return error_new("iv: is not base64 of %d bytes", BLOCK_BYTES);
+    if (count != BLOCK_BYTES)
+        return error_new("iv: has %zu bytes, it needs %d", count, BLOCK_BYTES);
+    memcpy(vector, bytes, BLOCK_BYTES);
+    return NULL;
+}
+
+/* The padding tells how long it is; a wrong key shows there, most of the time. */
+static struct error *remove_padding(struct key_bytes *value, const char *keyid)
+{
+    uint8_t padding = value->data[value->bytes - 1];
+    bool right = padding >= 1 && padding <= BLOCK_BYTES;
+    for (size_t i = 1; right && i <= padding; i++)
+        right = value->data[value->bytes - i] == padding;
+    if (!right)
+        return error_new("cannot be decrypted with secret '%s'", keyid);
+    shorten(value, value->bytes - padding);
+    return NULL;
+}
+
+static struct error *decrypt(const struct secret_properties *properties, struct key_bytes *value)
+{
+    uint8_t vector[BLOCK_BYTES];
+    CLEANUP(key_bytes_free) struct key_bytes *key = NULL;
+    struct error *err = secret_get(properties->keyid, &key);
+    if (err)
+        return error_wrap(err, "keyid");
+    if (key->bytes != MASTER_KEY_BYTES)
+        return error_new("keyid: secret '%s' has %zu bytes, a key has %d", properties->keyid, key->bytes,
+                         MASTER_KEY_BYTES);
+    err = parse_vector(properties->iv, vector);
+    if (!err && (value->bytes == 0 || value->bytes % BLOCK_BYTES))
+        err = error_new("%zu bytes are not encrypted data: that comes in blocks of %d", value->bytes, BLOCK_BYTES);
+    if (!err)
+        err = cipher_decrypt_cbc(key->data, vector, value->data, value->bytes);
+    return err ? err : remove_padding(value, properties->keyid);
+}
+
+static struct error *take_bytes(const struct secret_properties *properties, struct key_bytes **out)
+{
+    if (properties->file)
+        return read_file(properties->file, out);
+    size_t bytes = strlen(properties->data);
+    if (bytes > SECRET_BYTES_MAX)
+        return error_new("data: is longer than %d bytes", SECRET_BYTES_MAX);
+    struct key_bytes *value = key_bytes_new(bytes);
+    if (!value)
+        return error_errno(ENOMEM, "data");
+    memcpy(value->data, properties->data, bytes);
+    *out = value;
+    return NULL;
+}
+
+static struct error *load(const struct secret_properties *properties, struct key_bytes **out)
+{
+    CLEANUP(key_bytes_free) struct key_bytes *value = NULL;
+    struct error *err = take_bytes(properties, &value);
+    if (!err && properties->format == Q_CRYPTO_SECRET_FORMAT_BASE64)
+        err = decode(&value, properties->file ? properties->file : "data");
+    if (!err && properties->keyid)
+        err = decrypt(properties, value);
+    if (!err)
+        *out = steal(&value);
+    return err;
+}
+
+/* The kind of object ------------------------------------------------------------------------------------------ */
+
+static struct error *secret_check(const struct object_options *options)
+{
+    const struct secret_properties *properties = &options->u.secret;
+    uint8_t vector[BLOCK_BYTES];
+    struct error *err = NULL;
+    if (!properties->data == !properties->file)
+        err = error_new(properties->data ? "data and file cannot both be given" : "data or file: one is needed");
+    else if (properties->keyid)
+        err = parse_vector(properties->iv, vector);
+    return error_wrap(err, "secret '%s'", options->id);
+}
+
+static struct error *secret_create(struct object *object, const struct object_options *options)
+{
+    struct secret *secret = object_state(object);
+    const struct secret_properties *properties = &options->u.secret;
+    struct error *err = load(properties, &secret->value);
+    if (err)
+        return error_wrap(err, "secret '%s'", options->id);
+    secret->format = properties->format;
+    secret->keyid = xstrdup_or_null(properties->keyid);
+    secret->iv = xstrdup_or_null(properties->iv);
+    secret->file = xstrdup_or_null(properties->file);
+    return NULL;
+}
+
+static void secret_destroy(struct object *object)
+{
+    struct secret *secret = object_state(object);
+    key_bytes_free(secret->value);
+    free(secret->keyid);
+    free(secret->iv);
+    free(secret->file);
+}
+
+static void secret_describe(const struct object *object, struct object_options *now, struct arena *arena)
+{
+    const struct secret *secret = object_state(object);
+    (void)arena;
+    now->u.secret = (struct secret_properties){
+        .has_format = true,
+        .format = secret->format,
+        .keyid = secret->keyid,
+        .iv = secret->iv,
+        .file = secret->file,
+    };
+}
+
+const struct object_kind secret_kind = {
+    .type = OBJECT_TYPE_SECRET,
+    .parent = "secret_common",
+    .state_size = sizeof(struct secret),
+    .check = secret_check,
+    .create = secret_create,
+    .destroy = secret_destroy,
+    .describe = secret_describe,
+};

@@ -1,0 +1,59 @@
+"""Secrets over the wire, on the command line and in a file. Their bytes are nowhere to be seen."""
+
+import base64
+import subprocess
+
+import pytest
+
+KEY = bytes(range(32))
+VECTOR = bytes(range(16))
+
+
+def encrypted(text):
+    """As QEMU's documentation tells people to do it."""
+    return subprocess.run(["openssl", "enc", "-aes-256-cbc", "-K", KEY.hex(), "-iv", VECTOR.hex()], check=True,
+                          input=text, capture_output=True).stdout
+
+
+def test_object_add_secret(qmp):
+    qmp.execute("object-add", qom_type="secret", id="s0", data="open sesame")
+    assert {"name": "s0", "type": "child<secret>"} in qmp.execute("qom-list", path="/objects")
+    assert qmp.execute("qom-get", path="/objects/s0", property="format") == "raw"
+    error = qmp.error("qom-get", path="/objects/s0", property="data")
+    assert "sesame" not in error.desc
+    qmp.execute("object-del", id="s0")
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ({}, "secret 's0': data or file: one is needed"),
+    ({"data": "geheim", "file": "/f"}, "secret 's0': data and file cannot both be given"),
+    ({"file": "/nowhere/at/all"}, "secret 's0': file: cannot read '/nowhere/at/all': No such file or directory"),
+    ({"data": "geheim", "format": "base64"}, "secret 's0': data: is not valid base64"),
+    ({"data": "geheim", "keyid": "k0"}, "secret 's0': iv: is missing; it goes with keyid"),
+    ({"data": "geheim", "keyid": "k0", "iv": "AAAA"}, "secret 's0': iv: has 3 bytes, it needs 16"),
+    ({"data": "geheim", "keyid": "k0", "iv": base64.b64encode(VECTOR).decode()},
+     "secret 's0': keyid: object 'k0' not found (a 'secret' is wanted)"),
+])
+def test_what_is_wrong(qmp, arguments, message):
+    error = qmp.error("object-add", qom_type="secret", id="s0", **arguments)
+    assert (error.error_class, error.desc) == ("GenericError", message)
+
+
+def test_encrypted_with_another(qmp, tmp_path):
+    text = base64.b64encode(encrypted(b"the inner secret")).decode()
+    vector = base64.b64encode(VECTOR).decode()
+    (tmp_path / "key").write_bytes(KEY)
+    qmp.execute("object-add", qom_type="secret", id="k0", file=str(tmp_path / "key"))
+    qmp.execute("object-add", qom_type="secret", id="s0", keyid="k0", iv=vector, data=text, format="base64")
+    assert qmp.execute("qom-get", path="/objects/s0", property="keyid") == "k0"
+    (tmp_path / "raw").write_bytes(encrypted(b"the inner secret"))
+    qmp.execute("object-add", qom_type="secret", id="s1", keyid="k0", iv=vector, file=str(tmp_path / "raw"))
+    qmp.execute("object-add", qom_type="secret", id="k1", data="0123456789abcdef0123456789abcdef")
+    error = qmp.error("object-add", qom_type="secret", id="s2", keyid="k1", iv=vector, data=text, format="base64")
+    assert error.desc == "secret 's2': cannot be decrypted with secret 'k1'"
+
+
+def test_on_the_command_line(start_daemon):
+    daemon = start_daemon("--object", "secret,id=s0,data=geheim", "--object", "secret,id=s1,data=AP8=,format=base64")
+    qmp = daemon.connect()
+    assert qmp.execute("qom-get", path="/objects/s1", property="format") == "base64"
