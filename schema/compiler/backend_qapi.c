@@ -1,7 +1,7 @@
 /* The schema as one file that QEMU's generator reads. What language 1 adds is translated: a named scalar becomes the
- * type that it restricts, a nullable member's type an alternate, an optional discriminator a mandatory one; limits,
- * defaults, secrets, roles, errors and rates are left out, since plain QAPI cannot say them. Comments of definitions
- * are kept. */
+ * type that it restricts, a nullable member's type an alternate, an optional discriminator a mandatory one (see
+ * docs/schema-language.md for what that means); limits, defaults, secrets, roles, errors and rates are left out, since
+ * plain QAPI cannot say them. Comments of definitions are kept. */
 #include "schema/compiler/printers.h"
 
 #include <ctype.h>
@@ -159,9 +159,16 @@ static void end(struct qapi *qapi, const struct condition *condition, const stru
     output_text(qapi->output, " }\n");
 }
 
+/* A base that has the discriminator with a default cannot be named: others may use it as it is. */
+static bool names_base(const struct type *type)
+{
+    bool optional_tag = type->discriminator && type->members.items[type->tag].optional;
+    return type->base && !type->base->implicit && !optional_tag;
+}
+
 static void put_object(struct qapi *qapi, const struct type *type)
 {
-    bool named_base = type->base && !type->base->implicit;
+    bool named_base = names_base(type);
     size_t inherited = named_base ? type->base->members.count : 0;
     if (named_base)
         output_printf(qapi->output, ",\n  'base': '%s'", type->base->name);
@@ -233,14 +240,30 @@ static void put_event(struct qapi *qapi, const struct event *event)
     end(qapi, event->condition, &event->features);
 }
 
-static void put_names(struct qapi *qapi, const char *pragma, const char *const *names, size_t count)
+static void put_names(struct qapi *qapi, const char *pragma, const struct name_list *names)
 {
-    if (!count)
+    if (!names->count)
         return;
     output_printf(qapi->output, "{ 'pragma': { '%s': [", pragma);
-    for (size_t i = 0; i < count; i++)
-        output_printf(qapi->output, "%s '%s'", i ? "," : "", names[i]);
+    for (size_t i = 0; i < names->count; i++)
+        output_printf(qapi->output, "%s '%s'", i ? "," : "", names->items[i]);
     output_text(qapi->output, " ] } }\n");
+}
+
+/* Members of a base that is named no more are documented there, not with the union. */
+static struct name_list documentation_exceptions(const struct qapi *qapi)
+{
+    struct arena *arena = qapi->output->arena;
+    const struct name_list *known = &qapi->model->program->pragmas.documentation_exceptions;
+    struct name_list names = { 0 };
+    for (size_t i = 0; i < known->count; i++)
+        VECTOR_PUSH(arena, &names, known->items[i]);
+    for (size_t i = 0; i < qapi->model->types.count; i++) {
+        const struct type *type = qapi->model->types.items[i];
+        if (type->base && !type->base->implicit && !names_base(type) && type->doc)
+            VECTOR_PUSH(arena, &names, type->name);
+    }
+    return names;
 }
 
 static void put_pragmas(struct qapi *qapi)
@@ -248,14 +271,11 @@ static void put_pragmas(struct qapi *qapi)
     const struct pragmas *pragmas = &qapi->model->program->pragmas;
     if (pragmas->doc_required)
         output_text(qapi->output, "{ 'pragma': { 'doc-required': true } }\n");
-    put_names(qapi, "command-name-exceptions", pragmas->command_name_exceptions.items,
-              pragmas->command_name_exceptions.count);
-    put_names(qapi, "command-returns-exceptions", pragmas->command_returns_exceptions.items,
-              pragmas->command_returns_exceptions.count);
-    put_names(qapi, "documentation-exceptions", pragmas->documentation_exceptions.items,
-              pragmas->documentation_exceptions.count);
-    put_names(qapi, "member-name-exceptions", pragmas->member_name_exceptions.items,
-              pragmas->member_name_exceptions.count);
+    struct name_list undocumented = documentation_exceptions(qapi);
+    put_names(qapi, "command-name-exceptions", &pragmas->command_name_exceptions);
+    put_names(qapi, "command-returns-exceptions", &pragmas->command_returns_exceptions);
+    put_names(qapi, "documentation-exceptions", &undocumented);
+    put_names(qapi, "member-name-exceptions", &pragmas->member_name_exceptions);
 }
 
 /* Alternates that no file defines: one for each type that a nullable member has. */

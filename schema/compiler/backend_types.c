@@ -199,6 +199,8 @@ void write_types_header(struct output *output, const struct model *model, const 
                         "struct json_text {\n    const char *text;\n    size_t length;\n};\n#endif\n\n"
                         "/* Of each enum: ENUM_names[] ends with NULL; ENUM_name() answers the name on the wire, and\n"
                         " * \"(invalid)\" for what is no value of the enum. */\n\n");
+    for (size_t i = 0; i < model->types.count; i++)
+        model->types.items[i]->emitted = false;
     write_kind(output, model, TYPE_ENUM);
     write_empty_objects(output, model);
     write_kind(output, model, TYPE_ARRAY);

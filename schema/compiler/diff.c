@@ -1,6 +1,7 @@
 /* What a change of an interface breaks. What clients send may only widen: everything that was accepted still is. What
  * they receive may only grow: everything they rely on is still there. Names of types are not part of the interface; two
  * types are compared by what they look like on the wire. What was marked as unstable may change in any way. */
+#include "schema/compiler/json_text.h"
 #include "schema/compiler/printers.h"
 
 #include <string.h>
@@ -206,6 +207,28 @@ static void compare_enums(struct comparison *comparison, const char *path, const
     }
 }
 
+static const char *default_text(struct comparison *comparison, const struct member *member)
+{
+    struct output output = { .arena = comparison->output->arena };
+    output_json_literal(&output, member->type, member->default_value);
+    return arena_strndup(output.arena, output.text.items, output.text.count);
+}
+
+/* Who leaves a member out relies on what it stands for then. A default that is new says only what was so before; one
+ * that is gone, or another, is another meaning. Where clients receive, a default stands for what is not sent. */
+static void compare_defaults(struct comparison *comparison, const char *path, const struct member *old,
+                             const struct member *now)
+{
+    if (!old->default_value || !now->optional)
+        return;
+    const char *before = default_text(comparison, old);
+    if (!now->default_value)
+        report(comparison, path, "no longer stands for %s where it is left out", before);
+    else if (strcmp(before, default_text(comparison, now)) != 0)
+        report(comparison, path, "stood for %s where it is left out, stands for %s", before,
+               default_text(comparison, now));
+}
+
 static void compare_member(struct comparison *comparison, const char *path, const struct member *old,
                            const struct member *now, const struct type *owner, enum direction direction)
 {
@@ -221,6 +244,7 @@ static void compare_member(struct comparison *comparison, const char *path, cons
         report(comparison, path, "member '%s' of %s may be absent now", old->name, words(comparison, owner));
     compare_conditions(comparison, path, old->condition, now->condition);
     compare_features(comparison, path, &old->features, &now->features);
+    compare_defaults(comparison, path, old, now);
     if (direction == SENT)
         compare_limits(comparison, path, old->constraints, now->constraints);
     compare_types(comparison, path, old->type, now->type, direction);
@@ -390,6 +414,32 @@ static void compare_commands(struct comparison *comparison, const struct command
                       or_empty(new_model, now->returns), RECEIVED);
 }
 
+/* Whether events that did not count together do now: @old tells them apart by a member, @now does not. */
+static bool counts_together(const struct event *old, const struct event *now)
+{
+    for (size_t i = 0; now->rate_limit_ms && i < old->rate_limit_keys.count; i++) {
+        const char *key = old->data->members.items[old->rate_limit_keys.items[i]].name;
+        bool told_apart = false;
+        for (size_t j = 0; j < now->rate_limit_keys.count; j++)
+            told_apart |= strcmp(now->data->members.items[now->rate_limit_keys.items[j]].name, key) == 0;
+        if (!told_apart)
+            return true;
+    }
+    return false;
+}
+
+/* Events that a limit holds back never come: the limit may only become weaker. */
+static void compare_rates(struct comparison *comparison, const struct event *old, const struct event *now)
+{
+    if (now->rate_limit_ms > old->rate_limit_ms && !old->rate_limit_ms)
+        report(comparison, old->name, "comes at most once in %u ms now", now->rate_limit_ms);
+    else if (now->rate_limit_ms > old->rate_limit_ms)
+        report(comparison, old->name, "came at most once in %u ms, comes at most once in %u ms", old->rate_limit_ms,
+               now->rate_limit_ms);
+    else if (counts_together(old, now))
+        report(comparison, old->name, "is limited for more events together");
+}
+
 static void compare_events(struct comparison *comparison, const struct event *old, const struct model *old_model,
                            const struct event *now, const struct model *new_model)
 {
@@ -399,6 +449,7 @@ static void compare_events(struct comparison *comparison, const struct event *ol
     }
     compare_conditions(comparison, old->name, old->condition, now->condition);
     compare_features(comparison, old->name, &old->features, &now->features);
+    compare_rates(comparison, old, now);
     compare_types(comparison, below(comparison, old->name, "data"), or_empty(old_model, old->data),
                   or_empty(new_model, now->data), RECEIVED);
 }

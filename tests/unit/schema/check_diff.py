@@ -16,6 +16,9 @@ CHOICE = ("{ 'struct': 'Simple', 'data': { 'x': 'int' } } { 'alternate': 'Alpha'
 CHOICE_ONLY = CHOICE % "'s': 'Simple'"
 CHOICE_OR_STR = CHOICE % "'s': 'Simple', 't': 'str'"
 LIMIT = "{ 'pragma': { 'language': 1 } } { 'command': 'c', 'data': { 'a': { 'type': %s } } }"
+DEFAULT = "{ 'pragma': { 'language': 1 } } { 'command': 'c', 'data': { '*a': { 'type': %s } } }"
+REPLY = "{ 'pragma': { 'language': 1 } } " + RECEIVE
+RATE = "{ 'pragma': { 'language': 1 } } { 'event': 'E', 'data': { 'a': 'int', 'b': 'int' }%s }"
 
 # before, after, lines
 CASES = [
@@ -98,6 +101,31 @@ CASES = [
     (LIMIT % "'str', 'max-length': 5", LIMIT % "'str', 'max-length': 4",
      ["c.arguments.a: has tighter limits of its length"]),
     (LIMIT % "'str'", LIMIT % "'str', 'pattern': '[a-z]+'", ["c.arguments.a: has another pattern"]),
+    # Defaults.
+    (DEFAULT % "'size', 'default': 5", DEFAULT % "'size', 'default': 5, 'min': 1", ["c.arguments.a: has a higher minimum"]),
+    (DEFAULT % "'size'", DEFAULT % "'size', 'default': 5", []),
+    (DEFAULT % "'size', 'default': 5", DEFAULT % "'size', 'default': 6",
+     ["c.arguments.a: stood for 5 where it is left out, stands for 6"]),
+    (DEFAULT % "'str', 'default': 'x'", DEFAULT % "'str'",
+     ["c.arguments.a: no longer stands for \"x\" where it is left out"]),
+    (DEFAULT % "'bool', 'default': true", LIMIT % "'bool'",
+     ["c.arguments.a: member 'a' of object is mandatory now"]),
+    (LIMIT % "'bool'", DEFAULT % "'bool', 'default': true", []),
+    (REPLY % "'*a': { 'type': 'int', 'default': 1 }", REPLY % "'*a': { 'type': 'int', 'default': 2 }",
+     ["c.return.a: stood for 1 where it is left out, stands for 2"]),
+    (REPLY % "'*a': { 'type': 'int', 'default': 1 }", REPLY % "'a': 'int'", []),
+    # What a limit of its rate holds back is not received.
+    (RATE % "", RATE % ", 'rate-limit': 100", ["E: comes at most once in 100 ms now"]),
+    (RATE % ", 'rate-limit': 100", RATE % ", 'rate-limit': 200",
+     ["E: came at most once in 100 ms, comes at most once in 200 ms"]),
+    (RATE % ", 'rate-limit': 100", RATE % ", 'rate-limit': 50", []),
+    (RATE % ", 'rate-limit': 100", RATE % "", []),
+    (RATE % ", 'rate-limit': { 'ms': 100, 'by': [ 'a' ] }", RATE % "", []),
+    (RATE % ", 'rate-limit': 100", RATE % ", 'rate-limit': { 'ms': 100, 'by': [ 'a' ] }", []),
+    (RATE % ", 'rate-limit': { 'ms': 100, 'by': [ 'a' ] }", RATE % ", 'rate-limit': { 'ms': 100, 'by': [ 'b', 'a' ] }",
+     []),
+    (RATE % ", 'rate-limit': { 'ms': 100, 'by': [ 'b', 'a' ] }", RATE % ", 'rate-limit': { 'ms': 50, 'by': [ 'b' ] }",
+     ["E: is limited for more events together"]),
     ("{ 'pragma': { 'language': 1 } } { 'command': 'c', 'role': 'read' }",
      "{ 'pragma': { 'language': 1 } } { 'command': 'c', 'role': 'operate' }", ["c: needs a higher role"]),
 ]

@@ -1,5 +1,5 @@
-/* Each allocation fails once: the codec reports it, gives everything back and never crashes. The linker hands the
- * allocations of the code under test to the functions below, jansson is told to use them. */
+/* Each allocation fails once: the codec reports it, gives everything back and never crashes. jansson is told to use the
+ * same functions. */
 #include "schema/cairn_descriptors.h"
 #include "schema/codec/compare.h"
 #include "schema/codec/copy.h"
@@ -8,75 +8,9 @@
 #include "schema/sample_descriptors.h"
 
 #include "tests/unit/schema/codec.h"
-
-#include <stdio.h>
+#include "tests/unit/schema/failing_memory.h"
 
 #define ARENA_BYTES_MAX (1 << 20)
-
-void *__real_malloc(size_t bytes);
-void *__real_calloc(size_t count, size_t bytes);
-void *__real_realloc(void *p, size_t bytes);
-void __real_free(void *p);
-int __real_vasprintf(char **text, const char *format, va_list args);
-void *__wrap_malloc(size_t bytes);
-void *__wrap_calloc(size_t count, size_t bytes);
-void *__wrap_realloc(void *p, size_t bytes);
-void __wrap_free(void *p);
-int __wrap_vasprintf(char **text, const char *format, va_list args);
-int __wrap_asprintf(char **text, const char *format, ...);
-
-static long countdown = -1; /* allocations until one fails; negative: none does */
-static size_t allocations;
-static long live;
-
-static bool fails(void)
-{
-    allocations++;
-    return countdown >= 0 && countdown-- == 0;
-}
-
-void *__wrap_malloc(size_t bytes)
-{
-    void *p = fails() ? NULL : __real_malloc(bytes);
-    live += p != NULL;
-    return p;
-}
-
-void *__wrap_calloc(size_t count, size_t bytes)
-{
-    void *p = fails() ? NULL : __real_calloc(count, bytes);
-    live += p != NULL;
-    return p;
-}
-
-void *__wrap_realloc(void *p, size_t bytes)
-{
-    void *moved = fails() ? NULL : __real_realloc(p, bytes);
-    live += moved && !p;
-    return moved;
-}
-
-void __wrap_free(void *p)
-{
-    live -= p != NULL;
-    __real_free(p);
-}
-
-int __wrap_vasprintf(char **text, const char *format, va_list args)
-{
-    int length = fails() ? -1 : __real_vasprintf(text, format, args);
-    live += length >= 0;
-    return length;
-}
-
-int __wrap_asprintf(char **text, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    int length = __wrap_vasprintf(text, format, args);
-    va_end(args);
-    return length;
-}
 
 /* What the code under test is called with. */
 struct material {
@@ -133,17 +67,16 @@ static void expect_survival(action *act, const struct material *material)
 {
     for (long n = 0;; n++) {
         struct arena arena;
-        long before = live;
+        long before = memory_live();
         arena_init(&arena, ARENA_BYTES_MAX);
-        countdown = n;
+        memory_fail_after(n);
         struct error *err = act(material, &arena);
-        bool failed_one = countdown < 0;
-        countdown = -1;
+        bool failed_one = memory_has_failed();
         if (failed_one && act != try_to_diff) /* which then may see a difference too many in JSON of any form */
             assert_non_null(err);
         error_free(err);
         arena_fini(&arena);
-        assert_int_equal(live, before);
+        assert_int_equal(memory_live(), before);
         if (!failed_one)
             return;
         assert_true(n < 10000);
@@ -250,9 +183,9 @@ static void a_nested_blockdev_add_takes_two_allocations_at_most(void **state)
     json_t *json = parse_json(request);
     assert_int_equal(sizeof(request) - 1, 241);
     arena_init(&arena, ARENA_BYTES_MAX);
-    allocations = 0;
+    size_t before = memory_allocations();
     assert_null(decode_value(&blockdev_options_descriptor, json, DECODE_JSON, "arguments", &arena, &value, NULL));
-    assert_true(allocations <= 2);
+    assert_true(memory_allocations() - before <= 2);
     arena_fini(&arena);
     json_decref(json);
 }
