@@ -8,6 +8,7 @@
 #include "daemon/events.h"
 #include "daemon/log.h"
 #include "daemon/monitor.h"
+#include "daemon/node_options.h"
 #include "daemon/options.h"
 #include "daemon/pidfile.h"
 #include "daemon/shutdown.h"
@@ -95,6 +96,7 @@ static void log_from_rpc(void *arg, const char *message)
 static void begin(void)
 {
     co_event_init(&the_daemon.shall_end);
+    node_options_begin();
     the_daemon.server = rpc_server_create(&(struct rpc_server_options){
         .commands = &cairn_commands,
         .version_type = &version_info_descriptor,

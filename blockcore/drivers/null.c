@@ -110,12 +110,23 @@ static int null_block_status(struct node *node, struct range range, unsigned ask
     return 0;
 }
 
+/* Nothing of its own can change. */
+static struct error *null_reopen_prepare(struct node *node, const struct blockdev_options *options,
+                                         struct reopen *reopen)
+{
+    (void)node;
+    (void)options;
+    (void)reopen;
+    return NULL;
+}
+
 const struct driver null_co_driver = {
     .name = "null-co",
     .kind = DRIVER_PROTOCOL,
     .state_size = sizeof(struct null),
     .write_flags = REQ_FUA,
     .open = null_open,
+    .reopen_prepare = null_reopen_prepare,
     .preadv = null_preadv,
     .pwritev = null_pwritev,
     .pwrite_zeroes = null_pwrite_zeroes,

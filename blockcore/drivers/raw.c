@@ -5,18 +5,26 @@
  *
  * Without a size the window reaches to the end of the child and moves with it. The child is a data child, never a
  * filtered one: whoever asks raw which layer decides its bytes gets the answer "raw", whatever is below. */
+#include "blockcore/base/memory.h"
 #include "blockcore/drivers/drivers.h"
 #include "blockcore/graph/node.h"
+#include "blockcore/graph/reopen.h"
 #include "blockcore/io/block_status.h"
 #include "blockcore/io/request.h"
 #include "schema/cairn_types.h"
 
 #include <errno.h>
 
+struct window {
+    uint64_t offset;
+    bool fixed; /* has a size of its own */
+    uint64_t size;
+};
+
 struct raw {
     struct child *file;
     uint64_t offset;
-    bool fixed; /* has a size of its own */
+    bool fixed;
 };
 
 static struct error *check_window(const struct blockdev_options_raw *own, uint64_t child_bytes)
@@ -32,15 +40,35 @@ static struct error *check_window(const struct blockdev_options_raw *own, uint64
     return NULL;
 }
 
+static struct window window_of(const struct blockdev_options_raw *own)
+{
+    return (struct window){
+        .offset = own->has_offset && own->offset > 0 ? (uint64_t)own->offset : 0,
+        .fixed = own->has_size,
+        .size = own->has_size ? (uint64_t)own->size : 0,
+    };
+}
+
+static void set_length(struct node *node, const struct window *window)
+{
+    struct raw *raw = node_state(node);
+
+    bool follows = window->offset == 0 && !window->fixed;
+    node_follow_length(node, follows ? raw->file : NULL);
+    if (!follows)
+        node_set_length(node, window->fixed ? window->size : child_length(raw->file) - window->offset);
+}
+
 static struct error *raw_open(struct node *node, const struct blockdev_options *options,
                               const struct open_context *context)
 {
     const struct blockdev_options_raw *own = &options->u.raw;
     struct raw *raw = node_state(node);
+    const struct window window = window_of(own);
 
     /* Asked for while the child is attached. */
-    raw->fixed = own->has_size;
-    raw->offset = own->has_offset ? (uint64_t)own->offset : 0;
+    raw->fixed = window.fixed;
+    raw->offset = window.offset;
     struct error *err = child_open(node, "file", CHILD_DATA, own->file, context, &raw->file);
     if (err)
         return err;
@@ -48,11 +76,51 @@ static struct error *raw_open(struct node *node, const struct blockdev_options *
     if (err)
         return err;
     node_set_filename(node, node_filename(child_node(raw->file)));
-    if (raw->offset == 0 && !raw->fixed)
-        node_follow_length(node, raw->file);
-    else
-        node_set_length(node, raw->fixed ? (uint64_t)own->size : child_length(raw->file) - raw->offset);
+    set_length(node, &window);
     return NULL;
+}
+
+/* What the options say may be another window, on another child. */
+struct raw_reopen {
+    struct window window;
+    struct blockdev_options_raw options; /* for the check; its strings and references are not looked at */
+};
+
+static struct error *raw_reopen_prepare(struct node *node, const struct blockdev_options *options,
+                                        struct reopen *reopen)
+{
+    const struct blockdev_options_raw *own = &options->u.raw;
+    struct raw_reopen *next = xmalloc(sizeof(*next));
+
+    (void)node;
+    *next = (struct raw_reopen){ .window = window_of(own), .options = *own };
+    reopen_set_state(reopen, next);
+    return reopen_child(reopen, "file", own->file);
+}
+
+static struct error *raw_reopen_enter(struct node *node, struct reopen *reopen)
+{
+    const struct raw *raw = node_state(node);
+    const struct raw_reopen *next = reopen_state(reopen);
+
+    return check_window(&next->options, child_length(raw->file));
+}
+
+static void raw_reopen_end(struct node *node, struct reopen *reopen)
+{
+    (void)node;
+    free(reopen_state(reopen));
+}
+
+static void raw_reopen_commit(struct node *node, struct reopen *reopen)
+{
+    const struct raw_reopen *next = reopen_state(reopen);
+    struct raw *raw = node_state(node);
+
+    raw->fixed = next->window.fixed;
+    raw->offset = next->window.offset;
+    set_length(node, &next->window);
+    node_set_filename(node, node_filename(child_node(raw->file)));
 }
 
 /* As what is above needs it. Only a window with bounds minds if the child is cut off below it. */
@@ -60,10 +128,11 @@ static void raw_child_permissions(const struct node *node, const struct child *c
                                   unsigned *child_perm, unsigned *child_shared)
 {
     const struct raw *raw = node_state((struct node *)(uintptr_t)node);
-    bool window = raw->fixed || raw->offset > 0;
+    const struct raw_reopen *next = node_next_state(node, child);
+    bool fixed = next ? next->window.fixed : raw->fixed;
+    bool window = fixed || (next ? next->window.offset : raw->offset) > 0;
 
-    (void)child;
-    *child_perm = raw->fixed ? perm & ~(unsigned)PERM_RESIZE : perm;
+    *child_perm = fixed ? perm & ~(unsigned)PERM_RESIZE : perm;
     *child_shared = window ? shared & ~(unsigned)PERM_RESIZE : shared;
 }
 
@@ -155,6 +224,8 @@ static int raw_block_status(struct node *node, struct range range, unsigned ask,
     return 0;
 }
 
+static const char *const raw_reopenable[] = { "offset", "size", NULL };
+
 const struct driver raw_driver = {
     .name = "raw",
     .kind = DRIVER_FORMAT,
@@ -168,4 +239,10 @@ const struct driver raw_driver = {
     .truncate = raw_truncate,
     .block_status = raw_block_status,
     .child_permissions = raw_child_permissions,
+    .reopen_prepare = raw_reopen_prepare,
+    .reopen_enter = raw_reopen_enter,
+    .reopen_commit = raw_reopen_commit,
+    .reopen_abort = raw_reopen_end,
+    .reopen_end = raw_reopen_end,
+    .reopenable = raw_reopenable,
 };

@@ -11,6 +11,7 @@
 #include "blockcore/base/memory.h"
 #include "blockcore/drivers/drivers.h"
 #include "blockcore/graph/node.h"
+#include "blockcore/graph/reopen.h"
 #include "blockcore/io/request.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/sync.h"
@@ -323,12 +324,21 @@ static void blkdebug_child_permissions(const struct node *node, const struct chi
     *child_shared = shared & ~blkdebug->unshare_perms;
 }
 
+/* The rules stay; only the node below may be another one. */
+static struct error *blkdebug_reopen_prepare(struct node *node, const struct blockdev_options *options,
+                                             struct reopen *reopen)
+{
+    (void)node;
+    return reopen_child(reopen, "image", options->u.blkdebug.image);
+}
+
 const struct driver blkdebug_driver = {
     .name = "blkdebug",
     .kind = DRIVER_FILTER,
     .state_size = sizeof(struct blkdebug),
     .write_flags = REQ_FUA | REQ_COMPRESSED,
     .open = blkdebug_open,
+    .reopen_prepare = blkdebug_reopen_prepare,
     .close = blkdebug_close,
     .preadv = blkdebug_preadv,
     .pwritev = blkdebug_pwritev,

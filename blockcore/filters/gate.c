@@ -3,6 +3,7 @@
 #include "blockcore/base/list.h"
 #include "blockcore/drivers/drivers.h"
 #include "blockcore/graph/node.h"
+#include "blockcore/graph/reopen.h"
 #include "blockcore/io/request.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/sync.h"
@@ -226,12 +227,20 @@ static void gate_close(struct node *node)
     co_queue_fini(&gate->arrivals);
 }
 
+static struct error *gate_reopen_prepare(struct node *node, const struct blockdev_options *options,
+                                         struct reopen *reopen)
+{
+    (void)node;
+    return reopen_child(reopen, "file", options->u.gate.file);
+}
+
 const struct driver gate_driver = {
     .name = "gate",
     .kind = DRIVER_FILTER,
     .state_size = sizeof(struct gate),
     .write_flags = REQ_FUA | REQ_COMPRESSED,
     .open = gate_open,
+    .reopen_prepare = gate_reopen_prepare,
     .close = gate_close,
     .preadv = gate_preadv,
     .pwritev = gate_pwritev,

@@ -4,14 +4,17 @@
 #include "blockcore/graph/layout.h"
 
 #include <assert.h>
+#include <string.h>
 
 /* For each edge that moves, a claim: an edge of the same parent, name and role to the new node. At commit the two swap
  * their nodes, so that the pointers which drivers hold to the moving edge stay good; the claim then leads to the old
- * node and is dropped. */
+ * node and is dropped. An edge that shall be gone becomes a claim, and the claim for one that is new becomes an edge.
+ */
 struct move {
-    struct child *edge; /* NULL: its handle was closed meanwhile */
-    struct child *claim;
-    unsigned perm; /* of the edge, when the claims take permissions */
+    struct child *edge;  /* NULL: it is new */
+    struct child *claim; /* NULL: it shall be gone */
+    bool forgotten;      /* the edge's handle was closed meanwhile */
+    unsigned perm;       /* of the edge, when the claims take permissions */
     unsigned shared;
 };
 
@@ -19,14 +22,28 @@ struct change {
     struct journal *journal;
     struct move *moves;
     size_t moves_count;
+    struct node **nodes; /* whose settings change, with a reference each */
+    size_t nodes_count;
+    const struct change_owner *owner;
+    void *owner_arg;
 };
 
 struct change *change_begin(void)
 {
+    static const struct change_owner nobody = { 0 };
     struct change *change = xcalloc(1, sizeof(*change));
     change->journal = journal_begin();
+    change->owner = &nobody;
     return change;
 }
+
+void change_set_owner(struct change *change, const struct change_owner *owner, void *arg)
+{
+    change->owner = owner;
+    change->owner_arg = arg;
+}
+
+/* Describing -------------------------------------------------------------------------------------------------- */
 
 static bool reaches(struct node *from, const struct node *to);
 
@@ -57,43 +74,100 @@ bool node_reaches(struct node *from, const struct node *to)
     return reaches(from, to);
 }
 
-static void claim_make(struct change *change, struct child *edge, struct node *node)
+/* What stands above an edge stays until the change is done. */
+static void move_append(struct change *change, struct child *edge, struct child *claim)
 {
-    struct child *claim = xcalloc(1, sizeof(*claim));
-    claim->name = xstrdup(edge->name ? edge->name : "");
-    claim->role = edge->role;
-    claim->parent = edge->parent;
-    claim->handle = edge->handle;
-    claim->claim = true;
-    edge_attach(claim, node);
-
     change->moves = xrealloc_array(change->moves, change->moves_count + 1, sizeof(struct move));
     change->moves[change->moves_count++] = (struct move){ .edge = edge, .claim = claim };
-    edge->leaving = change;
-    if (edge->parent)
-        node_ref(edge->parent);
+    if (edge)
+        edge->leaving = change;
+    if (edge && claim) {
+        edge->twin = claim;
+        claim->twin = edge;
+    }
+    const struct child *known = edge ? edge : claim;
+    if (known->parent)
+        node_ref(known->parent);
     else
-        edge->handle->refs++;
+        known->handle->refs++;
+}
+
+static struct child *claim_make(struct change *change, struct node *parent, struct handle *handle, const char *name,
+                                unsigned role, struct node *node)
+{
+    struct child *claim = xcalloc(1, sizeof(*claim));
+    claim->name = xstrdup(name ? name : "");
+    claim->role = role;
+    claim->parent = parent;
+    claim->handle = handle;
+    claim->claim = true;
+    claim->made_for = change;
+    edge_attach(claim, node);
+    return claim;
+}
+
+static struct error *check_parent(struct node *parent, struct node *node)
+{
+    if (parent->phase != NODE_OPEN)
+        return error_new("node '%s' is being %s", parent->name, parent->phase == NODE_OPENING ? "opened" : "closed");
+    if (node_reaches(node, parent))
+        return error_new("making node '%s' a child of node '%s' would make the graph a loop", node->name, parent->name);
+    if (!height_raise(parent, node->height)) {
+        height_settle(parent);
+        return error_new("the graph would be more than %d nodes deep", GRAPH_DEPTH_MAX);
+    }
+    return NULL;
+}
+
+static struct error *check_free(const struct child *edge)
+{
+    if (!edge->leaving)
+        return NULL;
+    CLEANUP(free) char *user = child_user(edge);
+    return error_new("%s: the edge to node '%s' is already being changed by another command", user, edge->node->name);
 }
 
 struct error *change_edge(struct change *change, struct child *edge, struct node *node)
 {
-    CLEANUP(free) char *user = child_user(edge);
-    if (edge->leaving)
-        return error_new("%s: the edge to node '%s' is already being changed by another command", user,
-                         edge->node->name);
-    if (edge->parent && edge->parent->phase != NODE_OPEN)
-        return error_new("node '%s' is being %s", edge->parent->name,
-                         edge->parent->phase == NODE_OPENING ? "opened" : "closed");
-    if (edge->parent && node_reaches(node, edge->parent))
-        return error_new("making node '%s' a child of node '%s' would make the graph a loop", node->name,
-                         edge->parent->name);
-    if (edge->parent && !height_raise(edge->parent, node->height)) {
-        height_settle(edge->parent);
-        return error_new("the graph would be more than %d nodes deep", GRAPH_DEPTH_MAX);
+    struct error *err = check_free(edge);
+    if (!err && edge->parent)
+        err = check_parent(edge->parent, node);
+    if (!err)
+        move_append(change, edge, claim_make(change, edge->parent, edge->handle, edge->name, edge->role, node));
+    return err;
+}
+
+static bool has_edge(const struct list *edges, const char *name)
+{
+    const struct child *edge;
+    list_for_each (edge, edges, in_parent) {
+        if (strcmp(edge->name, name) == 0)
+            return true;
     }
-    claim_make(change, edge, node);
+    return false;
+}
+
+struct error *change_add(struct change *change, struct node *parent, const char *name, unsigned role, struct node *node,
+                         struct child **out)
+{
+    struct error *err = check_parent(parent, node);
+    if (!err && (has_edge(&parent->children, name) || has_edge(&parent->claims, name)))
+        err = error_new("node '%s' has a child '%s' already", parent->name, name);
+    if (err)
+        return err;
+    *out = claim_make(change, parent, NULL, name, role, node);
+    move_append(change, NULL, *out);
     return NULL;
+}
+
+struct error *change_remove(struct change *change, struct child *edge)
+{
+    struct error *err = check_free(edge);
+    if (!err && edge->parent->phase != NODE_OPEN)
+        err = error_new("node '%s' is being closed", edge->parent->name);
+    if (!err)
+        move_append(change, edge, NULL);
+    return err;
 }
 
 struct error *change_replace(struct change *change, struct node *from, struct node *to)
@@ -113,14 +187,66 @@ struct error *change_replace(struct change *change, struct node *from, struct no
     return err;
 }
 
-/* The next one whose edge is still there; NULL begins and ends. */
+struct error *change_settings(struct change *change, struct node *node, const struct node_settings *settings,
+                              void *state)
+{
+    if (node->reopening)
+        return error_new("node '%s' is already being changed by another command", node->name);
+    if (node->phase != NODE_OPEN)
+        return error_new("node '%s' is being closed", node->name);
+    change->nodes = xrealloc_array(change->nodes, change->nodes_count + 1, sizeof(struct node *));
+    change->nodes[change->nodes_count++] = node_ref(node);
+    node->reopening = change;
+    node->next = *settings;
+    node->next_state = state;
+    journal_touch(change->journal, node);
+    struct error *err = NULL;
+    struct child *edge;
+    list_for_each (edge, &node->children, in_parent) {
+        if (!err && edge->leaving != change)
+            err = change_edge(change, edge, edge->node);
+    }
+    return err;
+}
+
+/* Permissions ------------------------------------------------------------------------------------------------- */
+
+/* The next one that still counts; NULL begins and ends. */
 static struct move *move_next(struct change *change, struct move *after)
 {
     struct move *end = change->moves + change->moves_count;
     struct move *move = after ? after + 1 : change->moves;
-    while (move < end && !move->edge)
+    while (move < end && move->forgotten)
         move++;
     return move < end ? move : NULL;
+}
+
+static struct error *claim_take_permissions(struct change *change, struct move *move)
+{
+    if (!move->claim)
+        return NULL;
+    unsigned perm = move->perm;
+    unsigned shared = move->shared;
+    if (move->claim->parent)
+        edge_wanted(move->claim->parent, move->claim, &perm, &shared);
+    return journal_set(change->journal, move->claim, perm, shared);
+}
+
+/* Nobody may write to a node that becomes read-only, except those who stop it in the same change. */
+static struct error *check_writers(const struct node *node)
+{
+    if (!node->next.read_only || node->set.read_only)
+        return NULL;
+    const struct child *edge = NULL;
+    while ((edge = node_parent_next(node, edge))) {
+        unsigned writes = edge->perm & (PERM_WRITE | PERM_WRITE_UNCHANGED | PERM_RESIZE);
+        if (writes) {
+            CLEANUP(free) char *user = child_user(edge);
+            return error_new("node '%s' cannot become read-only: %s holds permission '%s'", node->name, user,
+                             permission_name(writes & -writes));
+        }
+    }
+    return NULL;
 }
 
 /* Would the graph be right with the claims in place of the edges? Asked of just that graph: the edges give up their
@@ -129,24 +255,36 @@ static struct move *move_next(struct change *change, struct move *after)
 static struct error *claims_take_permissions(struct change *change)
 {
     struct move *move = NULL;
+    struct error *err = NULL;
     /* Of all first: giving up those of one edge changes those of another below it. */
     while ((move = move_next(change, move))) {
-        move->perm = move->edge->perm;
-        move->shared = move->edge->shared;
+        move->perm = move->edge ? move->edge->perm : 0;
+        move->shared = move->edge ? move->edge->shared : PERM_ALL;
     }
     journal_hide(change->journal);
-    while ((move = move_next(change, move)))
-        journal_relax(change->journal, move->edge);
+    journal_without(change->journal, change);
     while ((move = move_next(change, move))) {
-        struct error *err = journal_set(change->journal, move->claim, move->perm, move->shared);
-        if (err)
-            return err;
+        if (move->edge)
+            journal_relax(change->journal, move->edge);
     }
-    while ((move = move_next(change, move)))
-        journal_force(change->journal, move->edge, move->perm, move->shared);
+    for (size_t i = 0; i < change->nodes_count && !err; i++)
+        err = check_writers(change->nodes[i]);
+    while (!err && (move = move_next(change, move)))
+        err = claim_take_permissions(change, move);
+    if (err) {
+        journal_undo(change->journal);
+        return err;
+    }
+    while ((move = move_next(change, move))) {
+        if (move->edge)
+            journal_force(change->journal, move->edge, move->perm, move->shared);
+    }
+    journal_without(change->journal, NULL);
     journal_publish(change->journal);
     return NULL;
 }
+
+/* The turning point ------------------------------------------------------------------------------------------- */
 
 static void swap_nodes(struct child *a, struct child *b)
 {
@@ -169,69 +307,190 @@ static void swap_nodes(struct child *a, struct child *b)
     atomic_store_explicit(&b->granted, b->perm, memory_order_relaxed);
 }
 
-static void moves_switch(struct change *change)
+static void edge_becomes_claim(struct child *edge, bool claim)
+{
+    struct node *parent = edge->parent;
+    list_remove(&edge->in_parent);
+    list_append(claim ? &parent->claims : &parent->children, &edge->in_parent);
+    edge->claim = claim;
+    if (claim)
+        edge_give_up_role(parent, edge);
+    else
+        edge_assign_role(parent, edge);
+}
+
+/* Done once more, it is as before. */
+static void move_flip(struct move *move)
+{
+    if (move->edge && move->claim)
+        swap_nodes(move->edge, move->claim);
+    else if (move->edge)
+        edge_becomes_claim(move->edge, !move->edge->claim);
+    else
+        edge_becomes_claim(move->claim, !move->claim->claim);
+}
+
+static void settings_flip(struct node *node)
+{
+    const struct node_settings before = node->set;
+    node->set = node->next;
+    node->next = before;
+}
+
+static void flip(struct change *change)
 {
     struct move *move = NULL;
     while ((move = move_next(change, move)))
-        swap_nodes(move->edge, move->claim);
+        move_flip(move);
+    for (size_t i = 0; i < change->nodes_count; i++)
+        settings_flip(change->nodes[i]);
+    drains_refresh();
 }
 
-/* Permissions first, for all, then locks once, then references: those may await. */
-static void claims_drop(struct change *change)
+/* Our own doors are closed as well, so nothing but this tells others that requests are on their way. */
+static void set_busy(struct change *change, bool busy)
 {
-    for (size_t i = 0; i < change->moves_count; i++) {
-        if (change->moves[i].edge)
-            change->moves[i].edge->leaving = NULL;
-        journal_relax(change->journal, change->moves[i].claim);
+    for (size_t i = 0; i < change->nodes_count; i++)
+        node_set_busy(change->nodes[i], busy);
+}
+
+static struct error *turn(struct change *change) CO_FN;
+
+static struct error *turn(struct change *change)
+{
+    const struct change_owner *owner = change->owner;
+    struct error *err = NULL;
+    set_busy(change, owner->before || owner->try_new);
+    if (owner->before)
+        err = owner->before(change->owner_arg);
+    if (!err) {
+        flip(change);
+        if (owner->try_new)
+            err = owner->try_new(change->owner_arg);
+        if (err)
+            flip(change);
     }
-    /* Giving locks up can only fail where the file is lost anyway. */
-    error_free(journal_sync(change->journal));
-    for (size_t i = 0; i < change->moves_count; i++) {
-        struct child *claim = change->moves[i].claim;
-        struct node *parent = claim->parent;
-        node_unref(edge_detach(claim));
-        if (!parent)
-            handle_put(claim->handle);
-        edge_fini(claim);
-        free(claim);
-        node_unref(parent);
-    }
-}
-
-static void change_free(struct change *change)
-{
-    claims_drop(change);
-    journal_end(change->journal);
-    free(change->moves);
-    free(change);
-}
-
-void change_forget(struct change *change, const struct child *edge)
-{
-    for (size_t i = 0; i < change->moves_count; i++) {
-        if (change->moves[i].edge == edge)
-            change->moves[i].edge = NULL;
-    }
-}
-
-void change_abort(struct change *change)
-{
-    change_free(change);
+    if (err && owner->failed)
+        owner->failed(change->owner_arg);
+    set_busy(change, false);
+    if (!err && owner->done)
+        owner->done(change->owner_arg);
+    return err;
 }
 
 /* Holds still what the edges carry requests of. The claims keep parents and handles. */
+static struct drain *drain_moves(struct change *change) CO_FN;
+
 static struct drain *drain_moves(struct change *change)
 {
     struct drain *drain = drain_make();
     struct move *move = NULL;
     while ((move = move_next(change, move))) {
-        if (move->edge->parent)
-            drain_cover_node(drain, move->edge->parent);
+        const struct child *edge = move->edge ? move->edge : move->claim;
+        if (edge->parent)
+            drain_cover_node(drain, edge->parent);
         else
-            drain_cover_handle(drain, move->edge->handle);
+            drain_cover_handle(drain, edge->handle);
     }
+    for (size_t i = 0; i < change->nodes_count; i++)
+        drain_cover_node(drain, change->nodes[i]);
     drain_hold(drain);
     return drain;
+}
+
+/* The end ----------------------------------------------------------------------------------------------------- */
+
+/* What does not carry requests any more: the claim of an edge that stays, an edge that is gone, or the claim for one
+ * that did not come. NULL: the claim has become the edge. */
+static struct child *leftover(const struct move *move)
+{
+    if (move->edge && !move->claim)
+        return move->edge->claim ? move->edge : NULL;
+    return move->claim->claim ? move->claim : NULL;
+}
+
+static void move_settle(struct move *move)
+{
+    if (move->edge && !move->forgotten) {
+        move->edge->leaving = NULL;
+        move->edge->twin = NULL;
+    }
+    if (move->claim) {
+        move->claim->made_for = NULL;
+        move->claim->twin = NULL;
+    }
+}
+
+static void move_drop(struct move *move) CO_FN;
+
+static void move_drop(struct move *move)
+{
+    struct child *over = leftover(move);
+    const struct child *known = move->claim ? move->claim : move->edge;
+    struct node *parent = known->parent;
+    struct handle *handle = known->handle;
+    if (over) {
+        node_unref(edge_detach(over));
+        edge_fini(over);
+        free(over);
+    }
+    if (handle)
+        handle_put(handle);
+    node_unref(parent);
+}
+
+/* Permissions first, for all, then locks once, then references: those may await. */
+static void moves_drop(struct change *change) CO_FN;
+
+static void moves_drop(struct change *change)
+{
+    for (size_t i = 0; i < change->nodes_count; i++)
+        change->nodes[i]->reopening = NULL;
+    for (size_t i = 0; i < change->moves_count; i++) {
+        struct child *over = leftover(&change->moves[i]);
+        move_settle(&change->moves[i]);
+        if (over)
+            journal_relax(change->journal, over);
+        /* While locks are awaited others may change what the parent needs: not of this one. */
+        if (over)
+            list_remove(&over->in_parent);
+    }
+    /* Giving locks up can only fail where the file is lost anyway. */
+    error_free(journal_sync(change->journal));
+    for (size_t i = 0; i < change->moves_count; i++)
+        move_drop(&change->moves[i]);
+}
+
+static void change_free(struct change *change) CO_FN;
+
+static void change_free(struct change *change)
+{
+    moves_drop(change);
+    journal_end(change->journal);
+    for (size_t i = 0; i < change->nodes_count; i++)
+        node_unref(change->nodes[i]);
+    free(change->nodes);
+    free(change->moves);
+    free(change);
+}
+
+void change_forget(struct change *change, struct child *edge)
+{
+    for (size_t i = 0; i < change->moves_count; i++) {
+        struct move *move = &change->moves[i];
+        if (move->edge == edge) {
+            move->forgotten = true;
+            if (move->claim)
+                move->claim->twin = NULL;
+        }
+    }
+    edge->leaving = NULL;
+    edge->twin = NULL;
+}
+
+void change_abort(struct change *change)
+{
+    change_free(change);
 }
 
 struct error *change_commit(struct change *change)
@@ -241,8 +500,7 @@ struct error *change_commit(struct change *change)
         err = journal_sync(change->journal);
     if (!err) {
         struct drain *drain = drain_moves(change);
-        moves_switch(change);
-        drains_refresh();
+        err = turn(change);
         drain_end(drain);
     }
     change_free(change);

@@ -1,15 +1,19 @@
-/* change - alter the shape of the graph, all of it or nothing
+/* change - alter the shape of the graph and the settings of nodes, all of it or nothing
  *
- * describe change_edge, change_replace: each edge that shall lead elsewhere gets a claim, a second edge to the new
- *          node that carries no requests. Loops and graphs that would be too deep show here.
- * commit   1. the claims take permissions; conflicts show, and the change is given up
+ * describe change_edge, change_replace, change_add, change_remove, change_settings: each edge that shall lead elsewhere
+ *          gets a claim, a second edge to the new node that carries no requests. Loops and graphs that would be too
+ * deep show here. commit   1. the claims take permissions; conflicts show, and the change is given up
  *          2. locks of files below are brought in line (awaited; may fail, and the change is given up)
  *          3. the handles above are drained (awaited)
  *          4. edges and claims swap their ends: cannot fail, does not wait
+ *          5. whoever makes the change may try the new graph while nobody else uses it; if that fails they swap back
  *
  *     before              claimed                  committed
  *     P --file--> A       P --file--> A            P --file--> F --file--> A
  *                         P ..claim..> F --> A
+ *
+ * A node whose settings change has claims for all its children, also for those that stay: what it needs of them changes
+ * with it, and what it needs before and after is held in between.
  *
  * Other changes may run at the same time: permissions of claims are visible to their checks, so two that exclude each
  * other cannot both go on. */
@@ -19,6 +23,7 @@
 #include "blockcore/graph/handle.h"
 
 struct change;
+struct node_settings;
 
 struct change *change_begin(void) CONTROL_FN;
 
@@ -28,6 +33,34 @@ struct error *change_edge(struct change *change, struct child *edge, struct node
 
 /* Everything that leads to @from shall lead to @to, except edges from @to or from below it. */
 struct error *change_replace(struct change *change, struct node *from, struct node *to) CONTROL_FN MUST_CHECK;
+
+/* @parent shall have one more child. The claim becomes that child and is returned in *@out: a weak pointer, which stays
+ * good when the change succeeds. */
+struct error *change_add(struct change *change, struct node *parent, const char *name, unsigned role, struct node *node,
+                         struct child **out) CONTROL_FN MUST_CHECK;
+
+/* The edge of a node shall be gone. */
+struct error *change_remove(struct change *change, struct child *edge) CONTROL_FN MUST_CHECK;
+
+/* @node shall have @settings. @state is what drivers see as node_next_state() in child_permissions. Comes after all
+ * that is said of the node's children. */
+struct error *change_settings(struct change *change, struct node *node, const struct node_settings *settings,
+                              void *state) CONTROL_FN MUST_CHECK;
+
+/* What the one who makes a change does at its turning point: everything is drained, no request runs. */
+struct change_owner {
+    /* The graph is as before; may send requests. An error gives the change up. Absent: nothing to do. */
+    struct error *(*before)(void *arg)CO_FN;
+    /* The graph is as it shall be; may send requests. After an error it will be as before. Absent: nothing to do. */
+    struct error *(*try_new)(void *arg)CO_FN;
+    /* Something went wrong in before or try_new; still drained, the graph is as before. Absent: nothing to do. */
+    void (*failed)(void *arg) CO_FN;
+    /* Nothing can go wrong any more. Must neither wait nor fail. Absent: nothing to do. */
+    void (*done)(void *arg) CONTROL_FN;
+};
+
+/* @owner and @arg live as long as the change. */
+void change_set_owner(struct change *change, const struct change_owner *owner, void *arg) CONTROL_FN;
 
 /* Makes it so, or aborts; frees @change in both cases. */
 struct error *change_commit(struct change *change) CO_FN CONTROL_FN MUST_CHECK;

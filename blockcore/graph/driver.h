@@ -21,6 +21,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct block_stats_specific;
 struct blockdev_create_options;
 struct blockdev_options;
 struct child;
@@ -29,6 +30,7 @@ struct image_info;
 struct arena;
 struct node;
 struct open_context;
+struct reopen;
 
 enum driver_kind {
     DRIVER_PROTOCOL, /* stands on storage */
@@ -95,17 +97,59 @@ struct driver {
 
     /* Which permissions @child needs, and lets others have, when the node's parents together need @perm and share
      * @shared. Absent: the rule of the child's role. On a node with force-share the child is shared whatever is said
-     * here. Does not wait. */
+     * here. While the node is being reopened this is asked for the node as it is and as it will be, see
+     * node_is_read_only_for(); @child may be a claim, so it is known by its name. Does not wait. */
     void (*child_permissions)(const struct node *node, const struct child *child, unsigned perm, unsigned shared,
                               unsigned *child_perm, unsigned *child_shared) CONTROL_FN;
     /* A protocol brings its locks in line with what its users now need together; with force-share @shared is PERM_ALL.
      * On error the old ones still hold. Not called twice at the same time for one node. Absent: no locks. */
     struct error *(*set_permissions)(struct node *node, unsigned perm, unsigned shared)CO_FN CONTROL_FN;
 
+    /* blockdev-reopen (reopen.h), all of it on the control thread. Other nodes may be reopened with this one, all of
+     * them or none.
+     *
+     * prepare: requests are running. Says of each child what @options say (reopen_child, reopen_backing), makes what is
+     * new and keeps it with reopen_set_state(); changes nothing that a request or a question sees. May await. An option
+     * that cannot change is none of its business: see reopenable. Absent: the node cannot be reopened.
+     *
+     * enter: drained, children and settings are the new ones already. For what must be done to storage before the new
+     * options count (a header that promises something, another descriptor). May await, send requests to children, fail;
+     * then commit is not called but abort is, with the old graph in place again. Absent: nothing to do.
+     *
+     * commit: drained; cannot fail and does not wait. Absent: nothing to do. A node that becomes read-only was flushed.
+     *
+     * abort: undoes prepare and enter. Called whenever prepare was, unless commit is. May await. Absent: nothing to do.
+     *
+     * end: after commit, when requests run again: may await, cannot fail. Frees what commit left. Absent: nothing. */
+    struct error *(*reopen_prepare)(struct node *node, const struct blockdev_options *options,
+                                    struct reopen *reopen)CO_FN CONTROL_FN;
+    struct error *(*reopen_enter)(struct node *node, struct reopen *reopen)CO_FN CONTROL_FN;
+    void (*reopen_commit)(struct node *node, struct reopen *reopen) CONTROL_FN;
+    void (*reopen_abort)(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;
+    void (*reopen_end)(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;
+    /* The driver's own options that prepare can change, as on the wire, the list ending with NULL; children do not
+     * count. Any other that differs is an error: "Cannot change the option 'x'". Absent: none. */
+    const char *const *reopenable;
+
     /* A child more, or less, while the node is at work (graph/child.h has the parts). They drain the node themselves,
      * and may be called again while they wait. Absent: the node does not do that. */
     struct error *(*add_child)(struct node *node, struct node *child)CO_FN CONTROL_FN;
     struct error *(*remove_child)(struct node *node, const char *name)CO_FN CONTROL_FN;
+
+    /* change-backing-file, blockdev-snapshot-sync: writes into the image's header which file is its backing file, and
+     * which format that has; the graph stays as it is. @file NULL: none. Requests may be running. Control thread.
+     * Absent: "does not support". */
+    struct error *(*change_backing_file)(struct node *node, const char *file, const char *format)CO_FN CONTROL_FN;
+
+    /* blockdev-set-active. Another host is to use the image, or has used it: the node, which nobody writes to any more
+     * and which has been flushed, drops what it knows of the content (inactivate), or reads it again (activate).
+     * Drained; may await and send requests to children. Absent: nothing is remembered. */
+    struct error *(*inactivate)(struct node *node)CO_FN CONTROL_FN;
+    struct error *(*activate)(struct node *node)CO_FN CONTROL_FN;
+
+    /* Fills in its own part of query-blockstats; strings from @arena. Does not wait. Absent: it has none. False:
+     * nothing to tell. */
+    bool (*describe_stats)(struct node *node, struct block_stats_specific *specific, struct arena *arena) CONTROL_FN;
 
     /* blockdev-create. Control thread. Absent: "driver 'x' cannot create images". */
     struct error *(*create)(const struct blockdev_create_options *options)CO_FN;

@@ -8,7 +8,7 @@ static int flush_children(struct node *node)
     struct child *edge = NULL;
     while (ret == 0 && (edge = node_child_next(node, edge))) {
         bool part_of_node = edge->role & (CHILD_DATA | CHILD_METADATA | CHILD_FILTERED);
-        if (part_of_node && !edge->node->read_only)
+        if (part_of_node && !edge->node->set.read_only)
             ret = node_flush(edge->node);
     }
     return ret;

@@ -2,6 +2,7 @@
 #ifndef CAIRN_GRAPH_LAYOUT_H
 #define CAIRN_GRAPH_LAYOUT_H
 
+#include "blockcore/base/arena.h"
 #include "blockcore/base/hash.h"
 #include "blockcore/base/list.h"
 #include "blockcore/graph/drain.h"
@@ -13,6 +14,7 @@
 
 #include <stdatomic.h>
 
+struct blockdev_options;
 struct change;
 
 struct child {
@@ -25,9 +27,22 @@ struct child {
     unsigned shared;
     _Atomic unsigned granted; /* perm, as I/O threads see it: without the moments in the middle of a change */
     bool claim;               /* prepared by a change: holds permissions, carries no requests */
-    struct change *leaving;   /* the change at whose end the edge will lead elsewhere */
+    struct change *leaving;   /* the change at whose end the edge will lead elsewhere, or be gone */
+    struct change *made_for;  /* of a claim: the change that prepared it */
+    struct child *twin;       /* edge and claim that will swap their ends: they do not mind each other */
     struct list in_parent;    /* in parent->children; a claim: in parent->claims */
     struct list in_node;      /* in node->parents */
+};
+
+/* What its options say of a node, whatever its driver. */
+struct node_settings {
+    bool read_only;
+    bool auto_read_only; /* may fall back to read-only */
+    bool force_share;
+    bool unmap; /* discards and the permission to unmap zeroes are passed on */
+    enum detect_zeroes detect_zeroes;
+    bool cache_direct;
+    bool cache_no_flush;
 };
 
 enum node_phase {
@@ -48,11 +63,7 @@ struct node {
     struct child *backing;
     struct child *filtered;
     struct node_limits limits;
-    bool read_only;
-    bool unmap; /* discards and the permission to unmap zeroes are passed on */
-    enum detect_zeroes detect_zeroes;
-    bool cache_direct;
-    bool cache_no_flush;
+    struct node_settings set;
     struct tracker tracker;
     _Atomic bool written; /* since the last flush that succeeded */
 
@@ -61,7 +72,15 @@ struct node {
     unsigned refs;
     unsigned height; /* at least the longest path down, in edges */
     bool monitor_owned;
-    bool force_share;
+    uint64_t serial;                      /* no two nodes have the same */
+    uint64_t made_with;                   /* serial of the parent whose options described this node; 0: nobody's */
+    unsigned made_as;                     /* the role there */
+    const struct blockdev_options *given; /* as they were given, without what is inherited; NULL: not known */
+    struct arena options_arena;           /* of given */
+    bool in_reopen;                       /* a command is reopening the node */
+    struct change *reopening;             /* the change that will give the node other settings */
+    struct node_settings next;            /* those */
+    void *next_state;                     /* what the driver prepared for them */
     bool identified;
     dev_t device;
     ino_t inode;
@@ -116,6 +135,7 @@ struct graph {
     struct list nodes; /* NODE_OPEN, in order of opening */
     uint64_t visit;
     uint64_t names_made;
+    uint64_t nodes_made;
 };
 
 extern struct graph graph;
@@ -123,6 +143,7 @@ extern struct graph graph;
 struct node *node_create(const char *name, const struct driver *driver);
 void node_free(struct node *node);
 void node_published(struct node *node);
+void node_remember_options(struct node *node, const struct blockdev_options *given);
 
 /* Attaches @edge to @node (taking a reference) and to its parent's list of children, without permissions yet. */
 void edge_attach(struct child *edge, struct node *node);
@@ -144,6 +165,10 @@ struct journal *journal_begin(void);
 struct error *journal_set(struct journal *journal, struct child *edge, unsigned perm, unsigned shared) MUST_CHECK;
 /* The same without looking for conflicts: for what was there before and comes back. */
 void journal_force(struct journal *journal, struct child *edge, unsigned perm, unsigned shared);
+/* What follows for edges below passes over those that leave with @change; NULL: over none. */
+void journal_without(struct journal *journal, const struct change *change);
+/* journal_sync() looks at @node too. */
+void journal_touch(struct journal *journal, struct node *node);
 /* Takes all permissions of @edge away; cannot fail. */
 void journal_relax(struct journal *journal, struct child *edge);
 /* Until journal_publish, requests go by the permissions from before. */
@@ -155,7 +180,8 @@ void journal_undo(struct journal *journal);
 struct error *journal_sync(struct journal *journal) CO_FN MUST_CHECK;
 void journal_end(struct journal *journal) CO_FN;
 
-/* What a child edge of @node needs and shares, given what the node's parents need and share now. */
+/* What a child edge of @node needs and shares, given what the node's parents need and share now: a claim for the node
+ * as it will be. */
 void edge_wanted(const struct node *node, const struct child *edge, unsigned *perm, unsigned *shared);
 
 /* Gives the edge its permissions and locks; on error it has none. Edge is attached. */
@@ -186,7 +212,17 @@ void handle_put(struct handle *handle);
 /* Does a way lead down from @from to @to? Claims count. */
 bool node_reaches(struct node *from, const struct node *to);
 /* The edge goes away before the change that would move it is done. */
-void change_forget(struct change *change, const struct child *edge);
+void change_forget(struct change *change, struct child *edge);
+
+/* Is @edge prepared for @node as it will be when its change is done? */
+static inline bool edge_is_for_next(const struct node *node, const struct child *edge)
+{
+    return edge->claim && node->reopening && edge->made_for == node->reopening;
+}
+
+/* The roles have a place of their own in the node, so that requests need not search. */
+void edge_assign_role(struct node *parent, struct child *edge);
+void edge_give_up_role(struct node *parent, const struct child *edge);
 
 /* handle.c */
 void handle_hold(struct handle *handle);

@@ -2,6 +2,7 @@
 
 #include "blockcore/base/memory.h"
 #include "blockcore/graph/driver.h"
+#include "blockcore/graph/options.h"
 #include "blockcore/runtime/coroutine.h"
 
 #include <assert.h>
@@ -17,6 +18,8 @@ struct node *node_create(const char *name, const struct driver *driver)
     node->driver = driver;
     node->state = driver->state_size ? xcalloc(1, driver->state_size) : NULL;
     node->phase = NODE_OPENING;
+    node->serial = ++graph.nodes_made;
+    arena_init(&node->options_arena, SIZE_MAX);
     node->refs = 1;
     node->limits = (struct node_limits){
         .request_alignment = 1,
@@ -42,10 +45,18 @@ void node_free(struct node *node)
     co_mutex_fini(&node->locking);
     if (node->closed)
         co_event_set(node->closed);
+    arena_fini(&node->options_arena);
     free(node->state);
     free(node->filename);
     free(node->name);
     free(node);
+}
+
+void node_remember_options(struct node *node, const struct blockdev_options *given)
+{
+    const struct options_service *service = options_service();
+    arena_fini(&node->options_arena);
+    node->given = service->copy ? service->copy(given, &node->options_arena) : NULL;
 }
 
 void node_published(struct node *node)
@@ -133,27 +144,37 @@ struct node_limits *node_limits_mutable(struct node *node)
 
 bool node_is_read_only(const struct node *node)
 {
-    return node->read_only;
+    return node->set.read_only;
+}
+
+bool node_is_read_only_for(const struct node *node, const struct child *child)
+{
+    return edge_is_for_next(node, child) ? node->next.read_only : node->set.read_only;
+}
+
+void *node_next_state(const struct node *node, const struct child *child)
+{
+    return edge_is_for_next(node, child) ? node->next_state : NULL;
 }
 
 enum detect_zeroes node_detect_zeroes(const struct node *node)
 {
-    return node->detect_zeroes;
+    return node->set.detect_zeroes;
 }
 
 bool node_cache_direct(const struct node *node)
 {
-    return node->cache_direct;
+    return node->set.cache_direct;
 }
 
 bool node_cache_no_flush(const struct node *node)
 {
-    return node->cache_no_flush;
+    return node->set.cache_no_flush;
 }
 
 void node_set_read_only(struct node *node, bool read_only)
 {
-    node->read_only = read_only;
+    node->set.read_only = read_only;
 }
 
 const char *node_filename(const struct node *node)
@@ -260,6 +281,26 @@ void edge_attach(struct child *edge, struct node *node)
         list_append(edge->claim ? &edge->parent->claims : &edge->parent->children, &edge->in_parent);
 }
 
+void edge_assign_role(struct node *parent, struct child *edge)
+{
+    if (edge->role & CHILD_BACKING)
+        parent->backing = edge;
+    if (edge->role & CHILD_FILTERED) {
+        parent->filtered = edge;
+        parent->length_of = edge;
+    }
+}
+
+void edge_give_up_role(struct node *parent, const struct child *edge)
+{
+    if (parent->backing == edge)
+        parent->backing = NULL;
+    if (parent->filtered == edge)
+        parent->filtered = NULL;
+    if (parent->length_of == edge)
+        parent->length_of = NULL;
+}
+
 struct node *edge_detach(struct child *edge)
 {
     struct node *node = edge->node;
@@ -268,14 +309,10 @@ struct node *edge_detach(struct child *edge)
     list_remove(&edge->in_node);
     list_remove(&edge->in_parent);
     edge->node = NULL;
-    if (parent && parent->backing == edge)
-        parent->backing = NULL;
-    if (parent && parent->filtered == edge)
-        parent->filtered = NULL;
-    if (parent && parent->length_of == edge)
-        parent->length_of = NULL;
-    if (parent)
+    if (parent) {
+        edge_give_up_role(parent, edge);
         height_settle(parent);
+    }
     return node;
 }
 

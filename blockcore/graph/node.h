@@ -143,6 +143,12 @@ struct error *child_open_options(struct node *parent, const char *name, unsigned
 /* Lets go of a child during driver->open or driver->close, before the graph does it. */
 void child_close(struct child *child) CO_FN CONTROL_FN;
 
+/* For driver->child_permissions: while the node is being reopened, there are edges for the node as it is and for the
+ * node as it will be (reopen.h). What node_is_read_only() says of the one that @child is for; and what reopen_prepare
+ * made with reopen_set_state(), NULL where @child is for the node as it is. */
+bool node_is_read_only_for(const struct node *node, const struct child *child) CONTROL_FN;
+void *node_next_state(const struct node *node, const struct child *child) CONTROL_FN;
+
 /* Identity of the file below, so that a backing chain that loops is found before the second visit opens anything.
  * The protocol driver calls this with what it is about to open: an error when @context's ancestors stand on it. */
 struct error *open_check_loop(const struct open_context *context, dev_t device, ino_t inode,
@@ -154,12 +160,13 @@ void node_set_identity(struct node *node, dev_t device, ino_t inode) CONTROL_FN;
 bool open_read_only(const struct open_context *context);      /* "read-only", or below a read-only parent */
 bool open_auto_read_only(const struct open_context *context); /* may fall back to read-only */
 void node_set_read_only(struct node *node, bool read_only);   /* in open only: the fall-back happened */
-struct node_limits *node_limits_mutable(struct node *node);   /* in open only; begins as 1 or 0 everywhere */
+struct node_limits *node_limits_mutable(struct node *node);   /* in open and reopen_commit; begins as 1 or 0 */
 void node_set_filename(struct node *node, const char *filename) CONTROL_FN; /* copies */
 
 /* Any thread: after open, after a resize, after a write that made the file longer. */
 void node_set_length(struct node *node, uint64_t bytes);
-/* The node is always as long as @child's node: what a filter does by default; in open only. */
+/* The node is always as long as @child's node: what a filter does by default; in open and reopen_commit only. NULL: as
+ * long as it is told. */
 void node_follow_length(struct node *node, struct child *child);
 /* Makes it at least @bytes: for writes that end past the end, which may race with each other. */
 void node_grow_length(struct node *node, uint64_t bytes);

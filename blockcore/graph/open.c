@@ -1,4 +1,5 @@
 /* Opening nodes from descriptions, and letting them go. */
+#include "blockcore/graph/inherit.h"
 #include "blockcore/graph/layout.h"
 
 #include "blockcore/base/memory.h"
@@ -19,12 +20,6 @@ struct open_context {
     unsigned depth;
 };
 
-/* Options and their cache member, where what the parent hands down has been filled in. */
-struct inherited {
-    struct blockdev_options options;
-    struct blockdev_cache_options cache;
-};
-
 static struct error *check_name(const char *name)
 {
     if (hash_find_string(&graph.by_name, name))
@@ -43,35 +38,9 @@ static char *make_name(void)
     }
 }
 
-static enum detect_zeroes detect_zeroes_of(const struct blockdev_options *options)
-{
-    if (!options->has_detect_zeroes)
-        return DETECT_ZEROES_OFF;
-    switch (options->detect_zeroes) {
-    case BLOCKDEV_DETECT_ZEROES_OPTIONS_ON:
-        return DETECT_ZEROES_ON;
-    case BLOCKDEV_DETECT_ZEROES_OPTIONS_UNMAP:
-        return DETECT_ZEROES_UNMAP;
-    default:
-        return DETECT_ZEROES_OFF;
-    }
-}
-
-static struct error *check_options(const struct blockdev_options *options)
-{
-    bool read_only = options->has_read_only && options->read_only;
-    bool unmaps = options->has_discard && options->discard == BLOCKDEV_DISCARD_OPTIONS_UNMAP;
-    if (options->has_active && !options->active)
-        return error_new("active: nodes are always active here");
-    if (detect_zeroes_of(options) == DETECT_ZEROES_UNMAP && !unmaps)
-        return error_new("detect-zeroes: 'unmap' needs 'discard' to be 'unmap'");
-    if (options->has_force_share && options->force_share && !read_only)
-        return error_new("force-share: true needs 'read-only' to be true");
-    return NULL;
-}
-
-static struct error *open_below(const struct blockdev_options *options, const struct open_context *up,
-                                struct node **out)
+/* @options are what counts, @given what was said, without what is inherited. */
+static struct error *open_below(const struct blockdev_options *options, const struct blockdev_options *given,
+                                const struct open_context *up, struct node **out)
 {
     const char *driver_name = blockdev_driver_name(options->driver);
     const struct driver *driver = driver_find(driver_name);
@@ -81,18 +50,13 @@ static struct error *open_below(const struct blockdev_options *options, const st
         return error_new("the graph would be more than %d nodes deep", GRAPH_DEPTH_MAX);
     struct error *err = options->node_name ? check_name(options->node_name) : NULL;
     if (!err)
-        err = check_options(options);
+        err = settings_check(options);
     if (err)
         return err;
 
     CLEANUP(free) char *made = options->node_name ? NULL : make_name();
     struct node *node = node_create(made ? made : options->node_name, driver);
-    node->read_only = options->has_read_only && options->read_only;
-    node->force_share = options->has_force_share && options->force_share;
-    node->unmap = options->has_discard && options->discard == BLOCKDEV_DISCARD_OPTIONS_UNMAP;
-    node->detect_zeroes = detect_zeroes_of(options);
-    node->cache_direct = options->cache && options->cache->has_direct && options->cache->direct;
-    node->cache_no_flush = options->cache && options->cache->has_no_flush && options->cache->no_flush;
+    node->set = settings_of(options);
 
     const struct open_context context = {
         .up = up,
@@ -110,6 +74,7 @@ static struct error *open_below(const struct blockdev_options *options, const st
         node_free(node);
         return err;
     }
+    node_remember_options(node, given);
     node_published(node);
     *out = node;
     return NULL;
@@ -117,56 +82,7 @@ static struct error *open_below(const struct blockdev_options *options, const st
 
 struct error *node_open(const struct blockdev_options *options, struct node **out)
 {
-    return open_below(options, NULL, out);
-}
-
-/* What a child described inline takes over from its parent where it says nothing itself. Backing files are read only.
- */
-static void inherit(struct inherited *child, const struct blockdev_options *given, const struct open_context *context,
-                    unsigned role)
-{
-    const struct blockdev_options *parent = context->options;
-    struct blockdev_options *options = &child->options;
-    *options = *given;
-    if (!options->has_read_only) {
-        options->has_read_only = true;
-        options->read_only = context->node->read_only || (role & CHILD_BACKING);
-    }
-    if (!options->has_auto_read_only && !(role & CHILD_BACKING)) {
-        options->has_auto_read_only = parent->has_auto_read_only;
-        options->auto_read_only = parent->auto_read_only;
-    }
-    if (!options->has_force_share && options->read_only) {
-        options->has_force_share = parent->has_force_share;
-        options->force_share = parent->force_share;
-    }
-    if (!options->has_discard && !(role & CHILD_BACKING)) {
-        options->has_discard = parent->has_discard;
-        options->discard = parent->discard;
-    }
-    if (parent->cache) {
-        child->cache = given->cache ? *given->cache : *parent->cache;
-        if (!child->cache.has_direct) {
-            child->cache.has_direct = parent->cache->has_direct;
-            child->cache.direct = parent->cache->direct;
-        }
-        if (!child->cache.has_no_flush) {
-            child->cache.has_no_flush = parent->cache->has_no_flush;
-            child->cache.no_flush = parent->cache->no_flush;
-        }
-        options->cache = &child->cache;
-    }
-}
-
-/* The roles have a place of their own in the node, so that requests need not search. */
-static void assign_role(struct node *parent, struct child *edge)
-{
-    if (edge->role & CHILD_BACKING)
-        parent->backing = edge;
-    if (edge->role & CHILD_FILTERED) {
-        parent->filtered = edge;
-        parent->length_of = edge;
-    }
+    return open_below(options, options, NULL, out);
 }
 
 static struct error *attach(struct node *parent, const char *name, unsigned role, struct node *node,
@@ -175,15 +91,15 @@ static struct error *attach(struct node *parent, const char *name, unsigned role
     if (!height_raise(parent, node->height))
         return error_new("%s: the graph would be more than %d nodes deep", name, GRAPH_DEPTH_MAX);
     bool may_fall_back = context->options->has_auto_read_only && context->options->auto_read_only;
-    if (node->read_only && !(role & CHILD_BACKING) && may_fall_back)
-        parent->read_only = true;
+    if (node->set.read_only && !(role & CHILD_BACKING) && may_fall_back)
+        parent->set.read_only = true;
 
     struct child *edge = xcalloc(1, sizeof(*edge));
     edge->name = xstrdup(name);
     edge->role = role;
     edge->parent = parent;
     edge_attach(edge, node);
-    assign_role(parent, edge);
+    edge_assign_role(parent, edge);
 
     unsigned perm;
     unsigned shared;
@@ -230,10 +146,12 @@ static struct error *open_by_options(struct node *parent, const char *name, unsi
                                      struct child **out)
 {
     struct inherited inherited = { 0 };
-    inherit(&inherited, options, context, role);
+    options_inherit(&inherited, options, context->options, context->node->set.read_only, role);
     struct node *node;
-    struct error *err = open_below(&inherited.options, context, &node);
+    struct error *err = open_below(&inherited.options, options, context, &node);
     if (!err) {
+        node->made_with = parent->serial;
+        node->made_as = role;
         err = attach(parent, name, role, node, context, out);
         node_unref(node);
     }
@@ -282,7 +200,7 @@ struct error *open_check_loop(const struct open_context *context, dev_t device, 
 
 bool open_read_only(const struct open_context *context)
 {
-    return context->node->read_only;
+    return context->node->set.read_only;
 }
 
 bool open_auto_read_only(const struct open_context *context)
@@ -317,7 +235,7 @@ static void node_close(struct node *node)
 {
     node_retire(node);
     node_set_busy(node, true);
-    int ret = node->read_only ? 0 : node_flush(node);
+    int ret = node->set.read_only ? 0 : node_flush(node);
     if (ret < 0 && node->written)
         tell_flush_failed(node, ret);
     if (node->driver->close)

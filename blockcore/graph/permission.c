@@ -17,6 +17,7 @@ struct journal_entry {
 struct journal {
     bool unchecked; /* nothing is checked, nothing can fail */
     bool hidden;    /* requests do not see it */
+    const struct change *without;
     struct journal_entry *entries;
     size_t entries_count;
     struct node **to_lock; /* with a reference each */
@@ -77,6 +78,8 @@ static unsigned cumulative_shared(const struct node *node)
 
 static bool edges_conflict(const struct child *a, const struct child *b)
 {
+    if (a->twin == b)
+        return false;
     return (a->perm & ~b->shared) || (b->perm & ~a->shared);
 }
 
@@ -122,8 +125,12 @@ static struct error *check_conflicts(const struct child *edge)
 
 static struct error *check_read_only(const struct child *edge)
 {
+    const struct node *node = edge->node;
     unsigned writes = edge->perm & (PERM_WRITE | PERM_WRITE_UNCHANGED | PERM_RESIZE);
-    if (!writes || !edge->node->read_only)
+    bool read_only = edge_is_for_next(node, edge) ? node->next.read_only : node->set.read_only;
+    /* Who comes while a node is about to become read-only, comes too late. */
+    bool will_be = node->reopening && node->next.read_only && edge->perm & ~edge->granted;
+    if (!writes || !(read_only || will_be))
         return NULL;
     CLEANUP(free) char *user = child_user(edge);
     return error_new("%s needs permission '%s', but node '%s' is read-only", user, permission_name(writes & -writes),
@@ -145,7 +152,7 @@ static void permissions_of_role(const struct node *node, const struct child *edg
     } else if (edge->role & CHILD_METADATA) {
         /* Tables are read always and written whenever the node may: nobody else may move them meanwhile. */
         *edge_perm |= PERM_CONSISTENT_READ;
-        if (!node->read_only)
+        if (!node_is_read_only_for(node, edge))
             *edge_perm |= PERM_WRITE | PERM_RESIZE;
         *edge_shared &= ~(unsigned)(PERM_WRITE | PERM_RESIZE);
     }
@@ -159,7 +166,7 @@ void edge_wanted(const struct node *node, const struct child *edge, unsigned *pe
         node->driver->child_permissions(node, edge, node_perm, node_shared, perm, shared);
     else
         permissions_of_role(node, edge, node_perm, node_shared, perm, shared);
-    if (node->force_share) {
+    if (edge_is_for_next(node, edge) ? node->next.force_share : node->set.force_share) {
         *perm &= PERM_CONSISTENT_READ;
         *shared = PERM_ALL;
     }
@@ -201,6 +208,8 @@ static struct error *set_edges(struct journal *journal, const struct node *node,
     list_for_each (edge, edges, in_parent) {
         if (err)
             break;
+        if (edge->leaving && edge->leaving == journal->without)
+            continue;
         unsigned perm;
         unsigned shared;
         edge_wanted(node, edge, &perm, &shared);
@@ -221,6 +230,16 @@ static struct error *set_edge(struct journal *journal, struct child *edge, unsig
     if (!err)
         err = set_edges(journal, edge->node, &edge->node->claims);
     return err;
+}
+
+void journal_without(struct journal *journal, const struct change *change)
+{
+    journal->without = change;
+}
+
+void journal_touch(struct journal *journal, struct node *node)
+{
+    remember_to_lock(journal, node);
 }
 
 void journal_hide(struct journal *journal)
@@ -267,6 +286,7 @@ void journal_relax(struct journal *journal, struct child *edge)
 void journal_undo(struct journal *journal)
 {
     journal->hidden = false;
+    journal->without = NULL;
     while (journal->entries_count > 0) {
         struct journal_entry *entry = &journal->entries[--journal->entries_count];
         edge_put(entry->edge, entry->perm, entry->shared);
@@ -281,7 +301,8 @@ static struct error *node_sync_locks(struct node *node)
     struct error *err = NULL;
     co_mutex_lock(&node->locking);
     unsigned perm = cumulative_perm(node);
-    unsigned shared = node->force_share ? PERM_ALL : cumulative_shared(node);
+    bool share_all = node->set.force_share && !(node->reopening && !node->next.force_share);
+    unsigned shared = share_all ? PERM_ALL : cumulative_shared(node);
     if (perm != node->locked_perm || shared != node->locked_shared) {
         err = node->driver->set_permissions(node, perm, shared);
         if (!err) {

@@ -226,8 +226,8 @@ int node_write(struct node *node, struct range range, const struct iov *iov, uns
     int ret;
     if (range.bytes == 0)
         return 0;
-    if (node->detect_zeroes != DETECT_ZEROES_OFF && iov_is_zero(iov)) {
-        unsigned unmap = node->detect_zeroes == DETECT_ZEROES_UNMAP ? REQ_MAY_UNMAP : 0;
+    if (node->set.detect_zeroes != DETECT_ZEROES_OFF && iov_is_zero(iov)) {
+        unsigned unmap = node->set.detect_zeroes == DETECT_ZEROES_UNMAP ? REQ_MAY_UNMAP : 0;
         return node_write_zeroes(node, range, (flags & REQ_FUA) | unmap);
     }
     if (unlikely(flags & REQ_COMPRESSED))
@@ -296,7 +296,7 @@ static int driver_write_zeroes(struct node *node, struct range range, unsigned f
 int node_write_zeroes(struct node *node, struct range range, unsigned flags)
 {
     struct tracked tracked;
-    if (!node->unmap)
+    if (!node->set.unmap)
         flags &= ~(unsigned)REQ_MAY_UNMAP;
     bool track = node->limits.request_alignment > 1;
     if (track)
@@ -332,7 +332,7 @@ static int driver_discard(struct node *node, struct range range)
 int node_discard(struct node *node, struct range range)
 {
     const struct driver *driver = node->driver;
-    if (!node->unmap)
+    if (!node->set.unmap)
         return 0;
     if (!driver->pdiscard)
         return driver->kind == DRIVER_FILTER ? child_pdiscard(node->filtered, range) : 0;

@@ -10,7 +10,7 @@ static int handle_check(const struct handle *handle, unsigned perm)
 {
     if (!perm)
         return 0;
-    if (handle->edge.node->read_only)
+    if (handle->edge.node->set.read_only)
         return -EACCES;
     return (handle->edge.granted & perm) ? 0 : -EPERM;
 }
@@ -70,7 +70,7 @@ int handle_pdiscard(struct handle *handle, struct range range)
 int handle_flush(struct handle *handle)
 {
     handle_enter(handle);
-    int ret = handle->edge.node->read_only ? 0 : node_flush(handle->edge.node);
+    int ret = handle->edge.node->set.read_only ? 0 : node_flush(handle->edge.node);
     handle_leave(handle);
     return ret;
 }
@@ -140,7 +140,7 @@ int child_preadv(struct child *child, struct range range, const struct iov *iov,
 
 static int child_check_write(const struct child *child, struct range range)
 {
-    if (child->node->read_only)
+    if (child->node->set.read_only)
         return -EACCES;
     if (!(child->granted & (PERM_WRITE | PERM_WRITE_UNCHANGED)))
         return -EPERM;
@@ -173,12 +173,12 @@ int child_pdiscard(struct child *child, struct range range)
 
 int child_flush(struct child *child)
 {
-    return child->node->read_only ? 0 : node_flush(child->node);
+    return child->node->set.read_only ? 0 : node_flush(child->node);
 }
 
 int child_truncate(struct child *child, uint64_t bytes, enum truncate_mode mode)
 {
-    if (child->node->read_only)
+    if (child->node->set.read_only)
         return -EACCES;
     if (!(child->granted & PERM_RESIZE))
         return -EPERM;

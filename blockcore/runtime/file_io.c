@@ -268,3 +268,9 @@ int file_io_fd(const struct file_io *file)
 {
     return file->fd;
 }
+
+void file_io_set_direct(struct file_io *file, bool direct)
+{
+    file->direct = direct;
+    atomic_store_explicit(&file->way, WAY_UNKNOWN, memory_order_relaxed);
+}

@@ -42,6 +42,9 @@ int file_io_destroy(struct file_io *file) CO_FN;
 
 int file_io_fd(const struct file_io *file);
 
+/* The descriptor has another file status now. No request may be in flight. */
+void file_io_set_direct(struct file_io *file, bool direct);
+
 /* Bytes past the end of the file read as zero. */
 int file_io_preadv(struct file_io *file, uint64_t offset, const struct iov *iov) CO_FN;
 int file_io_pwritev(struct file_io *file, uint64_t offset, const struct iov *iov) CO_FN;

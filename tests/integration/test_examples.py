@@ -54,6 +54,11 @@ def need_gate(qmp, daemon):
     qmp.execute("blockdev-add", driver="gate", node_name="gate0", file={"driver": "null-co", "node-name": "null0"})
 
 
+def need_quorum(qmp, daemon):
+    qmp.execute("blockdev-add", driver="quorum", node_name="quorum0", vote_threshold=1,
+                children=[{"driver": "null-co", "node-name": f"null{i}"} for i in range(3)])
+
+
 def need_server(qmp, daemon):
     qmp.execute("nbd-server-start", addr={"type": "unix", "data": {"path": daemon.path("nbd.sock")}})
 
@@ -84,6 +89,7 @@ NEEDS = {
     "block_resize": need_disk,
     "blockdev-add": need_image,
     "blockdev-del": need_disk,
+    "blockdev-reopen": need_disk,
     "job-dismiss": need_job,
     "nbd-server-stop": need_server,
     "object-del": need_object,
@@ -94,6 +100,7 @@ NEEDS = {
     "query-block-status": need_disk,
     "query-jobs": need_job,
     "query-named-block-nodes": need_disk,
+    "x-blockdev-change": need_quorum,
     "x-gate-hold": need_gate,
     "x-gate-query": need_gate,
     "x-gate-release": need_gate,

@@ -255,6 +255,9 @@ static void file_describe(struct node *node, struct image_info *info, struct are
     info->format_specific = specific;
 }
 
+/* Without effect, so they may change. */
+static const char *const file_reopenable[] = { "drop-cache", "x-check-cache-dropped", NULL };
+
 const struct driver file_driver = {
     .name = "file",
     .kind = DRIVER_PROTOCOL,
@@ -271,6 +274,12 @@ const struct driver file_driver = {
     .allocated_bytes = file_allocated_bytes,
     .describe = file_describe,
     .set_permissions = file_set_permissions,
+    .reopen_prepare = file_reopen_prepare,
+    .reopen_enter = file_reopen_enter,
+    .reopen_commit = file_reopen_commit,
+    .reopen_abort = file_reopen_abort,
+    .reopen_end = file_reopen_end,
+    .reopenable = file_reopenable,
     .create = file_create,
 };
 
@@ -289,4 +298,10 @@ const struct driver host_device_driver = {
     .block_status = file_block_status,
     .allocated_bytes = file_allocated_bytes,
     .set_permissions = file_set_permissions,
+    .reopen_prepare = file_reopen_prepare,
+    .reopen_enter = file_reopen_enter,
+    .reopen_commit = file_reopen_commit,
+    .reopen_abort = file_reopen_abort,
+    .reopen_end = file_reopen_end,
+    .reopenable = file_reopenable,
 };

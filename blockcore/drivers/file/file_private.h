@@ -7,6 +7,7 @@
  *     status.c       where the file has holes
  *     space.c        zeroes, discard and length
  *     create.c       blockdev-create
+ *     reopen.c       blockdev-reopen
  *
  * Functions marked "blocks" make system calls on storage that may be dead: they run on the pool only, in the domain of
  * their file, so that a dead file costs itself and nobody else. */
@@ -102,6 +103,21 @@ int reopen_descriptor(int fd, int flags);
 
 /* What makes the file the same file under another name. For block devices that is the device they stand for. */
 void probe_identity(const struct probe *probe, dev_t *device, ino_t *inode);
+
+/* How requests to an open file must be aligned: with O_DIRECT it asks, and tries, what works. @probe has fd, st and
+ * direct. Blocks. */
+void probe_alignment(struct probe *probe);
+
+/* May the file behind @fd not be opened for writing? Without doing so. Blocks. */
+bool file_is_not_writable(int fd, const char *filename);
+
+/* reopen.c */
+struct error *file_reopen_prepare(struct node *node, const struct blockdev_options *options, struct reopen *reopen)
+    CO_FN CONTROL_FN;
+struct error *file_reopen_enter(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;
+void file_reopen_commit(struct node *node, struct reopen *reopen) CONTROL_FN;
+void file_reopen_abort(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;
+void file_reopen_end(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;
 
 /* permissions.c */
 struct error *file_set_permissions(struct node *node, unsigned perm, unsigned shared) CO_FN CONTROL_FN;

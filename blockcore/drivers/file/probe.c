@@ -97,6 +97,13 @@ static bool writing_is_possible(const struct probe *probe)
            !device_is_read_only(probe->fd, probe->st.st_mode);
 }
 
+bool file_is_not_writable(int fd, const char *filename)
+{
+    struct probe probe = { .filename = filename, .fd = fd };
+
+    return fstat(fd, &probe.st) < 0 || !writing_is_possible(&probe);
+}
+
 static struct error *open_file(struct probe *probe)
 {
     bool writing = !probe->read_only && !probe->auto_read_only;
@@ -205,7 +212,7 @@ static void alignment_by_trying(struct probe *probe)
         probe->memory_alignment = i;
 }
 
-static void find_alignment(struct probe *probe)
+void probe_alignment(struct probe *probe)
 {
     uint32_t sector = sector_bytes(probe);
 
@@ -254,7 +261,7 @@ int probe_open(void *arg)
             close_fd(steal_fd(&probe->fd));
         return fail(probe, err);
     }
-    find_alignment(probe);
+    probe_alignment(probe);
     probe->extent_size_hint = probe->device ? 0 : extent_size_hint(probe->fd);
     probe->locks_work = locks_supported(probe->fd);
     return 0;

@@ -4,6 +4,7 @@
 #include "schema/cairn_types.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #define L2_CACHE_BYTES_MAX (UINT64_C(32) << 20) /* by default */
 #define L2_TABLES_MIN 2
@@ -77,9 +78,8 @@ static struct cache_sizes choose_sizes(const struct qcow2 *q, const struct block
     return sizes;
 }
 
-struct error *qcow2_apply_options(struct qcow2 *q, const struct blockdev_options *options)
+static struct error *check_own(const struct qcow2 *q, const struct blockdev_options_qcow2 *own)
 {
-    const struct blockdev_options_qcow2 *own = &options->u.qcow2;
     struct error *err = check_sizes(q, own);
     if (err)
         return err;
@@ -87,23 +87,63 @@ struct error *qcow2_apply_options(struct qcow2 *q, const struct blockdev_options
         return error_new("lazy-refcounts: needs an image of version 3");
     if (own->data_file)
         return error_new("data-file: the image has no external data file");
+    return NULL;
+}
 
+static struct qcow2_settings settings_of(const struct qcow2 *q, const struct blockdev_options *options)
+{
+    const struct blockdev_options_qcow2 *own = &options->u.qcow2;
+    bool unmap = options->has_discard && options->discard == BLOCKDEV_DISCARD_OPTIONS_UNMAP;
+    bool pass_other = own->has_pass_discard_other && own->pass_discard_other;
+    uint64_t clean_seconds = own->has_cache_clean_interval ? (uint64_t)own->cache_clean_interval : CACHE_CLEAN_SECONDS;
     struct cache_sizes sizes = choose_sizes(q, own);
-    table_cache_init(&q->l2, (size_t)sizes.l2_entry, max_u64(sizes.l2 / sizes.l2_entry, L2_TABLES_MIN));
+    return (struct qcow2_settings){
+        .l2_cache_bytes = sizes.l2,
+        .l2_entry_bytes = sizes.l2_entry,
+        .refcount_cache_bytes = sizes.refcounts,
+        .pass_discard = {
+            [FREED_BY_REQUEST] = own->has_pass_discard_request ? own->pass_discard_request : unmap,
+            [FREED_L2_TABLE] = pass_other,
+            [FREED_OTHERWISE] = pass_other,
+        },
+        .keep_discarded = own->has_discard_no_unref && own->discard_no_unref,
+        .overlap_checks = overlap_checks_of(own->overlap_check),
+        .cache_clean_ms = UINT64_C(1000) * clean_seconds,
+    };
+}
+
+struct error *qcow2_read_options(const struct qcow2 *q, const struct blockdev_options *options,
+                                 struct qcow2_settings *settings)
+{
+    struct error *err = check_own(q, &options->u.qcow2);
+    if (!err)
+        *settings = settings_of(q, options);
+    return err;
+}
+
+void qcow2_apply_settings(struct qcow2 *q, const struct qcow2_settings *settings)
+{
+    q->l2.limit = (size_t)max_u64(settings->l2_cache_bytes / q->l2.table_bytes, L2_TABLES_MIN);
+    q->refblocks.limit =
+        (size_t)max_u64(settings->refcount_cache_bytes / q->refblocks.table_bytes, REFCOUNT_TABLES_MIN);
+    memcpy(q->pass_discard, settings->pass_discard, sizeof(q->pass_discard));
+    q->keep_discarded = settings->keep_discarded;
+    q->overlap_checks = settings->overlap_checks;
+    q->cache_clean_ms = settings->cache_clean_ms;
+}
+
+struct error *qcow2_apply_options(struct qcow2 *q, const struct blockdev_options *options)
+{
+    struct qcow2_settings settings;
+    struct error *err = qcow2_read_options(q, options, &settings);
+    if (err)
+        return err;
+    table_cache_init(&q->l2, (size_t)settings.l2_entry_bytes, L2_TABLES_MIN);
     q->l2.load_event = "l2_load";
     q->l2.write_event = "l2_update";
-    uint64_t cluster = cluster_bytes(&q->geometry);
-    table_cache_init(&q->refblocks, (size_t)cluster, max_u64(sizes.refcounts / cluster, REFCOUNT_TABLES_MIN));
+    table_cache_init(&q->refblocks, (size_t)cluster_bytes(&q->geometry), REFCOUNT_TABLES_MIN);
     q->refblocks.load_event = "refblock_load";
     q->refblocks.write_event = "refblock_update_part";
-
-    bool unmap = options->has_discard && options->discard == BLOCKDEV_DISCARD_OPTIONS_UNMAP;
-    q->pass_discard[FREED_BY_REQUEST] = own->has_pass_discard_request ? own->pass_discard_request : unmap;
-    q->pass_discard[FREED_L2_TABLE] = own->has_pass_discard_other && own->pass_discard_other;
-    q->pass_discard[FREED_OTHERWISE] = q->pass_discard[FREED_L2_TABLE];
-    q->keep_discarded = own->has_discard_no_unref && own->discard_no_unref;
-    q->overlap_checks = overlap_checks_of(own->overlap_check);
-    q->cache_clean_ms =
-        UINT64_C(1000) * (own->has_cache_clean_interval ? (uint64_t)own->cache_clean_interval : CACHE_CLEAN_SECONDS);
+    qcow2_apply_settings(q, &settings);
     return NULL;
 }

@@ -56,7 +56,7 @@ static struct error *check_features(const struct qcow2_header *header)
     return NULL;
 }
 
-static struct error *check_writable(const struct qcow2 *q)
+struct error *qcow2_check_writable(const struct qcow2 *q)
 {
     if (q->header.incompatible & QCOW2_CORRUPT)
         return error_new("the image is marked as corrupt and can only be opened read-only; "
@@ -71,7 +71,7 @@ static struct error *check_writable(const struct qcow2 *q)
 
 /* Whoever writes must first take back what the image promises beyond what the writer keeps up: all autoclear features,
  * among them that stored bitmaps show every write. */
-static struct error *clear_promises(struct qcow2 *q)
+struct error *qcow2_clear_promises(struct qcow2 *q)
 {
     if (q->header.autoclear == 0)
         return NULL;
@@ -93,8 +93,9 @@ static void clean_caches(void *arg)
     timer_start(q->cache_timer, q->cache_clean_ms);
 }
 
-static void start_cache_timer(struct qcow2 *q)
+void qcow2_start_cache_timer(struct qcow2 *q)
 {
+    timer_destroy(steal(&q->cache_timer));
     if (q->cache_clean_ms == 0)
         return;
     q->cache_timer = timer_create_on_loop(clean_caches, q);
@@ -163,9 +164,9 @@ static struct error *open_image(struct qcow2 *q, const struct blockdev_options *
     err = qcow2_open_backing(q, options, context);
     if (err || node_is_read_only(q->node))
         return err;
-    err = check_writable(q);
+    err = qcow2_check_writable(q);
     if (!err)
-        err = clear_promises(q);
+        err = qcow2_clear_promises(q);
     q->writable = !err;
     return error_wrap(err, "'%s'", node_filename(child_node(q->file)));
 }
@@ -186,7 +187,7 @@ static struct error *qcow2_open(struct node *node, const struct blockdev_options
     node_set_length(node, q->header.size);
     node_set_filename(node, node_filename(child_node(q->file)));
     set_limits(q);
-    start_cache_timer(q);
+    qcow2_start_cache_timer(q);
     return NULL;
 }
 
@@ -250,4 +251,10 @@ const struct driver qcow2_driver = {
     .block_status = qcow2_block_status,
     .describe = qcow2_describe,
     .create = qcow2_create,
+    .reopen_prepare = qcow2_reopen_prepare,
+    .reopen_enter = qcow2_reopen_enter,
+    .reopen_commit = qcow2_reopen_commit,
+    .reopen_abort = qcow2_reopen_end,
+    .reopen_end = qcow2_reopen_end,
+    .reopenable = qcow2_reopenable,
 };

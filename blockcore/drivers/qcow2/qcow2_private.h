@@ -144,8 +144,39 @@ struct qcow2 {
 
 /* 0, or what a writing request has to answer. */
 int qcow2_may_write(const struct qcow2 *q);
+
+struct error *qcow2_check_writable(const struct qcow2 *q) MUST_CHECK;
+/* Whoever writes must first take back what the image promises beyond what the writer keeps up. */
+struct error *qcow2_clear_promises(struct qcow2 *q) CO_FN MUST_CHECK;
+/* Begins again with the interval that is set. */
+void qcow2_start_cache_timer(struct qcow2 *q) CONTROL_FN;
+
 /* options.c */
+
+/* What the options say that can change while the image is open. */
+struct qcow2_settings {
+    uint64_t l2_cache_bytes;
+    uint64_t l2_entry_bytes; /* only for a node that is opened */
+    uint64_t refcount_cache_bytes;
+    bool pass_discard[FREED_BY_COUNT];
+    bool keep_discarded;
+    unsigned overlap_checks;
+    uint64_t cache_clean_ms;
+};
+
+struct error *qcow2_read_options(const struct qcow2 *q, const struct blockdev_options *options,
+                                 struct qcow2_settings *settings) MUST_CHECK;
+/* While no request runs. */
+void qcow2_apply_settings(struct qcow2 *q, const struct qcow2_settings *settings);
 struct error *qcow2_apply_options(struct qcow2 *q, const struct blockdev_options *options) MUST_CHECK;
+
+/* reopen.c */
+struct error *qcow2_reopen_prepare(struct node *node, const struct blockdev_options *options, struct reopen *reopen)
+    CO_FN CONTROL_FN;
+struct error *qcow2_reopen_enter(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;
+void qcow2_reopen_commit(struct node *node, struct reopen *reopen) CONTROL_FN;
+void qcow2_reopen_end(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;
+extern const char *const qcow2_reopenable[];
 
 /* damage.c */
 

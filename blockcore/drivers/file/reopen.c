@@ -1,0 +1,201 @@
+/* blockdev-reopen of a file: another way to open the same file. The descriptor keeps its number, so requests need not
+ * know. */
+#include "blockcore/drivers/file/file_private.h"
+
+#include "blockcore/base/memory.h"
+#include "blockcore/graph/reopen.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+/* How a file is open. */
+struct mode {
+    bool writing;
+    bool direct;
+};
+
+struct file_reopen {
+    struct file *file;
+    struct mode old;
+    struct mode new;
+    bool read_only;
+    bool auto_read_only;
+    bool switched;
+    int spare; /* the new descriptor, then the old one */
+    struct probe probe;
+    struct error *err;
+};
+
+static int mode_flags(struct mode mode)
+{
+    return (mode.writing ? O_RDWR : O_RDONLY) | (mode.direct ? O_DIRECT : 0);
+}
+
+/* With auto-read-only the access mode follows the writers, except that it must not go on writing. */
+static void choose_mode(struct file_reopen *own)
+{
+    own->old = (struct mode){ .writing = own->file->open_for_writing, .direct = own->file->direct };
+    own->new.writing = own->auto_read_only ? own->old.writing && !own->read_only : !own->read_only;
+}
+
+static bool mode_changes(const struct file_reopen *own)
+{
+    return own->new.writing != own->old.writing || own->new.direct != own->old.direct;
+}
+
+static struct error *open_again(struct file_reopen *own)
+{
+    int fd = reopen_descriptor(file_io_fd(own->file->io), mode_flags(own->new));
+    if (fd == -EINVAL && own->new.direct)
+        return error_new("cannot open '%s' with cache.direct=on: its file system has no O_DIRECT", own->file->filename);
+    if (fd < 0)
+        return error_errno(-fd, "cannot open '%s'%s", own->file->filename, own->new.writing ? " for writing" : "");
+    own->spare = fd;
+    own->probe = (struct probe){ .filename = own->file->filename, .fd = fd, .direct = own->new.direct };
+    return fstat(fd, &own->probe.st) < 0 ? error_errno(errno, "cannot read the status of '%s'", own->file->filename)
+                                         : NULL;
+}
+
+static int prepare_blocking(void *arg)
+{
+    struct file_reopen *own = arg;
+    struct error *err = NULL;
+    if (own->auto_read_only && !own->read_only && file_is_not_writable(file_io_fd(own->file->io), own->file->filename))
+        own->read_only = true;
+    choose_mode(own);
+    if (mode_changes(own))
+        err = open_again(own);
+    if (!err && own->spare >= 0)
+        probe_alignment(&own->probe);
+    own->err = err;
+    return err ? -1 : 0;
+}
+
+struct error *file_reopen_prepare(struct node *node, const struct blockdev_options *options, struct reopen *reopen)
+{
+    struct file *file = node_state(node);
+    struct file_reopen *own = xcalloc(1, sizeof(*own));
+    (void)options;
+    own->file = file;
+    own->spare = -1;
+    own->new.direct = reopen_cache_direct(reopen);
+    own->read_only = reopen_read_only(reopen);
+    own->auto_read_only = reopen_auto_read_only(reopen) && !own->read_only;
+    reopen_set_state(reopen, own);
+    int ret = file_io_blocking(file->io, prepare_blocking, own);
+    if (own->read_only)
+        reopen_set_read_only(reopen);
+    /* The pool may have no thread for it. */
+    return ret < 0 && !own->err ? error_errno(-ret, "cannot open '%s'", file->filename) : steal(&own->err);
+}
+
+/* Puts the spare descriptor in the place of the one in use, which becomes the spare one. */
+static struct error *exchange(struct file_reopen *own)
+{
+    struct file *file = own->file;
+    int fd = file_io_fd(file->io);
+    struct error *err = file->locking ? locks_copy(&file->locks, own->spare, file->filename) : NULL;
+    if (err)
+        return err;
+    CLEANUP(close_fd) int before = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (before < 0 || dup3(own->spare, fd, O_CLOEXEC) < 0)
+        return error_errno(errno, "cannot change the access mode of '%s'", file->filename);
+    /* The copies in the table must not be the last ones that hold the locks, nor hold them twice. */
+    if (file->locking)
+        locks_drop_all(before);
+    close_fd(own->spare);
+    own->spare = steal_fd(&before);
+    return NULL;
+}
+
+static int enter_blocking(void *arg)
+{
+    struct file_reopen *own = arg;
+    struct mode now = { .writing = own->file->open_for_writing, .direct = own->file->direct };
+    struct error *err = NULL;
+    /* The writers may have come or gone since. */
+    bool stale = own->auto_read_only && now.writing != own->old.writing;
+    if (stale) {
+        if (own->spare >= 0)
+            close_fd(steal_fd(&own->spare));
+        choose_mode(own);
+        err = mode_changes(own) ? open_again(own) : NULL;
+    }
+    if (!err && own->spare >= 0)
+        err = exchange(own);
+    own->switched = !err && own->spare >= 0;
+    own->err = err;
+    return err ? -1 : 0;
+}
+
+static void set_mode(struct file *file, struct mode mode)
+{
+    file->open_for_writing = mode.writing;
+    file->direct = mode.direct;
+    file_io_set_direct(file->io, mode.direct);
+}
+
+struct error *file_reopen_enter(struct node *node, struct reopen *reopen)
+{
+    struct file *file = node_state(node);
+    struct file_reopen *own = reopen_state(reopen);
+    if (own->spare < 0 && !own->auto_read_only)
+        return NULL;
+    int ret = file_io_blocking(file->io, enter_blocking, own);
+    if (ret < 0 && !own->err)
+        return error_errno(-ret, "cannot open '%s'", file->filename);
+    if (own->switched)
+        set_mode(file, own->new);
+    return steal(&own->err);
+}
+
+void file_reopen_commit(struct node *node, struct reopen *reopen)
+{
+    struct file *file = node_state(node);
+    const struct file_reopen *own = reopen_state(reopen);
+    file->follows_writers = own->auto_read_only && !own->read_only;
+    file->no_flush = reopen_cache_no_flush(reopen);
+    if (own->switched) {
+        struct node_limits *limits = node_limits_mutable(node);
+        limits->request_alignment = own->probe.request_alignment;
+        limits->memory_alignment = own->probe.memory_alignment;
+    }
+}
+
+static int close_spare(void *arg)
+{
+    struct file_reopen *own = arg;
+    if (own->spare >= 0)
+        close_fd(steal_fd(&own->spare));
+    return 0;
+}
+
+static int restore_blocking(void *arg)
+{
+    struct file_reopen *own = arg;
+    own->err = exchange(own);
+    return own->err ? -1 : 0;
+}
+
+void file_reopen_end(struct node *node, struct reopen *reopen)
+{
+    struct file *file = node_state(node);
+    struct file_reopen *own = reopen_state(reopen);
+    if (own->spare >= 0 && file_io_blocking(file->io, close_spare, own) < 0)
+        close_spare(own); /* no thread to be had: a descriptor must not leak */
+    free(own);
+}
+
+void file_reopen_abort(struct node *node, struct reopen *reopen)
+{
+    struct file *file = node_state(node);
+    struct file_reopen *own = reopen_state(reopen);
+    if (!own)
+        return;
+    /* It was open in this mode before. If that fails all the same it stays as it is. */
+    if (own->switched && file_io_blocking(file->io, restore_blocking, own) == 0)
+        set_mode(file, own->old);
+    error_free(steal(&own->err));
+    file_reopen_end(node, reopen);
+}
