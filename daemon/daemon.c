@@ -93,6 +93,12 @@ static void log_from_rpc(void *arg, const char *message)
     log_warning("%s", message);
 }
 
+static void trace_from_rpc(void *arg, const char *line)
+{
+    (void)arg;
+    log_debug("%s", line);
+}
+
 static void begin(void)
 {
     co_event_init(&the_daemon.shall_end);
@@ -102,6 +108,7 @@ static void begin(void)
         .version_type = &version_info_descriptor,
         .version = &daemon_version,
         .log = log_from_rpc,
+        .trace = log_shows(LOG_LEVEL_DEBUG) ? trace_from_rpc : NULL,
     });
     events_send_to(rpc_server_events(the_daemon.server));
     watch_signals();

@@ -18,8 +18,8 @@ static const char usage[] =
     "                        inside others (file.filename=a.img); a JSON object is taken too\n"
     "  --chardev socket,id=ID,path=PATH,server=on,wait=off\n"
     "                        listen on a UNIX socket, for --monitor\n"
-    "  --monitor [chardev=]ID[,mode=control][,pretty=on|off]\n"
-    "                        let any number of QMP clients connect there\n"
+    "  --monitor [chardev=]ID[,mode=control][,pretty=on|off][,role=read|operate|admin]\n"
+    "                        let any number of QMP clients connect there, who may do what their role allows\n"
     "  --nbd-server addr.type=unix,addr.path=PATH[,max-connections=N]\n"
     "  --nbd-server addr.type=inet,addr.host=HOST,addr.port=PORT[,max-connections=N]\n"
     "                        start the NBD server\n"
@@ -32,7 +32,8 @@ static const char usage[] =
     "  --check               only check the options and files; no image is touched\n"
     "  --pidfile PATH        write the process id there, once everything is made\n"
     "  --daemonize           go to the background, once everything is made\n"
-    "  --log-level LEVEL     what is written to standard error: error, warning (the default), info or debug\n"
+    "  --log-level LEVEL     what is written to standard error: error, warning (the default), info, or debug,\n"
+    "                        which has each command and its reply, without secrets\n"
     "  -h, --help            show this and exit\n"
     "  -V, --version         show the version and exit\n";
 

@@ -22,6 +22,11 @@ void log_set_level(enum log_level level)
     atomic_store(&least_urgent, (int)level);
 }
 
+bool log_shows(enum log_level level)
+{
+    return (int)level <= atomic_load(&least_urgent);
+}
+
 int log_level_parse(const char *name)
 {
     for (size_t i = 0; i < ARRAY_SIZE(level_names); i++) {
@@ -33,7 +38,7 @@ int log_level_parse(const char *name)
 
 static void PRINTF_LIKE(2, 0) log_line(enum log_level level, const char *format, va_list args)
 {
-    if ((int)level > atomic_load(&least_urgent))
+    if (!log_shows(level))
         return;
     CLEANUP(free) char *text = NULL;
     if (vasprintf(&text, format, args) < 0)

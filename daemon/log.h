@@ -8,6 +8,8 @@
 
 #include "blockcore/base/annotations.h"
 
+#include <stdbool.h>
+
 enum log_level {
     LOG_LEVEL_ERROR,
     LOG_LEVEL_WARNING,
@@ -17,6 +19,9 @@ enum log_level {
 
 /* What is less urgent is dropped; at first LOG_LEVEL_WARNING. */
 void log_set_level(enum log_level level);
+
+/* Whether a message of this level is written. */
+bool log_shows(enum log_level level);
 
 /* "error", "warning", "info" or "debug"; -1 for anything else. */
 int log_level_parse(const char *name);

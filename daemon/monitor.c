@@ -20,6 +20,7 @@ struct chardev {
     struct acceptor *acceptor; /* NULL: no monitor yet, or no more */
     char *name;                /* of the monitor, for messages; NULL: there is none */
     bool pretty;
+    enum command_role role;
 };
 
 static struct list chardevs = LIST_INIT(chardevs);
@@ -37,9 +38,9 @@ static struct chardev *chardev_find(const char *id)
 struct error *chardev_check(const struct chardev_options *chardev)
 {
     const struct chardev_socket_options *options = &chardev->u.socket;
-    if (!options->has_server || !options->server)
+    if (!options->server)
         return error_new("only sockets that listen are supported here: add server=on");
-    if (options->has_wait && options->wait)
+    if (options->wait)
         return error_new("waiting for a client is not supported: use wait=off");
     return NULL;
 }
@@ -82,21 +83,33 @@ struct error *chardev_add(const struct chardev_options *options)
 static void on_accepted(int fd, void *arg)
 {
     struct chardev *chardev = arg;
-    rpc_server_add_client(daemon_rpc_server(), fd,
-                          &(struct rpc_client_options){ .name = chardev->name, .pretty = chardev->pretty });
+    rpc_server_add_client(
+        daemon_rpc_server(), fd,
+        &(struct rpc_client_options){ .name = chardev->name, .pretty = chardev->pretty, .role = chardev->role });
 }
 
-static void let_in(struct chardev *chardev, bool pretty)
+static enum command_role role_of(enum monitor_role role)
+{
+    static const enum command_role roles[] = {
+        [MONITOR_ROLE_READ] = COMMAND_READ,
+        [MONITOR_ROLE_OPERATE] = COMMAND_OPERATE,
+        [MONITOR_ROLE_ADMIN] = COMMAND_ADMIN,
+    };
+    return roles[role];
+}
+
+static void let_in(struct chardev *chardev, bool pretty, enum monitor_role role)
 {
     chardev->name = xasprintf("monitor '%s'", chardev->path);
     chardev->pretty = pretty;
+    chardev->role = role_of(role);
     chardev->acceptor = acceptor_create(chardev->listening.fds[0], on_accepted, chardev);
     acceptor_hold(chardev->acceptor, false);
 }
 
 struct error *monitor_check(const struct monitor_options *options)
 {
-    if (options->has_mode && options->mode != MONITOR_MODE_CONTROL)
+    if (options->mode != MONITOR_MODE_CONTROL)
         return error_new("mode '%s' is not supported: only QMP is, mode=control", monitor_mode_name(options->mode));
     return NULL;
 }
@@ -111,7 +124,7 @@ struct error *monitor_add(const struct monitor_options *options)
         return error_new("chardev \"%s\" not found", options->chardev);
     if (chardev->name)
         return error_new("Device '%s' is in use", options->chardev);
-    let_in(chardev, options->has_pretty && options->pretty);
+    let_in(chardev, options->pretty, options->role);
     return NULL;
 }
 
@@ -120,7 +133,7 @@ struct error *monitor_add_config(const struct monitor_config *config)
     struct chardev *chardev;
     struct error *err = listen_on(config->path, config->path, &chardev);
     if (!err)
-        let_in(chardev, config->has_pretty && config->pretty);
+        let_in(chardev, config->pretty, config->role);
     return err;
 }
 

@@ -17,6 +17,7 @@
 #define FAREWELL_MS 1000
 
 static void attend_all(struct loop_task *task);
+static void send_event(void *arg, const struct event_text *text);
 
 struct rpc_server *rpc_server_create(const struct rpc_server_options *options)
 {
@@ -24,6 +25,7 @@ struct rpc_server *rpc_server_create(const struct rpc_server_options *options)
     server->options = *options;
     server->events.server = server;
     server->input.max = RPC_INPUT_BYTES_MAX;
+    event_limits_init(&server->event_limits, send_event, server);
     server->attend_task.run = attend_all;
     list_init(&server->sessions);
     list_init(&server->attention);
@@ -58,6 +60,13 @@ void server_log(struct rpc_server *server, const char *format, ...)
     vsnprintf(message, sizeof(message), format, args);
     va_end(args);
     server->options.log(server->options.log_arg, message);
+}
+
+void server_trace(struct session *session, const struct text *line)
+{
+    struct rpc_server *server = session->server;
+    CLEANUP(free) char *named = xasprintf("%s: %.*s", session->name, (int)line->length, line->data);
+    server->options.trace(server->options.log_arg, named);
 }
 
 /* Looking after sessions ---------------------------------------------------------------------------------------- */
@@ -108,7 +117,7 @@ void server_want_next_turn(struct session *session)
 
 void rpc_server_add_client(struct rpc_server *server, int fd, const struct rpc_client_options *options)
 {
-    struct session *session = session_create(server, fd, options->name, options->pretty);
+    struct session *session = session_create(server, fd, options);
     if (!session) {
         server_log(server, "%s: a client is turned away: the system cannot watch another descriptor", options->name);
         close(fd);
@@ -132,12 +141,14 @@ void server_forget(struct session *session)
 
 /* Events -------------------------------------------------------------------------------------------------------- */
 
-static void emit_to(struct rpc_server *server, bool pretty, const struct text *text)
+/* Forms that nobody listens to may be empty. */
+static void send_event(void *arg, const struct event_text *text)
 {
+    struct rpc_server *server = arg;
     struct session *session;
     list_for_each (session, &server->sessions, link) {
-        if (session->pretty == pretty)
-            session_append_event(session, text->data, text->length);
+        const struct text *form = &text->forms[session->pretty];
+        session_append_event(session, form->data, form->length);
     }
 }
 
@@ -151,24 +162,39 @@ static bool any_listens(const struct rpc_server *server, bool pretty)
     return false;
 }
 
-void event_sink_emit(struct event_sink *sink, const struct event_descriptor *event, const void *data)
+/* False, and a line in the log, where @data is no value of its type. What waits may find other listeners later. */
+static bool encode_forms(struct rpc_server *server, const struct event_descriptor *event, const void *data, bool waits,
+                         struct event_text *out)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     for (int pretty = 0; pretty <= 1; pretty++) {
-        if (!any_listens(sink->server, pretty))
+        struct text *form = &out->forms[pretty];
+        if (!waits && !any_listens(server, pretty))
             continue;
-        CLEANUP(text_fini) struct text text = { 0 };
         CLEANUP(error_free)
-        struct error *err =
-            encode_event(&text, event, data, now.tv_sec, now.tv_nsec / 1000, pretty ? ENCODE_PRETTY : 0);
+        struct error *err = encode_event(form, event, data, now.tv_sec, now.tv_nsec / 1000, pretty ? ENCODE_PRETTY : 0);
         if (err) {
-            server_log(sink->server, "an event could not be sent: %s", error_message(err));
-            return;
+            server_log(server, "mistake: an event cannot be sent: %s", error_message(err));
+            return false;
         }
-        text_append(&text, "\r\n", 2);
-        emit_to(sink->server, pretty, &text);
+        text_append(form, "\r\n", 2);
     }
+    return true;
+}
+
+void event_sink_emit(struct event_sink *sink, const struct event_descriptor *event, const void *data)
+{
+    struct rpc_server *server = sink->server;
+    struct event_limit *limit = NULL;
+    struct event_text text = { 0 };
+    bool waits = event_limits_judge(&server->event_limits, event, data, &limit) == EVENT_WAITS;
+    bool good = encode_forms(server, event, data, waits, &text);
+    if (good && waits)
+        event_limit_hold(limit, &text);
+    else if (good)
+        send_event(server, &text);
+    event_text_fini(&text);
 }
 
 /* The end ------------------------------------------------------------------------------------------------------- */
@@ -272,6 +298,7 @@ void rpc_server_destroy(struct rpc_server *server)
 {
     assert(server->stopped);
     rpc_server_wait_idle(server, RPC_WAIT_FOREVER);
+    event_limits_fini(&server->event_limits);
     wait_while(server, any_reply_waits, FAREWELL_MS);
     close_sessions(server);
     close_idle(server);

@@ -16,16 +16,14 @@
 #define CAIRN_RPC_SERVER_H
 
 #include "blockcore/base/annotations.h"
+#include "schema/codec/command.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-struct command_context;
-struct command_table;
 struct event_sink;
 struct rpc_server;
-struct type_descriptor;
 
 #define RPC_QUEUE_MAX 16                         /* commands of one client that wait; then it is not read further */
 #define RPC_OUTPUT_PENDING_MAX (1024 * 1024)     /* unread bytes at which a client's commands wait */
@@ -39,6 +37,8 @@ struct rpc_server_options {
     const void *version;
     /* Something worth a line in a log: @message is lower case and names the client. */
     void (*log)(void *arg, const char *message);
+    /* NULL, or what gets each command and its reply as a line that names the client, without what is secret. */
+    void (*trace)(void *arg, const char *line);
     void *log_arg;
 };
 
@@ -50,8 +50,9 @@ struct event_sink *rpc_server_events(struct rpc_server *server);
 const struct command_table *rpc_server_commands(const struct rpc_server *server);
 
 struct rpc_client_options {
-    const char *name; /* for messages: "monitor '/run/x.sock'"; copied */
-    bool pretty;      /* indent what is sent */
+    const char *name;       /* for messages: "monitor '/run/x.sock'"; copied */
+    bool pretty;            /* indent what is sent */
+    enum command_role role; /* what it may do; commands that need more are refused, with GenericError */
 };
 
 /* Takes over @fd, a connected stream socket, non-blocking and close-on-exec, and sends the greeting. */

@@ -5,6 +5,7 @@
 #include "blockcore/base/annotations.h"
 #include "blockcore/base/list.h"
 #include "blockcore/runtime/loop.h"
+#include "rpc/event_limit.h"
 #include "rpc/json_reader.h"
 #include "rpc/server.h"
 
@@ -23,6 +24,7 @@ struct event_sink {
 struct rpc_server {
     struct rpc_server_options options;
     struct event_sink events;
+    struct event_limits event_limits;
     struct json_budget input;
     struct list sessions;
     size_t session_count; /* closed ones that still run a command included */
@@ -47,6 +49,8 @@ void server_want_attention(struct session *session);
 void server_want_next_turn(struct session *session);
 void server_forget(struct session *session);
 void server_changed(struct rpc_server *server);
+/* Hands a line of @session's trace on. */
+void server_trace(struct session *session, const struct text *line);
 void server_log(struct rpc_server *server, const char *format, ...) PRINTF_LIKE(2, 3);
 
 #endif

@@ -5,6 +5,7 @@
 #include "blockcore/runtime/loop_uv.h"
 #include "rpc/request.h"
 #include "rpc/server_private.h"
+#include "rpc/trace.h"
 #include "schema/codec/encode.h"
 
 #include <errno.h>
@@ -16,7 +17,7 @@
 
 static void on_poll(uv_poll_t *poll, int status, int events);
 
-struct session *session_create(struct rpc_server *server, int fd, const char *name, bool pretty)
+struct session *session_create(struct rpc_server *server, int fd, const struct rpc_client_options *options)
 {
     struct session *session = xcalloc(1, sizeof(*session));
     if (uv_poll_init(loop_uv(loop_control()), &session->poll, fd) != 0) {
@@ -24,9 +25,10 @@ struct session *session_create(struct rpc_server *server, int fd, const char *na
         return NULL;
     }
     session->server = server;
-    session->name = xasprintf("%s client %llu", name, (unsigned long long)++server->clients_ever);
+    session->name = xasprintf("%s client %llu", options->name, (unsigned long long)++server->clients_ever);
     session->fd = fd;
-    session->pretty = pretty;
+    session->pretty = options->pretty;
+    session->role = options->role;
     session->reader = json_reader_create(&server->input);
     list_init(&session->link);
     list_init(&session->attention_link);
@@ -106,16 +108,60 @@ static struct error *check_mode(const struct session *session, const struct comm
     return NULL;
 }
 
+static struct error *check_role(const struct session *session, const struct command_context *request)
+{
+    const struct command_descriptor *command = request->command;
+    if (!command || session->role >= command_role(command))
+        return NULL;
+    return error_new("The command %s needs the role '%s', and this monitor gives '%s'", command->name,
+                     command_role_name(command_role(command)), command_role_name(session->role));
+}
+
+/* The schema says with which classes a command fails. A handler that fails with another one is wrong: clients get what
+ * they are prepared for, and whoever looks after the daemon is told. */
+static void check_class(struct session *session, struct command_context *request)
+{
+    const struct command_descriptor *command = request->command;
+    enum error_class given = request->error ? error_get_class(request->error) : ERROR_GENERIC;
+    if (!request->error || !(command->flags & COMMAND_ERRORS_DECLARED) || (command->flags & COMMAND_ERROR(given)))
+        return;
+    server_log(session->server, "mistake: the command %s fails with class %s, which its 'errors' do not name",
+               command->name, error_class_name(given));
+    request->error = error_set_class(request->error, ERROR_GENERIC);
+}
+
+static void invoke(struct session *session, struct command_context *request)
+{
+    session->running = request;
+    request_invoke(request);
+    session->running = NULL;
+    check_class(session, request);
+}
+
 static void execute(struct session *session, struct command_context *request)
 {
     struct error *err = check_mode(session, request);
+    if (!err)
+        err = check_role(session, request);
     if (err) {
         error_free(request->error);
         request->error = err;
     }
-    session->running = request;
-    request_invoke(request);
-    session->running = NULL;
+    if (!request->error)
+        invoke(session, request);
+}
+
+/* The same, for the log. */
+static void execute_traced(struct session *session, struct command_context *request)
+{
+    uint64_t begin = uv_hrtime();
+    CLEANUP(text_fini) struct text question = { 0 };
+    CLEANUP(text_fini) struct text answer = { 0 };
+    trace_request(&question, request);
+    server_trace(session, &question);
+    execute(session, request);
+    trace_reply(&answer, request, uv_hrtime() - begin);
+    server_trace(session, &answer);
 }
 
 /* A large reply is encoded on the pool, so that it does not hold up the other clients. */
@@ -141,7 +187,10 @@ static void execute_queue(void *arg)
         struct command_context *request = list_entry(list_take_first(&session->queue), struct command_context, link);
         session->queued--;
         session->executing = true;
-        execute(session, request);
+        if (session->server->options.trace)
+            execute_traced(session, request);
+        else
+            execute(session, request);
         if (!session->closed)
             reply(session, request);
         discharge(session, request);

@@ -16,6 +16,7 @@
 #include "blockcore/base/annotations.h"
 #include "blockcore/base/list.h"
 #include "rpc/output.h"
+#include "schema/codec/command.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -43,6 +44,7 @@ struct session {
     int polled; /* enum uv_poll_event that are watched now */
     bool poll_closed;
     enum session_mode mode;
+    enum command_role role;
     bool pretty;
     bool closed;        /* nothing is read or sent any more; waits for its command to end */
     bool sending_ended; /* the client sends no more, but may read; part of what it sent may still be in the socket */
@@ -63,7 +65,7 @@ struct session {
 };
 
 /* NULL when the system has no room for another descriptor to watch. */
-struct session *session_create(struct rpc_server *server, int fd, const char *name, bool pretty) CONTROL_FN;
+struct session *session_create(struct rpc_server *server, int fd, const struct rpc_client_options *options) CONTROL_FN;
 
 /* The first thing that a client sees. */
 void session_greet(struct session *session) CONTROL_FN;

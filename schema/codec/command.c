@@ -3,6 +3,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char *command_role_name(enum command_role role)
+{
+    static const char *const names[] = {
+        [COMMAND_READ] = "read",
+        [COMMAND_OPERATE] = "operate",
+        [COMMAND_ADMIN] = "admin",
+    };
+    return names[role];
+}
+
 static int compare_name(const void *key, const void *element)
 {
     const struct command_descriptor *command = element;

@@ -74,6 +74,9 @@ static inline enum command_role command_role(const struct command_descriptor *co
     return (enum command_role)(command->flags >> 6 & 3);
 }
 
+/* "read", "operate", "admin". */
+const char *command_role_name(enum command_role role);
+
 /* NULL if there is none of that name. */
 const struct command_descriptor *command_find(const struct command_table *table, const char *name);
 

@@ -112,6 +112,7 @@ class Daemon:
             self.kill()
         log = self.log
         assert_no_sanitizer_output(log)
+        assert ": mistake: " not in log, f"cairnd found a mistake in itself:\n{log}"
         assert status == self.expected_status, f"exit status {status}, expected {self.expected_status}:\n{log}"
 
     def kill(self):

@@ -161,16 +161,47 @@ static struct error *invoke_fail(struct command_context *context, const void *ar
     return error_new_class(ERROR_DEVICE_NOT_FOUND, "no \"device\"\n");
 }
 
+/* What nobody may see: an argument, and a member of the result. */
+static const struct member_descriptor secret_members[] = {
+    { .name = "text",
+      .type = &codec_str,
+      .name_length = 4,
+      .flags = MEMBER_SECRET,
+      .offset = offsetof(struct text_arguments, text),
+      .has_offset = DESCRIPTOR_NO_OFFSET,
+      .count_offset = DESCRIPTOR_NO_OFFSET },
+};
+
+static const struct type_descriptor secret_descriptor = {
+    .name = "Secret",
+    .kind = VALUE_OBJECT,
+    .size = sizeof(struct text_arguments),
+    .object = { .members = secret_members, .count = 1 },
+};
+
+static struct error *invoke_secret(struct command_context *context, const void *arguments, void *result)
+{
+    (void)context;
+    memcpy(result, arguments, sizeof(struct text_arguments));
+    return NULL;
+}
+
 static const struct command_descriptor commands[] = {
     { "broken", 0, &codec_empty, &codec_str, invoke_broken },
     { "busy", 0, &codec_empty, NULL, invoke_busy },
     { "echo", 0, &text_descriptor, &codec_str, invoke_echo },
     { "fail", 0, &codec_empty, NULL, invoke_fail },
+    { "fail-declared", COMMAND_ERRORS_DECLARED | COMMAND_ERROR(ERROR_DEVICE_NOT_FOUND), &codec_empty, NULL,
+      invoke_fail },
+    { "fail-wrong", COMMAND_ERRORS_DECLARED | COMMAND_ERROR(ERROR_GENERIC), &codec_empty, NULL, invoke_fail },
     { "large", 0, &codec_empty, &codec_str, invoke_large },
+    { "needs-admin", COMMAND_ROLE_ADMIN, &text_descriptor, &codec_str, invoke_echo },
+    { "needs-operate", COMMAND_ROLE_OPERATE, &text_descriptor, &codec_str, invoke_echo },
     { "noise", 0, &text_descriptor, NULL, invoke_noise },
     { "open", 0, &codec_empty, NULL, invoke_open },
     { "pause", 0, &codec_empty, NULL, invoke_pause },
     { "qmp_capabilities", 0, &codec_empty, NULL, invoke_capabilities },
+    { "secret", 0, &secret_descriptor, &secret_descriptor, invoke_secret },
     { "silent", COMMAND_NO_RESPONSE, &codec_empty, NULL, invoke_open },
     { "wait", 0, &codec_empty, NULL, invoke_wait },
 };
@@ -195,6 +226,14 @@ struct play {
 };
 
 static struct play play; /* one at a time */
+static char logged[16384];
+
+static void log_line(void *arg, const char *line)
+{
+    (void)arg;
+    size_t length = strlen(logged);
+    snprintf(logged + length, sizeof(logged) - length, "%s\n", line);
+}
 
 /* In the script's thread cmocka's assertions cannot be used: they jump. */
 #define EXPECT(condition)                                                                                              \
@@ -277,15 +316,21 @@ static void serve(void *arg)
 {
     (void)arg;
     static const struct text_arguments version = { .text = "1" };
-    server = rpc_server_create(
-        &(struct rpc_server_options){ .commands = &table, .version_type = &text_descriptor, .version = &version });
+    static const enum command_role roles[] = { COMMAND_ADMIN, COMMAND_OPERATE };
+    server = rpc_server_create(&(struct rpc_server_options){
+        .commands = &table,
+        .version_type = &text_descriptor,
+        .version = &version,
+        .log = log_line,
+        .trace = log_line,
+    });
     for (int i = 0; i < 2; i++) {
         int fds[2];
         socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds);
         fcntl(fds[1], F_SETFL, O_NONBLOCK);
         play.clients[i].fd = fds[0];
         play.clients[i].length = 0;
-        rpc_server_add_client(server, fds[1], &(struct rpc_client_options){ .name = "test", .pretty = false });
+        rpc_server_add_client(server, fds[1], &(struct rpc_client_options){ .name = "test", .role = roles[i] });
     }
     co_event_init(&play.over);
     pthread_t thread;
@@ -302,6 +347,7 @@ static void run(script_function *script)
 {
     play.script = script;
     play.failure[0] = '\0';
+    logged[0] = '\0';
     gate_open = false;
     executed = 0;
     busy = 0;
@@ -532,6 +578,84 @@ static void errors_and_no_response(void **state)
     run(errors_script);
 }
 
+static void roles_script(struct client *admin, struct client *operator)
+{
+    EXPECT(negotiates(admin) && negotiates(operator));
+    send_text(admin, "{'execute':'needs-admin','arguments':{'text':'x'}}");
+    EXPECT(receives(admin, "{\"return\": \"x\"}"));
+    send_text(operator, "{'execute':'needs-operate','arguments':{'text':'x'}}");
+    EXPECT(receives(operator, "{\"return\": \"x\"}"));
+    executed = 0;
+    /* Who may not use a command is not told what is wrong with its arguments either. */
+    for (int i = 0; i < 2; i++) {
+        send_text(operator, i ? "{'execute':'needs-admin','arguments':{'text':5},'id':1}"
+                              : "{'execute':'needs-admin','arguments':{'text':'x'},'id':1}");
+        EXPECT(receives(operator, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"The command needs-admin needs "
+                                  "the role 'admin', and this monitor gives 'operate'\"}, \"id\": 1}"));
+    }
+    EXPECT(executed == 0);
+    send_text(operator, "{'execute':'no-such-command'}");
+    EXPECT(strstr(receive(operator), "CommandNotFound"));
+}
+
+static void a_command_needs_its_role(void **state)
+{
+    (void)state;
+    run(roles_script);
+}
+
+static void classes_script(struct client *one, struct client *two)
+{
+    (void)two;
+    EXPECT(negotiates(one));
+    send_text(one, "{'execute':'fail-declared'}");
+    EXPECT(strstr(receive(one), "\"DeviceNotFound\""));
+    send_text(one, "{'execute':'fail-wrong'}");
+    EXPECT(receives(one, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no \\\"device\\\"\\n\"}}"));
+}
+
+static void a_class_that_is_not_declared_is_a_mistake(void **state)
+{
+    (void)state;
+    run(classes_script);
+    assert_non_null(strstr(logged, "mistake: the command fail-wrong fails with class DeviceNotFound"));
+    assert_null(strstr(logged, "mistake: the command fail-declared"));
+}
+
+static void trace_script(struct client *one, struct client *two)
+{
+    (void)two;
+    EXPECT(negotiates(one));
+    send_text(one, "{'execute':'echo','arguments':{'text':'hello'},'id':7}");
+    EXPECT(receives(one, "{\"return\": \"hello\", \"id\": 7}"));
+    send_text(one, "{'execute':'secret','arguments':{'text':'hunter2'}}");
+    EXPECT(receives(one, "{\"return\": {\"text\": \"hunter2\"}}"));
+    send_text(one, "{'execute':'secret','arguments':{'text':'hunter2','more':'hunter2'}}");
+    EXPECT(strstr(receive(one), "arguments.more: unknown member"));
+    send_text(one, "{'execute':'secret','arguments':{'text':['hunter2']}}");
+    EXPECT(strstr(receive(one), "arguments.text: expected string, got array"));
+    send_text(one, "{'execute':'hunter2'}");
+    EXPECT(strstr(receive(one), "has not been found"));
+    send_text(one, "{'execute':'large'}");
+    EXPECT(receive(one));
+}
+
+static void commands_are_traced_without_their_secrets(void **state)
+{
+    (void)state;
+    run(trace_script);
+    assert_non_null(strstr(logged, "test client 1: --> {\"execute\": \"echo\", \"arguments\": {\"text\": \"hello\"}, "
+                                   "\"id\": 7}\n"));
+    assert_non_null(strstr(logged, " ms: {\"return\": \"hello\", \"id\": 7}\n"));
+    assert_non_null(strstr(logged, "--> {\"execute\": \"secret\", \"arguments\": {\"text\": \"(secret)\"}}\n"));
+    assert_non_null(strstr(logged, " ms: {\"return\": {\"text\": \"(secret)\"}}\n"));
+    assert_non_null(strstr(logged, "(arguments that were not understood)"));
+    assert_non_null(strstr(logged, "<-- large, "));
+    char *secret = strstr(logged, "hunter2");
+    assert_non_null(secret); /* once: a command's name is none */
+    assert_true(strncmp(secret, "hunter2 has not been found", 26) == 0 && !strstr(secret + 1, "hunter2"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -545,6 +669,9 @@ int main(void)
         cmocka_unit_test(a_client_that_does_not_read_its_events_is_cut_off),
         cmocka_unit_test(large_replies_arrive_whole_and_in_order),
         cmocka_unit_test(errors_and_no_response),
+        cmocka_unit_test(a_command_needs_its_role),
+        cmocka_unit_test(a_class_that_is_not_declared_is_a_mistake),
+        cmocka_unit_test(commands_are_traced_without_their_secrets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
