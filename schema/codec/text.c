@@ -101,9 +101,9 @@ static void append_escaped(struct text *text, uint32_t code)
     char escape[16];
     int length;
     if (code < 0x10000)
-        length = snprintf(escape, sizeof(escape), "\\u%04x", code);
+        length = snprintf(escape, sizeof(escape), "\\u%04X", code);
     else
-        length = snprintf(escape, sizeof(escape), "\\u%04x\\u%04x", 0xd800 + ((code - 0x10000) >> 10),
+        length = snprintf(escape, sizeof(escape), "\\u%04X\\u%04X", 0xd800 + ((code - 0x10000) >> 10),
                           0xdc00 + ((code - 0x10000) & 0x3ff));
     text_append(text, escape, (size_t)length);
 }

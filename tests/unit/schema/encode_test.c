@@ -36,21 +36,21 @@ static void strings_are_escaped_and_ascii(void **state)
     (void)state;
     expect_escaped("", "\"\"");
     expect_escaped("a \"b\" \\ / \b\f\n\r\t", "\"a \\\"b\\\" \\\\ / \\b\\f\\n\\r\\t\"");
-    expect_escaped("\x01\x1f\x7f", "\"\\u0001\\u001f\\u007f\"");
-    expect_escaped("\xc3\xa4\xe2\x82\xac", "\"\\u00e4\\u20ac\"");
-    expect_escaped("\xf0\x9f\x98\x80", "\"\\ud83d\\ude00\"");
+    expect_escaped("\x01\x1f\x7f", "\"\\u0001\\u001F\\u007F\"");
+    expect_escaped("\xc3\xa4\xe2\x82\xac", "\"\\u00E4\\u20AC\"");
+    expect_escaped("\xf0\x9f\x98\x80", "\"\\uD83D\\uDE00\"");
 }
 
 /* A file name need not be UTF-8; the JSON must be. */
 static void what_is_not_utf8_is_replaced(void **state)
 {
     (void)state;
-    expect_escaped("\xff", "\"\\ufffd\"");
-    expect_escaped("a\xc3", "\"a\\ufffd\"");
-    expect_escaped("\xc0\xaf", "\"\\ufffd\\ufffd\"");
-    expect_escaped("\xed\xa0\x80", "\"\\ufffd\\ufffd\\ufffd\"");
-    expect_escaped("\xf4\x90\x80\x80", "\"\\ufffd\\ufffd\\ufffd\\ufffd\"");
-    expect_escaped("\xe2\x82", "\"\\ufffd\\ufffd\"");
+    expect_escaped("\xff", "\"\\uFFFD\"");
+    expect_escaped("a\xc3", "\"a\\uFFFD\"");
+    expect_escaped("\xc0\xaf", "\"\\uFFFD\\uFFFD\"");
+    expect_escaped("\xed\xa0\x80", "\"\\uFFFD\\uFFFD\\uFFFD\"");
+    expect_escaped("\xf4\x90\x80\x80", "\"\\uFFFD\\uFFFD\\uFFFD\\uFFFD\"");
+    expect_escaped("\xe2\x82", "\"\\uFFFD\\uFFFD\"");
 }
 
 static void extreme_numbers_are_exact(void **state)
@@ -73,7 +73,7 @@ static void what_was_decoded_encodes_to_the_same(void **state)
 {
     (void)state;
     expect_round_trip(&sample_scalars_descriptor,
-                      "{\"b\": false, \"i\": 0, \"i8\": 127, \"u32\": 77, \"n\": -1.25, \"s\": \"\\u00e4\\n\","
+                      "{\"b\": false, \"i\": 0, \"i8\": 127, \"u32\": 77, \"n\": -1.25, \"s\": \"\\u00E4\\n\","
                       " \"color\": \"x-none\", \"nothing\": null, \"anything\": [{\"a\": \"b\"}, 1.5, true]}");
     expect_round_trip(&sample_arrays_descriptor,
                       "{\"bools\": [true], \"small\": [], \"strings\": [\"x\", \"y\"], \"colors\": [\"3d\"],"
