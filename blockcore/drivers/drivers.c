@@ -5,6 +5,7 @@
 /* clang-format off */
 static const struct driver *const drivers[] = {
     &blkdebug_driver,
+    &copy_before_write_driver,
     &file_driver,
     &gate_driver,
     &host_device_driver,
@@ -12,6 +13,7 @@ static const struct driver *const drivers[] = {
     &qcow2_driver,
     &quorum_driver,
     &raw_driver,
+    &snapshot_access_driver,
 };
 /* clang-format on */
 

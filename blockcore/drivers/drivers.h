@@ -5,6 +5,7 @@
 #include "blockcore/graph/driver.h"
 
 extern const struct driver blkdebug_driver;
+extern const struct driver copy_before_write_driver;
 extern const struct driver file_driver;
 extern const struct driver gate_driver;
 extern const struct driver host_device_driver;
@@ -12,5 +13,6 @@ extern const struct driver null_co_driver;
 extern const struct driver qcow2_driver;
 extern const struct driver quorum_driver;
 extern const struct driver raw_driver;
+extern const struct driver snapshot_access_driver;
 
 #endif

@@ -1,0 +1,490 @@
+/* The filter: its options, what it does before a write, and how old bytes get to the target. */
+#include "blockcore/base/arena.h"
+#include "blockcore/base/memory.h"
+#include "blockcore/drivers/drivers.h"
+#include "blockcore/filters/copy_before_write_private.h"
+#include "blockcore/graph/drain.h"
+#include "blockcore/graph/node.h"
+#include "blockcore/graph/notice.h"
+#include "blockcore/io/block_status.h"
+#include "blockcore/io/request.h"
+#include "blockcore/runtime/buffer.h"
+#include "blockcore/runtime/coroutine.h"
+#include "blockcore/runtime/loop.h"
+#include "schema/cairn_types.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define CLUSTER_MIN (64 * 1024)          /* the unit of copies, unless the target's own is larger */
+#define CLUSTERS_MAX (UINT64_C(1) << 31) /* three bits each: 768 MiB of memory, if all of them are touched */
+#define COPY_MAX (UINT64_C(16) << 20)    /* claimed at once; others wait for all of it */
+#define BUFFER_MAX (UINT64_C(1) << 20)   /* read and written at once */
+#define STATUS_EXTENTS_MAX 64
+#define NS_PER_MS UINT64_C(1000000)
+
+/* Waiting ------------------------------------------------------------------------------------------------------ */
+
+struct waiter {
+    struct list link;
+    struct cbw *cbw;
+    bool late;
+    struct co_event go_on;
+};
+
+/* Whoever takes a waiter out of the list lets it go on, under the lock: so that happens once. */
+static void waiter_is_late(void *arg)
+{
+    struct waiter *waiter = arg;
+    struct cbw *cbw = waiter->cbw;
+    spinlock_lock(&cbw->lock);
+    if (!list_empty(&waiter->link)) {
+        list_remove(&waiter->link);
+        waiter->late = true;
+        co_event_set(&waiter->go_on);
+    }
+    spinlock_unlock(&cbw->lock);
+}
+
+bool cbw_wait(struct cbw *cbw, uint64_t deadline_ns)
+{
+    struct waiter waiter = { .cbw = cbw };
+    struct timer *timer = NULL;
+    co_event_init(&waiter.go_on);
+    list_append(&cbw->waiters, &waiter.link);
+    spinlock_unlock(&cbw->lock);
+    if (deadline_ns) {
+        uint64_t now = loop_now_ns();
+        timer = timer_create_on_loop(waiter_is_late, &waiter);
+        timer_start(timer, deadline_ns > now ? div_round_up(deadline_ns - now, NS_PER_MS) : 0);
+    }
+    co_event_wait(&waiter.go_on, "copy before write");
+    timer_destroy(timer);
+    spinlock_lock(&cbw->lock);
+    return !waiter.late;
+}
+
+void cbw_wake(struct cbw *cbw)
+{
+    struct list *link;
+    while ((link = list_take_first(&cbw->waiters)))
+        co_event_set(&list_entry(link, struct waiter, link)->go_on);
+}
+
+/* Copying ------------------------------------------------------------------------------------------------------ */
+
+static int copy_data(struct cbw *cbw, struct range range) CO_FN;
+
+static int copy_data(struct cbw *cbw, struct range range)
+{
+    size_t bytes = (size_t)min_u64(range.bytes, BUFFER_MAX);
+    char *buffer = buffer_get(bytes);
+    int ret = buffer ? 0 : -ENOMEM;
+    while (range.bytes > 0 && ret == 0) {
+        size_t piece = (size_t)min_u64(range.bytes, bytes);
+        ret = child_pread(cbw->file, range.offset, buffer, piece);
+        if (ret == 0)
+            ret = child_pwrite(cbw->target, range.offset, buffer, piece, 0);
+        range = range_between(range.offset + piece, range_end(range));
+    }
+    buffer_put(buffer, bytes);
+    return ret;
+}
+
+/* The first part of @range that is of one kind; zeroes need not be read. */
+static struct range next_part(struct cbw *cbw, struct range range, bool *zero) CO_FN;
+
+static struct range next_part(struct cbw *cbw, struct range range, bool *zero)
+{
+    struct extents extents;
+    struct range inside = range_intersect(range, range_make(0, child_length(cbw->file)));
+    extents_init(&extents, STATUS_EXTENTS_MAX);
+    *zero = false;
+    if (inside.bytes > 0 && child_block_status(cbw->file, inside, ASK_ZERO, &extents) == 0) {
+        *zero = extents.items[0].flags & EXTENT_ZERO;
+        range.bytes = extents.items[0].bytes;
+    }
+    extents_fini(&extents);
+    return range;
+}
+
+static int copy_clusters(struct cbw *cbw, struct range clusters) CO_FN;
+
+static int copy_clusters(struct cbw *cbw, struct range clusters)
+{
+    struct range left = cbw_bytes(cbw, clusters);
+    int ret = 0;
+    while (left.bytes > 0 && ret == 0) {
+        bool zero;
+        struct range part = next_part(cbw, left, &zero);
+        ret = zero ? child_pwrite_zeroes(cbw->target, part, REQ_MAY_UNMAP) : copy_data(cbw, part);
+        left = range_between(range_end(part), range_end(left));
+    }
+    return ret;
+}
+
+/* The caller holds the lock. */
+static void copy_ended(struct cbw *cbw, struct range clusters, int ret)
+{
+    bitset_clear(&cbw->copying, clusters);
+    if (ret == 0) {
+        bitset_set(&cbw->settled, clusters);
+        bitset_set(&cbw->copied, clusters);
+    }
+    cbw_wake(cbw);
+}
+
+/* The clusters are marked as copying. */
+static int copy_now(struct cbw *cbw, struct range clusters) CO_FN;
+
+static int copy_now(struct cbw *cbw, struct range clusters)
+{
+    int ret = copy_clusters(cbw, clusters);
+    spinlock_lock(&cbw->lock);
+    copy_ended(cbw, clusters, ret);
+    spinlock_unlock(&cbw->lock);
+    return ret;
+}
+
+/* A copy that its writer may give up waiting for. It goes on then, and nobody counts its requests but the node. */
+struct copy {
+    struct node *node;
+    struct range clusters;
+    int ret;
+    bool done; /* GUARDED_BY(cbw->lock), as is left_behind */
+    bool left_behind;
+};
+
+static int begin_background(void *arg)
+{
+    node_background_begin(arg);
+    return 0;
+}
+
+static int end_background(void *arg)
+{
+    node_background_end(arg);
+    return 0;
+}
+
+static void copy_entry(void *arg)
+{
+    struct copy *copy = arg;
+    struct cbw *cbw = node_state(copy->node);
+    int ret = copy_clusters(cbw, copy->clusters);
+    spinlock_lock(&cbw->lock);
+    copy->ret = ret;
+    copy->done = true;
+    copy_ended(cbw, copy->clusters, ret);
+    bool left_behind = copy->left_behind; /* if not, its writer frees it from now on */
+    spinlock_unlock(&cbw->lock);
+    if (!left_behind)
+        return;
+    co_call_on(loop_control(), "copy before write", end_background, copy->node);
+    free(copy);
+    spinlock_lock(&cbw->lock);
+    cbw->left_behind--;
+    cbw_wake(cbw);
+    spinlock_unlock(&cbw->lock);
+}
+
+/* The copy will outlast the request of its writer: from before that ends, drains have to wait for it. */
+static bool leave_behind(struct cbw *cbw, struct copy *copy) CO_FN;
+
+static bool leave_behind(struct cbw *cbw, struct copy *copy)
+{
+    struct node *node = copy->node;
+    co_call_on(loop_control(), "copy before write", begin_background, node);
+    spinlock_lock(&cbw->lock);
+    bool done = copy->done;
+    copy->left_behind = !done;
+    cbw->left_behind += !done;
+    spinlock_unlock(&cbw->lock);
+    if (done)
+        co_call_on(loop_control(), "copy before write", end_background, node);
+    return !done;
+}
+
+static int copy_in_time(struct node *node, struct range clusters, uint64_t deadline_ns) CO_FN;
+
+static int copy_in_time(struct node *node, struct range clusters, uint64_t deadline_ns)
+{
+    struct cbw *cbw = node_state(node);
+    struct copy *copy = xmalloc(sizeof(*copy));
+    *copy = (struct copy){ .node = node, .clusters = clusters };
+    co_start("copy before write", copy_entry, copy);
+    bool in_time = true;
+    spinlock_lock(&cbw->lock);
+    while (!copy->done && in_time)
+        in_time = cbw_wait(cbw, deadline_ns);
+    bool done = copy->done;
+    spinlock_unlock(&cbw->lock);
+    if (!done && leave_behind(cbw, copy))
+        return -ETIMEDOUT;
+    int ret = copy->ret;
+    free(copy);
+    return ret;
+}
+
+/* Before a write ----------------------------------------------------------------------------------------------- */
+
+/* The first clusters among @clusters that are not settled, all being copied or none. The caller holds the lock. */
+static struct range next_to_keep(const struct cbw *cbw, struct range clusters, bool *copying)
+{
+    uint64_t first = bitset_next_clear(&cbw->settled, clusters);
+    struct range rest = range_between(first, range_end(clusters));
+    *copying = false;
+    if (rest.bytes == 0)
+        return rest;
+    rest.bytes = min_u64(rest.bytes, max_u64(COPY_MAX / cbw->cluster, 1));
+    rest = range_between(first, bitset_next_set(&cbw->settled, rest));
+    *copying = bitset_has(&cbw->copying, first);
+    return range_between(first, *copying ? first + 1 : bitset_next_set(&cbw->copying, rest));
+}
+
+static bool is_frozen(const struct cbw *cbw, struct range range)
+{
+    struct frozen_read *read;
+    list_for_each (read, &cbw->frozen, link) {
+        if (range_overlaps(read->range, range))
+            return true;
+    }
+    return false;
+}
+
+/* Settles the clusters. The caller holds the lock, which is given up meanwhile. */
+static int keep_clusters(struct node *node, struct range clusters, uint64_t deadline_ns) CO_FN;
+
+static int keep_clusters(struct node *node, struct range clusters, uint64_t deadline_ns)
+{
+    struct cbw *cbw = node_state(node);
+    int ret = 0;
+    while (ret == 0 && !cbw->broken) {
+        bool copying;
+        struct range next = next_to_keep(cbw, clusters, &copying);
+        if (next.bytes == 0)
+            break;
+        if (copying) {
+            ret = cbw_wait(cbw, deadline_ns) ? 0 : -ETIMEDOUT;
+            continue;
+        }
+        bitset_set(&cbw->copying, next);
+        spinlock_unlock(&cbw->lock);
+        ret = deadline_ns ? copy_in_time(node, next, deadline_ns) : copy_now(cbw, next);
+        spinlock_lock(&cbw->lock);
+    }
+    return ret;
+}
+
+static void tell_broken(const struct node *node, struct range range, int ret)
+{
+    char text[128];
+    CLEANUP(free)
+    char *message = xasprintf("the point in time is lost: the old bytes of %llu bytes at %llu could not be kept: %s",
+                              (unsigned long long)range.bytes, (unsigned long long)range.offset,
+                              strerror_r(-ret, text, sizeof(text)));
+    notice_give(&(struct notice){
+        .kind = NOTICE_SNAPSHOT_BROKEN,
+        .node_name = node_name(node),
+        .message = message,
+        .place = range,
+    });
+}
+
+/* Afterwards @range of the disk may be changed, as far as the point in time is concerned. */
+static int before_write(struct node *node, struct range range) CO_FN;
+
+static int before_write(struct node *node, struct range range)
+{
+    struct cbw *cbw = node_state(node);
+    range = range_intersect(range, range_make(0, cbw->bytes));
+    if (range.bytes == 0)
+        return 0;
+    atomic_store_explicit(&cbw->used, true, memory_order_relaxed);
+    struct range clusters = cbw_clusters(cbw, range);
+    uint64_t deadline_ns = cbw->timeout_ms ? loop_now_ns() + cbw->timeout_ms * NS_PER_MS : 0;
+
+    spinlock_lock(&cbw->lock);
+    int error = keep_clusters(node, clusters, deadline_ns);
+    int ret = cbw->break_snapshot ? 0 : error;
+    bool breaks = error < 0 && ret == 0 && !cbw->broken;
+    if (breaks)
+        cbw->broken = true;
+    while (ret == 0 && is_frozen(cbw, range))
+        cbw_wait(cbw, 0);
+    spinlock_unlock(&cbw->lock);
+    if (breaks)
+        tell_broken(node, range, error);
+    return ret;
+}
+
+static int cbw_pwritev(struct node *node, struct range range, const struct iov *iov, unsigned flags)
+{
+    const struct cbw *cbw = node_state(node);
+    int ret = before_write(node, range);
+    return ret < 0 ? ret : child_pwritev(cbw->file, range, iov, flags);
+}
+
+static int cbw_pwrite_zeroes(struct node *node, struct range range, unsigned flags)
+{
+    const struct cbw *cbw = node_state(node);
+    int ret = before_write(node, range);
+    return ret < 0 ? ret : child_pwrite_zeroes(cbw->file, range, flags);
+}
+
+static int cbw_pdiscard(struct node *node, struct range range)
+{
+    const struct cbw *cbw = node_state(node);
+    int ret = before_write(node, range);
+    return ret < 0 ? ret : child_pdiscard(cbw->file, range);
+}
+
+/* What is cut off is kept before; what is added was not there at the moment. */
+static int cbw_truncate(struct node *node, uint64_t bytes, enum truncate_mode mode)
+{
+    struct cbw *cbw = node_state(node);
+    int ret = before_write(node, range_between(bytes, cbw->bytes));
+    return ret < 0 ? ret : child_truncate(cbw->file, bytes, mode);
+}
+
+/* The target holds nothing that has to outlast this process, and an error there is none of the guest's business. */
+static int cbw_flush(struct node *node)
+{
+    const struct cbw *cbw = node_state(node);
+    return child_flush(cbw->file);
+}
+
+/* Opening ------------------------------------------------------------------------------------------------------ */
+
+struct node *cbw_find(struct node *node)
+{
+    while (node_driver(node) != &copy_before_write_driver) {
+        struct child *filtered = node_filtered(node);
+        if (!filtered)
+            return NULL;
+        node = child_node(filtered);
+    }
+    return node;
+}
+
+uint64_t cbw_snapshot_length(struct node *cbw)
+{
+    return ((const struct cbw *)node_state(cbw))->bytes;
+}
+
+/* Of the format of @node, below filters; 0 if it has none. */
+static uint64_t cluster_bytes_of(struct node *node)
+{
+    while (node_filtered(node))
+        node = child_node(node_filtered(node));
+    if (!node_driver(node)->describe)
+        return 0;
+    struct image_info info = { 0 };
+    struct arena arena;
+    arena_init(&arena, SIZE_MAX);
+    node_driver(node)->describe(node, &info, &arena);
+    arena_fini(&arena);
+    return info.has_cluster_size && info.cluster_size > 0 ? (uint64_t)info.cluster_size : 0;
+}
+
+/* Not smaller than the target's clusters, or it would have to fill them up from what is below it. */
+static struct error *choose_cluster(struct cbw *cbw, const struct blockdev_options_cbw *own)
+{
+    uint64_t wanted = own->has_min_cluster_size ? own->min_cluster_size : 0;
+    if (wanted && (!is_power_of_two(wanted) || wanted > NODE_LENGTH_MAX))
+        return error_new("min-cluster-size: %llu is not a power of two", (unsigned long long)wanted);
+    cbw->cluster = max_u64(CLUSTER_MIN, max_u64(wanted, cluster_bytes_of(child_node(cbw->target))));
+    cbw->bytes = child_length(cbw->file);
+    if (child_length(cbw->target) < cbw->bytes)
+        return error_new("target: node '%s' is %llu bytes long, but node '%s' is %llu",
+                         node_name(child_node(cbw->target)), (unsigned long long)child_length(cbw->target),
+                         node_name(child_node(cbw->file)), (unsigned long long)cbw->bytes);
+    if (div_round_up(cbw->bytes, cbw->cluster) > CLUSTERS_MAX)
+        return error_new("%llu bytes in clusters of %llu are too many; a larger min-cluster-size helps",
+                         (unsigned long long)cbw->bytes, (unsigned long long)cbw->cluster);
+    return NULL;
+}
+
+static void bitsets_fini(struct cbw *cbw)
+{
+    bitset_fini(&cbw->settled);
+    bitset_fini(&cbw->copied);
+    bitset_fini(&cbw->copying);
+}
+
+static struct error *bitsets_init(struct cbw *cbw)
+{
+    uint64_t count = div_round_up(cbw->bytes, cbw->cluster);
+    if (bitset_init(&cbw->settled, count) && bitset_init(&cbw->copied, count) && bitset_init(&cbw->copying, count))
+        return NULL;
+    bitsets_fini(cbw);
+    return error_new("no memory for the state of %llu clusters", (unsigned long long)count);
+}
+
+static struct error *cbw_open(struct node *node, const struct blockdev_options *options,
+                              const struct open_context *context)
+{
+    const struct blockdev_options_cbw *own = &options->u.copy_before_write;
+    struct cbw *cbw = node_state(node);
+    spinlock_init(&cbw->lock);
+    list_init(&cbw->frozen);
+    list_init(&cbw->waiters);
+    cbw->break_snapshot = own->on_cbw_error == ON_CBW_ERROR_BREAK_SNAPSHOT;
+    cbw->timeout_ms = (uint64_t)own->cbw_timeout * 1000;
+    struct error *err = child_open(node, "file", CHILD_FILTERED, own->file, context, &cbw->file);
+    if (!err)
+        err = child_open(node, "target", CHILD_DATA, own->target, context, &cbw->target);
+    if (!err)
+        err = choose_cluster(cbw, own);
+    if (!err)
+        err = bitsets_init(cbw);
+    if (!err)
+        node_set_filename(node, node_filename(child_node(cbw->file)));
+    return err;
+}
+
+/* No handle is left, but copies may be that nobody waited for. */
+static void cbw_close(struct node *node)
+{
+    struct cbw *cbw = node_state(node);
+    spinlock_lock(&cbw->lock);
+    while (cbw->left_behind > 0)
+        cbw_wait(cbw, 0);
+    spinlock_unlock(&cbw->lock);
+    bitsets_fini(cbw);
+}
+
+/* Others may write the target: it may be an overlay of the disk itself. The disk is the filter's alone from its first
+ * user on. */
+static void cbw_child_permissions(const struct node *node, const struct child *child, unsigned perm, unsigned shared,
+                                  unsigned *child_perm, unsigned *child_shared)
+{
+    const struct cbw *cbw = node_state((struct node *)(uintptr_t)node);
+    if (!(child_role(child) & CHILD_FILTERED)) {
+        *child_perm = PERM_WRITE;
+        *child_shared = PERM_ALL & ~(unsigned)PERM_RESIZE;
+        return;
+    }
+    *child_perm = perm;
+    *child_shared = shared & ~(unsigned)PERM_RESIZE;
+    if (perm || atomic_load_explicit(&cbw->used, memory_order_relaxed)) {
+        *child_perm |= PERM_CONSISTENT_READ;
+        *child_shared &= ~(unsigned)PERM_WRITE;
+    }
+}
+
+const struct driver copy_before_write_driver = {
+    .name = "copy-before-write",
+    .kind = DRIVER_FILTER,
+    .state_size = sizeof(struct cbw),
+    .write_flags = REQ_FUA | REQ_COMPRESSED,
+    .flushes_children = true,
+    .open = cbw_open,
+    .close = cbw_close,
+    .pwritev = cbw_pwritev,
+    .pwrite_zeroes = cbw_pwrite_zeroes,
+    .pdiscard = cbw_pdiscard,
+    .truncate = cbw_truncate,
+    .flush = cbw_flush,
+    .child_permissions = cbw_child_permissions,
+};

@@ -1,0 +1,729 @@
+/* The filter 'copy-before-write', and the node 'snapshot-access' that shows what it keeps.
+ *
+ *     guest  --> cbw --file----> above (gate) --> disk (disk.img)
+ *     backup --> snap   target-> beside (gate) --> debug (blkdebug) --> temp (temp.img) */
+#include "tests/unit/drivers/nodes.h"
+
+#include "blockcore/filters/gate.h"
+#include "blockcore/graph/drain.h"
+#include "blockcore/graph/notice.h"
+
+#define CLUSTER (64 * KIB)
+#define BYTES (4 * MIB)
+
+static struct blockdev_options gate_options(const char *node_name, const char *file)
+{
+    return (struct blockdev_options){ .driver = BLOCKDEV_DRIVER_GATE,
+                                      .node_name = node_name,
+                                      .u.gate = { .file = by_name(file) } };
+}
+
+static struct blockdev_options cbw_options(const char *file)
+{
+    return (struct blockdev_options){
+        .driver = BLOCKDEV_DRIVER_COPY_BEFORE_WRITE,
+        .node_name = "cbw",
+        .u.copy_before_write = { .file = by_name(file), .target = by_name("beside") },
+    };
+}
+
+static struct blockdev_options snapshot_options(const char *file)
+{
+    return with_discard((struct blockdev_options){ .driver = BLOCKDEV_DRIVER_SNAPSHOT_ACCESS,
+                                                   .node_name = "snap",
+                                                   .u.snapshot_access = { .file = by_name(file) } });
+}
+
+static unsigned broken;
+
+static void listen(const struct notice *notice, void *arg)
+{
+    (void)arg;
+    broken += notice->kind == NOTICE_SNAPSHOT_BROKEN;
+}
+
+/* Everything below the filter; the target fails as @error says. */
+static void add_disks(const struct blkdebug_inject_error_options *error)
+{
+    broken = 0;
+    notice_set_listener(listen, NULL);
+    make_file("disk.img", BYTES);
+    make_file("temp.img", BYTES);
+    add(with_discard(file_options("disk", in_dir("disk.img"))));
+    add(with_discard(gate_options("above", "disk")));
+    add(with_discard(file_options("temp", in_dir("temp.img"))));
+    add(with_discard((struct blockdev_options){
+        .driver = BLOCKDEV_DRIVER_BLKDEBUG,
+        .node_name = "debug",
+        .u.blkdebug = { .image = by_name("temp"),
+                        .has_inject_error = error != NULL,
+                        .inject_error = error,
+                        .inject_error_count = error ? 1 : 0 },
+    }));
+    add(with_discard(gate_options("beside", "debug")));
+}
+
+static void fill_disk(int fill)
+{
+    struct handle *handle = open_handle("disk", READ_WRITE);
+    expect_int(put(handle, 0, BYTES, fill), 0);
+    handle_close(handle);
+}
+
+static struct handle *guest;
+static struct handle *backup;
+
+static void open_both(struct blockdev_options cbw)
+{
+    add(with_discard(cbw));
+    guest = open_handle("cbw", READ_WRITE_RESIZE);
+    add(snapshot_options("cbw"));
+    backup = open_handle("snap", READ_WRITE);
+}
+
+static void close_both(void)
+{
+    handle_close(backup);
+    handle_close(guest);
+}
+
+static void open_simple(void)
+{
+    add_disks(NULL);
+    fill_disk(1);
+    open_both(cbw_options("above"));
+}
+
+/* How many clusters were copied: each at most once. */
+static uint64_t copies(void)
+{
+    return gate_seen(node_find("beside"), GATE_WRITE | GATE_WRITE_ZEROES);
+}
+
+/* Requests on other threads ------------------------------------------------------------------------------------ */
+
+struct request {
+    struct handle *handle;
+    int (*run)(struct handle *handle);
+    int ret;
+    struct co_event done;
+};
+
+static void request_entry(void *arg)
+{
+    struct request *request = arg;
+    request->ret = request->run(request->handle);
+    co_event_set(&request->done);
+}
+
+static void start(struct request *request, struct handle *handle, int (*run)(struct handle *handle))
+{
+    static unsigned next;
+    *request = (struct request){ .handle = handle, .run = run };
+    co_event_init(&request->done);
+    co_start_on(loop_io(next++ % 2), "request", request_entry, request);
+}
+
+static int finish(struct request *request)
+{
+    co_event_wait(&request->done, "test");
+    return request->ret;
+}
+
+static int write_first(struct handle *handle)
+{
+    return put(handle, 0, 512, 2);
+}
+
+static int read_first_as_1(struct handle *handle)
+{
+    return reads_as(handle, 0, 4096, 1) ? 0 : -EIO;
+}
+
+/* One thread --------------------------------------------------------------------------------------------------- */
+
+NODE_TEST(the_snapshot_stays_while_the_disk_goes_on)
+{
+    open_simple();
+    expect_int(node_length(node_find("snap")), BYTES);
+    expect_int(put(guest, 100, 512, 2), 0);
+    expect_int(handle_pwrite_zeroes(guest, range_make(CLUSTER, CLUSTER), 0), 0);
+    expect_int(handle_pdiscard(guest, range_make(3 * CLUSTER, CLUSTER)), 0);
+    expect_int(put(guest, BYTES - 10, 10, 3), 0);
+    expect(reads_as(backup, 0, BYTES, 1));
+    expect(reads_as(guest, 100, 512, 2));
+    expect(reads_as(guest, CLUSTER, CLUSTER, 0));
+    expect(reads_as(guest, BYTES - 10, 10, 3));
+    expect_int(copies(), 4);
+    close_both();
+}
+
+NODE_TEST(each_cluster_is_copied_once)
+{
+    open_simple();
+    for (int i = 2; i < 10; i++)
+        expect_int(put(guest, (uint64_t)i * 1000, 1000, i), 0);
+    expect_int(copies(), 1);
+    expect_int(put(guest, 0, 4 * CLUSTER, 2), 0);
+    expect_int(copies(), 2); /* the other three at once */
+    expect(reads_as(backup, 0, BYTES, 1));
+    close_both();
+}
+
+NODE_TEST(zeroes_are_not_read_to_be_copied)
+{
+    add_disks(NULL);
+    open_both(cbw_options("above"));
+    expect_int(put(guest, 0, 512, 2), 0);
+    expect_int(gate_seen(node_find("above"), GATE_READ), 0);
+    expect_int(gate_seen(node_find("beside"), GATE_WRITE), 0);
+    expect(reads_as(backup, 0, BYTES, 0));
+    close_both();
+}
+
+NODE_TEST(a_larger_unit_is_taken_if_it_is_wanted)
+{
+    add_disks(NULL);
+    fill_disk(1);
+    struct blockdev_options options = cbw_options("above");
+    options.u.copy_before_write.has_min_cluster_size = true;
+    options.u.copy_before_write.min_cluster_size = MIB;
+    open_both(options);
+    expect_int(put(guest, 3 * MIB, 512, 2), 0);
+    expect_text(map_text(backup, ASK_ALL), "0+4096d");
+    struct handle *temp = open_handle("temp", READ);
+    expect_text(map_text(temp, ASK_ZERO), "0+3072z 3072+1024");
+    handle_close(temp);
+    close_both();
+}
+
+NODE_TEST(nobody_can_write_what_was)
+{
+    open_simple();
+    expect_int(put(backup, 0, 512, 2), -EPERM);
+    expect_int(handle_pwrite_zeroes(backup, range_make(0, 512), 0), -EPERM);
+    expect_int(handle_flush(backup), 0);
+    close_both();
+}
+
+NODE_TEST(what_is_not_needed_is_not_copied)
+{
+    open_simple();
+    expect_int(put(guest, 0, CLUSTER, 2), 0);
+    expect_int(copies(), 1);
+    /* Parts of clusters are still needed. */
+    expect_int(handle_pdiscard(backup, range_make(10, 3 * CLUSTER)), 0);
+    expect(reads_as(backup, 0, CLUSTER, 1));
+    expect_int(handle_pdiscard(backup, range_make(0, 2 * CLUSTER)), 0);
+    expect_int(put(guest, 0, 2 * CLUSTER, 3), 0);
+    expect_int(copies(), 1);
+    char byte;
+    expect_int(get_bytes(backup, CLUSTER, &byte, 1), -EACCES);
+    expect_int(get_bytes(backup, 0, &byte, 1), -EACCES);
+    expect_int(put(guest, 2 * CLUSTER, CLUSTER, 3), 0);
+    expect_int(get_bytes(backup, 2 * CLUSTER, &byte, 1), -EACCES);
+    expect(reads_as(backup, 3 * CLUSTER, BYTES - 3 * CLUSTER, 1));
+    struct handle *temp = open_handle("temp", READ);
+    expect_text(map_text(temp, ASK_ZERO), "0+4096z");
+    handle_close(temp);
+    close_both();
+}
+
+NODE_TEST(status_is_that_of_the_moment)
+{
+    add_disks(NULL);
+    struct handle *disk = open_handle("disk", READ_WRITE);
+    expect_int(put(disk, MIB, MIB, 1), 0);
+    handle_close(disk);
+    open_both(cbw_options("above"));
+    expect_text(map_text(backup, ASK_ALL), "0+1024z 1024+1024d 2048+2048z");
+    expect_int(put(guest, 0, 512 * KIB, 2), 0);
+    expect_int(handle_pwrite_zeroes(guest, range_make(MIB, 512 * KIB), REQ_MAY_UNMAP), 0);
+    expect_int(put(guest, 3 * MIB, 4096, 2), 0);
+    expect_text(map_text(backup, ASK_ALL), "0+1024z 1024+1024d 2048+2048z");
+    expect_text(map_text(backup, ASK_ZERO), "0+1024z 1024+1024 2048+2048z");
+    expect_text(map_text(backup, ASK_ALLOCATED), "0+4096");
+    expect_text(map_text(guest, ASK_ZERO), "0+512 512+1024z 1536+512 2048+1024z 3072+4 3076+1020z");
+    /* What was given up is not known to be zero. */
+    expect_int(handle_pdiscard(backup, range_make(0, 128 * KIB)), 0);
+    expect_text(map_text(backup, ASK_ALL), "0+128d 128+896z 1024+1024d 2048+2048z");
+    close_both();
+}
+
+NODE_TEST(what_is_cut_off_is_kept)
+{
+    open_simple();
+    expect_int(handle_resize(guest, MIB + 100, TRUNCATE_SPARSE), 0);
+    expect_int(node_length(node_find("disk")), MIB + 100);
+    expect(reads_as(backup, 0, BYTES, 1));
+    expect_int(handle_resize(guest, 5 * MIB, TRUNCATE_SPARSE), 0);
+    expect_int(put(guest, 4 * MIB + 100, 4096, 2), 0);
+    expect(reads_as(guest, 2 * MIB, MIB, 0));
+    expect(reads_as(backup, 0, BYTES, 1));
+    close_both();
+}
+
+NODE_TEST(a_disk_may_end_inside_a_cluster)
+{
+    broken = 0;
+    make_file("disk.img", 100001);
+    make_file("temp.img", 100001);
+    add(file_options("disk", in_dir("disk.img")));
+    add(file_options("beside", in_dir("temp.img")));
+    struct handle *disk = open_handle("disk", READ_WRITE);
+    expect_int(put(disk, 0, 100001, 1), 0);
+    handle_close(disk);
+    open_both(cbw_options("disk"));
+    expect_int(put(guest, 100000, 1, 2), 0);
+    expect(reads_as(backup, 0, 100001, 1));
+    expect_int(handle_pdiscard(backup, range_make(CLUSTER, 100001 - CLUSTER)), 0);
+    char byte;
+    expect_int(get_bytes(backup, 100000, &byte, 1), -EACCES);
+    expect(reads_as(backup, 0, CLUSTER, 1));
+    close_both();
+}
+
+NODE_TEST(nobody_writes_the_disk_beside_the_filter)
+{
+    add_disks(NULL);
+    /* Before it has a parent it is only prepared. */
+    struct handle *handle = open_handle("disk", READ_WRITE);
+    add(cbw_options("above"));
+    handle_close(handle);
+    guest = open_handle("cbw", READ);
+    expect_error(handle_open(node_find("disk"), "somebody", READ_WRITE, PERM_ALL, &handle),
+                 "needs permission 'write' on node 'disk'");
+    handle_close(guest);
+    /* Nothing has been read or written: it may go on waiting. */
+    handle = open_handle("disk", READ_WRITE);
+    handle_close(handle);
+    guest = open_handle("cbw", READ_WRITE);
+    expect_int(put(guest, 0, 1, 1), 0);
+    handle_close(guest);
+    expect_error(handle_open(node_find("disk"), "somebody", READ_WRITE, PERM_ALL, &handle),
+                 "needs permission 'write' on node 'disk'");
+}
+
+NODE_TEST(options_are_checked)
+{
+    add_disks(NULL);
+    make_file("small.img", BYTES - 1);
+    add(file_options("small", in_dir("small.img")));
+    struct blockdev_options options = cbw_options("above");
+    options.u.copy_before_write.target = by_name("small");
+    add_fails(options, "target: node 'small' is 4194303 bytes long, but node 'above' is 4194304");
+    options = cbw_options("above");
+    options.u.copy_before_write.has_min_cluster_size = true;
+    options.u.copy_before_write.min_cluster_size = 100000;
+    add_fails(options, "min-cluster-size: 100000 is not a power of two");
+    add_fails(snapshot_options("above"), "file: node 'above' is no copy-before-write filter");
+    add(null_options("huge", INT64_MAX & ~0x1fffffLL));
+    add(gate_options("huge-target", "huge"));
+    options = cbw_options("huge");
+    options.u.copy_before_write.target = by_name("huge-target");
+    add_fails(options, "a larger min-cluster-size helps");
+    /* Other filters may stand between. */
+    add(cbw_options("above"));
+    add(gate_options("between", "cbw"));
+    add(snapshot_options("between"));
+    expect_int(node_length(node_find("snap")), BYTES);
+}
+
+/* Order -------------------------------------------------------------------------------------------------------- */
+
+NODE_TEST(a_write_waits_until_the_old_bytes_are_in_the_target)
+{
+    open_simple();
+    struct node *beside = node_find("beside");
+    struct node *above = node_find("above");
+    struct request write;
+    struct request again;
+    gate_hold(beside, GATE_WRITE, GATE_ALL);
+    start(&write, guest, write_first);
+    gate_wait_held(beside, 1);
+    start(&again, guest, write_first);
+    expect_int(gate_seen(above, GATE_WRITE), 0);
+    expect(reads_as(backup, 0, 4096, 1));
+    expect(reads_as(guest, 0, 4096, 1));
+    /* Other clusters are copied meanwhile. */
+    gate_release(beside, GATE_WRITE, GATE_ALL);
+    expect_int(finish(&write), 0);
+    expect_int(finish(&again), 0);
+    expect_int(copies(), 1);
+    expect(reads_as(guest, 0, 512, 2));
+    expect(reads_as(backup, 0, 4096, 1));
+    close_both();
+}
+
+NODE_TEST(a_frozen_read_holds_back_the_write_of_its_bytes_and_no_other)
+{
+    open_simple();
+    struct node *above = node_find("above");
+    struct request read;
+    struct request write;
+    gate_hold(above, GATE_READ, 1);
+    start(&read, backup, read_first_as_1);
+    gate_wait_held(above, 1);
+    start(&write, guest, write_first);
+    while (copies() < 1)
+        co_yield ();
+    /* One in the same cluster, of bytes that are not being read, and one elsewhere. */
+    expect_int(put(guest, CLUSTER - 512, 512, 2), 0);
+    expect_int(put(guest, 5 * CLUSTER, 512, 2), 0);
+    expect_int(gate_seen(above, GATE_WRITE), 2);
+    gate_release(above, GATE_READ, GATE_ALL);
+    expect_int(finish(&read), 0);
+    expect_int(finish(&write), 0);
+    expect_int(gate_seen(above, GATE_WRITE), 3);
+    expect(reads_as(backup, 0, BYTES, 1));
+    close_both();
+}
+
+/* Errors ------------------------------------------------------------------------------------------------------- */
+
+static const struct blkdebug_inject_error_options no_space_once = {
+    .event = BLKDEBUG_EVENT_NONE, .has_errno = true, .errno_ = ENOSPC, .has_once = true, .once = true
+};
+
+NODE_TEST(the_guest_pays_for_an_error_of_the_target)
+{
+    add_disks(&no_space_once);
+    fill_disk(1);
+    open_both(cbw_options("above"));
+    expect_int(put(guest, 0, 512, 2), -ENOSPC);
+    expect(reads_as(guest, 0, 512, 1));
+    expect(reads_as(backup, 0, BYTES, 1));
+    expect_int(put(guest, 0, 512, 2), 0);
+    expect(reads_as(guest, 0, 512, 2));
+    expect(reads_as(backup, 0, BYTES, 1));
+    expect_int(broken, 0);
+    close_both();
+}
+
+NODE_TEST(the_snapshot_pays_for_an_error_of_the_target)
+{
+    add_disks(&no_space_once);
+    fill_disk(1);
+    struct blockdev_options options = cbw_options("above");
+    options.u.copy_before_write.on_cbw_error = ON_CBW_ERROR_BREAK_SNAPSHOT;
+    open_both(options);
+    expect_int(put(guest, 0, 512, 2), 0);
+    expect_int(broken, 1);
+    char byte;
+    expect_int(get_bytes(backup, 0, &byte, 1), -EACCES);
+    expect_int(get_bytes(backup, 3 * CLUSTER, &byte, 1), -EACCES);
+    struct extents extents;
+    extents_init(&extents, 1);
+    expect_int(handle_block_status(backup, range_make(0, 512), ASK_ZERO, NULL, false, &extents), -EACCES);
+    extents_fini(&extents);
+    /* Nothing is copied any more. */
+    uint64_t before = copies();
+    expect_int(put(guest, CLUSTER, CLUSTER, 2), 0);
+    expect_int(copies(), before);
+    expect_int(broken, 1);
+    close_both();
+}
+
+/* A read that has begun is answered with what was. */
+NODE_TEST(a_read_in_flight_outlives_the_end_of_the_snapshot)
+{
+    add_disks(&no_space_once);
+    fill_disk(1);
+    struct blockdev_options options = cbw_options("above");
+    options.u.copy_before_write.on_cbw_error = ON_CBW_ERROR_BREAK_SNAPSHOT;
+    open_both(options);
+    struct node *above = node_find("above");
+    struct request read;
+    struct request write;
+    gate_hold(above, GATE_READ, 1);
+    start(&read, backup, read_first_as_1);
+    gate_wait_held(above, 1);
+    start(&write, guest, write_first);
+    while (broken == 0 && copies() < 1)
+        co_yield ();
+    expect_int(gate_seen(above, GATE_WRITE), 0);
+    gate_release(above, GATE_READ, GATE_ALL);
+    expect_int(finish(&read), 0);
+    expect_int(finish(&write), 0);
+    char byte;
+    expect_int(get_bytes(backup, 0, &byte, 1), -EACCES);
+    close_both();
+}
+
+NODE_TEST(a_target_that_hangs_costs_the_guest_a_write_and_no_more)
+{
+    add_disks(NULL);
+    fill_disk(1);
+    struct blockdev_options options = cbw_options("above");
+    options.u.copy_before_write.cbw_timeout = 1;
+    open_both(options);
+    struct node *beside = node_find("beside");
+    gate_hold(beside, GATE_WRITE, 1);
+    expect_int(put(guest, 0, 512, 2), -ETIMEDOUT);
+    expect(reads_as(guest, 0, 512, 1));
+    expect(reads_as(backup, 0, BYTES, 1));
+    expect_int(put(guest, CLUSTER, 512, 2), 0);
+
+    /* Nothing changes below the copy that goes on. */
+    struct request write;
+    gate_release(beside, GATE_WRITE, GATE_ALL);
+    struct drain *drain = drain_begin(node_find("temp"));
+    drain_end(drain);
+    start(&write, guest, write_first);
+    expect_int(finish(&write), 0);
+    expect_int(copies(), 2);
+    expect(reads_as(backup, 0, BYTES, 1));
+    close_both();
+}
+
+struct closing {
+    struct co_event done;
+};
+
+static void close_cbw(void *arg)
+{
+    struct closing *closing = arg;
+    expect_success(blockdev_del("cbw"));
+    co_event_set(&closing->done);
+}
+
+NODE_TEST(a_target_that_hangs_breaks_the_snapshot_and_the_guest_goes_on)
+{
+    add_disks(NULL);
+    fill_disk(1);
+    struct blockdev_options options = cbw_options("above");
+    options.u.copy_before_write.cbw_timeout = 1;
+    options.u.copy_before_write.on_cbw_error = ON_CBW_ERROR_BREAK_SNAPSHOT;
+    open_both(options);
+    struct node *beside = node_find("beside");
+    gate_hold(beside, GATE_WRITE, GATE_ALL);
+    expect_int(put(guest, 0, 512, 2), 0);
+    expect(reads_as(guest, 0, 512, 2));
+    expect_int(broken, 1);
+    expect_int(put(guest, CLUSTER, 512, 2), 0);
+    close_both();
+    expect_success(blockdev_del("snap"));
+
+    /* The filter stays until the copy has ended. */
+    struct closing closing;
+    co_event_init(&closing.done);
+    co_start("closing", close_cbw, &closing);
+    co_yield ();
+    expect(!co_event_is_set(&closing.done));
+    gate_release(beside, GATE_WRITE, GATE_ALL);
+    co_event_wait(&closing.done, "test");
+}
+
+/* Random ------------------------------------------------------------------------------------------------------- */
+
+/* Writers on all threads, each in a region of its own, before and after the filter comes under them. Readers of the
+ * point in time compare with what the first of them has read; at the end that is compared with what each writer had
+ * written up to one of its writes. */
+
+#define WRITERS 4
+#define READERS 3
+#define REGION (BYTES / WRITERS)
+#define WRITES_MAX 4000
+
+struct step {
+    struct range range;
+    int fill; /* 0: zeroes */
+};
+
+struct writer {
+    unsigned number;
+    uint64_t random;
+    struct step steps[WRITES_MAX];
+    _Atomic unsigned ended;
+    unsigned wanted;
+};
+
+struct world {
+    struct handle *guest;
+    struct handle *backup;
+    unsigned char *reference;
+    struct writer writers[WRITERS];
+    _Atomic bool stop;
+    _Atomic unsigned running;
+    _Atomic unsigned wrong;
+    _Atomic unsigned reads;
+};
+
+static struct world *world;
+
+static uint64_t draw(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+static void write_step(struct writer *writer)
+{
+    struct step *step = &writer->steps[writer->ended];
+    uint64_t bytes = 1 + draw(&writer->random) % (draw(&writer->random) % 8 ? 8192 : 200000);
+    uint64_t offset = draw(&writer->random) % (REGION - bytes);
+    step->range = range_make(writer->number * REGION + offset, bytes);
+    step->fill = (int)(draw(&writer->random) % 256);
+    int ret;
+    if (step->fill == 0)
+        ret = handle_pwrite_zeroes(world->guest, step->range, REQ_MAY_UNMAP);
+    else
+        ret = put(world->guest, step->range.offset, step->range.bytes, step->fill);
+    expect_int(ret, 0);
+    writer->ended++;
+}
+
+static void writer_entry(void *arg)
+{
+    struct writer *writer = arg;
+    while (!world->stop && writer->ended < WRITES_MAX) {
+        write_step(writer);
+        co_yield ();
+    }
+    world->running--;
+}
+
+static void reader_entry(void *arg)
+{
+    uint64_t random = (uint64_t)(uintptr_t)arg;
+    char *data = malloc(256 * KIB);
+    expect(data);
+    while (!world->stop) {
+        uint64_t bytes = 1 + draw(&random) % (256 * KIB - 1);
+        uint64_t offset = draw(&random) % (BYTES - bytes);
+        expect_int(get_bytes(world->backup, offset, data, bytes), 0);
+        if (memcmp(data, world->reference + offset, bytes) != 0)
+            world->wrong++;
+        world->reads++;
+        co_yield ();
+    }
+    free(data);
+    world->running--;
+}
+
+static unsigned writes_ended(void)
+{
+    unsigned sum = 0;
+    for (unsigned i = 0; i < WRITERS; i++)
+        sum += world->writers[i].ended;
+    return sum;
+}
+
+static void wait_for_writes(unsigned more)
+{
+    unsigned end = writes_ended() + more;
+    bool full = false;
+    while (writes_ended() < end && !full) {
+        co_yield ();
+        for (unsigned i = 0; i < WRITERS; i++)
+            full = full || world->writers[i].ended == WRITES_MAX;
+    }
+}
+
+/* Is the region as one of the writer's writes, from the @first to the @last, left it? */
+static bool is_a_moment(const struct writer *writer, unsigned first, unsigned last)
+{
+    unsigned char *model = malloc(BYTES);
+    expect(model);
+    memset(model, 1, BYTES);
+    uint64_t at = writer->number * REGION;
+    bool found = false;
+    for (unsigned i = 0; i <= last && !found; i++) {
+        if (i >= first)
+            found = memcmp(model + at, world->reference + at, REGION) == 0;
+        memset(model + writer->steps[i].range.offset, writer->steps[i].fill, writer->steps[i].range.bytes);
+    }
+    free(model);
+    return found;
+}
+
+static void run_world(uint64_t seed)
+{
+    unsigned before[WRITERS];
+    unsigned after[WRITERS];
+    world = calloc(1, sizeof(*world));
+    expect(world);
+    world->reference = malloc(BYTES);
+    expect(world->reference);
+    add_disks(NULL);
+    fill_disk(1);
+    world->guest = open_handle("above", READ_WRITE);
+    for (unsigned i = 0; i < WRITERS; i++) {
+        world->writers[i].number = i;
+        world->writers[i].random = seed * 7919 + i + 1;
+        world->running++;
+        co_start_on(loop_io(i % 2), "writer", writer_entry, &world->writers[i]);
+    }
+    wait_for_writes(200);
+
+    add(with_discard(cbw_options("above")));
+    for (unsigned i = 0; i < WRITERS; i++)
+        before[i] = world->writers[i].ended;
+    struct change *change = change_begin();
+    expect_success(change_replace(change, node_find("above"), node_find("cbw")));
+    expect_success(change_commit(change));
+    for (unsigned i = 0; i < WRITERS; i++)
+        after[i] = world->writers[i].ended;
+    expect(handle_node(world->guest) == node_find("cbw"));
+
+    add(snapshot_options("cbw"));
+    world->backup = open_handle("snap", READ_WRITE);
+    expect_int(get_bytes(world->backup, 0, world->reference, BYTES), 0);
+    for (unsigned i = 0; i < READERS; i++) {
+        world->running++;
+        co_start_on(loop_io(i % 2), "reader", reader_entry, (void *)(uintptr_t)(seed * 104729 + i + 1));
+    }
+    wait_for_writes(800);
+    world->stop = true;
+    while (world->running > 0)
+        co_yield ();
+    expect_int(world->wrong, 0);
+    expect(world->reads > 0);
+    for (unsigned i = 0; i < WRITERS; i++)
+        expect(is_a_moment(&world->writers[i], before[i], after[i]));
+    handle_close(world->backup);
+    handle_close(world->guest);
+    free(world->reference);
+    free(world);
+}
+
+NODE_TEST(the_point_in_time_is_exact_under_writes_of_all_threads)
+{
+    const char *seed = getenv("CAIRN_TEST_SEED");
+    const char *rounds = getenv("CAIRN_TEST_ROUNDS");
+    uint64_t first = seed ? strtoull(seed, NULL, 0) : 1;
+    uint64_t count = rounds ? strtoull(rounds, NULL, 0) : 5;
+    for (uint64_t i = first; i < first + count; i++) {
+        print_message("seed %llu\n", (unsigned long long)i);
+        run_world(i);
+        blockdev_del_all();
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_snapshot_stays_while_the_disk_goes_on),
+        cmocka_unit_test(each_cluster_is_copied_once),
+        cmocka_unit_test(zeroes_are_not_read_to_be_copied),
+        cmocka_unit_test(a_larger_unit_is_taken_if_it_is_wanted),
+        cmocka_unit_test(nobody_can_write_what_was),
+        cmocka_unit_test(what_is_not_needed_is_not_copied),
+        cmocka_unit_test(status_is_that_of_the_moment),
+        cmocka_unit_test(what_is_cut_off_is_kept),
+        cmocka_unit_test(a_disk_may_end_inside_a_cluster),
+        cmocka_unit_test(nobody_writes_the_disk_beside_the_filter),
+        cmocka_unit_test(options_are_checked),
+        cmocka_unit_test(a_write_waits_until_the_old_bytes_are_in_the_target),
+        cmocka_unit_test(a_frozen_read_holds_back_the_write_of_its_bytes_and_no_other),
+        cmocka_unit_test(the_guest_pays_for_an_error_of_the_target),
+        cmocka_unit_test(the_snapshot_pays_for_an_error_of_the_target),
+        cmocka_unit_test(a_read_in_flight_outlives_the_end_of_the_snapshot),
+        cmocka_unit_test(a_target_that_hangs_costs_the_guest_a_write_and_no_more),
+        cmocka_unit_test(a_target_that_hangs_breaks_the_snapshot_and_the_guest_goes_on),
+        cmocka_unit_test(the_point_in_time_is_exact_under_writes_of_all_threads),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
