@@ -2,6 +2,7 @@
 #include "blockcore/base/arena.h"
 #include "blockcore/base/hash.h"
 #include "blockcore/base/memory.h"
+#include "blockcore/filters/throttle.h"
 #include "blockcore/graph/driver.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/runtime/coroutine.h"
@@ -94,6 +95,32 @@ static enum blockdev_detect_zeroes_options detect_zeroes_of(const struct node *n
     return names[node_detect_zeroes(node)];
 }
 
+/* These members of QEMU's speak of "rd" and "wr", those of limits of "read" and "write". */
+#define SET_LIMIT(of_info, of_limits)                                                                                  \
+    do {                                                                                                               \
+        info->of_info = limits.of_limits;                                                                              \
+        info->has_##of_info##_max = info->has_##of_info##_max_length = true;                                           \
+        info->of_info##_max = limits.of_limits##_max;                                                                  \
+        info->of_info##_max_length = limits.of_limits##_max_length;                                                    \
+    } while (0)
+
+static void describe_limits(struct arena *arena, const struct node *node, struct block_device_info *info)
+{
+    struct throttle_limits limits = { 0 };
+    const char *group = throttle_node_limits(node, &limits);
+    if (!group)
+        return;
+    info->group = arena_strdup(arena, group);
+    SET_LIMIT(bps, bps_total);
+    SET_LIMIT(bps_rd, bps_read);
+    SET_LIMIT(bps_wr, bps_write);
+    SET_LIMIT(iops, iops_total);
+    SET_LIMIT(iops_rd, iops_read);
+    SET_LIMIT(iops_wr, iops_write);
+    info->has_iops_size = true;
+    info->iops_size = limits.iops_size;
+}
+
 static void describe_node(struct listing *listing, struct node *node, const char *name)
 {
     struct arena *arena = listing->arena;
@@ -118,6 +145,7 @@ static void describe_node(struct listing *listing, struct node *node, const char
         .detect_zeroes = detect_zeroes_of(node),
     };
     describe_children(arena, node, info);
+    describe_limits(arena, node, info);
 }
 
 static void collect_names(struct listing *listing)

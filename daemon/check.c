@@ -101,6 +101,11 @@ static struct error *walk_members(struct check *check, const struct type_descrip
     return NULL;
 }
 
+static struct error *check_throttle_group(struct check *check, const char *id)
+{
+    return hash_find_string(&check->objects, id) ? NULL : error_new("Throttle group '%s' does not exist", id);
+}
+
 static struct error *walk_object(struct check *check, const struct type_descriptor *type, const void *object)
 {
     const struct blockdev_options *node = type == &blockdev_options_descriptor ? object : NULL;
@@ -111,6 +116,11 @@ static struct error *walk_object(struct check *check, const struct type_descript
         const struct type_descriptor *branch = union_branch(type, object);
         object = (const char *)object + type->object.branch_offset;
         type = branch;
+    }
+    if (node && node->driver == BLOCKDEV_DRIVER_THROTTLE) {
+        struct error *err = check_throttle_group(check, node->u.throttle.throttle_group);
+        if (err)
+            return err;
     }
     /* A node's children are made before it. */
     return node && node->node_name ? check_node_name(check, node->node_name) : NULL;

@@ -4,6 +4,7 @@
 #include "blockcore/export/export.h"
 #include "blockcore/export/nbd/server.h"
 #include "blockcore/filters/gate.h"
+#include "blockcore/filters/throttle_group.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/jobs/job.h"
 #include "blockcore/objects/object.h"
@@ -89,6 +90,7 @@ void shutdown_run(struct rpc_server *server)
 {
     monitors_stop();
     open_gates();
+    throttle_groups_open_all();
     end_exports();
     job_end_all();
     bool idle = rpc_server_wait_idle(server, COMMANDS_GRACE_MS);

@@ -14,6 +14,7 @@ static const struct driver *const drivers[] = {
     &quorum_driver,
     &raw_driver,
     &snapshot_access_driver,
+    &throttle_driver,
 };
 /* clang-format on */
 

@@ -14,5 +14,6 @@ extern const struct driver qcow2_driver;
 extern const struct driver quorum_driver;
 extern const struct driver raw_driver;
 extern const struct driver snapshot_access_driver;
+extern const struct driver throttle_driver;
 
 #endif

@@ -2,6 +2,8 @@
 
 #include "blockcore/base/memory.h"
 
+#include <assert.h>
+
 /* What is held still: the graph above some nodes, and single handles. The list of drains lets handles and edges that
  * come while a drain lasts be held too. */
 struct drain {
@@ -122,16 +124,36 @@ static void drain_let_go(struct drain *drain)
     co_queue_wake_all(&settled);
 }
 
-static bool is_busy(struct node *node, void *arg)
+static bool is_busy(struct node *node, void *found)
 {
-    (void)arg;
-    return node->busy || node->background > 0;
+    bool busy = node->busy || node->background > 0;
+    if (busy)
+        *(struct node **)found = node;
+    return busy;
 }
 
-static bool drain_finds_busy(const struct drain *drain)
+/* NULL when there is none. */
+static struct node *find_busy(const struct drain *drain)
 {
+    struct node *found = NULL;
     graph.visit++;
-    return search(drain, is_busy, NULL);
+    search(drain, is_busy, &found);
+    return found;
+}
+
+static void wait_busy(struct drain *drain) CO_FN;
+
+/* With the doors open: the storage that a busy node waits for may be dead, which must not hold up others. */
+static void wait_busy(struct drain *drain)
+{
+    struct node *node;
+    while ((node = find_busy(drain))) {
+        struct haste haste;
+        haste_begin(&haste);
+        haste_below(&haste, node);
+        co_queue_wait(&settled, NULL, "a node that is opened, closed or resized");
+        haste_end(&haste);
+    }
 }
 
 static bool is_node(struct node *node, void *arg)
@@ -150,18 +172,30 @@ static bool is_drained(struct node *node)
     return false;
 }
 
+static void begin_to_be_busy(struct node *node)
+{
+    assert(!node->busy);
+    node->busy = true;
+    haste_begin(&node->haste);
+    haste_below(&node->haste, node);
+}
+
 void node_set_busy(struct node *node, bool busy)
 {
-    node->busy = busy;
-    if (!busy)
-        co_queue_wake_all(&settled);
+    if (busy) {
+        begin_to_be_busy(node);
+        return;
+    }
+    node->busy = false;
+    haste_end(&node->haste);
+    co_queue_wake_all(&settled);
 }
 
 void node_busy_again(struct node *node)
 {
     while (is_drained(node))
         co_queue_wait(&settled, NULL, "drain");
-    node->busy = true;
+    begin_to_be_busy(node);
 }
 
 void node_background_begin(struct node *node)
@@ -194,16 +228,26 @@ void drain_cover_handle(struct drain *drain, struct handle *handle)
     drain->doors[drain->doors_count++] = handle;
 }
 
+static void drain_hasten(const struct drain *drain, struct haste *haste)
+{
+    haste_begin(haste);
+    for (size_t i = 0; i < drain->handles_count; i++) {
+        if (drain->handles[i])
+            haste_from(haste, drain->handles[i]->edge.node);
+    }
+}
+
 void drain_hold(struct drain *drain)
 {
+    struct haste haste;
     for (;;) {
-        /* With the doors open: the storage that a busy node waits for may be dead, which must not hold up others. */
-        while (drain_finds_busy(drain))
-            co_queue_wait(&settled, NULL, "a node that is opened, closed or resized");
+        wait_busy(drain);
         drain_collect(drain);
         list_append(&drains, &drain->link);
+        drain_hasten(drain, &haste);
         drain_wait(drain);
-        if (!drain_finds_busy(drain))
+        haste_end(&haste);
+        if (!find_busy(drain))
             return;
         drain_let_go(drain);
     }

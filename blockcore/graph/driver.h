@@ -154,6 +154,11 @@ struct driver {
     /* blockdev-create. Control thread. Absent: "driver 'x' cannot create images". */
     struct error *(*create)(const struct blockdev_create_options *options)CO_FN;
 
+    /* For a driver that holds requests back for a time of their own: somebody waits for the end of requests (a drain,
+     * the end of an export, of a node), so all that wait go on, and until this is called with @hasty false none begins
+     * to. Does not wait. Absent: no request waits here. */
+    void (*hasten)(struct node *node, bool hasty) CONTROL_FN;
+
     /* A filter that listens to events of the formats above it (blkdebug): @event as in BlkdebugEvent. Absent: passes
      * on. */
     void (*debug_event)(struct node *node, const char *event) CO_FN;

@@ -212,10 +212,21 @@ struct error *handle_open(struct node *node, const char *user, unsigned perm, un
     return NULL;
 }
 
+void handle_hasten(struct handle *handle)
+{
+    if (handle->hasty)
+        return;
+    handle->hasty = true;
+    haste_begin(&handle->haste);
+    haste_from(&handle->haste, handle->edge.node);
+}
+
 void handle_close(struct handle *handle)
 {
     if (!handle)
         return;
+    if (handle->hasty)
+        haste_end(&handle->haste);
     drains_forget(handle);
     edge_release(&handle->edge);
     handle_put(handle);

@@ -21,6 +21,10 @@ struct error *handle_open(struct node *node, const char *user, unsigned perm, un
 /* Lets go of the node. The owner has ended its requests before. NULL is allowed. */
 void handle_close(struct handle *handle) CO_FN CONTROL_FN;
 
+/* The owner waits for the end of the handle's requests, and lets no other begin: those in flight do not wait for limits
+ * of rate any more. Until handle_close(). */
+void handle_hasten(struct handle *handle) CONTROL_FN;
+
 struct node *handle_node(const struct handle *handle);
 const char *handle_user(const struct handle *handle);
 

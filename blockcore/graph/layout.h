@@ -45,6 +45,11 @@ struct node_settings {
     bool cache_no_flush;
 };
 
+/* Somebody's wait for the end of requests: see haste.c. */
+struct haste {
+    struct list entries;
+};
+
 enum node_phase {
     NODE_OPENING, /* the name is reserved; found by nobody */
     NODE_OPEN,
@@ -85,6 +90,8 @@ struct node {
     dev_t device;
     ino_t inode;
     uint64_t visit;          /* the last walk over the graph that came by */
+    struct list hastened;    /* who waits for requests that the node may hold back */
+    struct haste haste;      /* while busy: for its own requests */
     bool busy;               /* with its own opening, closing or resizing: it sends requests that no handle counts */
     unsigned background;     /* the same, for what drivers do that outlasts the request which began it */
     struct co_event *closed; /* blockdev_del waits for it */
@@ -117,6 +124,8 @@ struct handle {
     unsigned holds;          /* drains that hold it */
     struct hold *hold;       /* while holds > 0 */
     struct co_queue quieted; /* drains that wait for the requests in flight */
+    bool hasty;              /* its owner waits for its requests */
+    struct haste haste;      /* while hasty */
     unsigned refs;           /* the owner, drains, the hold */
     unsigned lanes_count;
     struct lane *lanes;
@@ -136,6 +145,7 @@ struct graph {
     uint64_t visit;
     uint64_t names_made;
     uint64_t nodes_made;
+    unsigned hastening_nodes; /* that have driver->hasten */
 };
 
 extern struct graph graph;
@@ -206,6 +216,16 @@ void drains_refresh(void);
 /* The handle goes away: drains let go of it. */
 void drains_forget(struct handle *handle);
 void handle_put(struct handle *handle);
+
+/* haste.c: @haste makes the nodes below some nodes let requests through, from haste_begin() until haste_end(). */
+void haste_begin(struct haste *haste);
+/* @node and those below it; those below it only, for requests of its own. No other walk over the graph may come between
+ * haste_begin() and these. */
+void haste_from(struct haste *haste, struct node *node);
+void haste_below(struct haste *haste, const struct node *node);
+void haste_end(struct haste *haste);
+/* @node goes away. */
+void haste_forget(struct node *node);
 
 /* change.c */
 
