@@ -158,7 +158,7 @@ static struct error *charge(struct json_reader *reader, size_t bytes, size_t val
     size_t memory = bytes + values * VALUE_BYTES;
     reader->charged += memory;
     reader->budget->used += memory;
-    if (reader->budget->used > reader->budget->max)
+    if (reader->budget->used > reader->budget->max && reader->charged > reader->budget->own)
         return error_new("too much input of all clients waits to be executed: more than %zu bytes",
                          reader->budget->max);
     return NULL;

@@ -26,10 +26,12 @@
 
 #define JSON_MESSAGE_BYTES_MAX (64 * 1024 * 1024)
 
-/* Memory for input that several readers hold together, in bytes, about. */
+/* Memory for input that several readers hold together, in bytes, about. What is small is taken in any case: clients
+ * that stop in the middle of large messages take nothing from those who send commands. */
 struct json_budget {
     size_t used;
     size_t max;
+    size_t own; /* of a message, this much may go beyond @max */
 };
 
 struct json_message {

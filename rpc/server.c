@@ -24,7 +24,7 @@ struct rpc_server *rpc_server_create(const struct rpc_server_options *options)
     struct rpc_server *server = xcalloc(1, sizeof(*server));
     server->options = *options;
     server->events.server = server;
-    server->input.max = RPC_INPUT_BYTES_MAX;
+    server->input = (struct json_budget){ .max = RPC_INPUT_BYTES_MAX, .own = RPC_INPUT_BYTES_OWN };
     event_limits_init(&server->event_limits, send_event, server);
     server->attend_task.run = attend_all;
     list_init(&server->sessions);

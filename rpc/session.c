@@ -290,6 +290,8 @@ static void receive(struct session *session)
 {
     struct rpc_server *server = session->server;
     ssize_t count;
+    if (session->leftover)
+        return; /* libuv may report a descriptor twice in a turn, where very many are ready */
     do
         count = recv(session->fd, server->read_buffer, sizeof(server->read_buffer), MSG_DONTWAIT);
     while (count < 0 && errno == EINTR);
@@ -347,8 +349,8 @@ static void send_output(struct session *session)
         return;
     if (output_send(&session->output, session->fd) < 0)
         session_close(session);
-    else if (output_pending(&session->output) == 0)
-        session->events_pending = 0;
+    else if (session->events_pending > output_pending(&session->output))
+        session->events_pending = output_pending(&session->output);
 }
 
 static bool is_done(const struct session *session)

@@ -61,7 +61,7 @@ struct session {
     struct command_context *running;
 
     struct output output;
-    size_t events_pending; /* bytes of events since the output was empty */
+    size_t events_pending; /* at most this many bytes of the output are events */
 };
 
 /* NULL when the system has no room for another descriptor to watch. */

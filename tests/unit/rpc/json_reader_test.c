@@ -358,6 +358,30 @@ static void readers_share_a_budget(void **state)
     assert_int_equal(budget.used, 0);
 }
 
+/* Who holds half of something large takes nothing from those who send little. */
+static void small_messages_need_no_budget(void **state)
+{
+    (void)state;
+    struct json_budget budget = { .max = 1000, .own = 600 };
+    struct json_reader *one = json_reader_create(&budget);
+    struct json_reader *two = json_reader_create(&budget);
+    struct json_message message;
+    struct error *err;
+    const char *half = "{\"a\":[1,2,";
+    const char *small = "{\"a\":[1]}", *large = "{\"a\":[1,2,3,4]}";
+    const char *at = half;
+    assert_int_equal(json_reader_next(one, &at, half + strlen(half), &message, &err), JSON_READ_MORE);
+    at = small;
+    assert_int_equal(json_reader_next(two, &at, small + strlen(small), &message, &err), JSON_READ_MESSAGE);
+    json_message_fini(&message, &budget);
+    at = large;
+    assert_int_equal(json_reader_next(two, &at, large + strlen(large), &message, &err), JSON_READ_ERROR);
+    error_free(err);
+    json_reader_destroy(one);
+    json_reader_destroy(two);
+    assert_int_equal(budget.used, 0);
+}
+
 static uint64_t cpu_ns(void)
 {
     struct timespec ts;
@@ -446,6 +470,7 @@ int main(void)
         cmocka_unit_test(a_long_message_is_refused_before_it_is_whole),
         cmocka_unit_test(a_long_number_is_refused),
         cmocka_unit_test(readers_share_a_budget),
+        cmocka_unit_test(small_messages_need_no_budget),
         cmocka_unit_test(time_is_linear_in_the_input),
         cmocka_unit_test(one_value_fills_the_text),
     };

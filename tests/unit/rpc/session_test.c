@@ -539,6 +539,51 @@ static void a_client_that_does_not_read_its_events_is_cut_off(void **state)
     run(deaf_script);
 }
 
+/* Reads @length bytes, whatever they are. */
+static bool takes(struct client *client, size_t length)
+{
+    static char bytes[65536];
+    while (length > 0) {
+        ssize_t count = recv(client->fd, bytes, length < sizeof(bytes) ? length : sizeof(bytes), 0);
+        if (count <= 0)
+            return false;
+        length -= (size_t)count;
+    }
+    return true;
+}
+
+/* More events than may ever wait, but never many of them at once. */
+static void late_script(struct client *one, struct client *two)
+{
+    EXPECT(negotiates(one) && negotiates(two));
+    send_text(one, "{'execute':'large'}{'execute':'large'}{'execute':'large'}");
+    size_t bytes = 60000;
+    char *text = xmalloc(bytes + 1);
+    memset(text, 'x', bytes);
+    text[bytes] = '\0';
+    char *message = xasprintf("{'execute':'noise','arguments':{'text':'%s'}}", text);
+    bool there = true;
+    for (size_t sent = 0; sent < RPC_EVENTS_PENDING_MAX * 2 && there; sent += bytes) {
+        send_text(two, message);
+        const char *event = receive(two);
+        there = event && takes(one, strlen(event) + 2) && receive(two);
+    }
+    free(message);
+    free(text);
+    EXPECT(there);
+    send_text(one, "{'execute':'echo','arguments':{'text':'last'}}");
+    const char *line = "";
+    while (line && !strstr(line, "\"last\""))
+        line = receive(one);
+    EXPECT(line);
+}
+
+static void a_client_that_reads_its_events_late_is_not(void **state)
+{
+    (void)state;
+    run(late_script);
+}
+
 static void large_script(struct client *one, struct client *two)
 {
     EXPECT(negotiates(one) && negotiates(two));
@@ -667,6 +712,7 @@ int main(void)
         cmocka_unit_test(a_client_that_only_ends_its_input_gets_its_replies),
         cmocka_unit_test(events_come_before_the_reply_of_their_command),
         cmocka_unit_test(a_client_that_does_not_read_its_events_is_cut_off),
+        cmocka_unit_test(a_client_that_reads_its_events_late_is_not),
         cmocka_unit_test(large_replies_arrive_whole_and_in_order),
         cmocka_unit_test(errors_and_no_response),
         cmocka_unit_test(a_command_needs_its_role),
