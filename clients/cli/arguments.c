@@ -1,76 +1,61 @@
 #include "clients/cli/arguments.h"
 
-#include "blockcore/base/memory.h"
-#include "clients/cli/size.h"
+#include "schema/codec/keyval.h"
+#include "schema/codec/scalar.h"
+#include "schema/codec/text.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define NESTING_MAX 64
-
-struct error *arguments_set(json_t *tree, const char *assignment)
+/* Appends @word with its commas doubled. */
+static void append_word(struct text *line, const char *word)
 {
-    const char *equals = strchr(assignment, '=');
-    if (!equals || equals == assignment)
-        return error_new("'%s' is neither JSON nor of the form key=value", assignment);
-
-    CLEANUP(free) char *path = xstrndup(assignment, (size_t)(equals - assignment));
-    unsigned depth = 0;
-    char *rest = path, *key = strsep(&rest, ".");
-    for (; rest; key = strsep(&rest, ".")) {
-        json_t *below = json_object_get(tree, key);
-        if (!below) {
-            below = json_object();
-            json_object_set_new(tree, key, below);
-        }
-        if (!json_is_object(below))
-            return error_new("'%.*s': '%s' has a value already", (int)(equals - assignment), assignment, key);
-        if (++depth > NESTING_MAX)
-            return error_new("'%.*s' is nested too deep", (int)(equals - assignment), assignment);
-        tree = below;
+    for (const char *comma; (comma = strchr(word, ',')); word = comma + 1) {
+        text_append(line, word, (size_t)(comma - word));
+        text_append(line, ",,", 2);
     }
-    if (*key == '\0')
-        return error_new("'%.*s' ends in a dot", (int)(equals - assignment), assignment);
-    if (json_object_get(tree, key))
-        return error_new("'%.*s' is given twice", (int)(equals - assignment), assignment);
-    json_t *value = json_string(equals + 1);
-    if (!value)
-        return error_new("the value of '%.*s' is not UTF-8", (int)(equals - assignment), assignment);
-    json_object_set_new(tree, key, value);
-    return NULL;
+    text_append_string(line, word);
 }
 
-/* NULL: not an integer. */
+struct error *arguments_parse(size_t count, char *const *words, json_t **tree)
+{
+    CLEANUP(text_fini) struct text line = { 0 };
+
+    for (size_t i = 0; i < count; i++) {
+        const char *equals = strchr(words[i], '=');
+        if (!equals || equals == words[i])
+            return error_new("'%s' is neither JSON nor of the form key=value", words[i]);
+        if (i > 0)
+            text_append(&line, ",", 1);
+        append_word(&line, words[i]);
+    }
+    text_append(&line, "", 1);
+    return keyval_parse(line.data, NULL, tree);
+}
+
+/* The interface calls sizes integers too, so these may have a suffix. NULL: not an integer. */
 static json_t *to_integer(const char *text)
 {
-    bool negative = *text == '-';
-    uint64_t magnitude;
+    int64_t number;
+    uint64_t size;
 
-    if (!size_parse(text + negative, &magnitude) || magnitude > INT64_MAX)
-        return NULL;
-    return json_integer(negative ? -(json_int_t)magnitude : (json_int_t)magnitude);
+    if (scalar_signed(text, &number) == SCALAR_OK)
+        return json_integer(number);
+    if (scalar_size(text, &size) == SCALAR_OK && size <= INT64_MAX)
+        return json_integer((json_int_t)size);
+    return NULL;
 }
 
 static json_t *to_number(const char *text)
 {
-    char *end;
-    double value = strtod(text, &end);
-
-    return end == text || *end ? NULL : json_real(value);
+    double value;
+    return scalar_number(text, &value) == SCALAR_OK ? json_real(value) : NULL;
 }
 
 static json_t *to_boolean(const char *text)
 {
-    static const char *const yes[] = { "on", "true", "yes" };
-    static const char *const no[] = { "off", "false", "no" };
-
-    for (size_t i = 0; i < ARRAY_SIZE(yes); i++) {
-        if (strcmp(text, yes[i]) == 0)
-            return json_true();
-        if (strcmp(text, no[i]) == 0)
-            return json_false();
-    }
-    return NULL;
+    bool value;
+    return scalar_bool(text, &value) == SCALAR_OK ? json_boolean(value) : NULL;
 }
 
 static json_t *to_json(const char *text)
@@ -116,7 +101,7 @@ static const json_t *choose_alternative(const struct introspection *introspectio
         const char *meta = type_meta(candidate), *json_type = type_json(candidate);
 
         if (!text) {
-            if (strcmp(meta, "object") == 0 || strcmp(meta, "array") == 0)
+            if (strcmp(meta, json_is_array(value) ? "array" : "object") == 0)
                 return candidate;
             continue;
         }
@@ -160,12 +145,12 @@ static struct error *convert_array(const struct introspection *introspection, co
     const json_t *element = type_element(introspection, type);
     CLEANUP(json_decref) json_t *result = json_array();
 
-    for (size_t i = 0; i < json_object_size(value); i++) {
+    size_t i;
+    json_t *item;
+    json_array_foreach(value, i, item)
+    {
         char key[24];
         snprintf(key, sizeof(key), "%zu", i);
-        json_t *item = json_object_get(value, key);
-        if (!item)
-            return error_new("%s: missing, though the list has %zu elements", key, json_object_size(value));
         json_t *converted = NULL;
         struct error *err = convert(introspection, element, item, &converted);
         if (err)
@@ -174,6 +159,15 @@ static struct error *convert_array(const struct introspection *introspection, co
     }
     *out = steal(&result);
     return NULL;
+}
+
+static const char *what_is_expected(const json_t *type)
+{
+    if (strcmp(type_meta(type), "array") == 0)
+        return "a list";
+    if (strcmp(type_meta(type), "object") == 0)
+        return "an object";
+    return type_json(type) ? type_json(type) : "a word";
 }
 
 static struct error *convert_text(const json_t *type, const char *text, json_t **out)
@@ -189,7 +183,7 @@ static struct error *convert_text(const json_t *type, const char *text, json_t *
         return *out ? NULL : error_new(": '%s' is not valid JSON", text);
     }
     if (!json_type)
-        return error_new(": expected %s, got '%s'", strcmp(type_meta(type), "array") ? "an object" : "a list", text);
+        return error_new(": expected %s, got '%s'", what_is_expected(type), text);
     *out = to_builtin(json_type, text);
     return *out ? NULL : error_new(": expected %s, got '%s'", json_type, text);
 }
@@ -206,11 +200,11 @@ static struct error *convert(const struct introspection *introspection, const js
     }
     if (text)
         return convert_text(type, text, out);
-    if (strcmp(type_meta(type), "array") == 0)
+    if (strcmp(type_meta(type), "array") == 0 && json_is_array(value))
         return convert_array(introspection, type, value, out);
-    if (strcmp(type_meta(type), "object") == 0)
+    if (strcmp(type_meta(type), "object") == 0 && json_is_object(value))
         return convert_object(introspection, type, value, out);
-    return error_new(": expected %s, got an object", type_json(type) ? type_json(type) : "a word");
+    return error_new(": expected %s, got %s", what_is_expected(type), json_is_array(value) ? "a list" : "an object");
 }
 
 struct error *arguments_convert(const struct introspection *introspection, const json_t *type, json_t *tree,

@@ -2,8 +2,10 @@
 
 #include "blockcore/base/memory.h"
 #include "clients/cli/arguments.h"
+#include "clients/cli/words.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Appends "@prefix@name@suffix" if it begins with @word. */
@@ -54,7 +56,7 @@ static bool descend(const struct introspection *introspection, char *path, const
             member = type_element(introspection, member);
         }
         *type = as_object(introspection, member);
-        *value = json_object_get(*value, key);
+        *value = json_is_array(*value) ? json_array_get(*value, strtoul(key, NULL, 10)) : json_object_get(*value, key);
         if (!*type)
             return false;
     }
@@ -119,19 +121,34 @@ static void complete_argument(json_t *candidates, const struct introspection *in
     offer_values(candidates, introspection, word, type_member(introspection, type, value, key));
 }
 
+/* Adds a word to those that @value is made of. False for JSON and what is half-written: it says nothing about what
+ * comes next. */
+static bool keep_word(char **words, size_t count, char *word, json_t **value)
+{
+    json_t *longer = NULL;
+    words[count] = word;
+    CLEANUP(error_free) struct error *err = arguments_parse(count + 1, words, &longer);
+    if (err)
+        return false;
+    json_decref(*value);
+    *value = longer;
+    return true;
+}
+
 json_t *completion_candidates(const struct introspection *introspection, const char *line)
 {
     json_t *candidates = json_array();
     CLEANUP(json_decref) json_t *value = json_object();
     CLEANUP(free) char *copy = xstrdup(line);
-    char *rest = copy, *command = NULL, *word = strsep(&rest, " \t");
+    char *words[WORDS_MAX], *rest = copy, *command = NULL, *word = strsep(&rest, " \t");
+    size_t count = 0;
 
     for (; rest; word = strsep(&rest, " \t")) {
         if (!*word)
             continue;
-        if (command)
-            error_free(arguments_set(value, word)); /* JSON, or half-written: says nothing about what comes next */
-        else
+        if (command && count < WORDS_MAX)
+            count += keep_word(words, count, word, &value);
+        else if (!command)
             command = word;
     }
     if (!command)

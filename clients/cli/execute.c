@@ -1,5 +1,6 @@
 #include "clients/cli/execute.h"
 
+#include "blockcore/base/memory.h"
 #include "clients/cli/arguments.h"
 
 #include <stdio.h>
@@ -24,14 +25,15 @@ static struct error *parse_object(const char *word, json_t **out)
                : error_new("%s: line %d, column %d: %s", source, json_error.line, json_error.column, json_error.text);
 }
 
-/* Sorts the words into @arguments (what is JSON already) and @tree (what still needs its types). */
-static struct error *collect_arguments(size_t count, char *const *words, json_t *arguments, json_t *tree)
+/* Sorts the words into @arguments (what is JSON already) and *tree (what still needs its types). */
+static struct error *collect_arguments(size_t count, char *const *words, json_t *arguments, json_t **tree)
 {
+    CLEANUP(free) char **pairs = xcalloc(count ? count : 1, sizeof(*pairs));
+    size_t pair_count = 0;
+
     for (size_t i = 0; i < count; i++) {
         if (words[i][0] != '{' && strcmp(words[i], "-") != 0) {
-            struct error *err = arguments_set(tree, words[i]);
-            if (err)
-                return err;
+            pairs[pair_count++] = words[i];
             continue;
         }
         CLEANUP(json_decref) json_t *object = NULL;
@@ -40,7 +42,7 @@ static struct error *collect_arguments(size_t count, char *const *words, json_t 
             return err;
         json_object_update(arguments, object);
     }
-    return NULL;
+    return arguments_parse(pair_count, pairs, tree);
 }
 
 static struct error *add_typed(struct client *client, struct introspection **introspection, const char *command,
@@ -61,9 +63,9 @@ struct error *execute_words(struct client *client, struct introspection **intros
                             char *const *words, json_t **result)
 {
     CLEANUP(json_decref) json_t *arguments = json_object();
-    CLEANUP(json_decref) json_t *tree = json_object();
+    CLEANUP(json_decref) json_t *tree = NULL;
 
-    struct error *err = collect_arguments(count - 1, words + 1, arguments, tree);
+    struct error *err = collect_arguments(count - 1, words + 1, arguments, &tree);
     if (!err && json_object_size(tree) > 0)
         err = add_typed(client, introspection, words[0], tree, arguments);
     if (err)

@@ -1,35 +1,13 @@
 #include "clients/cli/size.h"
 
 #include "blockcore/base/annotations.h"
+#include "schema/codec/scalar.h"
 
-#include <ctype.h>
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 bool size_parse(const char *text, uint64_t *out)
 {
-    static const char suffixes[] = "kMGTPE";
-    unsigned shift = 0;
-    char *end;
-
-    if (!isdigit((unsigned char)*text)) /* strtoull takes signs and leading space */
-        return false;
-    errno = 0;
-    unsigned long long value = strtoull(text, &end, 0);
-    if (errno)
-        return false;
-    if (*end) {
-        const char *suffix = strchr(suffixes, *end == 'K' ? 'k' : *end);
-        if (!suffix || end[1])
-            return false;
-        shift = 10 * (unsigned)(suffix - suffixes + 1);
-    }
-    if (value > UINT64_MAX >> shift)
-        return false;
-    *out = value << shift;
-    return true;
+    return scalar_size(text, out) == SCALAR_OK;
 }
 
 const char *size_format(uint64_t bytes, char buffer[SIZE_TEXT_MAX])

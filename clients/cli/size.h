@@ -7,8 +7,8 @@
 
 #define SIZE_TEXT_MAX 16
 
-/* A number (decimal, or 0x...), which may end in k, M, G, T, P or E: powers of 1024. False when @text is none or does
- * not fit. */
+/* A number (decimal, or 0x...), which may end in k, M, G, T, P or E: powers of 1024; then it may have a fraction. False
+ * when @text is none or does not fit. */
 bool size_parse(const char *text, uint64_t *out);
 
 /* "1.5 GiB", into @buffer, which is returned. */

@@ -86,8 +86,10 @@ enum scalar_result scalar_size(const char *text, uint64_t *value)
     uint64_t factor = suffix_factor(end);
     if (end == text || !factor || (hexadecimal && *end))
         return SCALAR_MALFORMED;
-    if (errno == ERANGE || __builtin_mul_overflow((uint64_t)number, factor, value))
+    uint64_t bytes;
+    if (errno == ERANGE || __builtin_mul_overflow((uint64_t)number, factor, &bytes))
         return SCALAR_RANGE;
+    *value = bytes;
     return SCALAR_OK;
 }
 

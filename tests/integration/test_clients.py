@@ -82,7 +82,7 @@ def test_after_quit_the_images_are_free(ctl, daemon, qmp, tmp_path):
     (["blockdev-add", "driver=null-co", "node-name=a", "size=big"], "size: expected int, got 'big'"),
     (["blockdev-add", "driver=qcow2", "node-name=a", "file.driver=null-co", "file.size=x"], "file.size: expected int"),
     (["blockdev-add", "driver=null-co", "node-name=a", "read-only=maybe"], "read-only: expected boolean, got 'maybe'"),
-    (["blockdev-add", "driver=null-co", "driver=file"], "'driver' is given twice"),
+    (["blockdev-add", "driver=null-co", "driver.a=file"], "Parameters 'driver.*' used inconsistently"),
     (["blockdev-add", "driver"], "'driver' is neither JSON nor of the form key=value"),
     (["blockdev-add", "{broken"], "{broken"),
     (["blockdev-add", "driver=null-co", "node-name=a", "colour=red"], "colour"),

@@ -9,12 +9,13 @@ static struct introspection *interface;
 /* The words of @line, as arguments of command "add". */
 static struct error *parse(const char *line, json_t **out)
 {
-    CLEANUP(json_decref) json_t *tree = json_object();
-    char *copy = strdup(line), *rest = copy;
-    struct error *err = NULL;
+    CLEANUP(json_decref) json_t *tree = NULL;
+    char *copy = strdup(line), *rest = copy, *words[8];
+    size_t count = 0;
 
-    for (char *word; !err && (word = strsep(&rest, " "));)
-        err = arguments_set(tree, word);
+    while (rest)
+        words[count++] = strsep(&rest, " ");
+    struct error *err = arguments_parse(count, words, &tree);
     free(copy);
     return err ? err : arguments_convert(interface, introspection_arguments(interface, "add"), tree, out);
 }
@@ -53,6 +54,18 @@ static void a_value_gets_the_type_of_its_member(void **state)
     expect_json("driver=null enabled=false", "{\"driver\": \"null\", \"enabled\": false}");
     expect_json("driver=null name=a=b", "{\"driver\": \"null\", \"name\": \"a=b\"}");
     expect_json("driver=null name={x", "{\"driver\": \"null\", \"name\": \"{x\"}");
+    expect_json("driver=null name=,a,,b", "{\"driver\": \"null\", \"name\": \",a,,b\"}");
+    expect_json("driver=null name=", "{\"driver\": \"null\", \"name\": \"\"}");
+}
+
+static void values_are_written_as_on_the_daemons_command_line(void **state)
+{
+    (void)state;
+    expect_json("driver=file size=0x10", "{\"driver\": \"file\", \"size\": 16}");
+    expect_json("driver=file size=1.5K", "{\"driver\": \"file\", \"size\": 1536}");
+    expect_json("driver=null enabled=y", "{\"driver\": \"null\", \"enabled\": true}");
+    expect_json("driver=null enabled=n", "{\"driver\": \"null\", \"enabled\": false}");
+    expect_json("driver=null name=a name=b", "{\"driver\": \"null\", \"name\": \"b\"}");
 }
 
 static void dots_lead_into_objects_and_lists(void **state)
@@ -89,10 +102,12 @@ static void errors_name_the_path(void **state)
     expect_error("driver=file size=big", "size: expected int, got 'big'");
     expect_error("driver=file size=9E", "size: expected int, got '9E'");
     expect_error("driver=format file.driver=file file.size=x", "file.size: expected int, got 'x'");
-    expect_error("driver=format sizes.0=1 sizes.2=2", "sizes.1: missing, though the list has 2 elements");
+    expect_error("driver=format sizes.0=1 sizes.2=2", "Parameter 'sizes.1' missing");
     expect_error("driver=format parts.0.size=x", "parts.0.size: expected int, got 'x'");
     expect_error("driver=file size.a=1", "size: expected int, got an object");
     expect_error("driver=format sizes=1", "sizes: expected a list, got '1'");
+    expect_error("driver=format sizes.a=1", "sizes: expected a list, got an object");
+    expect_error("driver=file size.0=1", "size: expected int, got a list");
     expect_error("driver=null enabled=maybe", "enabled: expected boolean, got 'maybe'");
     expect_error("driver=format sizes=[1,", "sizes: '[1,' is not valid JSON");
 }
@@ -100,12 +115,12 @@ static void errors_name_the_path(void **state)
 static void assignments_that_contradict_each_other(void **state)
 {
     (void)state;
-    expect_error("name=a name=b", "'name' is given twice");
-    expect_error("file=a file.driver=b", "'file.driver': 'file' has a value already");
-    expect_error("file.driver=b file=a", "'file' is given twice");
+    expect_error("file=a file.driver=b", "Parameters 'file.*' used inconsistently");
+    expect_error("file.driver=b file=a", "Parameters 'file.*' used inconsistently");
+    expect_error("sizes.0=a sizes.b=c", "Parameters 'sizes.*' used inconsistently");
     expect_error("name", "'name' is neither JSON nor of the form key=value");
     expect_error("=x", "'=x' is neither JSON nor of the form key=value");
-    expect_error("file.=x", "'file.' ends in a dot");
+    expect_error("file.=x", "Invalid parameter 'file.'");
 }
 
 static int load(void **state)
@@ -126,6 +141,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_value_gets_the_type_of_its_member),
+        cmocka_unit_test(values_are_written_as_on_the_daemons_command_line),
         cmocka_unit_test(dots_lead_into_objects_and_lists),
         cmocka_unit_test(an_alternate_takes_what_it_looks_like),
         cmocka_unit_test(what_the_interface_does_not_know_is_sent_as_text),

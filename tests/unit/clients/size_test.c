@@ -17,6 +17,7 @@ static void suffixes_are_powers_of_1024(void **state)
         { "64K", 64 << 10 },
         { "3M", 3 << 20 },
         { "1T", UINT64_C(1) << 40 },
+        { "1.5G", 3 << 29 },
         { "15E", UINT64_C(15) << 60 },
         { "18446744073709551615", UINT64_MAX },
     };
@@ -31,9 +32,7 @@ static void suffixes_are_powers_of_1024(void **state)
 static void what_is_no_size_or_does_not_fit_is_refused(void **state)
 {
     (void)state;
-    static const char *const texts[] = {
-        "", "-1", "+1", " 1", "k", "1kk", "1q", "1.5G", "16E", "18446744073709551616"
-    };
+    static const char *const texts[] = { "", "-1", "+1", " 1", "k", "1kk", "1q", "1.5", "16E", "18446744073709551616" };
 
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         uint64_t bytes = 7;
