@@ -1,5 +1,8 @@
 /* Commands that change nodes in use (schema/block-graph.json). */
+#include "blockcore/export/export.h"
 #include "blockcore/graph/child.h"
+#include "blockcore/graph/drain.h"
+#include "blockcore/graph/rearrange.h"
 #include "blockcore/graph/reopen.h"
 #include "schema/cairn_commands.h"
 
@@ -23,4 +26,76 @@ struct error *handle_x_blockdev_change(struct command_context *context,
         return node_remove_child(parent, arguments->child);
     struct node *node = node_find(arguments->node);
     return node ? node_add_child(parent, node) : node_not_found(arguments->node);
+}
+
+/* A rearrangement may be for one export only; NULL: for all users. */
+static struct error *find_user(const char *export_id, struct handle **out)
+{
+    *out = NULL;
+    if (!export_id)
+        return NULL;
+    struct export *export = export_find(export_id);
+    *out = export ? export_handle(export) : NULL;
+    return *out ? NULL : error_new("Export '%s' is not found", export_id);
+}
+
+/* Both nodes stay while @rearrange waits. */
+static struct error *CO_FN with_nodes(const char *name, const char *other, const char *export_id,
+                                      struct error *(*rearrange)(struct node *node, struct node *other,
+                                                                 struct handle *only)CO_FN)
+{
+    struct handle *only;
+    struct error *err = find_user(export_id, &only);
+    if (err)
+        return err;
+    struct node *a = node_find(name);
+    struct node *b = node_find(other);
+    if (!a || !b)
+        return node_not_found(a ? other : name);
+    node_ref(a);
+    node_ref(b);
+    err = rearrange(a, b, only);
+    node_unref(b);
+    node_unref(a);
+    return err;
+}
+
+struct error *handle_blockdev_insert_filter(struct command_context *context,
+                                            const struct blockdev_insert_filter_arguments *arguments)
+{
+    (void)context;
+    return with_nodes(arguments->node, arguments->filter, arguments->export_, filter_insert);
+}
+
+struct error *handle_blockdev_replace(struct command_context *context,
+                                      const struct blockdev_replace_arguments *arguments)
+{
+    (void)context;
+    return with_nodes(arguments->node, arguments->replacement, arguments->export_, node_replace);
+}
+
+static struct error *CO_FN remove_filter(struct node *filter, struct node *same, struct handle *only)
+{
+    (void)same;
+    return filter_remove(filter, only);
+}
+
+struct error *handle_blockdev_remove_filter(struct command_context *context,
+                                            const struct blockdev_remove_filter_arguments *arguments)
+{
+    (void)context;
+    return with_nodes(arguments->filter, arguments->filter, arguments->export_, remove_filter);
+}
+
+struct error *handle_query_drains(struct command_context *context, struct drain_info *result)
+{
+    const struct drain_times times = drain_times();
+    (void)context;
+    *result = (struct drain_info){
+        .count = times.count,
+        .last_ns = times.last_ns,
+        .longest_ns = times.longest_ns,
+        .total_ns = times.total_ns,
+    };
+    return NULL;
 }

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 
 struct export;
+struct handle;
 
 /* How long a removal is waited for before the command goes on without it, as it must when storage hangs. */
 #define EXPORT_GRACE_MS 1000
@@ -43,6 +44,8 @@ const char *export_id(const struct export *export);
 enum block_export_type export_type(const struct export *export);
 /* NULL when it is about to be gone: its last user has left, and storage is being let go. */
 struct node *export_node(const struct export *export) CONTROL_FN;
+/* What its requests go through; NULL likewise. */
+struct handle *export_handle(const struct export *export);
 /* Also then. Valid until the next await. */
 const char *export_node_name(const struct export *export) CONTROL_FN;
 bool export_is_shutting_down(const struct export *export) CONTROL_FN;

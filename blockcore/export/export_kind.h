@@ -7,8 +7,6 @@
 
 #include "blockcore/export/export.h"
 
-struct handle;
-
 struct export_kind {
     enum block_export_type type;
 
@@ -23,9 +21,6 @@ struct export_kind {
 };
 
 extern const struct export_kind nbd_export_kind;
-
-/* For requests, while the export has its user. */
-struct handle *export_handle(const struct export *export);
 
 /* A user (a client's connection) comes and goes. None may come once the export is shutting down. */
 void export_enter(struct export *export) CONTROL_FN;

@@ -3,6 +3,7 @@
 #include "blockcore/base/memory.h"
 
 #include <assert.h>
+#include <time.h>
 
 /* What is held still: the graph above some nodes, and single handles. The list of drains lets handles and edges that
  * come while a drain lasts be held too. */
@@ -15,7 +16,10 @@ struct drain {
     size_t doors_count;
     struct handle **handles; /* held; NULL: closed meanwhile */
     size_t handles_count;
+    uint64_t since_ns; /* doors are closed */
 };
+
+static struct drain_times times;
 
 static struct list drains = LIST_INIT(drains);
 
@@ -62,6 +66,13 @@ static bool search(const struct drain *drain, found_here *found, void *arg)
             return true;
     }
     return false;
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 static bool drain_has(const struct drain *drain, const struct handle *handle)
@@ -113,6 +124,19 @@ static void drain_wait(struct drain *drain)
     }
 }
 
+static void count_time(uint64_t ns)
+{
+    times.count++;
+    times.last_ns = ns;
+    times.longest_ns = ns > times.longest_ns ? ns : times.longest_ns;
+    times.total_ns += ns;
+}
+
+struct drain_times drain_times(void)
+{
+    return times;
+}
+
 static void drain_let_go(struct drain *drain)
 {
     list_remove(&drain->link);
@@ -120,6 +144,8 @@ static void drain_let_go(struct drain *drain)
         if (drain->handles[i])
             handle_release(drain->handles[i]);
     }
+    if (drain->handles_count > 0)
+        count_time(now_ns() - drain->since_ns);
     drain->handles_count = 0;
     co_queue_wake_all(&settled);
 }
@@ -242,6 +268,7 @@ void drain_hold(struct drain *drain)
     struct haste haste;
     for (;;) {
         wait_busy(drain);
+        drain->since_ns = now_ns();
         drain_collect(drain);
         list_append(&drains, &drain->link);
         drain_hasten(drain, &haste);

@@ -27,6 +27,17 @@ struct drain *drain_begin_content(struct node *node) CO_FN CONTROL_FN;
 void node_background_begin(struct node *node) CONTROL_FN;
 void node_background_end(struct node *node) CONTROL_FN;
 
+/* How long requests have been held back, from the first door that was closed to the opening of all, in nanoseconds;
+ * over all drains since the process began. */
+struct drain_times {
+    uint64_t count;
+    uint64_t last_ns;
+    uint64_t longest_ns;
+    uint64_t total_ns;
+};
+
+struct drain_times drain_times(void) CONTROL_FN;
+
 /* Takes NULL. */
 void drain_end(struct drain *drain) CONTROL_FN;
 

@@ -60,6 +60,7 @@ struct driver {
     const char *name; /* as on the wire */
     enum driver_kind kind;
     size_t state_size;
+    bool supports_backing; /* may have a child "backing", which comes and goes */
     unsigned write_flags;  /* the request_flags that pwritev and pwrite_zeroes honour; io/ emulates FUA with a flush */
     bool flushes_children; /* flush sees to the children itself: where one of them may fail */
 

@@ -25,3 +25,18 @@ int node_flush(struct node *node)
         node_set_written(node);
     return ret;
 }
+
+struct error *node_flush_in_use(struct node *node, const char *user)
+{
+    struct handle *handle;
+    if (node->set.read_only)
+        return NULL;
+    struct error *err = handle_open(node, user, 0, PERM_ALL, &handle);
+    if (err)
+        return err;
+    handle_enter(handle);
+    int ret = node_flush(handle->edge.node);
+    handle_leave(handle);
+    handle_close(handle);
+    return ret < 0 ? error_errno(-ret, "node '%s' cannot be flushed", node->name) : NULL;
+}

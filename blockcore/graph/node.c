@@ -166,6 +166,11 @@ enum detect_zeroes node_detect_zeroes(const struct node *node)
     return node->set.detect_zeroes;
 }
 
+bool node_unmaps(const struct node *node)
+{
+    return node->set.unmap;
+}
+
 bool node_cache_direct(const struct node *node)
 {
     return node->set.cache_direct;

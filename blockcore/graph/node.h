@@ -93,6 +93,7 @@ const struct node_limits *node_limits(const struct node *node);
 bool node_is_read_only(const struct node *node);
 /* As its options say, its parent's where they say nothing. */
 enum detect_zeroes node_detect_zeroes(const struct node *node);
+bool node_unmaps(const struct node *node); /* discard=unmap */
 bool node_cache_direct(const struct node *node);
 bool node_cache_no_flush(const struct node *node);
 /* A filename or a description for people; never NULL. */

@@ -326,16 +326,8 @@ static struct error *flush_early(struct reopen_set *set)
     struct error *err = NULL;
     struct reopen *entry;
     list_for_each (entry, &set->entries, link) {
-        struct handle *handle;
-        if (err || !stops_writing(entry))
-            continue;
-        err = handle_open(entry->node, "blockdev-reopen", 0, PERM_ALL, &handle);
-        if (err)
-            continue;
-        handle_enter(handle);
-        err = flush_node(entry->node);
-        handle_leave(handle);
-        handle_close(handle);
+        if (!err && stops_writing(entry))
+            err = node_flush_in_use(entry->node, "blockdev-reopen");
     }
     return err;
 }

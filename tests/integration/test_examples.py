@@ -50,6 +50,18 @@ def need_image(qmp, daemon):
     images.create(daemon.path("overlay0.qcow2"), "1G")
 
 
+def need_disk_and_image(qmp, daemon):
+    need_disk(qmp, daemon)
+    need_image(qmp, daemon)
+
+
+def need_chain(qmp, daemon):
+    need_disk(qmp, daemon)
+    images.create(daemon.path("overlay1.qcow2"), "1M")
+    qmp.execute("blockdev-add", driver="qcow2", node_name="overlay1", backing="disk0",
+                file={"driver": "file", "filename": daemon.path("overlay1.qcow2")})
+
+
 def need_gate(qmp, daemon):
     qmp.execute("blockdev-add", driver="gate", node_name="gate0", file={"driver": "null-co", "node-name": "null0"})
 
@@ -89,7 +101,13 @@ NEEDS = {
     "block_resize": need_disk,
     "blockdev-add": need_image,
     "blockdev-del": need_disk,
+    "blockdev-insert-filter": need_gate,
+    "blockdev-remove-filter": need_gate,
     "blockdev-reopen": need_disk,
+    "blockdev-replace": need_gate,
+    "blockdev-snapshot": need_disk_and_image,
+    "blockdev-snapshot-sync": need_disk,
+    "change-backing-file": need_chain,
     "job-dismiss": need_job,
     "nbd-server-stop": need_server,
     "object-del": need_object,

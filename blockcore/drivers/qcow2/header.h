@@ -106,6 +106,12 @@ static inline void qcow2_header_fini_cleanup(struct qcow2_header *header)
  * overwritten. Fails when they do not fit. */
 struct error *qcow2_header_format(const struct qcow2_header *header, void *cluster) MUST_CHECK;
 
+/* Copies the header of an image into @cluster, with another backing file name and format (NULL: none). @old and
+ * @cluster have one cluster's @bytes, @header_bytes of which are the header proper. What is unknown is kept. Fails when
+ * it does not fit. In header_edit.c. */
+struct error *qcow2_header_set_backing(const void *old, size_t bytes, size_t header_bytes, const char *file,
+                                       const char *format, void *cluster) MUST_CHECK;
+
 /* L1 entries that a disk of @size bytes needs in an image with these clusters and L2 entries; may be more than the
  * limit. */
 uint64_t qcow2_l1_entries_for(const struct qcow2_header *header, uint64_t size);

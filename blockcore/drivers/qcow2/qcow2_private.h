@@ -170,6 +170,9 @@ struct error *qcow2_read_options(const struct qcow2 *q, const struct blockdev_op
 void qcow2_apply_settings(struct qcow2 *q, const struct qcow2_settings *settings);
 struct error *qcow2_apply_options(struct qcow2 *q, const struct blockdev_options *options) MUST_CHECK;
 
+/* header_edit.c */
+struct error *qcow2_change_backing_file(struct node *node, const char *file, const char *format) CO_FN CONTROL_FN;
+
 /* reopen.c */
 struct error *qcow2_reopen_prepare(struct node *node, const struct blockdev_options *options, struct reopen *reopen)
     CO_FN CONTROL_FN;

@@ -1,0 +1,125 @@
+#include "blockcore/graph/rearrange.h"
+
+#include "blockcore/graph/change.h"
+#include "blockcore/graph/driver.h"
+#include "blockcore/graph/flush.h"
+#include "blockcore/graph/layout.h"
+
+/* Edges of users, and not only those of the node's own overlay or filter. */
+static struct error *check_snapshot(const struct node *node, const struct node *overlay)
+{
+    if (node == overlay)
+        return error_new("node '%s' cannot be its own overlay", node->name);
+    if (!overlay->driver->supports_backing)
+        return error_new("The overlay does not support backing images");
+    if (overlay->backing)
+        return error_new("The overlay already has a backing image");
+    const struct child *user = node_parent_next(overlay, NULL);
+    if (user) {
+        CLEANUP(free) char *name = child_user(user);
+        return error_new("The overlay is already in use by %s", name);
+    }
+    return NULL;
+}
+
+static struct error *flush_node(void *arg) CO_FN;
+
+static struct error *flush_node(void *arg)
+{
+    struct node *node = arg;
+    int ret = node->set.read_only ? 0 : node_flush(node);
+    return ret < 0 ? error_errno(-ret, "node '%s' cannot be flushed", node->name) : NULL;
+}
+
+static struct error *snapshot(struct node *node, struct node *overlay) CO_FN;
+
+static struct error *snapshot(struct node *node, struct node *overlay)
+{
+    static const struct change_owner owner = { .before = flush_node };
+    /* Most of it while requests run, so that little is left to do when they are held back. */
+    struct error *err = node_flush_in_use(node, "a snapshot");
+    if (err)
+        return err;
+    struct change *change = change_begin();
+    struct child *backing;
+    change_set_owner(change, &owner, node);
+    change_visit(change, node);
+    err = change_add(change, overlay, "backing", CHILD_BACKING, node, &backing);
+    if (!err)
+        err = change_replace(change, node, overlay);
+    if (!err)
+        return change_commit(change);
+    change_abort(change);
+    return err;
+}
+
+struct error *node_snapshot(struct node *node, struct node *overlay)
+{
+    struct error *err = check_snapshot(node, overlay);
+    if (err)
+        return err;
+    node_ref(node);
+    node_ref(overlay);
+    err = snapshot(node, overlay);
+    node_unref(overlay);
+    node_unref(node);
+    return err;
+}
+
+static struct error *replace(struct node *node, struct node *replacement, struct handle *only) CO_FN;
+
+static struct error *replace(struct node *node, struct node *replacement, struct handle *only)
+{
+    struct change *change = change_begin();
+    struct error *err =
+        only ? change_edge(change, handle_edge(only), replacement) : change_replace(change, node, replacement);
+    if (!err)
+        return change_commit(change);
+    change_abort(change);
+    return err;
+}
+
+static struct error *check_user(const struct node *node, const struct handle *only)
+{
+    if (only && only->edge.node != node)
+        return error_new("%s does not use node '%s' directly", only->user, node->name);
+    return NULL;
+}
+
+struct error *node_replace(struct node *node, struct node *replacement, struct handle *only)
+{
+    struct error *err = check_user(node, only);
+    if (!err && node == replacement)
+        err = error_new("node '%s' cannot replace itself", node->name);
+    if (!err && node_length(node) != node_length(replacement))
+        err = error_new("node '%s' has %llu bytes and cannot be replaced by node '%s' of %llu bytes", node->name,
+                        (unsigned long long)node_length(node), replacement->name,
+                        (unsigned long long)node_length(replacement));
+    return err ? err : replace(node, replacement, only);
+}
+
+static struct error *check_filter(const struct node *filter)
+{
+    if (filter->driver->kind != DRIVER_FILTER || !filter->filtered)
+        return error_new("node '%s' (driver '%s') is not a filter", filter->name, filter->driver->name);
+    return NULL;
+}
+
+struct error *filter_insert(struct node *node, struct node *filter, struct handle *only)
+{
+    struct error *err = check_filter(filter);
+    if (!err)
+        err = check_user(node, only);
+    if (!err && filter->filtered->node != node)
+        err = error_new("filter '%s' stands on node '%s', not on node '%s'", filter->name, filter->filtered->node->name,
+                        node->name);
+    return err ? err : replace(node, filter, only);
+}
+
+struct error *filter_remove(struct node *filter, struct handle *only)
+{
+    struct error *err = check_filter(filter);
+    if (!err)
+        err = check_user(filter, only);
+    return err ? err : replace(filter, filter->filtered->node, only);
+}
