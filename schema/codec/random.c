@@ -7,7 +7,7 @@ enum {
     DEPTH_SIMPLE = 5, /* from here on everything that can be left out is */
     DEPTH_MAX = 60,   /* a type that has no smaller values has none */
     ELEMENTS_MAX = 3,
-    TEXT_BYTES_MAX = 64,
+    TEXT_BYTES_MAX = PATTERN_TEXT_MAX, /* where the schema demands long ones */
     TRIES_MAX = 200,
 };
 
@@ -106,7 +106,7 @@ static void generate_number(struct generator *generator, const struct value_limi
     if (limits && (limits->flags & LIMIT_MAX))
         max = limits->max.d;
     double part = (double)(next_bits(generator) >> 11) / 9007199254740992.0;
-    double value = chance(generator, 10) ? min : chance(generator, 10) ? max : min + (max - min) * part;
+    double value = chance(generator, 10) ? min : chance(generator, 10) ? max : min * (1 - part) + max * part;
     memcpy(place, &value, sizeof(value));
 }
 

@@ -15,6 +15,7 @@ struct introspection {
     struct names uses;                /* type name -> struct use */
     size_t numbers;                   /* how many types have one */
     bool open;                        /* in C: a line of JSON was begun */
+    unsigned depth;                   /* of the element that is open */
 };
 
 struct use {
@@ -22,10 +23,11 @@ struct use {
     size_t number;
 };
 
-/* What has been written of a list, to know where commas go. An element needs one if any before it is there. */
+/* What has been written of a list, to know where commas go. An element needs one if any before it is there: in C, where
+ * that depends on conditions, the macro MORE_depth is defined once one is. */
 struct list {
-    bool certain; /* an element without condition was written */
-    VECTOR(const struct condition *) conditions;
+    bool certain;  /* an element without condition was written */
+    bool possible; /* one with a condition was */
 };
 
 static bool holds(const struct introspection *in, const struct condition *condition)
@@ -84,17 +86,21 @@ static void put(struct introspection *in, const char *text)
     put_tokens(in, text);
 }
 
-static void put_conditional_comma(struct introspection *in, const struct list *list, const char *comma)
+static void put_conditional_comma(struct introspection *in, const char *comma)
 {
     end_line(in);
-    output_text(in->output, "#if ");
-    for (size_t i = 0; i < list->conditions.count; i++)
-        output_printf(in->output, "%s%s", i ? " || " : "",
-                      condition_expression(in->output->arena, list->conditions.items[i]));
-    output_text(in->output, "\n");
+    output_printf(in->output, "#ifdef MORE_%u\n", in->depth);
     put(in, comma);
     end_line(in);
     output_text(in->output, "#endif\n");
+}
+
+/* In C, of an element with a condition and none without before it. */
+static void note_possible(struct introspection *in, struct list *list)
+{
+    end_line(in);
+    output_printf(in->output, "#define MORE_%u\n", in->depth);
+    list->possible = true;
 }
 
 /* Opens an element, which end_element() closes. What does not hold is visited all the same, since it takes part in the
@@ -102,27 +108,31 @@ static void put_conditional_comma(struct introspection *in, const struct list *l
 static void begin_element(struct introspection *in, struct list *list, const struct condition *condition,
                           const char *comma)
 {
+    in->depth++;
     if (!in->as_c && !holds(in, condition)) {
         in->hidden++;
         return;
     }
-    if (in->as_c && condition)
+    if (in->as_c && condition) {
         end_line(in);
-    if (in->as_c)
+        if (!list->certain && !list->possible)
+            output_printf(in->output, "#undef MORE_%u\n", in->depth);
         output_if(in->output, condition);
+    }
     if (list->certain)
         put(in, comma);
-    else if (list->conditions.count)
-        put_conditional_comma(in, list, comma);
+    else if (list->possible)
+        put_conditional_comma(in, comma);
 
     if (!condition || !in->as_c)
         list->certain = true;
-    else
-        VECTOR_PUSH(in->output->arena, &list->conditions, condition);
+    else if (!list->certain)
+        note_possible(in, list);
 }
 
 static void end_element(struct introspection *in, const struct condition *condition)
 {
+    in->depth--;
     if (in->as_c && condition)
         end_line(in);
     if (in->as_c)

@@ -43,19 +43,19 @@ static void put_description(struct schema_writer *writer, const char *text)
 {
     struct arena *arena = writer->json.output->arena;
     struct blocks blocks = { 0 };
+    struct output description = { .arena = arena };
     markup_blocks(arena, text, &blocks);
-    const char *description = "";
     for (size_t i = 0; i < blocks.list.count; i++) {
         const char *line = blocks.list.items[i].text;
         struct piece piece;
         if (blocks.list.items[i].kind == BLOCK_EXAMPLE)
             continue;
-        description = arena_printf(arena, "%s%s", description, *description ? " " : "");
+        output_text(&description, description.text.count ? " " : "");
         while (markup_piece(arena, &line, &piece))
-            description = arena_printf(arena, "%s%s", description, piece.text);
+            output_text(&description, piece.text);
     }
-    if (*description)
-        json_string(&writer->json, "description", description);
+    if (description.text.count)
+        json_string(&writer->json, "description", output_string(&description));
 }
 
 /* Whether a text of this form can begin as numbers do. */

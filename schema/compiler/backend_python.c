@@ -187,11 +187,11 @@ static void put_wrapped(struct output *output, unsigned indentation, unsigned ha
 /* The prose of a comment without its marks: one line per paragraph, without examples. */
 static const char *plain(struct arena *arena, const char *line)
 {
-    const char *text = "";
+    struct output text = { .arena = arena };
     struct piece piece;
     while (markup_piece(arena, &line, &piece))
-        text = arena_printf(arena, "%s%s", text, piece.text);
-    return text;
+        output_text(&text, piece.text);
+    return output_string(&text);
 }
 
 static void put_prose(struct output *output, unsigned indentation, const char *name, const char *text)

@@ -17,22 +17,27 @@ static const char *quoted(struct arena *arena, const char *text)
     return arena_printf(arena, "'%s'", text);
 }
 
-static const char *condition_text(struct arena *arena, const struct condition *condition)
+static void put_condition_value(struct output *output, const struct condition *condition)
 {
-    if (condition->kind == CONDITION_NAME)
-        return quoted(arena, condition->name);
-    if (condition->kind == CONDITION_NOT)
-        return arena_printf(arena, "{ 'not': %s }", condition_text(arena, condition->operands.items[0]));
-    const char *list = "";
-    for (size_t i = 0; i < condition->operands.count; i++)
-        list = arena_printf(arena, "%s%s%s", list, i ? ", " : "", condition_text(arena, condition->operands.items[i]));
-    return arena_printf(arena, "{ '%s': [ %s ] }", condition->kind == CONDITION_ALL ? "all" : "any", list);
+    if (condition->kind == CONDITION_NAME) {
+        output_printf(output, "'%s'", condition->name);
+        return;
+    }
+    bool negation = condition->kind == CONDITION_NOT;
+    output_text(output, negation ? "{ 'not': " : condition->kind == CONDITION_ALL ? "{ 'all': [ " : "{ 'any': [ ");
+    for (size_t i = 0; i < condition->operands.count; i++) {
+        output_text(output, i ? ", " : "");
+        put_condition_value(output, condition->operands.items[i]);
+    }
+    output_text(output, negation ? " }" : " ] }");
 }
 
 static void put_condition(struct qapi *qapi, const struct condition *condition)
 {
-    if (condition)
-        output_printf(qapi->output, ", 'if': %s", condition_text(qapi->output->arena, condition));
+    if (!condition)
+        return;
+    output_text(qapi->output, ", 'if': ");
+    put_condition_value(qapi->output, condition);
 }
 
 static void put_features(struct qapi *qapi, const struct features *features)

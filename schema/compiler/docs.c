@@ -200,17 +200,26 @@ static void put_type(struct docs *docs, const struct type *type)
                         entity ? docs_anchor(docs->output->arena, entity) : NULL);
 }
 
+static void put_condition_words(struct output *output, const struct condition *condition)
+{
+    const char *between = condition->kind == CONDITION_ALL ? " and " : " or ";
+    if (condition->kind == CONDITION_NAME) {
+        output_text(output, condition->name);
+        return;
+    }
+    output_text(output, condition->kind == CONDITION_NOT ? "not " : "(");
+    for (size_t i = 0; i < condition->operands.count; i++) {
+        output_text(output, i ? between : "");
+        put_condition_words(output, condition->operands.items[i]);
+    }
+    output_text(output, condition->kind == CONDITION_NOT ? "" : ")");
+}
+
 static const char *condition_words(struct arena *arena, const struct condition *condition)
 {
-    if (condition->kind == CONDITION_NAME)
-        return condition->name;
-    const char *words = condition_words(arena, condition->operands.items[0]);
-    if (condition->kind == CONDITION_NOT)
-        return arena_printf(arena, "not %s", words);
-    for (size_t i = 1; i < condition->operands.count; i++)
-        words = arena_printf(arena, "%s %s %s", words, condition->kind == CONDITION_ALL ? "and" : "or",
-                             condition_words(arena, condition->operands.items[i]));
-    return arena_printf(arena, "(%s)", words);
+    struct output output = { .arena = arena };
+    put_condition_words(&output, condition);
+    return output_string(&output);
 }
 
 static void put_condition(struct docs *docs, const struct condition *condition)

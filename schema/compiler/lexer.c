@@ -24,8 +24,10 @@ static const char *source_end(const struct lexer *lexer)
  */
 static struct location here(struct lexer *lexer)
 {
-    for (; lexer->counted < lexer->next; lexer->counted++)
-        lexer->column = *lexer->counted == '\t' ? (lexer->column + 7) / 8 * 8 + 1 : lexer->column + 1;
+    for (; lexer->counted < lexer->next; lexer->counted++) {
+        bool continues = (*lexer->counted & 0xc0) == 0x80; /* a character of UTF-8 */
+        lexer->column = *lexer->counted == '\t' ? (lexer->column + 7) / 8 * 8 + 1 : lexer->column + !continues;
+    }
     return (struct location){ .source = lexer->source, .line = lexer->line, .column = lexer->column };
 }
 
@@ -43,17 +45,37 @@ static const char *line_end(const struct lexer *lexer)
     return newline ? newline : end;
 }
 
+/* Bytes of the white space at @p; 0 if it is none. In comments any character may stand, between tokens these: those
+ * that Python calls space, since QEMU's generator asks it. */
+static size_t space_length(const char *p, size_t room)
+{
+    static const char *const wide[] = {
+        "\xc2\x85",     "\xc2\xa0",     "\xe1\x9a\x80", "\xe2\x80\xa8",
+        "\xe2\x80\xa9", "\xe2\x80\xaf", "\xe2\x81\x9f", "\xe3\x80\x80",
+    };
+    unsigned char c = (unsigned char)*p;
+    if (c < 0x80)
+        return isspace(c) || (c >= 0x1c && c <= 0x1f);
+    for (size_t i = 0; i < ARRAY_SIZE(wide); i++)
+        if (room >= strlen(wide[i]) && memcmp(p, wide[i], strlen(wide[i])) == 0)
+            return strlen(wide[i]);
+    bool general =
+        room >= 3 && memcmp(p, "\xe2\x80", 2) == 0 && (unsigned char)p[2] >= 0x80 && (unsigned char)p[2] <= 0x8a;
+    return general ? 3 : 0;
+}
+
 /* Skips white space, and comments unless they are wanted; stops at a "##" line in any case. */
 static void skip_blank(struct lexer *lexer, bool comments_wanted)
 {
     const char *end = source_end(lexer);
     while (lexer->next < end) {
         char c = *lexer->next;
+        size_t space = c == '\n' ? 0 : space_length(lexer->next, (size_t)(end - lexer->next));
         if (c == '\n') {
             lexer->next++;
             begin_line(lexer);
-        } else if (isspace((unsigned char)c)) {
-            lexer->next++;
+        } else if (space) {
+            lexer->next += space;
         } else if (c == '#' && !comments_wanted && !(end - lexer->next > 1 && lexer->next[1] == '#')) {
             lexer->next = line_end(lexer);
         } else {

@@ -1,5 +1,7 @@
 #include "schema/compiler/markup.h"
 
+#include "schema/compiler/output.h"
+
 #include <ctype.h>
 #include <stdint.h>
 #include <string.h>
@@ -61,14 +63,13 @@ static const char *without_indentation(struct arena *arena, const char *text)
     while (next_line(&reader))
         if (!is_blank(&reader) && reader.indentation < margin)
             margin = reader.indentation;
-    const char *result = "";
+    struct output result = { .arena = arena };
     for (reader.rest = text; next_line(&reader);)
-        result = arena_printf(arena, "%s%.*s\n", result, is_blank(&reader) ? 0 : (int)(reader.length - margin),
-                              is_blank(&reader) ? "" : reader.text + margin);
-    size_t end = strlen(result);
-    while (end && isspace((unsigned char)result[end - 1]))
-        end--;
-    return arena_strndup(arena, result, end);
+        output_printf(&result, "%.*s\n", is_blank(&reader) ? 0 : (int)(reader.length - margin),
+                      is_blank(&reader) ? "" : reader.text + margin);
+    while (result.text.count && isspace((unsigned char)result.text.items[result.text.count - 1]))
+        result.text.count--;
+    return output_string(&result);
 }
 
 /* The reader stands at the mark; afterwards at the first line behind the example. False at the end of the text. */
@@ -76,19 +77,33 @@ static bool read_example(struct arena *arena, struct line_reader *reader, struct
 {
     struct block block = { .kind = BLOCK_EXAMPLE, .title = "" };
     size_t margin = reader->indentation;
-    const char *text = "";
+    struct output text = { .arena = arena };
     bool more;
     while ((more = next_line(reader)) && continues_example(reader, margin)) {
-        if (!*text && is_blank(reader))
+        if (!text.text.count && is_blank(reader))
             continue;
-        if (!*text && begins_with(reader, ":title: "))
+        if (!text.text.count && begins_with(reader, ":title: "))
             block.title =
                 arena_strndup(arena, reader->text + reader->indentation + 8, reader->length - reader->indentation - 8);
         else
-            text = arena_printf(arena, "%s%.*s\n", text, (int)reader->length, reader->text);
+            output_printf(&text, "%.*s\n", (int)reader->length, reader->text);
     }
-    block.text = without_indentation(arena, text);
+    block.text = without_indentation(arena, output_string(&text));
     VECTOR_PUSH(arena, &blocks->list, block);
+    return more;
+}
+
+/* Adds the lines that go on with the last block; the reader stands at the first of them. False at the end of the text.
+ */
+static bool read_more_lines(struct arena *arena, struct line_reader *reader, struct block *block)
+{
+    struct output text = { .arena = arena };
+    bool more = true;
+    output_text(&text, block->text);
+    for (; more && !is_blank(reader) && !begins_item(reader) && !begins_with(reader, example_mark);
+         more = next_line(reader))
+        output_printf(&text, " %.*s", (int)(reader->length - reader->indentation), reader->text + reader->indentation);
+    block->text = output_string(&text);
     return more;
 }
 
@@ -137,9 +152,8 @@ void markup_blocks(struct arena *arena, const char *text, struct blocks *blocks)
             add_block(arena, blocks, &reader);
             fresh = false;
         } else {
-            struct block *block = &blocks->list.items[blocks->list.count - 1];
-            block->text = arena_printf(arena, "%s %.*s", block->text, (int)(reader.length - reader.indentation),
-                                       reader.text + reader.indentation);
+            more = read_more_lines(arena, &reader, &blocks->list.items[blocks->list.count - 1]);
+            continue;
         }
         more = next_line(&reader);
     }

@@ -9,7 +9,7 @@
 static void append(struct output *output, const char *text, size_t length)
 {
     while (output->text.count + length > output->text.capacity) {
-        size_t larger = output->text.capacity ? output->text.capacity * 2 : 4096;
+        size_t larger = output->text.capacity ? output->text.capacity * 2 : 128;
         char *moved = arena_array(output->arena, 1, larger);
         if (output->text.count)
             memcpy(moved, output->text.items, output->text.count);
@@ -44,19 +44,33 @@ void output_printf(struct output *output, const char *format, ...)
     va_end(again);
 }
 
+const char *output_string(const struct output *output)
+{
+    return arena_strndup(output->arena, output->text.count ? output->text.items : "", output->text.count);
+}
+
+static void put_expression(struct output *output, const struct condition *condition)
+{
+    const char *between = condition->kind == CONDITION_ALL ? " && " : " || ";
+    if (condition->kind == CONDITION_NAME) {
+        output_printf(output, "defined(%s)", condition->name);
+        return;
+    }
+    output_text(output, condition->kind == CONDITION_NOT ? "!" : "(");
+    for (size_t i = 0; i < condition->operands.count; i++) {
+        output_text(output, i ? between : "");
+        put_expression(output, condition->operands.items[i]);
+    }
+    output_text(output, condition->kind == CONDITION_NOT ? "" : ")");
+}
+
 const char *condition_expression(struct arena *arena, const struct condition *condition)
 {
+    struct output output = { .arena = arena };
     if (!condition)
         return "1";
-    if (condition->kind == CONDITION_NAME)
-        return arena_printf(arena, "defined(%s)", condition->name);
-    const char *expression = condition_expression(arena, condition->operands.items[0]);
-    if (condition->kind == CONDITION_NOT)
-        return arena_printf(arena, "!%s", expression);
-    for (size_t i = 1; i < condition->operands.count; i++)
-        expression = arena_printf(arena, "%s %s %s", expression, condition->kind == CONDITION_ALL ? "&&" : "||",
-                                  condition_expression(arena, condition->operands.items[i]));
-    return arena_printf(arena, "(%s)", expression);
+    put_expression(&output, condition);
+    return output_string(&output);
 }
 
 void output_if(struct output *output, const struct condition *condition)

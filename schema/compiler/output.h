@@ -14,6 +14,9 @@ struct output {
 void output_text(struct output *output, const char *text);
 void output_printf(struct output *output, const char *format, ...) PRINTF_LIKE(2, 3);
 
+/* The text as a string. */
+const char *output_string(const struct output *output);
+
 /* "#if ..." and "#endif" lines, for conditions other than NULL. */
 void output_if(struct output *output, const struct condition *condition);
 void output_endif(struct output *output, const struct condition *condition);

@@ -34,6 +34,10 @@ static void write_all(struct arena *arena, const struct model *model)
         struct output output = { .arena = arena };
         writers[i](&output, model, &options);
     }
+    for (size_t i = 0; i < model->types.count && i < 20; i++) {
+        struct output output = { .arena = arena };
+        write_json_schema(&output, model, &options, model->types.items[i]->name, i % 2);
+    }
 }
 
 static bool build(struct model *model, struct compilation *compilation, const char *text, size_t bytes)
@@ -55,6 +59,9 @@ static void read_plain_form(struct arena *arena, const struct model *model)
         fwrite(output.text.items, 1, output.text.count, stderr);
         abort();
     }
+    /* It also says how the two differ for clients. */
+    write_diff(&output, model, &again);
+    write_diff(&output, &again, model);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)

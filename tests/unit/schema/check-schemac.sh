@@ -70,6 +70,21 @@ done
 /usr/bin/python3 "$folder/make_large_schema.py" "$work/large"
 expect_status 0 "$schemac" --check "$work/large/main.json"
 
+# What is long costs as much as it is long.
+/usr/bin/python3 - "$work/long.json" <<'END'
+import sys
+n = 20000
+names = ", ".join(f"'C{i}'" for i in range(n))
+values = ", ".join(f"{{ 'name': 'v{i}', 'if': 'C{i}' }}" for i in range(n))
+lines = "\n".join(f"#     -> line {i}" for i in range(n)) + "\n#\n" + "\n".join(f"# text {i}" for i in range(n))
+with open(sys.argv[1], "w") as file:
+    file.write(f"##\n# @c:\n#\n# .. qmp-example::\n#\n{lines}\n##\n{{ 'command': 'c', 'if': {{ 'any': [ {names} ] }} }}\n"
+               f"{{ 'enum': 'Enum', 'data': [ {values} ] }} {{ 'command': 'd', 'data': {{ 'a': 'Enum' }} }}\n")
+END
+for mode in --docs=md --introspect --python --json-schema --emit-qapi --dump-model "--output-dir=$work/long"; do
+    expect_status 0 timeout 20 "$schemac" "$mode" "$work/long.json"
+done
+
 # What is written for the corners of the language is C, whatever conditions hold.
 for name in corners language; do
     expect_status 0 "$schemac" --output-dir "$work/c" --prefix p_ "$folder/valid/$name.json"
