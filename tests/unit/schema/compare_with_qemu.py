@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 # Members that one side has and the other has not: newer than the version that is installed, or not built here yet.
-OURS_ALONE = {'active', 'allow-inactive', 'children', 'discard-no-unref', 'handshake-max-seconds'}
+OURS_ALONE = {'active', 'allow-inactive', 'children', 'discard-no-unref', 'handshake-max-seconds', 'min-cluster-size'}
 THEIRS_ALONE_IN_ARGUMENTS = {'encrypt'}
 
 
