@@ -271,7 +271,7 @@ static void member_row(struct docs *docs, const struct member *member, const str
     put_type(docs, member->type);
     if (member->optional)
         put(docs, DOCS_NOTE, "optional");
-    if (member->default_value) {
+    if (member->default_value && !strstr(entry_text(doc, member->name), "(default: ")) {
         struct output text = { .arena = docs->output->arena };
         output_json_literal(&text, member->type, member->default_value);
         put(docs, DOCS_NOTE, arena_printf(docs->output->arena, "default %.*s", (int)text.text.count, text.text.items));

@@ -63,6 +63,29 @@ def test_what_the_interface_does_not_allow(bad, arguments, words):
         assert word in message, message
 
 
+@pytest.mark.parametrize("command, arguments, message", [
+    ("blockdev-add", {"driver": "qcow2", "node-name": "a", "file": {"driver": "file", "filename": 5}},
+     "arguments.file.filename: expected string, got integer"),
+    ("blockdev-add", {"driver": "fil", "node-name": "a"},
+     "arguments.driver: 'fil' is not a BlockdevDriver (did you mean 'file'?)"),
+    ("nbd-server-start", {"addr": {"type": "inet", "data": {"host": "", "port": "0", "keep-alivee": True}}},
+     "arguments.addr.data.keep-alivee: unknown member (did you mean 'keep-alive'?)"),
+    ("blockdev-add", {"driver": "qcow2", "node-name": "a", "file": "x", "l2-cache-size": 100},
+     "arguments.l2-cache-size: 100 is below the minimum 65536"),
+    ("blockdev-add", {"driver": "qcow2", "node-name": "a", "file": "x", "l2-cache-size": 2 ** 70},
+     "arguments.l2-cache-size: 1180591620717411303424 is out of range (-9223372036854775808 to 9223372036854775807)"),
+    ("blockdev-add", {"driver": "null-co", "node-name": "1a"},
+     "arguments.node-name: '1a' does not match the pattern '[A-Za-z][A-Za-z0-9._-]*'"),
+    ("blockdev-create", {"job-id": "#j", "options": {"driver": "file", "filename": "x", "size": 0}},
+     "arguments.job-id: '#j' does not match the pattern '[A-Za-z][A-Za-z0-9._-]*'"),
+    ("block-export-add", {"type": "nbd", "id": "e", "node-name": "a", "name": "x" * 4097},
+     "arguments.name: '" + "x" * 64 + "' is longer than 4096 bytes"),
+])
+def test_the_path_the_value_and_what_would_be_right(qmp, command, arguments, message):
+    error = qmp.error(command, arguments)
+    assert (error.error_class, error.desc) == ("GenericError", message)
+
+
 @pytest.mark.parametrize("size", [-1, -2 ** 63])
 def test_negative_sizes(bad, qmp, size):
     assert "size" in bad(**{"driver": "null-co", "node-name": "a", "size": size})
