@@ -6,21 +6,23 @@
 #include <stdint.h>
 #include <string.h>
 
-#define DEFINE_ENDIAN(bits)                                                                                            \
-    static inline uint##bits##_t load_be##bits(const void *p)                                                          \
+#define DEFINE_ENDIAN(order, bits)                                                                                     \
+    static inline uint##bits##_t load_##order##bits(const void *p)                                                     \
     {                                                                                                                  \
         uint##bits##_t value;                                                                                          \
         memcpy(&value, p, sizeof(value));                                                                              \
-        return be##bits##toh(value);                                                                                   \
+        return order##bits##toh(value);                                                                                \
     }                                                                                                                  \
-    static inline void store_be##bits(void *p, uint##bits##_t value)                                                   \
+    static inline void store_##order##bits(void *p, uint##bits##_t value)                                              \
     {                                                                                                                  \
-        value = htobe##bits(value);                                                                                    \
+        value = hto##order##bits(value);                                                                               \
         memcpy(p, &value, sizeof(value));                                                                              \
     }
 
-DEFINE_ENDIAN(16)
-DEFINE_ENDIAN(32)
-DEFINE_ENDIAN(64)
+DEFINE_ENDIAN(be, 16)
+DEFINE_ENDIAN(be, 32)
+DEFINE_ENDIAN(be, 64)
+DEFINE_ENDIAN(le, 32)
+DEFINE_ENDIAN(le, 64)
 
 #endif

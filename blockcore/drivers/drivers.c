@@ -5,6 +5,8 @@
 /* clang-format off */
 static const struct driver *const drivers[] = {
     &blkdebug_driver,
+    &blklogwrites_driver,
+    &blkverify_driver,
     &copy_before_write_driver,
     &file_driver,
     &gate_driver,

@@ -5,6 +5,8 @@
 #include "blockcore/graph/driver.h"
 
 extern const struct driver blkdebug_driver;
+extern const struct driver blklogwrites_driver;
+extern const struct driver blkverify_driver;
 extern const struct driver copy_before_write_driver;
 extern const struct driver file_driver;
 extern const struct driver gate_driver;
