@@ -622,7 +622,8 @@ static void wait_for_writes(unsigned more)
     }
 }
 
-/* Is the region as one of the writer's writes, from the @first to the @last, left it? */
+/* Is the region as the writer had left it after one of so many writes, @first to @last + 1? The last one may have
+ * ended, before the moment, but not have been counted yet. */
 static bool is_a_moment(const struct writer *writer, unsigned first, unsigned last)
 {
     unsigned char *model = malloc(BYTES);
@@ -630,9 +631,10 @@ static bool is_a_moment(const struct writer *writer, unsigned first, unsigned la
     memset(model, 1, BYTES);
     uint64_t at = writer->number * REGION;
     bool found = false;
-    for (unsigned i = 0; i <= last && !found; i++) {
+    for (unsigned i = 0; i <= last + 1 && !found; i++) {
         if (i >= first)
             found = memcmp(model + at, world->reference + at, REGION) == 0;
+        expect(i < WRITES_MAX);
         memset(model + writer->steps[i].range.offset, writer->steps[i].fill, writer->steps[i].range.bytes);
     }
     free(model);
