@@ -160,6 +160,13 @@ static bool parse_arguments(struct arguments *arguments, struct arena *arena, in
     return true;
 }
 
+/* A path as make reads it. */
+static void write_path(FILE *file, const char *path)
+{
+    for (; *path; path++)
+        fprintf(file, *path == ' ' || *path == '#' ? "\\%c" : *path == '$' ? "$%c" : "%c", *path);
+}
+
 static bool write_depfile(struct compilation *compilation, const struct program *program,
                           const struct arguments *arguments)
 {
@@ -167,14 +174,15 @@ static bool write_depfile(struct compilation *compilation, const struct program 
     if (!file)
         return compilation_error(compilation, (struct location){ 0 }, "can't write '%s': %s", arguments->depfile,
                                  strerror(errno));
-    if (arguments->depfile_target)
-        fprintf(file, "%s:", arguments->depfile_target);
-    else
-        fprintf(file, "%s/%s%s:", arguments->output_directory, arguments->backend.prefix, files[0].name);
+    const char *target = arguments->depfile_target;
+    if (!target)
+        target = arena_printf(compilation->arena, "%s/%s%s", arguments->output_directory, arguments->backend.prefix,
+                              files[0].name);
+    write_path(file, target);
+    fputs(":", file);
     for (size_t i = 0; i < program->sources.count; i++) {
         fputs(" \\\n ", file);
-        for (const char *p = program->sources.items[i]->path; *p; p++)
-            fprintf(file, *p == ' ' ? "\\ " : "%c", *p);
+        write_path(file, program->sources.items[i]->path);
     }
     fputc('\n', file);
     if (fclose(file) == 0)

@@ -77,6 +77,26 @@ static void unify_line_ends(char *text, size_t *length)
     *length = kept;
 }
 
+/* All that @file has, up to one byte more than there may be; room for a zero byte is behind it. @guess: its size, as
+ * far as it is known; that of a pipe is not. */
+static char *read_bytes(struct arena *arena, FILE *file, size_t guess, size_t *length)
+{
+    size_t room = guess + 1, got;
+    char *text = arena_array(arena, 1, room + 1);
+    *length = 0;
+    while (*length <= SOURCE_BYTES_MAX && (got = fread(text + *length, 1, room - *length, file)) > 0) {
+        *length += got;
+        if (*length < room)
+            continue;
+        char *moved = arena_array(arena, 2, room + 1);
+        memcpy(moved, text, *length);
+        text = moved;
+        room *= 2;
+    }
+    text[*length] = '\0';
+    return text;
+}
+
 static struct source *read_all(struct arena *arena, FILE *file, const char *path, int *errnum)
 {
     struct stat st;
@@ -88,16 +108,14 @@ static struct source *read_all(struct arena *arena, FILE *file, const char *path
         *errnum = EFBIG;
         return NULL;
     }
-    size_t room = (size_t)st.st_size;
-    char *text = arena_array(arena, 1, room + 1);
     struct source *source = arena_alloc(arena, sizeof(*source));
+    char *text = read_bytes(arena, file, (size_t)st.st_size, &source->length);
     source->path = arena_strdup(arena, path);
-    source->length = fread(text, 1, room, file);
     source->text = text;
     source->device = st.st_dev;
     source->inode = st.st_ino;
-    if (ferror(file)) {
-        *errnum = errno;
+    if (ferror(file) || source->length > SOURCE_BYTES_MAX) {
+        *errnum = ferror(file) ? errno : EFBIG;
         return NULL;
     }
     unify_line_ends(text, &source->length);

@@ -56,6 +56,10 @@ static void mistakes_are_explained(void **state)
     expect_refused(&nbd_server_start_arguments_descriptor, DECODE_JSON,
                    "{\"addr\": {\"type\": \"inet\", \"data\": {\"host\": \"a\", \"port\": 10809}}}",
                    "arguments.addr.data.port: expected string, got integer");
+    expect_refused(
+        &nbd_server_start_arguments_descriptor, DECODE_JSON,
+        "{\"addr\": {\"type\": \"inet\", \"data\": {\"host\": \"a\", \"port\": \"1\", \"keep-alivee\": true}}}",
+        "arguments.addr.data.keep-alivee: unknown member (did you mean 'keep-alive'?)");
 }
 
 static void refuses(const struct type_descriptor *type, const char *json, const char *words)

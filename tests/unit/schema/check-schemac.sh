@@ -30,6 +30,11 @@ expect_status 2 "$schemac" --no-such-option x.json
 expect_status 2 "$schemac" --check --introspect "$folder/sample.json"
 expect_status 0 "$schemac" --help
 
+# A schema may come through a pipe.
+cat "$folder/sample-included.json" | expect_status 0 "$schemac" --check /dev/stdin
+cat "$folder/errors/unknown-type.json" | expect_status 1 "$schemac" --check /dev/stdin
+grep -q "/dev/stdin:1:1: error: " "$work/err" || fail "no message about what came through a pipe"
+
 # An invalid schema writes nothing.
 expect_status 1 "$schemac" --output-dir "$work/none" "$folder/errors/unknown-type.json"
 [ ! -e "$work/none" ] || fail "files were written for an invalid schema"
@@ -44,6 +49,12 @@ diff -r "$work/one" "$work/two" || fail "output depends on the place"
 # The dependencies are all files that were read.
 grep -q "one/p_types.h:" "$work/one.d" || fail "no target in the dependencies"
 grep -q "sample-included.json" "$work/one.d" || fail "an included file is not among the dependencies"
+
+# Paths may have characters that mean something to make.
+mkdir "$work/a \$b#c"
+cp "$folder/sample.json" "$folder/sample-included.json" "$work/a \$b#c"
+expect_status 0 "$schemac" --output-dir "$work/odd" --depfile "$work/odd.d" "$work/a \$b#c/sample.json"
+grep -qF "/a\\ \$\$b\\#c/sample-included.json" "$work/odd.d" || fail "a path is not quoted in the dependencies"
 
 # Files that stay the same keep their time.
 touch -d 2001-01-01 "$work"/one/*
