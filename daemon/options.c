@@ -11,6 +11,7 @@
 #include "daemon/log.h"
 #include "daemon/monitor.h"
 #include "daemon/object.h"
+#include "daemon/option_text.h"
 #include "daemon/path.h"
 #include "rpc/json_reader.h"
 #include "schema/cairn_descriptors.h"
@@ -76,19 +77,32 @@ static const struct option_kind object_kind = {
 };
 static const struct option_kind config_kind = { .name = "--config" };
 
-static struct error *decode(const struct option_kind *kind, const char *text, struct arena *arena, void **value)
+static bool is_json(const struct option_kind *kind, const char *text)
+{
+    return kind->syntax == SYNTAX_KEYVAL && *text == '{';
+}
+
+static struct error *parse(const struct option_kind *kind, const char *text, json_t **tree)
+{
+    if (is_json(kind, text))
+        return json_parse(text, strlen(text), tree);
+    if (kind->syntax == SYNTAX_KEYVAL)
+        return keyval_parse(text, kind->implied_key, tree);
+    return keyval_parse_flags(text, kind->implied_key, tree);
+}
+
+/* @has_secret: what is wrong with the text is not quoted, it may be a part of the secret. */
+static struct error *decode(const struct option_kind *kind, const char *text, bool has_secret, struct arena *arena,
+                            void **value)
 {
     json_t *tree = NULL;
-    struct error *err;
-    bool is_json = kind->syntax == SYNTAX_KEYVAL && *text == '{';
-    if (is_json)
-        err = json_parse(text, strlen(text), &tree);
-    else if (kind->syntax == SYNTAX_KEYVAL)
-        err = keyval_parse(text, kind->implied_key, &tree);
-    else
-        err = keyval_parse_flags(text, kind->implied_key, &tree);
+    struct error *err = parse(kind, text, &tree);
+    if (err && has_secret) {
+        error_free(err);
+        return error_new("the text is malformed (a comma in a value is doubled)");
+    }
     if (!err)
-        err = decode_value(kind->type, tree, is_json ? DECODE_JSON : DECODE_TEXT, "", arena, value, NULL);
+        err = decode_value(kind->type, tree, is_json(kind, text) ? DECODE_JSON : DECODE_TEXT, "", arena, value, NULL);
     json_decref(tree);
     return err;
 }
@@ -101,13 +115,14 @@ static void append_item(struct options *options, const struct option_item *item)
 
 static struct error *take_item(struct options *options, const struct option_kind *kind, const char *text)
 {
+    const char *shown = option_text_shown(kind->type, text, &options->arena);
     if (*text != '{' && keyval_wants_help(text))
-        return error_new("%s %s: Help is not available for this option", kind->name, text);
-    struct option_item item = { .kind = kind, .text = text };
+        return error_new("%s %s: Help is not available for this option", kind->name, shown);
+    struct option_item item = { .kind = kind, .text = shown };
     void *value = NULL;
-    struct error *err = decode(kind, text, &options->arena, &value);
+    struct error *err = decode(kind, text, shown != text, &options->arena, &value);
     if (err)
-        return error_wrap(err, "%s %s", kind->name, text);
+        return error_wrap(err, "%s %s", kind->name, shown);
     item.value = value;
     append_item(options, &item);
     return NULL;

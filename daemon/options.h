@@ -18,7 +18,7 @@ struct option_kind;
 /* Something to be made. */
 struct option_item {
     const struct option_kind *kind;
-    const char *text;      /* as given */
+    const char *text;      /* as given, without secrets */
     const void *value;     /* as decoded: what kind->add takes */
     struct config *config; /* of --config; else NULL */
 };

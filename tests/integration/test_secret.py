@@ -4,6 +4,7 @@ import base64
 import subprocess
 
 import pytest
+from process import run_cairnd
 
 KEY = bytes(range(32))
 VECTOR = bytes(range(16))
@@ -57,3 +58,37 @@ def test_on_the_command_line(start_daemon):
     daemon = start_daemon("--object", "secret,id=s0,data=geheim", "--object", "secret,id=s1,data=AP8=,format=base64")
     qmp = daemon.connect()
     assert qmp.execute("qom-get", path="/objects/s1", property="format") == "base64"
+
+
+# What is logged and told --------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("option, shown, words", [
+    ("secret,id=s0,data=sesame,format=hex", "secret,id=s0,data=(secret)", "format: 'hex' is not a"),
+    ("secret,id=s0,data=a,sesame", "secret,id=s0,data=(secret)", "the text is malformed"),
+    ("secret,data=sesame", "secret,data=(secret)", "id: missing"),
+    ("secret,id=s0,data.sesame=x", "secret,id=s0,data.sesame=x", "data: expected string, got object"),
+    ("secrt,id=s0,data=sesame", "secrt,id=s0,data=(secret)", "'secrt' is not a ObjectType (did you mean 'secret'?)"),
+    ('{"qom-type": "secret", "id": "s0", "data": ["sesame"]}', '{"qom-type": "secret", "id": "s0", "data"(secret)',
+     "data: expected string, got array"),
+    ("secret,id=s0,data=sesame,file=/f", "secret,id=s0,data=(secret)", "cannot both be given"),
+])
+def test_an_error_on_the_command_line_does_not_show_it(option, shown, words):
+    told = run_cairnd("--object", option)
+    assert told.returncode == 1
+    assert told.stderr.startswith(f"cairnd: --object {shown}: ") and words in told.stderr, told.stderr
+    assert "sesame" not in told.stderr.replace("data.sesame", "")
+
+
+def test_the_log_of_commands_does_not_show_it(start_daemon):
+    daemon = start_daemon("--log-level", "debug")
+    with daemon.connect() as qmp:
+        qmp.execute("object-add", qom_type="secret", id="s0", data="open sesame")
+        qmp.error("object-add", qom_type="secret", id="s1", data="open sesame", format="hex")
+        qmp.error("object-add", qom_type="secret", id="s1", data=["open sesame"])
+        qmp.error("object-add", qom_type="secret", id="s0", data="open sesame")
+        qmp.error("qom-set", path="/objects/s0", property="data", value="open sesame")
+        qmp.error("qom-get", path="/objects/s0", property="data")
+    log = daemon.log
+    assert '"qom-type": "secret", "id": "s0", "data": "(secret)"' in log
+    assert "sesame" not in log
+    assert log.count("-->") == log.count("<--") == 7  # with the negotiation

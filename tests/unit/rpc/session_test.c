@@ -137,6 +137,21 @@ static struct error *invoke_large(struct command_context *context, const void *a
     return NULL;
 }
 
+/* Three events at once, of a kind that is sent once in a moment. */
+static struct error *invoke_storm(struct command_context *context, const void *arguments, void *result)
+{
+    static const struct event_descriptor storm_event = { .name = "STORM",
+                                                         .data = &text_descriptor,
+                                                         .rate_limit_ms = 20 };
+    static const char *const texts[] = { "first", "lost", "last" };
+    (void)context;
+    (void)arguments;
+    (void)result;
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+        event_sink_emit(rpc_server_events(server), &storm_event, &(struct text_arguments){ .text = texts[i] });
+    return NULL;
+}
+
 static struct error *invoke_noise(struct command_context *context, const void *arguments, void *result)
 {
     (void)context;
@@ -203,6 +218,7 @@ static const struct command_descriptor commands[] = {
     { "qmp_capabilities", 0, &codec_empty, NULL, invoke_capabilities },
     { "secret", 0, &secret_descriptor, &secret_descriptor, invoke_secret },
     { "silent", COMMAND_NO_RESPONSE, &codec_empty, NULL, invoke_open },
+    { "storm", 0, &codec_empty, NULL, invoke_storm },
     { "wait", 0, &codec_empty, NULL, invoke_wait },
 };
 
@@ -510,6 +526,23 @@ static void events_come_before_the_reply_of_their_command(void **state)
     run(events_script);
 }
 
+static void storm_script(struct client *one, struct client *two)
+{
+    EXPECT(negotiates(one) && negotiates(two));
+    send_text(one, "{'execute':'storm'}");
+    EXPECT(strstr(receive(one), "\"STORM\", \"data\": {\"text\": \"first\"}}"));
+    EXPECT(receives(one, "{\"return\": {}}"));
+    EXPECT(strstr(receive(one), "\"STORM\", \"data\": {\"text\": \"last\"}}"));
+    EXPECT(strstr(receive(two), "\"STORM\", \"data\": {\"text\": \"first\"}}"));
+    EXPECT(strstr(receive(two), "\"STORM\", \"data\": {\"text\": \"last\"}}"));
+}
+
+static void of_many_events_the_first_and_the_last_are_sent(void **state)
+{
+    (void)state;
+    run(storm_script);
+}
+
 static void deaf_script(struct client *one, struct client *two)
 {
     EXPECT(negotiates(one) && negotiates(two));
@@ -711,6 +744,7 @@ int main(void)
         cmocka_unit_test(what_a_client_that_left_had_queued_is_dropped),
         cmocka_unit_test(a_client_that_only_ends_its_input_gets_its_replies),
         cmocka_unit_test(events_come_before_the_reply_of_their_command),
+        cmocka_unit_test(of_many_events_the_first_and_the_last_are_sent),
         cmocka_unit_test(a_client_that_does_not_read_its_events_is_cut_off),
         cmocka_unit_test(a_client_that_reads_its_events_late_is_not),
         cmocka_unit_test(large_replies_arrive_whole_and_in_order),
