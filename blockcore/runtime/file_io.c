@@ -53,6 +53,11 @@ int read_blocking(int fd, uint64_t offset, const struct iov *iov)
         /* A file opened with O_DIRECT may end in the middle of a block, and its end cannot be asked for. */
         if (ret < 0 && errno == EINVAL && file_ends_before(fd, piece.offset))
             ret = 0;
+        /* Or did so a moment ago, and somebody has made it longer since: it does not end there any more. */
+        if (ret < 0 && errno == EINVAL && moved > 0) {
+            moved = 0;
+            continue;
+        }
         if (ret < 0)
             return -errno;
         if (ret == 0)
@@ -208,8 +213,9 @@ int file_io_preadv(struct file_io *file, uint64_t offset, const struct iov *iov)
         ret = read_in_place(file, RWF_NOWAIT, offset, iov, &moved);
     if (ret == -EAGAIN && use_ring(file, way))
         ret = move_by_ring(file, ring_preadv, offset, iov, &moved);
+    /* Direct access begins where a block does, and what was read may end anywhere. */
     if (ret == -EAGAIN)
-        return on_pool(file, transfer_read, offset, iov, moved);
+        return on_pool(file, transfer_read, offset, iov, file->direct ? 0 : moved);
     if (ret == 0)
         zero_rest(iov, moved);
     return ret < 0 ? ret : 0;

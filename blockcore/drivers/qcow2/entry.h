@@ -144,6 +144,21 @@ static inline struct range entry_compressed_range(const struct geometry *geometr
     return range_make(offset, (sectors + 1) * 512 - (offset & 511));
 }
 
+/* Compressed bytes have to end before this offset, or no entry can lead to them. */
+static inline uint64_t entry_compressed_end(const struct geometry *geometry)
+{
+    return min_u64(QCOW2_HOST_OFFSET_END, UINT64_C(1) << (62 - (geometry->cluster_bits - 8)));
+}
+
+/* The entry of a cluster whose @bytes compressed bytes (at least 1) begin at @host. */
+static inline struct l2_entry entry_compressed(const struct geometry *geometry, uint64_t host, uint64_t bytes)
+{
+    uint64_t sectors = (host + bytes - 1) / 512 - host / 512;
+    return (struct l2_entry){
+        .descriptor = ENTRY_COMPRESSED | sectors << (62 - (geometry->cluster_bits - 8)) | host,
+    };
+}
+
 static inline struct cluster cluster_of_compressed(const struct geometry *geometry, struct l2_entry entry)
 {
     struct range range = entry_compressed_range(geometry, entry.descriptor);

@@ -120,16 +120,18 @@ void freed_flushed(struct qcow2 *q)
 }
 
 /* Tells the file below while nobody else can get the clusters: their refcounts are still up. Only the last reference
- * counts, and only whole clusters. */
+ * counts. Of an item that is no whole cluster the rest is unused as well, then: somebody else would be a reference. */
 static void discard_in_file(struct qcow2 *q, const struct freed_range *item)
 {
-    uint64_t begin = align_up(item->host.offset, cluster_bytes(&q->geometry));
-    uint64_t end = align_down(range_end(item->host), cluster_bytes(&q->geometry));
+    uint64_t begin = align_down(item->host.offset, cluster_bytes(&q->geometry));
+    uint64_t end = align_up(range_end(item->host), cluster_bytes(&q->geometry));
     uint64_t run = begin; /* clusters from here on are free, up to the one looked at */
     for (uint64_t at = begin; at < end; at += cluster_bytes(&q->geometry)) {
         co_mutex_lock(&q->metadata);
         uint64_t references = 0;
         int ret = refcount_read(q, at >> q->geometry.cluster_bits, &references);
+        if (ret == 0 && references == 1)
+            packed_space_leave(q, at >> q->geometry.cluster_bits);
         co_mutex_unlock(&q->metadata);
         if (ret == 0 && references == 1)
             continue;

@@ -240,6 +240,7 @@ const struct driver qcow2_driver = {
     .name = "qcow2",
     .kind = DRIVER_FORMAT,
     .state_size = sizeof(struct qcow2),
+    .write_flags = REQ_COMPRESSED,
     .supports_backing = true,
     .open = qcow2_open,
     .close = qcow2_close,

@@ -8,7 +8,8 @@
  *     refcount.c    allocation of host clusters; reftable.c: the table of refcount blocks
  *     freed.c       clusters that were given up, until they may be used again
  *     sync.c        writing tables back in the one right order
- *     read.c, compress.c, write.c, cow.c, zero.c, resize.c, status.c, create.c
+ *     packed_space.c, pack.c, compressed_write.c: compressed clusters; compress.c: reading them
+ *     read.c, write.c, cow.c, zero.c, resize.c, status.c, create.c
  *
  * Why the image is consistent at every moment, and who may use what at the same time, is told in README.md.
  *
@@ -122,9 +123,10 @@ struct qcow2 {
     /* All of these under metadata. */
     struct changed l1_changed; /* entries, not bytes */
     struct changed reftable_changed;
-    bool l2_needs_flush; /* dirty L2 tables point to clusters whose data and refcounts may not be stable yet */
-    uint64_t free_hint;  /* no cluster before this one is free */
-    uint64_t untouched;  /* host offset from which on nothing was handed out since the image was opened */
+    bool l2_needs_flush;  /* dirty L2 tables point to clusters whose data and refcounts may not be stable yet */
+    uint64_t free_hint;   /* no cluster before this one is free */
+    uint64_t packed_next; /* where the next packed cluster may begin, inside a host cluster; 0: nowhere */
+    uint64_t untouched;   /* host offset from which on nothing was handed out since the image was opened */
     struct list in_flight;
     struct freed_list freed; /* since the last batch was sealed */
 
@@ -264,6 +266,16 @@ int refcount_alloc_run(struct qcow2 *q, uint64_t count, uint64_t *host) CO_FN;
 /* Takes one reference from each cluster that the bytes touch. Only for what no table on disk points to. */
 int refcount_release(struct qcow2 *q, struct range host) CO_FN;
 int refcount_read(struct qcow2 *q, uint64_t cluster, uint64_t *count) CO_FN;
+/* One more reference to a cluster that has some. -ERANGE when it can have no more. */
+int refcount_add(struct qcow2 *q, uint64_t cluster) CO_FN;
+
+/* packed_space.c: under metadata */
+
+/* Space for @bytes packed bytes, fewer than a cluster's; the clusters that they touch have one reference more. 0,
+ * -errno or RETRY_WITH_LARGER_REFTABLE. */
+int packed_space_take(struct qcow2 *q, uint64_t bytes, uint64_t *host) CO_FN;
+/* Nothing more is packed into this host cluster: it is about to be free. */
+void packed_space_leave(struct qcow2 *q, uint64_t cluster);
 
 /* reftable.c */
 
@@ -329,6 +341,11 @@ int qcow2_preallocate(struct qcow2 *q, struct range clusters) CO_FN;
 /* Under metadata: if a write in flight uses these clusters, gives up metadata, waits for it, takes metadata again and
  * returns true: what was read before may have changed. */
 bool in_flight_wait(struct qcow2 *q, struct range clusters) CO_FN;
+
+/* compressed_write.c */
+
+/* As qcow2_write() inside of a request, but compressed. -EINVAL unless the range is whole clusters or ends the disk. */
+int qcow2_write_compressed(struct qcow2 *q, struct range range, const struct iov *iov) CO_FN;
 
 /* cow.c */
 

@@ -327,7 +327,6 @@ int qcow2_write_zeroes_as_data(struct qcow2 *q, struct range range)
 
 int qcow2_pwritev(struct node *node, struct range range, const struct iov *iov, unsigned flags)
 {
-    (void)flags;
     struct qcow2 *q = node_state(node);
     int ret = qcow2_may_write(q);
     if (ret == 0)
@@ -335,7 +334,7 @@ int qcow2_pwritev(struct node *node, struct range range, const struct iov *iov, 
     if (ret < 0)
         return ret;
     unsigned epoch = freed_epoch_enter(q);
-    ret = qcow2_write(q, range, iov);
+    ret = flags & REQ_COMPRESSED ? qcow2_write_compressed(q, range, iov) : qcow2_write(q, range, iov);
     freed_epoch_leave(q, epoch);
     return ret;
 }

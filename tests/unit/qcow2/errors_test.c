@@ -27,6 +27,18 @@ static void write_until_done(struct disk *disk, struct range range)
     }
 }
 
+/* Whole clusters of any size up to 64 KiB. */
+static void pack_until_done(struct disk *disk, struct range range)
+{
+    range = range_align_out(range, 64 * KIB);
+    fill(disk, range);
+    for (int tries = 0; put_compressed(disk->handle, range.offset, disk->bytes + range.offset, range.bytes) < 0;
+         tries++) {
+        disk->failures++;
+        expect(tries < 10);
+    }
+}
+
 static void zero_until_done(struct disk *disk, struct range range)
 {
     memset(disk->bytes + range.offset, 0, range.bytes);
@@ -69,6 +81,9 @@ static void do_something(struct disk *disk)
         break;
     case 2:
         read_until_done(disk, range);
+        break;
+    case 3:
+        pack_until_done(disk, range);
         break;
     default:
         write_until_done(disk, range);
@@ -176,7 +191,8 @@ static const enum blkdebug_event usual_events[] = {
     BLKDEBUG_EVENT_L1_UPDATE,         BLKDEBUG_EVENT_L2_LOAD,        BLKDEBUG_EVENT_L2_UPDATE,
     BLKDEBUG_EVENT_L2_ALLOC_COW_READ, BLKDEBUG_EVENT_L2_ALLOC_WRITE, BLKDEBUG_EVENT_READ_AIO,
     BLKDEBUG_EVENT_WRITE_AIO,         BLKDEBUG_EVENT_COW_WRITE,      BLKDEBUG_EVENT_REFBLOCK_UPDATE_PART,
-    BLKDEBUG_EVENT_CLUSTER_ALLOC,     BLKDEBUG_EVENT_FLUSH_TO_OS,
+    BLKDEBUG_EVENT_CLUSTER_ALLOC,     BLKDEBUG_EVENT_FLUSH_TO_OS,    BLKDEBUG_EVENT_WRITE_COMPRESSED,
+    BLKDEBUG_EVENT_READ_COMPRESSED,
 };
 
 NODE_TEST(errors_at_every_event)

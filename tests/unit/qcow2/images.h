@@ -97,6 +97,21 @@ static inline struct blockdev_options read_only(struct blockdev_options options)
     return options;
 }
 
+/* Whole clusters, or up to the end of the disk. */
+static inline int put_compressed(struct handle *handle, uint64_t offset, const void *data, size_t bytes)
+{
+    struct iovec storage;
+    struct iov iov = iov_of(&storage, (void *)(uintptr_t)data, bytes);
+    return handle_pwritev(handle, range_make(offset, bytes), &iov, REQ_COMPRESSED);
+}
+
+/* Bytes that nothing can make fewer of. */
+static inline void fill_noise(unsigned char *data, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        data[i] = (unsigned char)random_below(256);
+}
+
 /* Does the whole disk read as these bytes? */
 static inline void expect_content(struct handle *handle, const unsigned char *expected, size_t bytes)
 {

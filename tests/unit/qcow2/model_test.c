@@ -43,6 +43,19 @@ static void do_write(struct model *model, struct range range)
     expect_int(put_bytes(model->disk, range.offset, model->bytes + range.offset, range.bytes), 0);
 }
 
+/* Whole clusters; some of them do not get smaller. */
+static void do_write_compressed(struct model *model, struct range range)
+{
+    uint64_t cluster = node_limits(node_find("disk"))->optimal_transfer;
+    range = range_align_out(range, cluster);
+    range.bytes = min_u64(range.bytes, model->length - range.offset);
+    if (random_below(4) == 0)
+        fill_noise(model->bytes + range.offset, range.bytes);
+    else
+        fill_random(model->bytes + range.offset, range.bytes);
+    expect_int(put_compressed(model->disk, range.offset, model->bytes + range.offset, range.bytes), 0);
+}
+
 static void do_read(struct model *model, struct range range)
 {
     unsigned char *data = malloc(range.bytes);
@@ -75,7 +88,7 @@ static void do_discard(struct model *model, struct range range)
 static void do_something(struct model *model)
 {
     struct range range = random_range(model);
-    switch (random_below(12)) {
+    switch (random_below(14)) {
     case 0:
     case 1:
         do_zeroes(model, range);
@@ -90,6 +103,10 @@ static void do_something(struct model *model)
     case 5:
     case 6:
         do_read(model, range);
+        break;
+    case 7:
+    case 8:
+        do_write_compressed(model, range);
         break;
     default:
         do_write(model, range);
@@ -220,6 +237,7 @@ MODEL_TEST(refcounts_of_8_bits_with_a_snapshot, 4, 300, .options = "cluster_size
 MODEL_TEST(past_the_page_cache, 4, 200, .options = "cluster_size=65536", .length = 4 * MIB, .direct = true)
 MODEL_TEST(small_clusters_past_the_page_cache, 4, 100, .options = "cluster_size=512", .length = MIB, .base_length = MIB,
            .direct = true)
+MODEL_TEST(packed_with_zstd, 4, 300, .options = "cluster_size=16384,compression_type=zstd", .length = 4 * MIB)
 MODEL_TEST(preallocated_tables, 4, 300, .options = "cluster_size=4096,preallocation=metadata", .length = 4 * MIB)
 MODEL_TEST(subclusters, 4, 300, .options = "cluster_size=65536,extended_l2=on", .length = 4 * MIB)
 MODEL_TEST(smallest_subclusters, 4, 300, .options = "cluster_size=16384,extended_l2=on", .length = 2 * MIB + 512)
@@ -261,6 +279,7 @@ int main(void)
         cmocka_unit_test(refcounts_of_8_bits_with_a_snapshot),
         cmocka_unit_test(past_the_page_cache),
         cmocka_unit_test(small_clusters_past_the_page_cache),
+        cmocka_unit_test(packed_with_zstd),
         cmocka_unit_test(preallocated_tables),
         cmocka_unit_test(subclusters),
         cmocka_unit_test(smallest_subclusters),

@@ -145,6 +145,53 @@ NODE_TEST(on_a_backing_file)
     run("-b base.raw -F raw -o cluster_size=4096", false);
 }
 
+/* Compressed clusters from all loops, over and over: they share host clusters, and every count must be right. */
+struct packer {
+    struct handle *disk;
+    unsigned index;
+    struct co_event done;
+};
+
+static void write_packed(void *arg)
+{
+    struct packer *packer = arg;
+    unsigned char *data = malloc(2 * 4096);
+    expect(data);
+    for (unsigned round = 1; round < 4; round++) {
+        for (unsigned i = packer->index; i < 512; i += WORKERS) {
+            memset(data, (int)(i % 64 + 64 * round), 2 * 4096);
+            if (i % 16 == 3)
+                expect_int(put_bytes(packer->disk, i * 8192, data, 2 * 4096), 0);
+            else
+                expect_int(put_compressed(packer->disk, i * 8192, data, 2 * 4096), 0);
+        }
+        expect_int(handle_flush(packer->disk), 0);
+    }
+    free(data);
+    co_event_set(&packer->done);
+}
+
+NODE_TEST(compressed_clusters)
+{
+    qemu_img("create -q -f qcow2 -o cluster_size=4096 '%s' 4M", in_dir("a.qcow2"));
+    add_image("disk", in_dir("a.qcow2"));
+    struct handle *disk = open_handle("disk", READ_WRITE);
+    struct packer packers[WORKERS];
+    for (unsigned i = 0; i < WORKERS; i++) {
+        packers[i].disk = disk;
+        packers[i].index = i;
+        co_event_init(&packers[i].done);
+        co_start_on(loop_io(i % loop_io_count()), "packer", write_packed, &packers[i]);
+    }
+    for (unsigned i = 0; i < WORKERS; i++)
+        co_event_wait(&packers[i].done, "a packer");
+    for (unsigned i = 0; i < 512; i++)
+        expect(reads_as(disk, i * 8192, 8192, (int)(i % 64 + 64 * 3)));
+    handle_close(disk);
+    remove_image("disk");
+    check_image("a.qcow2");
+}
+
 /* Neighbouring pieces of one sequential writer, as many as a guest keeps in flight. */
 struct piece {
     struct handle *disk;
@@ -184,8 +231,10 @@ NODE_TEST(one_sequential_writer)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(usual_clusters), cmocka_unit_test(smallest_clusters), cmocka_unit_test(small_caches),
-        cmocka_unit_test(wide_refcounts), cmocka_unit_test(on_a_backing_file), cmocka_unit_test(one_sequential_writer),
+        cmocka_unit_test(usual_clusters),      cmocka_unit_test(smallest_clusters),
+        cmocka_unit_test(small_caches),        cmocka_unit_test(wide_refcounts),
+        cmocka_unit_test(on_a_backing_file),   cmocka_unit_test(one_sequential_writer),
+        cmocka_unit_test(compressed_clusters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,7 +30,8 @@ struct scene {
     const char *create; /* options of qemu-img */
     size_t sectors;
     bool backing;
-    bool compressed; /* the content at the beginning */
+    bool compressed;       /* the content at the beginning */
+    size_t packed_sectors; /* of a cluster, to write clusters compressed; 0: none are */
     bool snapshot;
     bool small_caches;
     bool pass_discard;
@@ -130,7 +131,7 @@ static struct range bytes_of(size_t first, size_t count)
     return range_make(first * SECTOR, count * SECTOR);
 }
 
-static void write_some(size_t first, size_t count)
+static void write_some(size_t first, size_t count, unsigned flags)
 {
     uint8_t *data = malloc(count * SECTOR);
     expect(data);
@@ -140,9 +141,27 @@ static void write_some(size_t first, size_t count)
     size_t begin = recorder_tick();
     for (size_t i = 0; i < count; i++)
         add_version(first + i, stamp | (first + i), begin, SIZE_MAX);
-    expect_int(put_bytes(guest.disk, first * SECTOR, data, count * SECTOR), 0);
+    if (flags & REQ_COMPRESSED)
+        expect_int(put_compressed(guest.disk, first * SECTOR, data, count * SECTOR), 0);
+    else
+        expect_int(put_bytes(guest.disk, first * SECTOR, data, count * SECTOR), 0);
     end_versions(first, count);
     free(data);
+}
+
+/* One to four whole clusters. */
+static void write_packed(void)
+{
+    size_t cluster = guest.scene->packed_sectors;
+    size_t first;
+    size_t count;
+    do {
+        co_yield ();
+        first = random_below(guest.sectors / cluster) * cluster;
+        count = min_u64((1 + random_below(4)) * cluster, guest.sectors - first);
+    } while (!claim(first, count));
+    write_some(first, count, REQ_COMPRESSED);
+    memset(guest.busy + first, false, count);
 }
 
 static void zero_some(size_t first, size_t count)
@@ -206,6 +225,10 @@ static void worker(void *unused)
             flush();
             continue;
         }
+        if (guest.scene->packed_sectors && what % 2) {
+            write_packed();
+            continue;
+        }
         claim_some(&first, &count);
         if (what < 4)
             zero_some(first, count);
@@ -214,7 +237,7 @@ static void worker(void *unused)
         else if (what < 9)
             read_some(first, count);
         else
-            write_some(first, count);
+            write_some(first, count, 0);
         memset(guest.busy + first, false, count);
     }
 }
@@ -508,6 +531,14 @@ POWER_CUT(with_small_caches_and_a_snapshot, .create = "cluster_size=512", .secto
 POWER_CUT(compressed_content, .create = "cluster_size=4096", .sectors = 4000, .compressed = true)
 POWER_CUT(compressed_content_in_a_snapshot, .create = "cluster_size=16384", .sectors = 4000, .compressed = true,
           .snapshot = true)
+POWER_CUT(compressed_writes, .create = "cluster_size=4096", .sectors = 4000, .packed_sectors = 8)
+POWER_CUT(compressed_writes_to_smallest_clusters, .create = "cluster_size=512", .sectors = 1000, .packed_sectors = 1)
+POWER_CUT(compressed_writes_with_a_snapshot, .create = "cluster_size=16384", .sectors = 4000, .compressed = true,
+          .packed_sectors = 32, .snapshot = true)
+POWER_CUT(compressed_writes_on_a_backing_file, .create = "cluster_size=4096", .sectors = 2000, .backing = true,
+          .packed_sectors = 8)
+POWER_CUT(compressed_writes_and_discards, .create = "cluster_size=4096", .sectors = 2000, .packed_sectors = 8,
+          .pass_discard = true)
 POWER_CUT(discards_reach_the_file, .create = "cluster_size=4096", .sectors = 3000, .pass_discard = true)
 POWER_CUT(resized, .create = "cluster_size=512", .sectors = 1000, .grown_sectors = 6000)
 POWER_CUT(resized_on_a_backing_file, .create = "cluster_size=4096", .sectors = 3000, .grown_sectors = 5000,
@@ -517,7 +548,8 @@ POWER_CUT(subclusters_on_a_backing_file, .create = "cluster_size=16384,extended_
           .backing = true)
 POWER_CUT(subclusters_with_a_snapshot, .create = "cluster_size=16384,extended_l2=on", .sectors = 4000, .snapshot = true,
           .small_caches = true)
-POWER_CUT(compressed_subclusters, .create = "cluster_size=16384,extended_l2=on", .sectors = 4000, .compressed = true)
+POWER_CUT(compressed_subclusters, .create = "cluster_size=16384,extended_l2=on", .sectors = 4000, .compressed = true,
+          .packed_sectors = 32)
 POWER_CUT(resized_subclusters_on_a_backing_file, .create = "cluster_size=16384,extended_l2=on", .sectors = 3000,
           .grown_sectors = 5000, .backing = true)
 
@@ -538,6 +570,11 @@ int main(void)
         cmocka_unit_test(with_small_caches_and_a_snapshot),
         cmocka_unit_test(compressed_content),
         cmocka_unit_test(compressed_content_in_a_snapshot),
+        cmocka_unit_test(compressed_writes),
+        cmocka_unit_test(compressed_writes_to_smallest_clusters),
+        cmocka_unit_test(compressed_writes_with_a_snapshot),
+        cmocka_unit_test(compressed_writes_on_a_backing_file),
+        cmocka_unit_test(compressed_writes_and_discards),
         cmocka_unit_test(discards_reach_the_file),
         cmocka_unit_test(resized),
         cmocka_unit_test(resized_on_a_backing_file),
