@@ -6,6 +6,7 @@
 #include "blockcore/runtime/pool.h"
 #include "daemon/daemonize.h"
 #include "daemon/events.h"
+#include "daemon/image_policy.h"
 #include "daemon/log.h"
 #include "daemon/monitor.h"
 #include "daemon/node_options.h"
@@ -176,7 +177,9 @@ static void CO_FN live(void *arg)
 int daemon_run(const struct options *options)
 {
     the_daemon.options = options;
-    struct error *err = runtime_start(&(struct runtime_options){ .io_loops = options->io_threads });
+    struct error *err = options->image_policy ? image_policy_begin(options->image_policy) : NULL;
+    if (!err)
+        err = runtime_start(&(struct runtime_options){ .io_loops = options->io_threads });
     if (err) {
         log_error("%s", error_message(err));
         error_free(err);

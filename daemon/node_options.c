@@ -1,6 +1,7 @@
 #include "daemon/node_options.h"
 
 #include "blockcore/graph/options.h"
+#include "daemon/image_name.h"
 #include "schema/cairn_descriptors.h"
 #include "schema/codec/compare.h"
 #include "schema/codec/copy.h"
@@ -22,6 +23,6 @@ static struct error *diff(const struct blockdev_options *a, const struct blockde
 
 void node_options_begin(void)
 {
-    static const struct options_service service = { .copy = copy, .diff = diff };
+    static const struct options_service service = { .copy = copy, .diff = diff, .from_name = image_name_parse };
     options_set_service(&service);
 }

@@ -128,6 +128,26 @@ static struct error *take_item(struct options *options, const struct option_kind
     return NULL;
 }
 
+static struct error *set_image_policy(struct options *options, const struct image_policy_options *policy)
+{
+    if (options->image_policy)
+        return error_new("the image policy is given twice");
+    options->image_policy = policy;
+    return NULL;
+}
+
+static struct error *take_image_policy(struct options *options, const char *text)
+{
+    static const struct option_kind kind = {
+        "--image-policy", SYNTAX_KEYVAL, NULL, &image_policy_options_descriptor, NULL, NULL,
+    };
+    void *value = NULL;
+    struct error *err = decode(&kind, text, false, &options->arena, &value);
+    if (!err)
+        err = set_image_policy(options, value);
+    return error_wrap(err, "--image-policy %s", text);
+}
+
 static struct error *take_config(struct options *options, const char *path)
 {
     struct option_item item = { .kind = &config_kind, .text = path };
@@ -140,6 +160,8 @@ static struct error *take_config(struct options *options, const char *path)
         options->io_threads = values->io_threads;
     if (values->pidfile && !options->pidfile)
         options->pidfile = values->pidfile;
+    if (values->image_policy)
+        return config_error(item.config, "image-policy", set_image_policy(options, values->image_policy));
     return NULL;
 }
 
@@ -159,6 +181,7 @@ enum {
     OPTION_CONFIG,
     OPTION_DAEMONIZE,
     OPTION_EXPORT,
+    OPTION_IMAGE_POLICY,
     OPTION_LOG_LEVEL,
     OPTION_MONITOR,
     OPTION_NBD_SERVER,
@@ -174,6 +197,7 @@ static const struct option long_options[] = {
     { "daemonize", no_argument, NULL, OPTION_DAEMONIZE },
     { "export", required_argument, NULL, OPTION_EXPORT },
     { "help", no_argument, NULL, 'h' },
+    { "image-policy", required_argument, NULL, OPTION_IMAGE_POLICY },
     { "log-level", required_argument, NULL, OPTION_LOG_LEVEL },
     { "monitor", required_argument, NULL, OPTION_MONITOR },
     { "nbd-server", required_argument, NULL, OPTION_NBD_SERVER },
@@ -202,6 +226,8 @@ static struct error *take_option(struct options *options, int option)
         return take_config(options, optarg);
     case OPTION_EXPORT:
         return take_item(options, &export_kind, optarg);
+    case OPTION_IMAGE_POLICY:
+        return take_image_policy(options, optarg);
     case OPTION_LOG_LEVEL:
         return take_log_level(optarg);
     case OPTION_MONITOR:

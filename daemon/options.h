@@ -27,7 +27,8 @@ struct options {
     struct arena arena; /* of all values */
     struct option_item *items;
     size_t count;
-    const char *pidfile; /* NULL: none */
+    const struct image_policy_options *image_policy; /* NULL: the default; begins before anything is made */
+    const char *pidfile;                             /* NULL: none */
     bool daemonize;
     bool check;
     unsigned io_threads; /* 0: by default */

@@ -5,6 +5,7 @@
 #include "blockcore/base/memory.h"
 #include "blockcore/graph/flush.h"
 #include "blockcore/graph/notice.h"
+#include "blockcore/graph/open_private.h"
 #include "blockcore/runtime/coroutine.h"
 #include "schema/cairn_types.h"
 
@@ -18,6 +19,7 @@ struct open_context {
     struct node *node;
     const struct blockdev_options *options;
     unsigned depth;
+    bool from_image; /* an image named the node, or one above it */
 };
 
 static struct error *check_name(const char *name)
@@ -38,9 +40,24 @@ static char *make_name(void)
     }
 }
 
+static struct error *check_description(const struct driver *driver, const struct blockdev_options *options,
+                                       bool from_image) CO_FN;
+
+static struct error *check_description(const struct driver *driver, const struct blockdev_options *options,
+                                       bool from_image)
+{
+    struct error *err = from_image ? image_policy_check(driver, options) : NULL;
+    /* Last, since the name is taken when nothing has been awaited since. */
+    if (!err)
+        err = settings_check(options);
+    if (!err && options->node_name)
+        err = check_name(options->node_name);
+    return err;
+}
+
 /* @options are what counts, @given what was said, without what is inherited. */
 static struct error *open_below(const struct blockdev_options *options, const struct blockdev_options *given,
-                                const struct open_context *up, struct node **out)
+                                const struct open_context *up, bool from_image, struct node **out)
 {
     const char *driver_name = blockdev_driver_name(options->driver);
     const struct driver *driver = driver_find(driver_name);
@@ -48,9 +65,7 @@ static struct error *open_below(const struct blockdev_options *options, const st
         return error_new("driver: '%s' is not built in", driver_name);
     if (up && up->depth >= GRAPH_DEPTH_MAX)
         return error_new("the graph would be more than %d nodes deep", GRAPH_DEPTH_MAX);
-    struct error *err = options->node_name ? check_name(options->node_name) : NULL;
-    if (!err)
-        err = settings_check(options);
+    struct error *err = check_description(driver, options, from_image);
     if (err)
         return err;
 
@@ -63,6 +78,7 @@ static struct error *open_below(const struct blockdev_options *options, const st
         .node = node,
         .options = options,
         .depth = up ? up->depth + 1 : 0,
+        .from_image = from_image,
     };
     node_set_busy(node, true);
     err = driver->open(node, options, &context);
@@ -82,7 +98,7 @@ static struct error *open_below(const struct blockdev_options *options, const st
 
 struct error *node_open(const struct blockdev_options *options, struct node **out)
 {
-    return open_below(options, options, NULL, out);
+    return open_below(options, options, NULL, false, out);
 }
 
 static struct error *attach(struct node *parent, const char *name, unsigned role, struct node *node,
@@ -143,12 +159,15 @@ static struct error *open_by_name(struct node *parent, const char *name, unsigne
 
 static struct error *open_by_options(struct node *parent, const char *name, unsigned role,
                                      const struct blockdev_options *options, const struct open_context *context,
-                                     struct child **out)
+                                     bool from_image, struct child **out)
 {
     struct inherited inherited = { 0 };
     options_inherit(&inherited, options, context->options, context->node->set.read_only, role);
+    bool for_reading = context->node->set.read_only || (role & CHILD_BACKING);
+    if (from_image && for_reading)
+        inherited.options.read_only = true;
     struct node *node;
-    struct error *err = open_below(&inherited.options, options, context, &node);
+    struct error *err = open_below(&inherited.options, options, context, from_image, &node);
     if (!err) {
         node->made_with = parent->serial;
         node->made_as = role;
@@ -165,8 +184,24 @@ struct error *child_open(struct node *parent, const char *name, unsigned role, c
         return error_new("%s: a node or its description is needed", name);
     if (ref->kind == BLOCKDEV_REF_KIND_DEFINITION)
         return child_open_options(parent, name, role, ref->u.definition, context, out);
+    if (context->from_image)
+        return error_new("%s: an image names node '%s', and images cannot name nodes", name, ref->u.reference);
     bool busy = leave_off(parent);
     struct error *err = open_by_name(parent, name, role, ref->u.reference, context, out);
+    go_on(parent, busy);
+    return err;
+}
+
+static struct error *open_described(struct node *parent, const char *name, unsigned role,
+                                    const struct blockdev_options *options, const struct open_context *context,
+                                    bool from_image, struct child **out) CO_FN;
+
+static struct error *open_described(struct node *parent, const char *name, unsigned role,
+                                    const struct blockdev_options *options, const struct open_context *context,
+                                    bool from_image, struct child **out)
+{
+    bool busy = leave_off(parent);
+    struct error *err = open_by_options(parent, name, role, options, context, from_image, out);
     go_on(parent, busy);
     return err;
 }
@@ -175,10 +210,14 @@ struct error *child_open_options(struct node *parent, const char *name, unsigned
                                  const struct blockdev_options *options, const struct open_context *context,
                                  struct child **out)
 {
-    bool busy = leave_off(parent);
-    struct error *err = open_by_options(parent, name, role, options, context, out);
-    go_on(parent, busy);
-    return err;
+    return open_described(parent, name, role, options, context, context->from_image, out);
+}
+
+struct error *child_open_from_image(struct node *parent, const char *name, unsigned role,
+                                    const struct blockdev_options *options, const struct open_context *context,
+                                    struct child **out)
+{
+    return open_described(parent, name, role, options, context, true, out);
 }
 
 void child_close(struct child *child)

@@ -19,6 +19,8 @@ struct options_service {
     /* The paths of what differs, in @arena: "file.filename". A member that is left out equals its default. */
     struct error *(*diff)(const struct blockdev_options *a, const struct blockdev_options *b, struct arena *arena,
                           const char *const **paths, size_t *count);
+    /* What an image calls another file, when that is no path: "json:{...}", "nbd://...". In @arena. */
+    struct error *(*from_name)(const char *name, struct arena *arena, const struct blockdev_options **out);
 };
 
 /* @service lives as long as the process. */

@@ -1,0 +1,280 @@
+#include "blockcore/graph/image_name.h"
+
+#include "blockcore/base/memory.h"
+#include "blockcore/graph/driver.h"
+#include "blockcore/graph/open_private.h"
+#include "blockcore/graph/options.h"
+#include "blockcore/runtime/pool.h"
+#include "schema/cairn_types.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const struct image_policy default_policy = { .any_directory = true };
+static const struct image_policy *policy = &default_policy;
+
+void image_policy_set(const struct image_policy *new_policy)
+{
+    policy = new_policy;
+}
+
+/* The policy -------------------------------------------------------------------------------------------------- */
+
+static bool scheme_allowed(const char *scheme, size_t length)
+{
+    for (size_t i = 0; i < policy->schemes_count; i++) {
+        if (strlen(policy->schemes[i]) == length && strncmp(policy->schemes[i], scheme, length) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* A driver that some allowed scheme stands for: 'nbd' for "nbd" and "nbd+unix". */
+static bool driver_allowed(const char *driver)
+{
+    size_t length = strlen(driver);
+    for (size_t i = 0; i < policy->schemes_count; i++) {
+        const char *scheme = policy->schemes[i];
+        if (strncmp(scheme, driver, length) == 0 && (scheme[length] == '\0' || scheme[length] == '+'))
+            return true;
+    }
+    return false;
+}
+
+static bool is_below(const char *path, const char *directory)
+{
+    size_t length = strlen(directory);
+    if (length > 0 && directory[length - 1] == '/')
+        length--;
+    return strncmp(path, directory, length) == 0 && path[length] == '/';
+}
+
+struct path_check {
+    const char *path;
+    bool allowed;
+    int errnum;
+};
+
+/* Links are followed first: it counts where the file is. */
+static int check_path(void *arg)
+{
+    struct path_check *check = arg;
+    CLEANUP(free) char *real = realpath(check->path, NULL);
+    check->errnum = real ? 0 : errno;
+    for (size_t i = 0; real && i < policy->directories_count && !check->allowed; i++)
+        check->allowed = is_below(real, policy->directories[i]);
+    return 0;
+}
+
+static struct error *check_file(const char *path) CO_FN;
+
+static struct error *check_file(const char *path)
+{
+    if (policy->any_directory)
+        return NULL;
+    struct path_check check = { .path = path };
+    struct pool_domain *domain = pool_domain_create(path, 1);
+    int ret = co_blocking(domain, check_path, &check);
+    pool_domain_unref(domain);
+    if (ret < 0 || check.errnum)
+        return error_errno(ret < 0 ? -ret : check.errnum, "cannot look up '%s', which an image names", path);
+    if (check.allowed)
+        return NULL;
+    return error_new("an image names '%s', which is in none of the directories that the image policy allows", path);
+}
+
+struct error *image_policy_check(const struct driver *driver, const struct blockdev_options *options)
+{
+    if (driver->kind != DRIVER_PROTOCOL)
+        return NULL;
+    switch (options->driver) {
+    case BLOCKDEV_DRIVER_FILE:
+        return check_file(options->u.file.filename);
+    case BLOCKDEV_DRIVER_HOST_DEVICE:
+        return check_file(options->u.host_device.filename);
+    case BLOCKDEV_DRIVER_NULL_CO:
+        return NULL;
+    default:
+        if (driver_allowed(driver->name))
+            return NULL;
+        return error_new("an image names something that needs driver '%s', which the image policy does not allow "
+                         "(its 'schemes')",
+                         driver->name);
+    }
+}
+
+/* Names ------------------------------------------------------------------------------------------------------- */
+
+/* What is opened, in the making. */
+struct named {
+    const char *file;   /* as in the header */
+    const char *format; /* NULL: none */
+    const struct child *child;
+    char *path;
+    struct arena arena;
+    const struct blockdev_options *options;
+};
+
+/* "nbd://host", "json:{...}": a colon before any slash. */
+static bool has_protocol(const char *name)
+{
+    return name[strcspn(name, ":/")] == ':';
+}
+
+/* The path of the file below @node, or NULL when it does not stand on a file. */
+static const char *path_below(const struct node *node)
+{
+    for (;;) {
+        const char *driver = node_driver(node)->name;
+        if (strcmp(driver, "file") == 0 || strcmp(driver, "host_device") == 0)
+            return node_filename(node);
+        const struct child *below = node_child_next(node, NULL);
+        if (!below)
+            return NULL;
+        node = child_node(below);
+    }
+}
+
+static struct error *find_path(struct named *named, const char *name)
+{
+    if (name[0] == '/') {
+        named->path = xstrdup(name);
+        return NULL;
+    }
+    const char *image = path_below(child_node(named->child));
+    if (!image)
+        return error_new("the image names '%s', relative to its own place, but it does not stand on a file", name);
+    const char *slash = strrchr(image, '/');
+    named->path = xasprintf("%.*s%s", slash ? (int)(slash - image + 1) : 0, image, name);
+    return NULL;
+}
+
+struct looked_up {
+    const char *path;
+    bool device;
+};
+
+static int look_up(void *arg)
+{
+    struct looked_up *found = arg;
+    struct stat st;
+    found->device = stat(found->path, &st) == 0 && (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode));
+    return 0;
+}
+
+/* A path that cannot be looked at is taken for a file; opening it tells the user why. */
+static enum blockdev_driver protocol_of(const char *path) CO_FN;
+
+static enum blockdev_driver protocol_of(const char *path)
+{
+    struct looked_up found = { .path = path };
+    struct pool_domain *domain = pool_domain_create(path, 1);
+    co_blocking(domain, look_up, &found);
+    pool_domain_unref(domain);
+    return found.device ? BLOCKDEV_DRIVER_HOST_DEVICE : BLOCKDEV_DRIVER_FILE;
+}
+
+static struct error *describe_path(struct named *named) CO_FN;
+
+static struct error *describe_path(struct named *named)
+{
+    const char *name = strncmp(named->file, "file:", 5) == 0 ? named->file + 5 : named->file;
+    struct error *err = find_path(named, name);
+    if (err)
+        return err;
+    struct blockdev_options *options = arena_alloc(&named->arena, sizeof(*options));
+    options->driver = protocol_of(named->path);
+    options->u.file.filename = named->path; /* 'host_device' has the same options */
+    named->options = options;
+    return NULL;
+}
+
+static struct error *describe_other(struct named *named)
+{
+    size_t scheme = strcspn(named->file, ":");
+    bool json = strncmp(named->file, "json:", 5) == 0;
+    if (json && !policy->json)
+        return error_new("the image names a description ('json:'), which the image policy does not allow (its 'json'); "
+                         "give the child with a driver, or change the policy");
+    if (!json && !scheme_allowed(named->file, scheme))
+        return error_new("the image names '%s', which is not a plain path, and the image policy does not allow it (its "
+                         "'schemes'); give the child with a driver, or change the policy",
+                         named->file);
+    if (!options_service()->from_name)
+        return error_new("the image names '%s', which is not a plain path", named->file);
+    return error_wrap(options_service()->from_name(named->file, &named->arena, &named->options), "the image names '%s'",
+                      named->file);
+}
+
+static struct error *find_format(const char *name, enum blockdev_driver *out)
+{
+    for (int i = 0; blockdev_driver_names[i]; i++) {
+        *out = (enum blockdev_driver)i;
+        if (strcmp(blockdev_driver_names[i], name) == 0)
+            return NULL;
+    }
+    return error_new("the image gives '%s' as the format of its backing file, which is not supported", name);
+}
+
+/* Puts the format that the header gives on what stores the bytes. */
+static struct error *describe_format(struct named *named, enum blockdev_driver format)
+{
+    const struct driver *described = driver_find(blockdev_driver_name(named->options->driver));
+    if (named->options->driver == format)
+        return NULL;
+    struct blockdev_options *image = arena_alloc(&named->arena, sizeof(*image));
+    struct blockdev_ref *file = arena_alloc(&named->arena, sizeof(*file));
+    file->kind = BLOCKDEV_REF_KIND_DEFINITION;
+    file->u.definition = named->options;
+    image->driver = format;
+    switch (format) {
+    case BLOCKDEV_DRIVER_QCOW2:
+        image->u.qcow2.file = file;
+        break;
+    case BLOCKDEV_DRIVER_RAW:
+        image->u.raw.file = file;
+        break;
+    case BLOCKDEV_DRIVER_FILE:
+    case BLOCKDEV_DRIVER_HOST_DEVICE:
+        /* The name says which of the two it is. */
+        if (named->path)
+            return NULL;
+        /* fall through */
+    default:
+        return error_new("the image gives '%s' as the format of its backing file, which is not the format of a file",
+                         blockdev_driver_name(format));
+    }
+    if (described && described->kind != DRIVER_PROTOCOL)
+        return error_new("the image describes a node of driver '%s', but gives '%s' as its format", described->name,
+                         blockdev_driver_name(format));
+    named->options = image;
+    return NULL;
+}
+
+static struct error *describe(struct named *named) CO_FN;
+
+static struct error *describe(struct named *named)
+{
+    bool plain = strncmp(named->file, "file:", 5) == 0 || !has_protocol(named->file);
+    struct error *err = plain ? describe_path(named) : describe_other(named);
+    if (err || !named->format)
+        return err;
+    enum blockdev_driver format = BLOCKDEV_DRIVER_RAW;
+    err = find_format(named->format, &format);
+    return err ? err : describe_format(named, format);
+}
+
+struct error *child_open_image_name(struct node *parent, const char *name, unsigned role, const char *file,
+                                    const char *format, const struct child *child, const struct open_context *context,
+                                    struct child **out)
+{
+    struct named named = { .file = file, .format = format, .child = child };
+    arena_init(&named.arena, SIZE_MAX);
+    struct error *err = describe(&named);
+    if (!err)
+        err = child_open_from_image(parent, name, role, named.options, context, out);
+    arena_fini(&named.arena);
+    free(named.path);
+    return err;
+}

@@ -1,0 +1,16 @@
+/* open_private - what opening nodes and finding what images name have in common */
+#ifndef CAIRN_GRAPH_OPEN_PRIVATE_H
+#define CAIRN_GRAPH_OPEN_PRIVATE_H
+
+#include "blockcore/graph/node.h"
+
+/* child_open_options() of what an image names: it, and all below it, must be allowed by the policy, refers to no node
+ * by its name, and is not written when the parent is not. */
+struct error *child_open_from_image(struct node *parent, const char *name, unsigned role,
+                                    const struct blockdev_options *options, const struct open_context *context,
+                                    struct child **out) CO_FN CONTROL_FN MUST_CHECK;
+
+/* image_name.c: may an image lead to such a node? */
+struct error *image_policy_check(const struct driver *driver, const struct blockdev_options *options) CO_FN MUST_CHECK;
+
+#endif
