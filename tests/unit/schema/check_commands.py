@@ -10,6 +10,8 @@ import sys
 
 CLASSES = {"CommandNotFound", "DeviceNotActive", "DeviceNotFound", "GenericError", "KVMMissingCap"}
 QUERY = re.compile(r"(x-.*-)?query-|qom-(get|list)")
+# Members that name something new.
+MADE = {"filter-node-name": "NodeName", "job-id": "Identifier", "snapshot-node-name": "NodeName"}
 # One of these can follow each request of a client: as often as QEMU sends them.
 LIMITED = {"BLOCK_IO_ERROR": 1000, "QUORUM_FAILURE": 1000, "QUORUM_REPORT_BAD": 1000}
 
@@ -32,6 +34,14 @@ def complaints_about_command(command):
         yield "it has no example"
 
 
+def complaints_about_names(definition):
+    """Nobody but the decoder looks at the form of a name that is being made."""
+    for member in definition.get("members", []):
+        wanted = MADE.get(member["name"])
+        if wanted and member["type"] != wanted:
+            yield f"member '{member['name']}' names something new: its type is {wanted}"
+
+
 def complaints_about_event(event):
     limit = LIMITED.get(event["name"])
     if limit and event.get("rate-limit-ms") != limit:
@@ -41,8 +51,9 @@ def complaints_about_event(event):
 def main(schemac, schema):
     model = json.loads(subprocess.run([schemac, "--dump-model", schema], check=True, capture_output=True).stdout)
     found = 0
-    for definition in model["definitions"]:
-        check = {"command": complaints_about_command, "event": complaints_about_event}.get(definition["kind"])
+    for definition in model["definitions"] + model["types"]:
+        check = {"command": complaints_about_command, "event": complaints_about_event,
+                 "object": complaints_about_names}.get(definition["kind"])
         for complaint in check(definition) if check else []:
             print(f"{definition['name']}: {complaint}")
             found += 1
