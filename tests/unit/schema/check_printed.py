@@ -73,7 +73,7 @@ def check_cairn(program, schema):
     assert len(page.ids) == len(set(page.ids))
     assert wanted <= set(page.ids)
     assert {link.removeprefix("#") for link in page.links} <= set(page.ids)
-    assert "url(" not in text and "@import" not in text and "http" not in text
+    assert "url(" not in text and "@import" not in text and not re.search(r'="[^"]*//', text)
     markdown = schemac(program, "--docs", "md", schema)
     assert wanted == set(re.findall(r'<a id="([^"]+)"></a>', markdown))
     assert set(re.findall(r"\]\(#([^)]+)\)", markdown)) <= wanted
