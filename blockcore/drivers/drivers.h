@@ -7,11 +7,15 @@
 extern const struct driver blkdebug_driver;
 extern const struct driver blklogwrites_driver;
 extern const struct driver blkverify_driver;
+extern const struct driver compress_driver;
 extern const struct driver copy_before_write_driver;
+extern const struct driver copy_on_read_driver;
 extern const struct driver file_driver;
 extern const struct driver gate_driver;
 extern const struct driver host_device_driver;
+extern const struct driver null_aio_driver;
 extern const struct driver null_co_driver;
+extern const struct driver preallocate_driver;
 extern const struct driver qcow2_driver;
 extern const struct driver quorum_driver;
 extern const struct driver raw_driver;

@@ -1,4 +1,5 @@
-/* null-co - a device that stores nothing: for measuring everything else. */
+/* null-co, null-aio - devices that store nothing: for measuring everything else. In QEMU they differ in the way of
+ * waiting. */
 #include "blockcore/drivers/drivers.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/io/block_status.h"
@@ -18,14 +19,15 @@ struct null {
 static struct error *null_open(struct node *node, const struct blockdev_options *options,
                                const struct open_context *context)
 {
-    const struct blockdev_options_null *own = &options->u.null_co;
+    const struct blockdev_options_null *own =
+        options->driver == BLOCKDEV_DRIVER_NULL_AIO ? &options->u.null_aio : &options->u.null_co;
     struct null *null = node_state(node);
 
     (void)context;
     null->latency_ns = own->has_latency_ns ? own->latency_ns : 0;
     null->read_zeroes = own->has_read_zeroes && own->read_zeroes;
     node_set_length(node, own->has_size ? (uint64_t)own->size : LENGTH_DEFAULT);
-    node_set_filename(node, "null-co://");
+    node_set_filename(node, options->driver == BLOCKDEV_DRIVER_NULL_AIO ? "null-aio://" : "null-co://");
     return NULL;
 }
 
@@ -120,17 +122,13 @@ static struct error *null_reopen_prepare(struct node *node, const struct blockde
     return NULL;
 }
 
-const struct driver null_co_driver = {
-    .name = "null-co",
-    .kind = DRIVER_PROTOCOL,
-    .state_size = sizeof(struct null),
-    .write_flags = REQ_FUA,
-    .open = null_open,
-    .reopen_prepare = null_reopen_prepare,
-    .preadv = null_preadv,
-    .pwritev = null_pwritev,
-    .pwrite_zeroes = null_pwrite_zeroes,
-    .pdiscard = null_pdiscard,
-    .flush = null_flush,
-    .block_status = null_block_status,
-};
+#define NULL_DRIVER(name_on_wire)                                                                                      \
+    {                                                                                                                  \
+        .name = name_on_wire, .kind = DRIVER_PROTOCOL, .state_size = sizeof(struct null), .write_flags = REQ_FUA,      \
+        .open = null_open, .reopen_prepare = null_reopen_prepare, .preadv = null_preadv, .pwritev = null_pwritev,      \
+        .pwrite_zeroes = null_pwrite_zeroes, .pdiscard = null_pdiscard, .flush = null_flush,                           \
+        .block_status = null_block_status,                                                                             \
+    }
+
+const struct driver null_aio_driver = NULL_DRIVER("null-aio");
+const struct driver null_co_driver = NULL_DRIVER("null-co");

@@ -1,7 +1,7 @@
 /* The filter: its options, what it does before a write, and how old bytes get to the target. */
-#include "blockcore/base/arena.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/drivers/drivers.h"
+#include "blockcore/filters/cluster.h"
 #include "blockcore/filters/copy_before_write_private.h"
 #include "blockcore/graph/drain.h"
 #include "blockcore/graph/node.h"
@@ -372,28 +372,13 @@ uint64_t cbw_snapshot_length(struct node *cbw)
     return ((const struct cbw *)node_state(cbw))->bytes;
 }
 
-/* Of the format of @node, below filters; 0 if it has none. */
-static uint64_t cluster_bytes_of(struct node *node)
-{
-    while (node_filtered(node))
-        node = child_node(node_filtered(node));
-    if (!node_driver(node)->describe)
-        return 0;
-    struct image_info info = { 0 };
-    struct arena arena;
-    arena_init(&arena, SIZE_MAX);
-    node_driver(node)->describe(node, &info, &arena);
-    arena_fini(&arena);
-    return info.has_cluster_size && info.cluster_size > 0 ? (uint64_t)info.cluster_size : 0;
-}
-
 /* Not smaller than the target's clusters, or it would have to fill them up from what is below it. */
 static struct error *choose_cluster(struct cbw *cbw, const struct blockdev_options_cbw *own)
 {
     uint64_t wanted = own->has_min_cluster_size ? own->min_cluster_size : 0;
     if (wanted && (!is_power_of_two(wanted) || wanted > NODE_LENGTH_MAX))
         return error_new("min-cluster-size: %llu is not a power of two", (unsigned long long)wanted);
-    cbw->cluster = max_u64(CLUSTER_MIN, max_u64(wanted, cluster_bytes_of(child_node(cbw->target))));
+    cbw->cluster = max_u64(CLUSTER_MIN, max_u64(wanted, node_cluster_bytes(child_node(cbw->target))));
     cbw->bytes = child_length(cbw->file);
     if (child_length(cbw->target) < cbw->bytes)
         return error_new("target: node '%s' is %llu bytes long, but node '%s' is %llu",

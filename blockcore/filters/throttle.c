@@ -4,6 +4,7 @@
 #include "blockcore/drivers/drivers.h"
 #include "blockcore/filters/throttle_group.h"
 #include "blockcore/graph/node.h"
+#include "blockcore/graph/reopen.h"
 #include "blockcore/io/request.h"
 #include "blockcore/objects/object.h"
 #include "schema/cairn_types.h"
@@ -79,6 +80,44 @@ static struct error *throttle_open(struct node *node, const struct blockdev_opti
     return err;
 }
 
+/* Another group. */
+static struct error *throttle_reopen_prepare(struct node *node, const struct blockdev_options *options,
+                                             struct reopen *reopen)
+{
+    const struct throttle *throttle = node_state(node);
+    struct object *object = NULL;
+    struct error *err = find_group(options->u.throttle.throttle_group, &object);
+    if (err)
+        return err;
+    struct throttle *next = xcalloc(1, sizeof(*next));
+    next->object = object;
+    next->use.name = throttle->user;
+    object_use(object, &next->use);
+    reopen_set_state(reopen, next);
+    return reopen_child(reopen, "file", options->u.throttle.file);
+}
+
+static void throttle_reopen_commit(struct node *node, struct reopen *reopen)
+{
+    struct throttle *throttle = node_state(node);
+    CLEANUP(free) struct throttle *next = reopen_state(reopen);
+    object_leave(&throttle->use);
+    object_leave(&next->use);
+    throttle->object = next->object;
+    object_use(throttle->object, &throttle->use);
+    throttle_member_move(&throttle->member, throttle_group_of(throttle->object));
+}
+
+static void throttle_reopen_abort(struct node *node, struct reopen *reopen)
+{
+    CLEANUP(free) struct throttle *next = reopen_state(reopen);
+    (void)node;
+    if (next)
+        object_leave(&next->use);
+}
+
+static const char *const throttle_reopenable[] = { "throttle-group", NULL };
+
 static void throttle_hasten(struct node *node, bool hasty)
 {
     struct throttle *throttle = node_state(node);
@@ -104,6 +143,10 @@ const struct driver throttle_driver = {
     .write_flags = REQ_FUA | REQ_COMPRESSED,
     .open = throttle_open,
     .close = throttle_close,
+    .reopen_prepare = throttle_reopen_prepare,
+    .reopen_commit = throttle_reopen_commit,
+    .reopen_abort = throttle_reopen_abort,
+    .reopenable = throttle_reopenable,
     .preadv = throttle_preadv,
     .pwritev = throttle_pwritev,
     .pwrite_zeroes = throttle_pwrite_zeroes,

@@ -18,6 +18,9 @@
 struct error *node_add_child(struct node *parent, struct node *node) CO_FN CONTROL_FN MUST_CHECK;
 struct error *node_remove_child(struct node *parent, const char *name) CO_FN CONTROL_FN MUST_CHECK;
 
+/* For drivers: child_permissions says less of @child now than it did. Locks of files follow. */
+struct error *child_update_permissions(struct child *child) CO_FN CONTROL_FN MUST_CHECK;
+
 /* For drivers that do that. A claim is given up with child_close(). */
 struct error *child_claim(struct node *parent, const char *name, unsigned role, struct node *node, struct child **out)
     CO_FN CONTROL_FN MUST_CHECK;

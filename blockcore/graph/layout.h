@@ -64,7 +64,7 @@ struct node {
 
     /* Read by requests on any thread. */
     _Atomic uint64_t length;
-    struct child *length_of; /* length follows this child */
+    _Atomic(struct child *) length_of; /* length follows this child */
     struct child *backing;
     struct child *filtered;
     struct node_limits limits;

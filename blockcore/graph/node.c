@@ -113,8 +113,9 @@ void *node_state(struct node *node)
 
 uint64_t node_length(const struct node *node)
 {
-    while (node->length_of)
-        node = node->length_of->node;
+    const struct child *child;
+    while ((child = atomic_load_explicit(&node->length_of, memory_order_acquire)))
+        node = child->node;
     return atomic_load_explicit(&node->length, memory_order_acquire);
 }
 

@@ -166,8 +166,8 @@ void node_set_filename(struct node *node, const char *filename) CONTROL_FN; /* c
 
 /* Any thread: after open, after a resize, after a write that made the file longer. */
 void node_set_length(struct node *node, uint64_t bytes);
-/* The node is always as long as @child's node: what a filter does by default; in open and reopen_commit only. NULL: as
- * long as it is told. */
+/* The node is always as long as @child's node: what a filter does by default; any thread. NULL: as long as it is
+ * told. */
 void node_follow_length(struct node *node, struct child *child);
 /* Makes it at least @bytes: for writes that end past the end, which may race with each other. */
 void node_grow_length(struct node *node, uint64_t bytes);

@@ -1,3 +1,4 @@
+#include "blockcore/graph/child.h"
 #include "blockcore/graph/layout.h"
 
 #include "blockcore/base/memory.h"
@@ -360,4 +361,17 @@ void edge_release(struct child *edge)
     error_free(journal_sync(journal));
     journal_end(journal);
     node_unref(node);
+}
+
+struct error *child_update_permissions(struct child *child)
+{
+    struct journal *journal = journal_begin();
+    unsigned perm;
+    unsigned shared;
+    edge_wanted(child->parent, child, &perm, &shared);
+    struct error *err = journal_set(journal, child, perm, shared);
+    if (!err)
+        err = journal_sync(journal);
+    journal_end(journal);
+    return err;
 }

@@ -65,6 +65,23 @@ def test_the_group_must_exist_and_stays(qmp, disk):
     qmp.execute("object-del", id="g0")
 
 
+def test_another_group(qmp, daemon, disk):
+    qmp.execute("object-add", qom_type="throttle-group", id="g1")
+    handle = export(qmp, daemon, disk)
+    cookies = start_writes(handle, 20)
+
+    def reopen(group):
+        return [{"driver": "throttle", "node-name": disk, "throttle-group": group, "file": "null"}]
+
+    assert "Throttle group 'g2' does not exist" in qmp.error("blockdev-reopen", options=reopen("g2")).desc
+    qmp.execute("blockdev-reopen", options=reopen("g1"))
+    for cookie in cookies:
+        wait_for(handle, cookie)
+    assert info_of(qmp, disk)["group"] == "g1"
+    qmp.execute("object-del", id="g0")
+    assert "in use" in qmp.error("object-del", id="g1").desc
+
+
 def test_check_looks_for_the_group():
     node = ["--blockdev", "throttle,node-name=t,throttle-group=g,file.driver=null-co"]
     for check in ([], ["--check"]):
