@@ -31,6 +31,7 @@ struct arena;
 struct node;
 struct open_context;
 struct reopen;
+struct snapshot_info;
 
 enum driver_kind {
     DRIVER_PROTOCOL, /* stands on storage */
@@ -151,6 +152,13 @@ struct driver {
     /* Fills in its own part of query-blockstats; strings from @arena. Does not wait. Absent: it has none. False:
      * nothing to tell. */
     bool (*describe_stats)(struct node *node, struct block_stats_specific *specific, struct arena *arena) CONTROL_FN;
+
+    /* Internal snapshots: states of the content that the node keeps inside of itself. The node is drained. A snapshot
+     * is found by @id and @name, of which one may be NULL. Absent: "does not support internal snapshots". */
+    struct error *(*snapshot_create)(struct node *node, const char *name)CO_FN CONTROL_FN;
+    struct error *(*snapshot_delete)(struct node *node, const char *id, const char *name, struct arena *arena,
+                                     struct snapshot_info *deleted)CO_FN CONTROL_FN;
+    struct error *(*snapshot_apply)(struct node *node, const char *id, const char *name)CO_FN CONTROL_FN;
 
     /* blockdev-create. Control thread. Absent: "driver 'x' cannot create images". */
     struct error *(*create)(const struct blockdev_create_options *options)CO_FN;

@@ -18,7 +18,7 @@ COMMANDS = {definition["name"]: definition for definition in MODEL["definitions"
 EXAMPLES = [(name, number) for name, command in COMMANDS.items()
             for number, _ in enumerate(command["doc"].get("examples", []))]
 
-VOLATILE = {"timestamp", "package", "actual-size", "format-specific"}
+VOLATILE = {"timestamp", "package", "actual-size", "format-specific", "date-sec", "date-nsec"}
 EXCERPTS = {"query-commands", "query-qmp-schema"}
 
 
@@ -60,6 +60,17 @@ def need_chain(qmp, daemon):
     images.create(daemon.path("overlay1.qcow2"), "1M")
     qmp.execute("blockdev-add", driver="qcow2", node_name="overlay1", backing="disk0",
                 file={"driver": "file", "filename": daemon.path("overlay1.qcow2")})
+
+
+def need_format(qmp, daemon):
+    images.create(daemon.path("disk0.qcow2"), "1G")
+    qmp.execute("blockdev-add", driver="qcow2", node_name="disk0",
+                file={"driver": "file", "filename": daemon.path("disk0.qcow2")})
+
+
+def need_snapshot(qmp, daemon):
+    need_format(qmp, daemon)
+    qmp.execute("blockdev-snapshot-internal-sync", device="disk0", name="monday")
 
 
 def need_gate(qmp, daemon):
@@ -108,6 +119,9 @@ NEEDS = {
     "blockdev-snapshot": need_disk_and_image,
     "blockdev-snapshot-sync": need_disk,
     "change-backing-file": need_chain,
+    "blockdev-snapshot-apply-internal-sync": need_snapshot,
+    "blockdev-snapshot-delete-internal-sync": need_snapshot,
+    "blockdev-snapshot-internal-sync": need_format,
     "job-dismiss": need_job,
     "nbd-server-stop": need_server,
     "object-del": need_object,

@@ -39,10 +39,11 @@ static bool grow(struct cluster_set *set)
     if (!larger.slots)
         return false;
     for (size_t i = 0; i < set->slot_count; i++) {
-        if (set->slots[i])
-            larger.slots[slot_of(&larger, cluster_in(set->slots[i]))] = set->slots[i];
+        if (set->slots[i] >> KIND_SHIFT == 0)
+            continue;
+        larger.slots[slot_of(&larger, cluster_in(set->slots[i]))] = set->slots[i];
+        larger.count++;
     }
-    larger.count = set->count;
     free(set->slots);
     *set = larger;
     return true;
@@ -90,4 +91,10 @@ void cluster_set_remove(struct cluster_set *set, uint64_t cluster, unsigned kind
 unsigned cluster_set_get(const struct cluster_set *set, uint64_t cluster)
 {
     return set->slot_count > 0 ? (unsigned)(set->slots[slot_of(set, cluster)] >> KIND_SHIFT) : 0;
+}
+
+void cluster_set_remove_kinds(struct cluster_set *set, unsigned kinds)
+{
+    for (size_t i = 0; i < set->slot_count; i++)
+        set->slots[i] &= ~((uint64_t)kinds << KIND_SHIFT);
 }

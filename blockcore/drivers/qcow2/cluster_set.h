@@ -22,6 +22,9 @@ void cluster_set_fini(struct cluster_set *set);
 bool cluster_set_add(struct cluster_set *set, uint64_t cluster, unsigned kinds);
 /* The cluster loses these kinds, and with the last one its place in the set. */
 void cluster_set_remove(struct cluster_set *set, uint64_t cluster, unsigned kinds);
+/* All clusters lose these kinds. Those that are left without one keep their memory, so adding them again cannot fail.
+ */
+void cluster_set_remove_kinds(struct cluster_set *set, unsigned kinds);
 /* 0: not in the set. */
 unsigned cluster_set_get(const struct cluster_set *set, uint64_t cluster);
 

@@ -56,8 +56,9 @@ enum qcow2_compression {
 /* Where fields lie that are changed in place. */
 enum qcow2_header_field {
     QCOW2_FIELD_SIZE = 24,
-    QCOW2_FIELD_L1 = 36,       /* l1_size (4 bytes), l1_table_offset (8 bytes) */
-    QCOW2_FIELD_REFTABLE = 48, /* refcount_table_offset (8 bytes), refcount_table_clusters (4 bytes) */
+    QCOW2_FIELD_L1 = 36,        /* l1_size (4 bytes), l1_table_offset (8 bytes) */
+    QCOW2_FIELD_REFTABLE = 48,  /* refcount_table_offset (8 bytes), refcount_table_clusters (4 bytes) */
+    QCOW2_FIELD_SNAPSHOTS = 60, /* nb_snapshots (4 bytes), snapshots_offset (8 bytes) */
     QCOW2_FIELD_INCOMPATIBLE = 72,
     QCOW2_FIELD_AUTOCLEAR = 88,
 };

@@ -103,6 +103,7 @@ static struct qcow2_settings settings_of(const struct qcow2 *q, const struct blo
         .refcount_cache_bytes = sizes.refcounts,
         .pass_discard = {
             [FREED_BY_REQUEST] = own->has_pass_discard_request ? own->pass_discard_request : unmap,
+            [FREED_BY_SNAPSHOT] = !own->has_pass_discard_snapshot || own->pass_discard_snapshot,
             [FREED_L2_TABLE] = pass_other,
             [FREED_OTHERWISE] = pass_other,
         },

@@ -4,6 +4,7 @@
 #include "blockcore/base/endian.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/drivers/drivers.h"
+#include "blockcore/drivers/qcow2/snapshots.h"
 #include "blockcore/runtime/buffer.h"
 #include "blockcore/runtime/loop.h"
 #include "schema/cairn_types.h"
@@ -123,6 +124,7 @@ static void state_fini(struct qcow2 *q)
         table_cache_fini(&q->refblocks);
     }
     freed_fini(q);
+    snapshot_table_fini(q);
     cluster_set_fini(&q->tables);
     qcow2_header_fini(&q->header);
     free(q->l1);
@@ -228,6 +230,7 @@ static void qcow2_describe(struct node *node, struct image_info *info, struct ar
     info->cluster_size = (int64_t)cluster_bytes(&q->geometry);
     info->has_dirty_flag = true;
     info->dirty_flag = q->header.incompatible & QCOW2_DIRTY;
+    qcow2_describe_snapshots(q, info, arena);
     if (q->header.backing_file)
         info->backing_filename = arena_strdup(arena, q->header.backing_file);
     if (q->header.backing_format)
@@ -252,6 +255,9 @@ const struct driver qcow2_driver = {
     .truncate = qcow2_truncate,
     .block_status = qcow2_block_status,
     .describe = qcow2_describe,
+    .snapshot_create = qcow2_snapshot_create,
+    .snapshot_delete = qcow2_snapshot_delete,
+    .snapshot_apply = qcow2_snapshot_apply,
     .create = qcow2_create,
     .change_backing_file = qcow2_change_backing_file,
     .reopen_prepare = qcow2_reopen_prepare,

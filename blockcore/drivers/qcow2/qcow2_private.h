@@ -6,6 +6,7 @@
  *     table_cache.c tables in memory            cluster_set.c  which clusters hold tables
  *     map.c         guest offset -> host offset; L2 tables that may be changed
  *     refcount.c    allocation of host clusters; reftable.c: the table of refcount blocks
+ *     snapshots.c, snapshot_table.c, census.c  internal snapshots
  *     freed.c       clusters that were given up, until they may be used again
  *     sync.c        writing tables back in the one right order
  *     packed_space.c, pack.c, compressed_write.c: compressed clusters; compress.c: reading them
@@ -31,6 +32,7 @@
 
 struct blockdev_options;
 struct extents;
+struct qcow2_snapshot;
 struct timer;
 
 /* Answer of functions that allocate under the metadata mutex: the refcount table is full. The caller gives up the
@@ -39,8 +41,9 @@ struct timer;
 
 /* Why clusters are given up decides whether the file below is told (pass-discard-*). */
 enum freed_by {
-    FREED_BY_REQUEST, /* a discard, or zeroes that may unmap */
-    FREED_L2_TABLE,   /* may still be in the cache */
+    FREED_BY_REQUEST,  /* a discard, or zeroes that may unmap */
+    FREED_BY_SNAPSHOT, /* only a snapshot that was deleted led there */
+    FREED_L2_TABLE,    /* may still be in the cache */
     FREED_OTHERWISE,
     FREED_BY_COUNT,
 };
@@ -100,8 +103,9 @@ struct qcow2 {
     bool raw_data;       /* the data file is the disk without us: nothing may be true in the tables alone */
     bool keep_discarded; /* discard-no-unref */
     bool pass_discard[FREED_BY_COUNT];
-    unsigned overlap_checks; /* TABLE_BIT()s: what writes are compared with */
-    bool tables_overlap;     /* as it was opened: must not be written */
+    unsigned overlap_checks;          /* TABLE_BIT()s: what writes are compared with */
+    bool tables_overlap;              /* as it was opened: must not be written */
+    struct qcow2_snapshot *snapshots; /* as many as the header says; changed on the control thread, in a drained node */
     struct range snapshot_table;
     struct range bitmap_directory;
     _Atomic bool corrupt; /* found to be damaged: nothing is written any more */
@@ -215,6 +219,17 @@ int qcow2_corrupt_overlap(struct qcow2 *q, uint64_t offset, uint64_t bytes) CO_F
 
 /* Reads L1 table and refcount table, and finds the places of all tables that nothing else may overwrite. */
 struct error *qcow2_load_tables(struct qcow2 *q) CO_FN MUST_CHECK;
+/* Reads @entries numbers, in host byte order, that must lie inside the file. The caller frees *@out. @what: for
+ * messages. */
+struct error *qcow2_read_table(struct qcow2 *q, const char *what, uint64_t offset, uint64_t entries, uint64_t **out)
+    CO_FN MUST_CHECK;
+/* A table of this kind lies there; a place that is known as that of another table already is damage, except of L2
+ * tables that snapshots share. */
+struct error *qcow2_remember_table(struct qcow2 *q, uint64_t offset, enum table_kind kind) MUST_CHECK;
+/* All that these entries lead to. */
+struct error *qcow2_remember_tables(struct qcow2 *q, const uint64_t *table, uint64_t entries,
+                                    enum table_kind kind) MUST_CHECK;
+
 /* backing.c */
 
 /* Opens what the options or the header name as backing file, if anything. */
@@ -265,6 +280,9 @@ int refcount_alloc(struct qcow2 *q, uint64_t max, uint64_t *host, uint64_t *coun
 int refcount_alloc_run(struct qcow2 *q, uint64_t count, uint64_t *host) CO_FN;
 /* Takes one reference from each cluster that the bytes touch. Only for what no table on disk points to. */
 int refcount_release(struct qcow2 *q, struct range host) CO_FN;
+/* Adds one reference to each of the clusters, or to none. -ERANGE where that is more than a refcount can say. For what
+ * is in use already: a count of 0 is damage. */
+int refcount_retain(struct qcow2 *q, struct range host) CO_FN;
 int refcount_read(struct qcow2 *q, uint64_t cluster, uint64_t *count) CO_FN;
 /* One more reference to a cluster that has some. -ERANGE when it can have no more. */
 int refcount_add(struct qcow2 *q, uint64_t cluster) CO_FN;

@@ -285,6 +285,45 @@ static int release_in_block(struct qcow2 *q, uint64_t cluster, uint64_t count)
     return ret;
 }
 
+/* All of it in one block, or nothing. */
+static int retain_in_block(struct qcow2 *q, uint64_t cluster, uint64_t count)
+{
+    uint64_t block_index = block_of(q, cluster);
+    if (block_index >= q->reftable_entries || !entry_offset(q->reftable[block_index]))
+        return corrupt_count(q, cluster);
+    struct table *block;
+    int ret = block_pin(q, block_index, &block);
+    if (ret < 0)
+        return ret;
+    for (uint64_t i = cluster; i < cluster + count && ret == 0; i++) {
+        uint64_t references = block_get(q, block, index_in_block(q, i));
+        if (references == 0)
+            ret = corrupt_count(q, i);
+        else if (references == refcount_max(q->geometry.refcount_order))
+            ret = -ERANGE;
+    }
+    for (uint64_t i = cluster; i < cluster + count && ret == 0; i++)
+        ret = block_set(q, block, index_in_block(q, i), block_get(q, block, index_in_block(q, i)) + 1);
+    table_unpin(&q->refblocks, block);
+    return ret;
+}
+
+int refcount_retain(struct qcow2 *q, struct range host)
+{
+    uint64_t begin = host.offset >> q->geometry.cluster_bits;
+    uint64_t end = div_round_up(range_end(host), cluster_bytes(&q->geometry));
+    for (uint64_t cluster = begin; cluster < end;) {
+        uint64_t count = min_u64(end - cluster, block_entries(q) - index_in_block(q, cluster));
+        int ret = retain_in_block(q, cluster, count);
+        if (ret < 0 && cluster > begin)
+            (void)refcount_release(q, range_between(host.offset, cluster << q->geometry.cluster_bits));
+        if (ret < 0)
+            return ret;
+        cluster += count;
+    }
+    return 0;
+}
+
 int refcount_release(struct qcow2 *q, struct range host)
 {
     child_debug_event(q->file, "cluster_free");

@@ -99,6 +99,7 @@ struct census {
     struct findings *findings;
     unsigned *references; /* of each cluster */
     bool *is_table;
+    bool *is_own; /* an entry says that nobody else refers to it */
     uint64_t clusters;
 };
 
@@ -122,9 +123,15 @@ static void refer(struct census *census, uint64_t offset, uint64_t bytes, bool t
     }
 }
 
+/* While an image is marked as dirty the flag need not agree with the stored count, but it must be true. */
 static void check_copied(struct census *census, uint64_t entry, const char *what)
 {
     uint64_t offset = entry & OFFSET_BITS;
+    if (feature(census->image, 0)) {
+        if ((entry & COPIED) && offset / cluster_size(census->image) < census->clusters)
+            census->is_own[offset / cluster_size(census->image)] = true;
+        return;
+    }
     uint64_t stored = stored_refcount(census->image, offset / cluster_size(census->image));
     if (!(entry & COPIED) != (stored != 1))
         corruption(census->findings, "%s entry 0x%llx has a wrong copied flag: refcount %llu", what,
@@ -253,6 +260,7 @@ void check(struct image image, struct findings *findings)
     census.clusters = (image.length + cluster_size(image) - 1) / cluster_size(image);
     census.references = calloc(census.clusters, sizeof(*census.references));
     census.is_table = calloc(census.clusters, sizeof(*census.is_table));
+    census.is_own = calloc(census.clusters, sizeof(*census.is_own));
     if (number(image, 0, 4) != 0x514649fb)
         corruption(findings, "no header");
     else
@@ -262,10 +270,32 @@ void check(struct image image, struct findings *findings)
         if (stored < census.references[i])
             corruption(findings, "cluster %llu has %u references, but refcount %llu", (unsigned long long)i,
                        census.references[i], (unsigned long long)stored);
+        if (census.is_own[i] && census.references[i] != 1)
+            corruption(findings, "cluster %llu has the copied flag, and %u references", (unsigned long long)i,
+                       census.references[i]);
         findings->leaks += stored > census.references[i];
     }
     free(census.references);
     free(census.is_table);
+    free(census.is_own);
+}
+
+bool image_is_dirty(struct image image)
+{
+    return feature(image, 0);
+}
+
+int image_find_snapshot(struct image image, const char *name)
+{
+    uint64_t count = number(image, 60, 4);
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t at = snapshot_entry(image, i);
+        uint64_t bytes = number(image, at + 14, 2);
+        uint64_t place = at + 40 + number(image, at + 36, 4) + number(image, at + 12, 2);
+        if (bytes == strlen(name) && place + bytes <= image.length && !memcmp(image.bytes + place, name, bytes))
+            return (int)i;
+    }
+    return -1;
 }
 
 /* Guest sectors ------------------------------------------------------------------------------------------------ */

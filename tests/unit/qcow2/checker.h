@@ -26,6 +26,12 @@ void check(struct image image, struct findings *findings);
 
 uint64_t image_guest_bytes(struct image image);
 
+/* Is it marked as dirty? */
+bool image_is_dirty(struct image image);
+
+/* The index of the snapshot of this name; -1 when there is none. */
+int image_find_snapshot(struct image image, const char *name);
+
 /* The 512 bytes of a guest sector. @snapshot: -1 for the active state, or the index of one. Returns false where the
  * image has nothing of its own (the backing file shows through). Compressed clusters are unpacked. */
 bool read_sector(struct image image, int snapshot, uint64_t sector, uint8_t out[512]);

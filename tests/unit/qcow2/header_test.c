@@ -487,36 +487,80 @@ static void a_set_has_what_was_added_and_not_removed(void **state)
 
 /* Snapshots --------------------------------------------------------------------------------------------------- */
 
-static void snapshot_entries_are_checked(void **state)
+#define ENTRY_BYTES (SNAPSHOT_ENTRY_BYTES + 24 + 1 + 9 + 6)
+
+static void make_snapshot_entry(unsigned char entry[ENTRY_BYTES])
 {
-    (void)state;
-    unsigned char entry[SNAPSHOT_ENTRY_BYTES] = { 0 };
-    struct qcow2_snapshot snapshot;
+    memset(entry, 0, ENTRY_BYTES);
     store_be64(entry, 7 * CLUSTER);
     store_be32(entry + 8, 100);
     store_be16(entry + 12, 1);
     store_be16(entry + 14, 9);
+    store_be32(entry + 16, 1234567);
+    store_be32(entry + 20, 89);
+    store_be64(entry + 24, 5000000007);
+    store_be32(entry + 32, 55); /* the longer field behind counts */
     store_be32(entry + 36, 24);
-    assert_null(qcow2_snapshot_parse(entry, 16, &snapshot));
+    store_be64(entry + 40, 1ull << 33);
+    store_be64(entry + 48, 3 << 20);
+    store_be64(entry + 56, 4711);
+    memcpy(entry + 64, "1yesterday", 10);
+}
+
+static void what_a_snapshot_entry_says(void **state)
+{
+    (void)state;
+    unsigned char entry[ENTRY_BYTES];
+    make_snapshot_entry(entry);
+    size_t bytes;
+    assert_null(qcow2_snapshot_measure(entry, &bytes));
+    assert_int_equal(bytes, ENTRY_BYTES);
+    struct qcow2_snapshot snapshot;
+    assert_null(qcow2_snapshot_parse(entry, bytes, 16, &snapshot));
     assert_int_equal(snapshot.l1_offset, 7 * CLUSTER);
     assert_int_equal(snapshot.l1_entries, 100);
-    assert_int_equal(snapshot.entry_bytes, 40 + 24 + 1 + 9 + 6);
+    assert_string_equal(snapshot.id, "1");
+    assert_string_equal(snapshot.name, "yesterday");
+    assert_int_equal(snapshot.date_sec, 1234567);
+    assert_int_equal(snapshot.date_nsec, 89);
+    assert_int_equal(snapshot.vm_clock_nsec, 5000000007);
+    assert_int_equal(snapshot.vm_state_bytes, 1ull << 33);
+    assert_int_equal(snapshot.disk_bytes, 3 << 20);
 
-    struct error *err;
+    unsigned char again[ENTRY_BYTES];
+    memset(entry + 32, 0, 4); /* does not fit there */
+    assert_int_equal(qcow2_snapshot_bytes(&snapshot), ENTRY_BYTES);
+    qcow2_snapshot_format(&snapshot, again);
+    assert_memory_equal(again, entry, ENTRY_BYTES);
+    qcow2_snapshot_fini(&snapshot);
+}
+
+static void refuse_snapshot(const unsigned char *entry, size_t bytes, const char *message)
+{
+    struct qcow2_snapshot snapshot;
+    struct error *err = qcow2_snapshot_parse(entry, bytes, 16, &snapshot);
+    assert_non_null(err);
+    assert_non_null(strstr(error_message(err), message));
+    error_free(err);
+}
+
+static void snapshot_entries_are_checked(void **state)
+{
+    (void)state;
+    unsigned char entry[ENTRY_BYTES];
+    make_snapshot_entry(entry);
+    refuse_snapshot(entry, ENTRY_BYTES - 1, "cut off");
+    refuse_snapshot(entry, SNAPSHOT_ENTRY_BYTES - 1, "cut off");
     store_be32(entry + 36, 1025);
-    assert_non_null(err = qcow2_snapshot_parse(entry, 16, &snapshot));
-    error_free(err);
-    store_be32(entry + 36, 0);
+    refuse_snapshot(entry, ENTRY_BYTES, "1025 bytes of extra data");
+    make_snapshot_entry(entry);
     store_be32(entry + 8, UINT32_MAX);
-    assert_non_null(err = qcow2_snapshot_parse(entry, 16, &snapshot));
-    error_free(err);
-    store_be32(entry + 8, 1);
+    refuse_snapshot(entry, ENTRY_BYTES, "more than 32 MiB");
+    make_snapshot_entry(entry);
     store_be64(entry, 7 * CLUSTER + 1);
-    assert_non_null(err = qcow2_snapshot_parse(entry, 16, &snapshot));
-    error_free(err);
+    refuse_snapshot(entry, ENTRY_BYTES, "cannot be at offset");
     store_be64(entry, UINT64_MAX << 16);
-    assert_non_null(err = qcow2_snapshot_parse(entry, 16, &snapshot));
-    error_free(err);
+    refuse_snapshot(entry, ENTRY_BYTES, "cannot be at offset");
 }
 
 int main(void)
@@ -541,6 +585,7 @@ int main(void)
         cmocka_unit_test(refcounts_of_every_width_keep_to_their_bits),
         cmocka_unit_test(refcounts_lie_where_the_specification_says),
         cmocka_unit_test(a_set_has_what_was_added_and_not_removed),
+        cmocka_unit_test(what_a_snapshot_entry_says),
         cmocka_unit_test(snapshot_entries_are_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

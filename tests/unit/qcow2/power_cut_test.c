@@ -7,12 +7,16 @@
  * what they always did. A sample is shown to qemu-img check as well.
  *
  * CAIRN_TEST_SEED chooses the requests, CAIRN_POWER_CUTS how many moments of each run are looked at (0: all). */
+#include "blockcore/base/arena.h"
+#include "blockcore/io/snapshot.h"
+#include "schema/cairn_types.h"
 #include "tests/unit/qcow2/checker.h"
 #include "tests/unit/qcow2/images.h"
 #include "tests/unit/qcow2/moment.h"
 
 #define SECTORS_MAX 16384
 #define WORKERS 5
+#define EVENTS_MAX 65536
 #define CUTS_DEFAULT 80
 #define WITNESSES 4 /* disks of each run that qemu-img looks at */
 
@@ -36,6 +40,7 @@ struct scene {
     bool small_caches;
     bool pass_discard;
     size_t grown_sectors; /* 0: not resized */
+    bool snapshots;       /* are made, deleted and applied on the way */
 };
 
 /* What a sector was written to, and when: in numbers of events. */
@@ -55,6 +60,12 @@ struct guest_flush {
     size_t end;
 };
 
+/* What the disk was when a snapshot was made. */
+struct picture {
+    const char *name;
+    uint64_t values[SECTORS_MAX];
+};
+
 static struct {
     const struct scene *scene;
     struct handle *disk;
@@ -69,6 +80,9 @@ static struct {
     int steps_left;
     size_t resize_begin; /* each moment of a resize is looked at */
     size_t resize_end;
+    struct picture pictures[2];
+    size_t picture_count;
+    bool looks[EVENTS_MAX]; /* moments that are looked at in any case */
 } guest;
 
 /* Contents: a number all over the sector; 0 is zeroes. Each write to each sector has its own. */
@@ -267,6 +281,62 @@ static void resize(void)
     guest.sectors = guest.scene->grown_sectors;
 }
 
+/* Snapshots --------------------------------------------------------------------------------------------------- */
+
+static void look_at(size_t begin, size_t end)
+{
+    for (size_t i = begin; i <= end && i < EVENTS_MAX; i++)
+        guest.looks[i] = true;
+}
+
+static void snapshot_create(const char *name)
+{
+    struct picture *picture = &guest.pictures[guest.picture_count++];
+    picture->name = name;
+    for (size_t i = 0; i < guest.sectors; i++)
+        picture->values[i] = guest.history[i].versions[guest.history[i].count - 1].value;
+    size_t begin = recorder_tick();
+    expect_success(node_snapshot_create(node_find("disk"), name));
+    look_at(begin, recorder_tick());
+}
+
+static void snapshot_delete(const char *name)
+{
+    struct arena arena;
+    struct snapshot_info deleted;
+    arena_init(&arena, SIZE_MAX);
+    size_t begin = recorder_tick();
+    expect_success(node_snapshot_delete(node_find("disk"), NULL, name, &arena, &deleted));
+    look_at(begin, recorder_tick());
+    arena_fini(&arena);
+}
+
+static void snapshot_apply(const struct picture *picture)
+{
+    handle_close(guest.disk);
+    size_t begin = recorder_tick();
+    expect_success(node_snapshot_apply(node_find("disk"), NULL, picture->name));
+    size_t end = recorder_tick();
+    look_at(begin, end);
+    for (size_t i = 0; i < guest.sectors; i++)
+        add_version(i, picture->values[i], begin, end);
+    guest.disk = open_handle("disk", READ_WRITE_RESIZE);
+}
+
+static void make_and_drop_snapshots(void)
+{
+    snapshot_create("a");
+    work(60);
+    snapshot_create("b");
+    work(60);
+    snapshot_delete("a");
+    work(60);
+    snapshot_apply(&guest.pictures[1]);
+    work(60);
+    snapshot_delete("b");
+    work(20);
+}
+
 /* Moments ----------------------------------------------------------------------------------------------------- */
 
 /* When the last of the guest's flushes began that have ended. */
@@ -326,6 +396,25 @@ static void check_sectors(struct image image, const struct moment *moment, enum 
     }
 }
 
+/* A snapshot shows what the disk was, as long as the image has it. */
+static void check_pictures(struct image image, const struct moment *moment, enum survivors survivors)
+{
+    for (size_t n = 0; n < guest.picture_count; n++) {
+        const struct picture *picture = &guest.pictures[n];
+        int index = image_find_snapshot(image, picture->name);
+        for (size_t i = 0; index >= 0 && i < guest.sectors; i++) {
+            uint8_t sector[SECTOR];
+            uint64_t value = guest.backing[i];
+            if (read_sector(image, index, i, sector) && !sector_value(sector, &value))
+                give_up(image, moment, survivors);
+            if (value != picture->values[i]) {
+                print_error("sector %zu of snapshot '%s' is 0x%llx\n", i, picture->name, (unsigned long long)value);
+                give_up(image, moment, survivors);
+            }
+        }
+    }
+}
+
 static void check_disk(struct moment *moment, enum survivors survivors, bool witness)
 {
     struct trial trial = { .moment = moment, .length = moment->length };
@@ -338,11 +427,13 @@ static void check_disk(struct moment *moment, enum survivors survivors, bool wit
         give_up(image, moment, survivors);
     }
     check_sectors(image, moment, survivors);
+    check_pictures(image, moment, survivors);
     if (witness) {
         char line[200];
         char output[4096];
         save("cut.qcow2", image.bytes, image.length);
-        snprintf(line, sizeof(line), "qemu-img check -U '%s'", in_dir("cut.qcow2"));
+        snprintf(line, sizeof(line), "qemu-img check %s '%s'", image_is_dirty(image) ? "-r all" : "-U",
+                 in_dir("cut.qcow2"));
         int status = run_command(line, output, sizeof(output));
         if (status != 0 && status != 3) { /* 3: leaks */
             print_error("%s\n", output);
@@ -359,7 +450,8 @@ static void cut_power_everywhere(struct moment *moment)
     size_t witnessed = 0;
     while (moment->time <= recorder.event_count) {
         bool resizing = moment->time >= guest.resize_begin && moment->time < guest.resize_end;
-        bool wanted = cuts == 0 || resizing || random_below(recorder.event_count) < cuts;
+        bool listed = moment->time < EVENTS_MAX && guest.looks[moment->time];
+        bool wanted = cuts == 0 || resizing || listed || random_below(recorder.event_count) < cuts;
         for (int survivors = 0; wanted && survivors < SURVIVORS_COUNT; survivors++) {
             bool witness = witnessed < WITNESSES && random_below(cuts ? cuts / 2 : recorder.event_count) < WITNESSES;
             witnessed += witness;
@@ -443,6 +535,8 @@ static void act(const struct scene *scene)
         resize();
         work(120);
     }
+    if (scene->snapshots)
+        make_and_drop_snapshots();
     flush();
     work(60);
     handle_close(guest.disk);
@@ -552,6 +646,14 @@ POWER_CUT(compressed_subclusters, .create = "cluster_size=16384,extended_l2=on",
           .packed_sectors = 32)
 POWER_CUT(resized_subclusters_on_a_backing_file, .create = "cluster_size=16384,extended_l2=on", .sectors = 3000,
           .grown_sectors = 5000, .backing = true)
+POWER_CUT(snapshots_come_and_go, .create = "cluster_size=4096", .sectors = 2000, .snapshots = true)
+POWER_CUT(snapshots_of_smallest_clusters, .create = "cluster_size=512,refcount_bits=64", .sectors = 700,
+          .snapshots = true, .small_caches = true)
+POWER_CUT(snapshots_on_a_backing_file, .create = "cluster_size=4096", .sectors = 2000, .backing = true,
+          .snapshots = true, .pass_discard = true)
+POWER_CUT(snapshots_of_compressed_content, .create = "cluster_size=4096", .sectors = 2000, .compressed = true,
+          .snapshots = true)
+POWER_CUT(snapshots_of_subclusters, .create = "cluster_size=16384,extended_l2=on", .sectors = 2000, .snapshots = true)
 
 int main(void)
 {
@@ -583,6 +685,11 @@ int main(void)
         cmocka_unit_test(subclusters_with_a_snapshot),
         cmocka_unit_test(compressed_subclusters),
         cmocka_unit_test(resized_subclusters_on_a_backing_file),
+        cmocka_unit_test(snapshots_come_and_go),
+        cmocka_unit_test(snapshots_of_smallest_clusters),
+        cmocka_unit_test(snapshots_on_a_backing_file),
+        cmocka_unit_test(snapshots_of_compressed_content),
+        cmocka_unit_test(snapshots_of_subclusters),
         cmocka_unit_test(a_new_image_over_an_old_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,104 @@
+#include "blockcore/io/snapshot.h"
+
+#include "blockcore/graph/drain.h"
+#include "blockcore/graph/driver.h"
+#include "blockcore/graph/handle.h"
+#include "blockcore/graph/layout.h"
+
+/* The node, held still. */
+struct session {
+    struct node *node;
+    struct handle *handle;
+    struct drain *drain;
+};
+
+static struct node *skip_filters(struct node *node)
+{
+    while (node->driver->kind == DRIVER_FILTER && node->filtered)
+        node = node->filtered->node;
+    return node;
+}
+
+static struct error *check(const struct node *node)
+{
+    if (!node->driver->snapshot_create)
+        return error_new("Block format '%s' used by device '%s' does not support internal snapshots",
+                         node->driver->name, node_name(node));
+    if (node_is_read_only(node))
+        return error_new("Device '%s' is read only", node_name(node));
+    return NULL;
+}
+
+/* What is to be held still may be exchanged for something else until it is. */
+static void drain_storage(struct session *session)
+{
+    for (;;) {
+        session->node = node_ref(skip_filters(handle_node(session->handle)));
+        session->drain = drain_begin(session->node);
+        if (skip_filters(handle_node(session->handle)) == session->node)
+            return;
+        drain_end(session->drain);
+        node_unref(session->node);
+    }
+}
+
+static void session_end(struct session *session)
+{
+    if (session->drain) {
+        node_set_busy(session->node, false);
+        drain_end(session->drain);
+        node_unref(session->node);
+    }
+    handle_close(session->handle);
+}
+
+static struct error *session_begin(struct node *node, unsigned perm, unsigned shared, struct session *session)
+{
+    *session = (struct session){ 0 };
+    struct error *err = check(skip_filters(node));
+    if (!err)
+        err = handle_open(node, "internal snapshot", perm, shared, &session->handle);
+    if (err)
+        return err;
+    drain_storage(session);
+    /* All doors are closed: this tells others that requests are on their way. */
+    node_set_busy(session->node, true);
+    err = check(session->node);
+    if (err)
+        session_end(session);
+    return err;
+}
+
+struct error *node_snapshot_create(struct node *node, const char *name)
+{
+    struct session session;
+    struct error *err = session_begin(node, PERM_WRITE_UNCHANGED, PERM_ALL, &session);
+    if (err)
+        return err;
+    err = session.node->driver->snapshot_create(session.node, name);
+    session_end(&session);
+    return err;
+}
+
+struct error *node_snapshot_delete(struct node *node, const char *id, const char *name, struct arena *arena,
+                                   struct snapshot_info *deleted)
+{
+    struct session session;
+    struct error *err = session_begin(node, PERM_WRITE_UNCHANGED, PERM_ALL, &session);
+    if (err)
+        return err;
+    err = session.node->driver->snapshot_delete(session.node, id, name, arena, deleted);
+    session_end(&session);
+    return err;
+}
+
+struct error *node_snapshot_apply(struct node *node, const char *id, const char *name)
+{
+    struct session session;
+    struct error *err = session_begin(node, PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE, 0, &session);
+    if (err)
+        return err;
+    err = session.node->driver->snapshot_apply(session.node, id, name);
+    session_end(&session);
+    return err;
+}
