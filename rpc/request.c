@@ -171,10 +171,10 @@ static struct error *write_result(struct writer *writer, const struct command_co
                         1);
 }
 
-void request_reply(const struct command_context *request, bool pretty, struct text *text)
+bool request_reply(const struct command_context *request, bool pretty, struct text *text)
 {
     if (!request->error && (request->command->flags & COMMAND_NO_RESPONSE))
-        return;
+        return true;
     struct writer writer = { .text = text, .pretty = pretty };
     text_append(text, "{", 1);
     size_t begin = text->length;
@@ -190,24 +190,27 @@ void request_reply(const struct command_context *request, bool pretty, struct te
         text_append_string(text, request->id);
     }
     text_append_string(text, pretty ? "\n}\r\n" : "}\r\n");
+    return !encoding;
 }
 
 struct reply_task {
     const struct command_context *request;
     bool pretty;
     struct text *text;
+    bool good;
 };
 
 static int run_reply_task(void *arg)
 {
     struct reply_task *task = arg;
-    request_reply(task->request, task->pretty, task->text);
+    task->good = request_reply(task->request, task->pretty, task->text);
     return 0;
 }
 
-void request_reply_on_pool(const struct command_context *request, bool pretty, struct text *text)
+bool request_reply_on_pool(const struct command_context *request, bool pretty, struct text *text)
 {
     struct reply_task task = { .request = request, .pretty = pretty, .text = text };
     if (co_blocking(NULL, run_reply_task, &task) < 0) /* no thread to be had: rather late than never */
-        request_reply(request, pretty, text);
+        return request_reply(request, pretty, text);
+    return task.good;
 }

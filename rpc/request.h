@@ -44,10 +44,11 @@ void request_destroy(struct command_context *request);
 /* Runs the handler unless there is an error already. */
 void request_invoke(struct command_context *request) CO_FN;
 
-/* Appends the reply, with CR LF, unless there is none to be sent. */
-void request_reply(const struct command_context *request, bool pretty, struct text *text);
+/* Appends the reply, with CR LF, unless there is none to be sent. False, and an error as the reply, when the handler
+ * built something that is no value of its type. */
+bool request_reply(const struct command_context *request, bool pretty, struct text *text);
 
 /* The same, computed on another thread meanwhile. @text is nobody else's. */
-void request_reply_on_pool(const struct command_context *request, bool pretty, struct text *text) CO_FN;
+bool request_reply_on_pool(const struct command_context *request, bool pretty, struct text *text) CO_FN;
 
 #endif

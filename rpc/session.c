@@ -167,15 +167,19 @@ static void execute_traced(struct session *session, struct command_context *requ
 /* A large reply is encoded on the pool, so that it does not hold up the other clients. */
 static void reply(struct session *session, const struct command_context *request)
 {
-    if (!request->large_reply) {
-        output_make_room(&session->output);
-        request_reply(request, session->pretty, &session->output.text);
-        return;
-    }
     CLEANUP(text_fini) struct text text = { 0 };
-    request_reply_on_pool(request, session->pretty, &text);
-    if (!session->closed)
-        output_move(&session->output, &text);
+    bool good;
+    if (request->large_reply) {
+        good = request_reply_on_pool(request, session->pretty, &text);
+        if (!session->closed)
+            output_move(&session->output, &text);
+    } else {
+        output_make_room(&session->output);
+        good = request_reply(request, session->pretty, &session->output.text);
+    }
+    if (!good)
+        server_log(session->server, "mistake: the result of the command %s is no value of its type",
+                   request->command->name);
 }
 
 /* In a coroutine: one command after the other until the slice is used up. */

@@ -654,6 +654,7 @@ static void errors_and_no_response(void **state)
 {
     (void)state;
     run(errors_script);
+    assert_non_null(strstr(logged, "mistake: the result of the command broken is no value of its type"));
 }
 
 static void roles_script(struct client *admin, struct client *operator)
