@@ -140,6 +140,7 @@ static void describe_node(struct listing *listing, struct node *node, const char
         .backing_file = backing ? arena_strdup(arena, node_filename(backing)) : NULL,
         .backing_file_depth = backing_depth(node),
         .active = true,
+        .encrypted = entry->image->encrypted,
         .image = entry->image,
         .cache = describe_cache(arena, node),
         .detect_zeroes = detect_zeroes_of(node),

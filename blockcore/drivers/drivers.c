@@ -13,6 +13,7 @@ static const struct driver *const drivers[] = {
     &file_driver,
     &gate_driver,
     &host_device_driver,
+    &luks_driver,
     &null_aio_driver,
     &null_co_driver,
     &preallocate_driver,

@@ -62,6 +62,9 @@ enum detect_zeroes {
  * still opening is not found by node_find(). Awaits. Errors name the path inside the options where they can. */
 struct error *node_open(const struct blockdev_options *options, struct node **out) CO_FN CONTROL_FN MUST_CHECK;
 
+/* The node that @ref names, or a new one that it describes; the caller gets a reference. */
+struct error *node_open_ref(const struct blockdev_ref *ref, struct node **out) CO_FN CONTROL_FN MUST_CHECK;
+
 /* blockdev-add and blockdev-del: the monitor's own reference. Del refuses a node in use and names its users; it
  * returns when the node is flushed and closed. */
 struct error *blockdev_add(const struct blockdev_options *options) CO_FN CONTROL_FN MUST_CHECK;

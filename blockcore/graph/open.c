@@ -101,6 +101,17 @@ struct error *node_open(const struct blockdev_options *options, struct node **ou
     return open_below(options, options, NULL, false, out);
 }
 
+struct error *node_open_ref(const struct blockdev_ref *ref, struct node **out)
+{
+    if (ref->kind == BLOCKDEV_REF_KIND_DEFINITION)
+        return node_open(ref->u.definition, out);
+    struct node *node = node_find(ref->u.reference);
+    if (!node)
+        return node_not_found(ref->u.reference);
+    *out = node_ref(node);
+    return NULL;
+}
+
 static struct error *attach(struct node *parent, const char *name, unsigned role, struct node *node,
                             const struct open_context *context, struct child **out)
 {

@@ -321,21 +321,10 @@ static struct error *write_image(struct creation *creation)
     return ret < 0 ? error_errno(-ret, "cannot write the image") : err;
 }
 
-static struct error *find_node(const struct blockdev_ref *ref, struct node **out)
-{
-    if (ref->kind == BLOCKDEV_REF_KIND_DEFINITION)
-        return node_open(ref->u.definition, out);
-    struct node *node = node_find(ref->u.reference);
-    if (!node)
-        return node_not_found(ref->u.reference);
-    *out = node_ref(node);
-    return NULL;
-}
-
 static struct error *create_on(struct creation *creation, const struct blockdev_ref *file)
 {
     struct node *node;
-    struct error *err = find_node(file, &node);
+    struct error *err = node_open_ref(file, &node);
     if (err)
         return error_wrap(err, "file");
     err = handle_open(node, "blockdev-create", PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE, PERM_CONSISTENT_READ,
