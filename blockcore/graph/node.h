@@ -144,6 +144,9 @@ struct error *child_open_options(struct node *parent, const char *name, unsigned
                                  const struct blockdev_options *options, const struct open_context *context,
                                  struct child **out) CO_FN CONTROL_FN MUST_CHECK;
 
+/* During driver->open: what the child is for turned out to be something else, with the same permissions. */
+void child_set_role(struct child *child, unsigned role) CONTROL_FN;
+
 /* Lets go of a child during driver->open or driver->close, before the graph does it. */
 void child_close(struct child *child) CO_FN CONTROL_FN;
 

@@ -231,6 +231,11 @@ struct error *child_open_from_image(struct node *parent, const char *name, unsig
     return open_described(parent, name, role, options, context, true, out);
 }
 
+void child_set_role(struct child *child, unsigned role)
+{
+    child->role = role;
+}
+
 void child_close(struct child *child)
 {
     edge_release(child);

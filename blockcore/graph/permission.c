@@ -139,8 +139,8 @@ static struct error *check_read_only(const struct child *edge)
 }
 
 /* The rules of the roles; the same as in QEMU, so that images are locked as QEMU would lock them. */
-static void permissions_of_role(const struct node *node, const struct child *edge, unsigned perm, unsigned shared,
-                                unsigned *edge_perm, unsigned *edge_shared)
+void permissions_of_role(const struct node *node, const struct child *edge, unsigned perm, unsigned shared,
+                         unsigned *edge_perm, unsigned *edge_shared)
 {
     *edge_perm = perm;
     *edge_shared = shared;

@@ -15,6 +15,13 @@ enum permission {
 
 #define PERM_BITS 4
 
+struct child;
+struct node;
+
+/* The rule of a child's role, for what driver->child_permissions does not decide itself. */
+void permissions_of_role(const struct node *node, const struct child *child, unsigned perm, unsigned shared,
+                         unsigned *child_perm, unsigned *child_shared);
+
 /* "write", "resize", ...: @permission is one bit. */
 const char *permission_name(enum permission permission);
 

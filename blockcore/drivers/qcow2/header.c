@@ -12,6 +12,7 @@ enum extension_type {
     EXTENSION_BACKING_FORMAT = 0xe2792acau,
     EXTENSION_FEATURE_NAMES = 0x6803f857u,
     EXTENSION_BITMAPS = 0x23852875u,
+    EXTENSION_DATA_FILE = 0x44415441u,
 };
 
 #define EXTENSION_HEADER_BYTES 8
@@ -19,6 +20,7 @@ enum extension_type {
 #define FEATURE_NAME_BYTES 46
 #define FEATURE_ENTRY_BYTES 48
 #define FORMAT_NAME_MAX 63
+#define DATA_FILE_NAME_MAX 4095
 
 /* The bytes of an extension inside the cluster. */
 struct extension {
@@ -101,6 +103,10 @@ static struct error *read_v3_fields(const uint8_t *data, size_t bytes, struct qc
         return error_new("the header length %" PRIu32 " is not valid", header->header_bytes);
     if (header->header_bytes > 104)
         header->compression = data[104];
+    if (header->header_bytes > QCOW2_HEADER_BYTES) {
+        header->tail = xmalloc(header->header_bytes - QCOW2_HEADER_BYTES);
+        memcpy(header->tail, data + QCOW2_HEADER_BYTES, header->header_bytes - QCOW2_HEADER_BYTES);
+    }
     return NULL;
 }
 
@@ -133,6 +139,26 @@ static struct error *take_backing_format(struct extension extension, struct qcow
     return NULL;
 }
 
+static struct error *take_data_file(struct extension extension, struct qcow2_header *header)
+{
+    if (extension.bytes > DATA_FILE_NAME_MAX)
+        return error_new("the name of the data file is %zu bytes long, at most %d are allowed", extension.bytes,
+                         DATA_FILE_NAME_MAX);
+    if (memchr(extension.data, 0, extension.bytes))
+        return error_new("the name of the data file has a zero byte in it");
+    free(header->data_file);
+    header->data_file = xstrndup((const char *)extension.data, extension.bytes);
+    return NULL;
+}
+
+static void keep_extension(uint32_t type, struct extension extension, struct qcow2_header *header)
+{
+    header->kept = xrealloc_array(header->kept, header->kept_count + 1, sizeof(*header->kept));
+    uint8_t *data = xmalloc(extension.bytes ? extension.bytes : 1);
+    memcpy(data, extension.data, extension.bytes);
+    header->kept[header->kept_count++] = (struct qcow2_extension){ type, extension.bytes, data };
+}
+
 static struct error *take_bitmaps(struct extension extension, struct qcow2_header *header)
 {
     if (extension.bytes < BITMAPS_EXTENSION_BYTES)
@@ -141,6 +167,12 @@ static struct error *take_bitmaps(struct extension extension, struct qcow2_heade
     header->bitmap_directory_bytes = load_be64(extension.data + 8);
     header->bitmap_directory_offset = load_be64(extension.data + 16);
     return NULL;
+}
+
+/* Does qcow2_header_format make it? */
+static bool is_made_from_fields(uint32_t type)
+{
+    return type == EXTENSION_BACKING_FORMAT || type == EXTENSION_DATA_FILE || type == EXTENSION_FEATURE_NAMES;
 }
 
 static struct error *read_extensions(const uint8_t *data, size_t end, struct qcow2_header *header,
@@ -155,12 +187,16 @@ static struct error *read_extensions(const uint8_t *data, size_t end, struct qco
             return err;
         if (type == EXTENSION_BACKING_FORMAT)
             err = take_backing_format(extension, header);
+        else if (type == EXTENSION_DATA_FILE)
+            err = take_data_file(extension, header);
         else if (type == EXTENSION_BITMAPS)
             err = take_bitmaps(extension, header);
         else if (type == EXTENSION_FEATURE_NAMES)
             *names = extension;
         if (err)
             return err;
+        if (!is_made_from_fields(type))
+            keep_extension(type, extension, header);
     }
 }
 
@@ -308,8 +344,7 @@ struct error *qcow2_header_parse(const void *data, size_t bytes, struct qcow2_he
     if (err)
         return err;
     *out = header;
-    header.backing_file = NULL;
-    header.backing_format = NULL;
+    header = (struct qcow2_header){ 0 };
     return NULL;
 }
 
@@ -317,6 +352,20 @@ void qcow2_header_fini(struct qcow2_header *header)
 {
     free(steal(&header->backing_file));
     free(steal(&header->backing_format));
+    free(steal(&header->data_file));
+    free(steal(&header->tail));
+    for (size_t i = 0; i < header->kept_count; i++)
+        free(header->kept[i].data);
+    free(steal(&header->kept));
+    header->kept_count = 0;
+}
+
+/* Bytes of the fields, before the first extension. */
+static size_t fixed_bytes(const struct qcow2_header *header)
+{
+    if (header->version < 3)
+        return QCOW2_V2_HEADER_BYTES;
+    return header->tail ? header->header_bytes : QCOW2_HEADER_BYTES;
 }
 
 static void format_fields(const struct qcow2_header *header, uint8_t *out)
@@ -338,8 +387,10 @@ static void format_fields(const struct qcow2_header *header, uint8_t *out)
     store_be64(out + 80, header->compatible);
     store_be64(out + QCOW2_FIELD_AUTOCLEAR, header->autoclear);
     store_be32(out + 96, header->refcount_order);
-    store_be32(out + 100, QCOW2_HEADER_BYTES);
+    store_be32(out + 100, (uint32_t)fixed_bytes(header));
     out[104] = header->compression;
+    if (header->tail)
+        memcpy(out + QCOW2_HEADER_BYTES, header->tail, fixed_bytes(header) - QCOW2_HEADER_BYTES);
 }
 
 /* Where the next extension goes. */
@@ -363,33 +414,69 @@ static size_t format_feature_names(uint8_t *out, size_t position)
     return format_extension(out, position, EXTENSION_FEATURE_NAMES, table, sizeof(table));
 }
 
-struct error *qcow2_header_format(const struct qcow2_header *header, void *cluster)
+static size_t extension_bytes(size_t data_bytes)
+{
+    return EXTENSION_HEADER_BYTES + (size_t)align_up(data_bytes, 8);
+}
+
+static size_t string_extension_bytes(const char *string)
+{
+    return string ? extension_bytes(strlen(string)) : 0;
+}
+
+/* Everything but the table of names. */
+static size_t needed_bytes(const struct qcow2_header *header)
+{
+    size_t needed = fixed_bytes(header) + EXTENSION_HEADER_BYTES;
+    needed += header->backing_file ? strlen(header->backing_file) : 0;
+    needed += string_extension_bytes(header->backing_format) + string_extension_bytes(header->data_file);
+    for (size_t i = 0; i < header->kept_count; i++)
+        needed += extension_bytes(header->kept[i].bytes);
+    return needed;
+}
+
+static struct error *check_fits(const struct qcow2_header *header)
 {
     size_t cluster_bytes = (size_t)1 << header->cluster_bits;
     size_t name_bytes = header->backing_file ? strlen(header->backing_file) : 0;
     size_t format_bytes = header->backing_format ? strlen(header->backing_format) : 0;
-    size_t fixed = header->version >= 3 ? QCOW2_HEADER_BYTES : QCOW2_V2_HEADER_BYTES;
-    size_t needed = fixed + EXTENSION_HEADER_BYTES + name_bytes;
-    if (format_bytes)
-        needed += EXTENSION_HEADER_BYTES + (size_t)align_up(format_bytes, 8);
-    if (name_bytes > QCOW2_BACKING_NAME_MAX || format_bytes > FORMAT_NAME_MAX || needed > cluster_bytes)
+    size_t needed = needed_bytes(header);
+    if (name_bytes > QCOW2_BACKING_NAME_MAX || format_bytes > FORMAT_NAME_MAX ||
+        (needed > cluster_bytes && needed - name_bytes <= cluster_bytes))
         return error_new("backing-file: the name is too long: %zu bytes do not fit into the header", name_bytes);
+    if (header->data_file && strlen(header->data_file) > DATA_FILE_NAME_MAX)
+        return error_new("data-file: the name of %zu bytes is too long", strlen(header->data_file));
+    if (needed > cluster_bytes)
+        return error_new("the header of %zu bytes does not fit into a cluster of %zu", needed, cluster_bytes);
+    return NULL;
+}
 
+struct error *qcow2_header_format(const struct qcow2_header *header, void *cluster)
+{
+    struct error *err = check_fits(header);
+    if (err)
+        return err;
+    size_t cluster_bytes = (size_t)1 << header->cluster_bits;
     uint8_t *out = cluster;
     memset(out, 0, cluster_bytes);
     format_fields(header, out);
-    size_t position = fixed;
-    if (format_bytes)
-        position = format_extension(out, position, EXTENSION_BACKING_FORMAT, header->backing_format, format_bytes);
+    size_t position = fixed_bytes(header);
+    if (header->backing_format)
+        position = format_extension(out, position, EXTENSION_BACKING_FORMAT, header->backing_format,
+                                    strlen(header->backing_format));
+    if (header->data_file)
+        position = format_extension(out, position, EXTENSION_DATA_FILE, header->data_file, strlen(header->data_file));
+    for (size_t i = 0; i < header->kept_count; i++)
+        position = format_extension(out, position, header->kept[i].type, header->kept[i].data, header->kept[i].bytes);
     /* The table of names is a courtesy: where clusters are tiny, the name of the backing file goes first. */
-    size_t names = EXTENSION_HEADER_BYTES + ARRAY_SIZE(feature_names) * FEATURE_ENTRY_BYTES;
-    if (header->version >= 3 && needed + names <= cluster_bytes)
+    size_t names = extension_bytes(ARRAY_SIZE(feature_names) * FEATURE_ENTRY_BYTES);
+    if (header->version >= 3 && needed_bytes(header) + names <= cluster_bytes)
         position = format_feature_names(out, position);
     position += EXTENSION_HEADER_BYTES; /* the end of the list: type and length zero */
-    if (name_bytes) {
+    if (header->backing_file) {
         store_be64(out + 8, position);
-        store_be32(out + 16, (uint32_t)name_bytes);
-        memcpy(out + position, header->backing_file, name_bytes);
+        store_be32(out + 16, (uint32_t)strlen(header->backing_file));
+        memcpy(out + position, header->backing_file, strlen(header->backing_file));
     }
     return NULL;
 }

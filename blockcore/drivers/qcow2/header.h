@@ -63,6 +63,13 @@ enum qcow2_header_field {
     QCOW2_FIELD_AUTOCLEAR = 88,
 };
 
+/* A header extension as it is in the image. */
+struct qcow2_extension {
+    uint32_t type;
+    size_t bytes;
+    uint8_t *data;
+};
+
 struct qcow2_header {
     uint32_t version; /* 2 or 3 */
     uint32_t cluster_bits;
@@ -83,9 +90,16 @@ struct qcow2_header {
 
     char *backing_file;   /* NULL: none. As in the header: nothing is known about its form */
     char *backing_format; /* NULL: the image does not say */
+    char *data_file;      /* NULL: the image does not say */
     bool has_bitmaps;     /* the bitmaps extension is there */
     uint64_t bitmap_directory_offset;
     uint64_t bitmap_directory_bytes;
+
+    /* What is written again as it was found: extensions that are not made from the fields above, known or not, and the
+     * bytes of a header that is longer than what we know. */
+    struct qcow2_extension *kept;
+    size_t kept_count;
+    uint8_t *tail; /* header_bytes - QCOW2_HEADER_BYTES of them, if that is more than 0 */
 };
 
 /* How many bytes the caller has to read for qcow2_header_parse: the first cluster. @data are the first @bytes bytes of
@@ -103,8 +117,8 @@ static inline void qcow2_header_fini_cleanup(struct qcow2_header *header)
     qcow2_header_fini(header);
 }
 
-/* Writes a new header with its extensions and the backing file name into @cluster, which has one cluster's bytes and is
- * overwritten. Fails when they do not fit. */
+/* Writes a header with its extensions and the backing file name into @cluster, which has one cluster's bytes and is
+ * overwritten. What was parsed is written again, all that is unknown included. Fails when it does not fit. */
 struct error *qcow2_header_format(const struct qcow2_header *header, void *cluster) MUST_CHECK;
 
 /* Copies the header of an image into @cluster, with another backing file name and format (NULL: none). @old and

@@ -85,7 +85,7 @@ static struct error *check_own(const struct qcow2 *q, const struct blockdev_opti
         return err;
     if (own->has_lazy_refcounts && own->lazy_refcounts && q->geometry.version < 3)
         return error_new("lazy-refcounts: needs an image of version 3");
-    if (own->data_file)
+    if (own->data_file && !q->geometry.data_file)
         return error_new("data-file: the image has no external data file");
     return NULL;
 }

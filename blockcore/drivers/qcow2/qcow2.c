@@ -50,8 +50,6 @@ static struct error *read_header(struct qcow2 *q)
 
 static struct error *check_features(const struct qcow2_header *header)
 {
-    if (header->incompatible & QCOW2_DATA_FILE)
-        return error_new("images with an external data file are not supported");
     if (header->crypt_method)
         return error_new("encrypted images are not supported");
     return NULL;
@@ -74,15 +72,17 @@ struct error *qcow2_check_writable(const struct qcow2 *q)
  * among them that stored bitmaps show every write. */
 struct error *qcow2_clear_promises(struct qcow2 *q)
 {
-    if (q->header.autoclear == 0)
+    uint64_t kept = q->header.autoclear & (q->raw_data ? QCOW2_DATA_FILE_RAW : 0);
+    if (q->header.autoclear == kept)
         return NULL;
-    uint8_t field[8] = { 0 };
+    uint8_t field[8];
+    store_be64(field, kept);
     int ret = child_pwrite(q->file, QCOW2_FIELD_AUTOCLEAR, field, sizeof(field), 0);
     if (ret == 0)
         ret = child_flush(q->file);
     if (ret < 0)
         return error_errno(-ret, "cannot update the header");
-    q->header.autoclear = 0;
+    q->header.autoclear = kept;
     return NULL;
 }
 
@@ -163,13 +163,19 @@ static struct error *open_image(struct qcow2 *q, const struct blockdev_options *
     struct error *err = load(q, options);
     if (err)
         return error_wrap(err, "'%s'", node_filename(child_node(q->file)));
-    err = qcow2_open_backing(q, options, context);
+    err = qcow2_open_data_file(q, options, context);
+    if (!err)
+        err = qcow2_check_backing_option(q, options->u.qcow2.backing);
+    if (!err)
+        err = qcow2_open_backing(q, options, context);
     if (err || node_is_read_only(q->node))
         return err;
     err = qcow2_check_writable(q);
     if (!err)
         err = qcow2_clear_promises(q);
     q->writable = !err;
+    if (q->writable)
+        qcow2_finish_shrinking(q);
     return error_wrap(err, "'%s'", node_filename(child_node(q->file)));
 }
 
@@ -220,6 +226,9 @@ static void qcow2_describe(struct node *node, struct image_info *info, struct ar
         own->corrupt = q->corrupt || (q->header.incompatible & QCOW2_CORRUPT);
         own->has_extended_l2 = true;
         own->extended_l2 = geometry_is_extended(&q->geometry);
+        own->data_file = q->header.data_file ? arena_strdup(arena, q->header.data_file) : NULL;
+        own->has_data_file_raw = q->geometry.data_file;
+        own->data_file_raw = q->raw_data;
     }
     struct image_info_specific *specific = arena_alloc(arena, sizeof(*specific));
     specific->type = IMAGE_INFO_SPECIFIC_KIND_QCOW2;
@@ -254,6 +263,7 @@ const struct driver qcow2_driver = {
     .flush = qcow2_flush,
     .truncate = qcow2_truncate,
     .block_status = qcow2_block_status,
+    .child_permissions = qcow2_child_permissions,
     .describe = qcow2_describe,
     .snapshot_create = qcow2_snapshot_create,
     .snapshot_delete = qcow2_snapshot_delete,

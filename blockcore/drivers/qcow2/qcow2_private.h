@@ -1,6 +1,6 @@
 /* qcow2_private - what the parts of the qcow2 driver share
  *
- *     qcow2.c       the driver: open, close, flush; backing.c, options.c
+ *     qcow2.c       the driver: open, close, flush; backing.c, data_file.c, options.c
  *     header.c      the first cluster, as bytes; snapshot.c, entry.h, refcount_field.h: entries of tables, as bytes
  *     tables.c      where the tables are        overlap.c  what lies in a place    damage.c  what is done about damage
  *     table_cache.c tables in memory            cluster_set.c  which clusters hold tables
@@ -10,7 +10,7 @@
  *     freed.c       clusters that were given up, until they may be used again
  *     sync.c        writing tables back in the one right order
  *     packed_space.c, pack.c, compressed_write.c: compressed clusters; compress.c: reading them
- *     read.c, write.c, cow.c, zero.c, resize.c, status.c, create.c
+ *     read.c, write.c, cow.c, zero.c, resize.c, status.c, create.c, create_plan.c
  *
  * Why the image is consistent at every moment, and who may use what at the same time, is told in README.md.
  *
@@ -31,6 +31,7 @@
 #include "blockcore/runtime/sync.h"
 
 struct blockdev_options;
+struct blockdev_ref_or_null;
 struct extents;
 struct qcow2_snapshot;
 struct timer;
@@ -236,6 +237,16 @@ struct error *qcow2_remember_tables(struct qcow2 *q, const uint64_t *table, uint
 struct error *qcow2_open_backing(struct qcow2 *q, const struct blockdev_options *options,
                                  const struct open_context *context) CO_FN CONTROL_FN MUST_CHECK;
 
+/* data_file.c */
+
+/* Opens the data file of an image that has one; before anything is written, and before qcow2_open_backing(). */
+struct error *qcow2_open_data_file(struct qcow2 *q, const struct blockdev_options *options,
+                                   const struct open_context *context) CO_FN CONTROL_FN MUST_CHECK;
+/* A raw data file excludes a backing file. */
+struct error *qcow2_check_backing_option(const struct qcow2 *q, const struct blockdev_ref_or_null *backing) MUST_CHECK;
+void qcow2_child_permissions(const struct node *node, const struct child *child, unsigned perm, unsigned shared,
+                             unsigned *child_perm, unsigned *child_shared) CONTROL_FN;
+
 /* map.c */
 
 enum lookup_for {
@@ -380,6 +391,9 @@ int qcow2_drop(struct qcow2 *q, struct range clusters) CO_FN;
 int qcow2_hide(struct qcow2 *q, struct range clusters) CO_FN;
 
 /* resize.c */
+
+/* An image that was made shorter may have kept entries behind its end when the power went. They go. */
+void qcow2_finish_shrinking(struct qcow2 *q) CO_FN;
 int qcow2_truncate(struct node *node, uint64_t bytes, enum truncate_mode mode) CO_FN;
 
 /* status.c */

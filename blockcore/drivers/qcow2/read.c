@@ -9,7 +9,9 @@
  * begins behind the end of the file is no cluster of this image, wherever the run that it is in begins. */
 static int read_host(struct qcow2 *q, uint64_t host, const struct iov *iov)
 {
-    if (unlikely(align_down(host + iov->bytes - 1, cluster_bytes(&q->geometry)) >= child_length(q->data)))
+    /* A data file is as long as it was written, or as somebody made it who knows nothing of the image. */
+    if (unlikely(!q->geometry.data_file &&
+                 align_down(host + iov->bytes - 1, cluster_bytes(&q->geometry)) >= child_length(q->data)))
         return qcow2_corrupt(q, range_make(host, iov->bytes),
                              "data at offset 0x%" PRIx64 " lies behind the end of the file", host);
     child_debug_event(q->data, "read_aio");

@@ -19,6 +19,10 @@ struct error *qcow2_reopen_prepare(struct node *node, const struct blockdev_opti
     struct error *err = qcow2_read_options(q, options, settings);
     if (!err)
         err = reopen_child(reopen, "file", own->file);
+    if (!err && own->data_file)
+        err = reopen_child(reopen, "data-file", own->data_file);
+    if (!err)
+        err = qcow2_check_backing_option(q, own->backing);
     bool more = settings->overlap_checks & ~q->overlap_checks & TABLE_BIT(TABLE_INACTIVE_L2);
     if (!err && more)
         err =
@@ -36,7 +40,11 @@ struct error *qcow2_reopen_enter(struct node *node, struct reopen *reopen)
     if (reopen_read_only(reopen) || q->writable)
         return NULL;
     struct error *err = qcow2_check_writable(q);
-    return err ? err : qcow2_clear_promises(q);
+    if (!err)
+        err = qcow2_clear_promises(q);
+    if (!err)
+        qcow2_finish_shrinking(q);
+    return err;
 }
 
 void qcow2_reopen_commit(struct node *node, struct reopen *reopen)

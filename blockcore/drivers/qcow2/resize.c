@@ -3,7 +3,10 @@
  * Growing: what is added must read as zeroes, whatever lies there: the rest of the last cluster, entries left over from
  * a time when the disk was longer, a backing file that is longer than the overlay was. All of that is stable before the
  * header says that the disk is longer. Shrinking: the header changes first, then the entries behind the new end go; the
- * other way round a crash would leave a disk of the old length on which the backing file shows through. */
+ * other way round a crash would leave a disk of the old length on which the backing file shows through. When the power
+ * goes in between, entries are left behind the end. Nobody reads them, but they take space, and a program that makes
+ * the disk longer without looking would show them; so they are dropped when the image is opened for writing, which
+ * costs to look at the rest of one L2 table. */
 #include "blockcore/drivers/qcow2/qcow2_private.h"
 
 #include "blockcore/base/endian.h"
@@ -190,20 +193,41 @@ static int zero_added_clusters(struct qcow2 *q, struct range added)
     return q->geometry.version >= 3 ? qcow2_hide(q, hidden) : qcow2_write_zeroes_as_data(q, hidden);
 }
 
+/* A data file may be longer than the disk, with anything behind its end. */
+static int grow_data_file(struct qcow2 *q, struct range added, enum truncate_mode mode)
+{
+    uint64_t length = child_length(q->data);
+    struct range stale = range_intersect(added, range_make(0, length));
+    int ret = 0;
+    if (q->raw_data && stale.bytes > 0)
+        ret = child_pwrite_zeroes(q->data, stale, mode == TRUNCATE_SPARSE ? REQ_MAY_UNMAP : 0);
+    if (ret == 0 && length < range_end(added))
+        ret = child_truncate(q->data, range_end(added), mode);
+    return ret;
+}
+
+static int fill_added_clusters(struct qcow2 *q, struct range added, enum truncate_mode mode)
+{
+    if (mode == TRUNCATE_FULL && !q->raw_data)
+        return qcow2_write_zeroes_as_data(q, added);
+    /* A raw data file that is written without us shows in the disk where the tables say data. */
+    return mode == TRUNCATE_SPARSE && !q->raw_data ? 0 : qcow2_preallocate(q, added);
+}
+
 static int grow(struct qcow2 *q, uint64_t bytes, enum truncate_mode mode)
 {
     uint64_t old = node_length(q->node);
     uint64_t first_added = align_up(old, cluster_bytes(&q->geometry));
     int ret = grow_l1(q, bytes);
+    if (ret == 0 && q->geometry.data_file)
+        ret = grow_data_file(q, range_between(old, bytes), mode);
     if (ret == 0)
         ret = zero_rest_of_cluster(q, range_between(old, min_u64(first_added, bytes)));
     struct range added = range_between(first_added, align_up(bytes, cluster_bytes(&q->geometry)));
     if (ret == 0)
         ret = zero_added_clusters(q, added);
-    if (ret == 0 && mode == TRUNCATE_FALLOC)
-        ret = qcow2_preallocate(q, added);
-    if (ret == 0 && mode == TRUNCATE_FULL)
-        ret = qcow2_write_zeroes_as_data(q, added);
+    if (ret == 0)
+        ret = fill_added_clusters(q, added, mode);
     return ret < 0 ? ret : set_size(q, bytes);
 }
 
@@ -214,7 +238,51 @@ static int shrink(struct qcow2 *q, uint64_t bytes, enum truncate_mode mode)
     uint64_t cluster = cluster_bytes(&q->geometry);
     struct range behind = range_between(align_up(bytes, cluster), align_up(node_length(q->node), cluster));
     int ret = set_size(q, bytes);
-    return ret < 0 ? ret : qcow2_drop(q, behind);
+    if (ret == 0)
+        ret = qcow2_drop(q, behind);
+    /* What has a fixed length stays as long as it is. */
+    if (ret == 0 && q->geometry.data_file && child_length(q->data) > bytes)
+        (void)child_truncate(q->data, bytes, TRUNCATE_SPARSE);
+    return ret;
+}
+
+static bool has_entries(struct qcow2 *q, struct range clusters)
+{
+    while (clusters.bytes > 0) {
+        struct l2_run run;
+        if (l2_run_begin_existing(q, clusters, &run) < 0)
+            return false; /* whoever uses the table will say so */
+        bool found = false;
+        for (size_t i = 0; run.slice && i < run.count && !found; i++) {
+            struct l2_entry entry = l2_run_get(q, &run, i);
+            found = entry.descriptor || entry.bitmap;
+        }
+        uint64_t done = (uint64_t)run.count << q->geometry.cluster_bits;
+        l2_run_end(q, &run);
+        if (found)
+            return true;
+        clusters = range_make(clusters.offset + done, clusters.bytes - done);
+    }
+    return false;
+}
+
+/* The rest of the last L2 table of the disk, and all tables behind it that there are. While the image is being opened
+ * nobody else changes tables. */
+void qcow2_finish_shrinking(struct qcow2 *q)
+{
+    /* QEMU keeps the state of a virtual machine behind the end of the disk, and a snapshot that was gone back to has
+     * brought it into our tables: it is not ours to drop. Growing drops it, since there it would show. */
+    if (q->header.snapshot_count > 0)
+        return;
+    uint64_t table_bits = q->geometry.cluster_bits + q->geometry.l2_bits;
+    uint64_t end = align_up(q->header.size, cluster_bytes(&q->geometry));
+    while (end >> table_bits < q->l1_entries) {
+        uint64_t next = ((end >> table_bits) + 1) << table_bits;
+        struct range behind = range_between(end, next);
+        if (entry_is_own(q->l1[end >> table_bits]) && has_entries(q, behind))
+            (void)qcow2_drop(q, behind);
+        end = next;
+    }
 }
 
 int qcow2_truncate(struct node *node, uint64_t bytes, enum truncate_mode mode)

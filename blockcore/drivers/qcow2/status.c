@@ -14,7 +14,8 @@ static struct extent extent_of(const struct qcow2 *q, uint64_t offset, const str
         extent.flags = EXTENT_ALLOCATED | EXTENT_ZERO | EXTENT_MAPPED;
         break;
     case CLUSTER_DATA:
-        extent.flags = EXTENT_ALLOCATED | EXTENT_DATA | EXTENT_MAPPED;
+        /* A raw data file knows itself where it has holes; a cluster of the image is data whatever lies below. */
+        extent.flags = EXTENT_ALLOCATED | EXTENT_MAPPED | (q->raw_data ? 0 : EXTENT_DATA);
         break;
     case CLUSTER_COMPRESSED:
         extent.flags = EXTENT_ALLOCATED | EXTENT_DATA | EXTENT_COMPRESSED;

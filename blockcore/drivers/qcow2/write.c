@@ -258,7 +258,8 @@ static int write_allocating(struct qcow2 *q, struct range range, const struct io
     return ret;
 }
 
-/* The same without data: the clusters get host clusters that read as zeroes. */
+/* The same without data: the clusters get host clusters that read as zeroes. A raw data file reads as zeroes wherever
+ * the disk does. */
 static int allocate_zeroes(struct qcow2 *q, struct range range, uint64_t *done)
 {
     struct allocation allocation;
@@ -267,8 +268,9 @@ static int allocate_zeroes(struct qcow2 *q, struct range range, uint64_t *done)
     if (ret != 0)
         return ret < 0 ? ret : 0;
     struct range written = allocation.written;
+    struct range host = range_make(allocation_host(&allocation, written.offset), written.bytes);
     child_debug_event(q->data, "cluster_alloc_space");
-    ret = child_pwrite_zeroes(q->data, range_make(allocation_host(&allocation, written.offset), written.bytes), 0);
+    ret = q->raw_data ? 0 : child_pwrite_zeroes(q->data, host, 0);
     ret = allocation_end(q, &allocation, ret);
     *done = ret == 0 ? range_intersect(range, written).bytes : 0;
     return ret;

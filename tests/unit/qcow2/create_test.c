@@ -185,6 +185,52 @@ NODE_TEST(preallocation_on_a_backing_file)
     check_image("a.qcow2");
 }
 
+/* With a data file, which had content before. */
+static void create_with_data_file(struct blockdev_create_options options, bool raw)
+{
+    uint64_t size = options.u.qcow2.size;
+    unsigned char *old = malloc(size);
+    expect(old);
+    memset(old, 0x66, size);
+    save("data.raw", old, size);
+    add(file_options("data", in_dir("data.raw")));
+    options.u.qcow2.data_file = by_name("data");
+    options.u.qcow2.has_data_file_raw = true;
+    options.u.qcow2.data_file_raw = raw;
+    expect_success(create(options));
+    remove_image("data");
+    check_image("a.qcow2");
+    expect_info(raw ? "\"data-file-raw\": true" : "\"data-file-raw\": false");
+    struct stat st;
+    expect(stat(in_dir("data.raw"), &st) == 0 && st.st_size == (off_t)size);
+    add_image("disk", in_dir("a.qcow2"));
+    struct handle *disk = open_handle("disk", READ_WRITE);
+    expect(reads_as(disk, 0, size, raw ? 0x66 : 0));
+    expect_int(put(disk, 5000, size / 2, 0x31), 0);
+    expect(reads_as(disk, 5000, size / 2, 0x31));
+    expect(reads_as(disk, 5000 + size / 2, size - 5000 - size / 2, raw ? 0x66 : 0));
+    handle_close(disk);
+    remove_image("disk");
+    check_image("a.qcow2");
+    free(old);
+}
+
+NODE_TEST(data_files)
+{
+    static const enum prealloc_mode modes[] = { PREALLOC_MODE_OFF, PREALLOC_MODE_METADATA, PREALLOC_MODE_FALLOC,
+                                                PREALLOC_MODE_FULL };
+    for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
+        for (int kind = 0; kind < 4; kind++) {
+            struct blockdev_create_options options = create_options(3 * MIB + 512);
+            options.u.qcow2.has_preallocation = true;
+            options.u.qcow2.preallocation = modes[i];
+            options.u.qcow2.has_extended_l2 = true;
+            options.u.qcow2.extended_l2 = kind & 2;
+            create_with_data_file(options, kind & 1);
+        }
+    }
+}
+
 NODE_TEST(a_backing_file_is_named)
 {
     make_file("base.raw", MIB);
@@ -247,9 +293,26 @@ NODE_TEST(wrong_options_are_refused)
     options.u.qcow2.has_cluster_size = true;
     options.u.qcow2.cluster_size = 8192;
     create_fails(options, "extended-l2: needs a cluster-size of at least 16 KiB, not 8192");
+    options.u.qcow2.cluster_size = 65536;
+    options.u.qcow2.has_version = true;
+    options.u.qcow2.version = BLOCKDEV_QCOW2_VERSION_V2;
+    create_fails(options, "extended-l2: needs version 'v3'");
     options = create_options(MIB);
     options.u.qcow2.data_file = by_name("file");
-    create_fails(options, "data-file");
+    create_fails(options, "blockdev-create");
+    options.u.qcow2.has_version = true;
+    options.u.qcow2.version = BLOCKDEV_QCOW2_VERSION_V2;
+    create_fails(options, "data-file: needs version 'v3'");
+    options = create_options(MIB);
+    options.u.qcow2.has_data_file_raw = true;
+    options.u.qcow2.data_file_raw = true;
+    create_fails(options, "data-file-raw: needs data-file");
+    options.u.qcow2.data_file = by_name("nobody");
+    create_fails(options, "data-file: ");
+    options.u.qcow2.backing_file = "base.raw";
+    options.u.qcow2.has_backing_fmt = true;
+    options.u.qcow2.backing_fmt = BLOCKDEV_DRIVER_RAW;
+    create_fails(options, "data-file-raw: a raw data file cannot show backing-file 'base.raw'");
     options = create_options(MIB);
     options.u.qcow2.file = by_name("nobody");
     create_fails(options, "nobody");
@@ -282,6 +345,7 @@ int main(void)
         cmocka_unit_test(preallocation),
         cmocka_unit_test(subclusters),
         cmocka_unit_test(preallocation_on_a_backing_file),
+        cmocka_unit_test(data_files),
         cmocka_unit_test(a_backing_file_is_named),
         cmocka_unit_test(old_content_does_not_show),
         cmocka_unit_test(wrong_options_are_refused),

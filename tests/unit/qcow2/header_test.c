@@ -241,6 +241,52 @@ static void unknown_extensions_are_passed_over(void **state)
     qcow2_header_fini(&header);
 }
 
+/* A header from the future: longer, with a feature bit and extensions that nobody knows here. */
+static void what_is_unknown_is_written_again(void **state)
+{
+    (void)state;
+    struct qcow2_header made = usual_header();
+    unsigned char data[13] = "from tomorrow";
+    unsigned char bitmaps[24] = { 0, 0, 0, 1, [16 + 5] = 9 };
+    struct qcow2_extension kept[] = {
+        { .type = 0x12345678, .bytes = sizeof(data), .data = data },
+        { .type = 0x23852875, .bytes = sizeof(bitmaps), .data = bitmaps },
+        { .type = 0x0badcafe, .bytes = 0, .data = data },
+    };
+    unsigned char tail[16] = "longer header!!";
+    made.incompatible = QCOW2_DATA_FILE;
+    made.compatible = UINT64_C(1) << 40 | 1;
+    made.kept = kept;
+    made.kept_count = ARRAY_SIZE(kept);
+    made.tail = tail;
+    made.header_bytes = QCOW2_HEADER_BYTES + sizeof(tail);
+    made.data_file = (char *)(uintptr_t) "/srv/data.raw";
+    made.backing_file = (char *)(uintptr_t) "base";
+    format(&made);
+    static unsigned char first[CLUSTER];
+    memcpy(first, cluster, CLUSTER);
+
+    struct qcow2_header header = parsed(CLUSTER);
+    assert_string_equal(header.data_file, "/srv/data.raw");
+    assert_true(header.has_bitmaps);
+    assert_int_equal(header.kept_count, 3);
+    assert_memory_equal(header.kept[0].data, data, sizeof(data));
+    memset(cluster, 0x5a, CLUSTER);
+    format(&header);
+    assert_memory_equal(cluster, first, CLUSTER);
+
+    /* A change of one thing leaves the others. */
+    free(header.backing_file);
+    header.backing_file = strdup("somewhere/else/entirely");
+    format(&header);
+    qcow2_header_fini(&header);
+    header = parsed(CLUSTER);
+    assert_int_equal(header.kept_count, 3);
+    assert_int_equal(header.compatible, UINT64_C(1) << 40 | 1);
+    assert_memory_equal(header.tail, tail, sizeof(tail));
+    qcow2_header_fini(&header);
+}
+
 static void what_does_not_fit_into_a_cluster_is_refused(void **state)
 {
     (void)state;
@@ -575,6 +621,7 @@ int main(void)
         cmocka_unit_test(numbers_out_of_range_are_refused),
         cmocka_unit_test(a_backing_name_lies_inside_the_first_cluster),
         cmocka_unit_test(unknown_extensions_are_passed_over),
+        cmocka_unit_test(what_is_unknown_is_written_again),
         cmocka_unit_test(what_does_not_fit_into_a_cluster_is_refused),
         cmocka_unit_test(l1_tables_are_as_long_as_the_disk_needs),
         cmocka_unit_test(entries_say_what_a_cluster_is),

@@ -8,6 +8,7 @@ struct model {
     struct handle *disk;
     unsigned char *bytes;
     size_t length;
+    bool packs;           /* clusters can be compressed */
     bool discard_is_zero; /* else a discarded byte may also keep what it was */
 };
 
@@ -16,7 +17,9 @@ struct shape {
     size_t length;
     size_t base_length; /* 0: no backing file */
     bool snapshot;      /* half-way, by qemu-img */
-    bool direct;        /* past the page cache: requests of the file have to be aligned */
+    bool data_file;
+    bool raw;    /* the data file is the disk as well */
+    bool direct; /* past the page cache: requests of the file have to be aligned */
 };
 
 static void fill_random(unsigned char *data, size_t bytes)
@@ -106,18 +109,21 @@ static void do_something(struct model *model)
         break;
     case 7:
     case 8:
-        do_write_compressed(model, range);
+        if (model->packs)
+            do_write_compressed(model, range);
         break;
     default:
         do_write(model, range);
     }
 }
 
-static void look_at_image(const struct model *model)
+static void look_at_image(const struct model *model, bool raw)
 {
     check_image("disk.qcow2");
     save("model.raw", model->bytes, model->length);
     qemu_img("compare -q -f qcow2 -F raw '%s' '%s'", in_dir("disk.qcow2"), in_dir("model.raw"));
+    if (raw)
+        qemu_img("compare -q -f raw -F raw '%s' '%s'", in_dir("data.raw"), in_dir("model.raw"));
 }
 
 static void open_disk(struct model *model, struct blockdev_options options)
@@ -166,17 +172,23 @@ static bool can_be_direct(void)
     return fd >= 0;
 }
 
+static void make_image(const struct shape *shape, struct model *model)
+{
+    char data_file[200] = "";
+    if (shape->data_file)
+        snprintf(data_file, sizeof(data_file), ",data_file=%s%s", in_dir("data.raw"),
+                 shape->raw ? ",data_file_raw=on" : "");
+    if (shape->base_length)
+        make_base(shape, model);
+    qemu_img("create -q -f qcow2 %s -o %s%s '%s' %zu", shape->base_length ? "-b base.raw -F raw" : "", shape->options,
+             data_file, in_dir("disk.qcow2"), shape->length);
+}
+
 static void run_shape(const struct shape *shape, int rounds, int steps)
 {
-    struct model model = { .bytes = calloc(1, DISK_MAX), .length = shape->length };
+    struct model model = { .bytes = calloc(1, DISK_MAX), .length = shape->length, .packs = !shape->data_file };
     expect(model.bytes);
-    if (shape->base_length) {
-        make_base(shape, &model);
-        qemu_img("create -q -f qcow2 -b base.raw -F raw -o %s '%s' %zu", shape->options, in_dir("disk.qcow2"),
-                 shape->length);
-    } else {
-        qemu_img("create -q -f qcow2 -o %s '%s' %zu", shape->options, in_dir("disk.qcow2"), shape->length);
-    }
+    make_image(shape, &model);
     unsigned char *at_snapshot = malloc(shape->length);
     expect(at_snapshot);
     for (int round = 0; round < rounds; round++) {
@@ -187,7 +199,7 @@ static void run_shape(const struct shape *shape, int rounds, int steps)
         for (int i = 0; i < steps; i++)
             do_something(&model);
         close_disk(&model);
-        look_at_image(&model);
+        look_at_image(&model, shape->raw);
         if (shape->snapshot && round == 0) {
             qemu_img("snapshot -c before '%s'", in_dir("disk.qcow2"));
             memcpy(at_snapshot, model.bytes, shape->length);
@@ -196,7 +208,7 @@ static void run_shape(const struct shape *shape, int rounds, int steps)
     if (shape->snapshot) {
         qemu_img("snapshot -a before '%s'", in_dir("disk.qcow2"));
         memcpy(model.bytes, at_snapshot, shape->length);
-        look_at_image(&model);
+        look_at_image(&model, shape->raw);
     }
     free(at_snapshot);
     free(model.bytes);
@@ -255,6 +267,16 @@ MODEL_TEST(preallocated_subclusters_on_a_backing_file, 4, 300,
            .base_length = 4 * MIB)
 MODEL_TEST(subclusters_past_the_page_cache, 4, 150, .options = "cluster_size=16384,extended_l2=on", .length = MIB,
            .base_length = MIB, .direct = true)
+MODEL_TEST(a_data_file, 4, 300, .options = "cluster_size=65536", .length = 4 * MIB, .data_file = true)
+MODEL_TEST(a_data_file_and_smallest_clusters, 4, 150, .options = "cluster_size=512", .length = 2 * MIB,
+           .data_file = true)
+MODEL_TEST(a_data_file_and_a_backing_file, 4, 300, .options = "cluster_size=65536", .length = 4 * MIB,
+           .data_file = true, .base_length = 3 * MIB + 512)
+MODEL_TEST(a_data_file_and_subclusters, 4, 300, .options = "cluster_size=65536,extended_l2=on", .length = 4 * MIB,
+           .data_file = true, .base_length = 4 * MIB)
+MODEL_TEST(a_raw_data_file, 4, 300, .options = "cluster_size=65536", .length = 4 * MIB, .data_file = true, .raw = true)
+MODEL_TEST(a_raw_data_file_and_subclusters, 4, 300, .options = "cluster_size=16384,extended_l2=on", .length = 4 * MIB,
+           .data_file = true, .raw = true)
 
 int main(void)
 {
@@ -281,6 +303,12 @@ int main(void)
         cmocka_unit_test(small_clusters_past_the_page_cache),
         cmocka_unit_test(packed_with_zstd),
         cmocka_unit_test(preallocated_tables),
+        cmocka_unit_test(a_data_file),
+        cmocka_unit_test(a_data_file_and_smallest_clusters),
+        cmocka_unit_test(a_data_file_and_a_backing_file),
+        cmocka_unit_test(a_data_file_and_subclusters),
+        cmocka_unit_test(a_raw_data_file),
+        cmocka_unit_test(a_raw_data_file_and_subclusters),
         cmocka_unit_test(subclusters),
         cmocka_unit_test(smallest_subclusters),
         cmocka_unit_test(largest_subclusters),
