@@ -119,7 +119,7 @@ NODE_TEST(only_plain_paths_and_known_formats_are_opened)
     name_backing("nbd://localhost/x", "raw");
     add_fails(image_options("disk", in_dir("over.qcow2")), "'nbd://localhost/x'");
     name_backing("json:{\"driver\":\"null-co\"}", "raw");
-    add_fails(image_options("disk", in_dir("over.qcow2")), "not a plain path");
+    add_fails(image_options("disk", in_dir("over.qcow2")), "image policy does not allow");
     name_backing("fat:x", "raw");
     add_fails(image_options("disk", in_dir("over.qcow2")), "not a plain path");
     name_backing("base.vmdk", "vmdk");
