@@ -80,6 +80,8 @@ static struct l2_entry load_entry(const struct geometry *geometry, const uint8_t
 static int visit_entry(struct visitor *visitor, struct l2_entry entry)
 {
     const struct geometry *geometry = &visitor->q->geometry;
+    if (geometry->data_file)
+        return 0; /* nobody counts clusters there */
     struct cluster cluster = cluster_of_entry(geometry, entry, 0);
     if (!cluster.valid)
         return qcow2_corrupt_entry(visitor->q, entry.descriptor);
@@ -130,6 +132,8 @@ static int is_unshared(struct qcow2 *q, uint64_t offset, bool *unshared)
 /* The entry as its refcount wants it. */
 static int refresh_entry(struct qcow2 *q, uint8_t *at, bool *changed)
 {
+    if (q->geometry.data_file)
+        return 0;
     struct l2_entry entry = load_entry(&q->geometry, at);
     struct cluster cluster = cluster_of_entry(&q->geometry, entry, 0);
     if (!cluster.valid || cluster.compressed || !cluster.has_host)
