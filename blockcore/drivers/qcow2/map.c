@@ -80,6 +80,21 @@ static bool continues_run(const struct geometry *geometry, const struct cluster 
     return !next->has_host || next->host == previous->host + cluster_bytes(geometry);
 }
 
+/* The first entry from @index on that is not all zeroes, or @end. Zeroes say that a cluster is absent, and in a large
+ * image are nearly all there is. */
+static size_t skip_absent(const struct geometry *geometry, const struct table *slice, size_t index, size_t end)
+{
+    unsigned words_of_entry = 1u << (geometry->l2_entry_bits - 3);
+    const uint64_t *word = (const uint64_t *)(const void *)slice->data + index * words_of_entry;
+    const uint64_t *limit = word + (end - index) * words_of_entry;
+    const uint64_t *at = word;
+    while (limit - at >= 8 && !(at[0] | at[1] | at[2] | at[3] | at[4] | at[5] | at[6] | at[7]))
+        at += 8;
+    while (at < limit && !*at)
+        at++;
+    return index + (size_t)(at - word) / words_of_entry;
+}
+
 /* Under l2.lock. */
 static void describe_run(const struct qcow2 *q, const struct table *slice, struct range range, struct mapping *out)
 {
@@ -98,6 +113,11 @@ static void describe_run(const struct qcow2 *q, const struct table *slice, struc
         .entry = entry.descriptor,
     };
     uint64_t run_end = guest + ((uint64_t)units << geometry->unit_bits);
+    if (!entry.descriptor && !entry.bitmap) {
+        size_t next = skip_absent(geometry, slice, index + 1, end);
+        run_end += (uint64_t)(next - index - 1) << geometry->cluster_bits;
+        index = next - 1;
+    }
     while (units == unit_count(geometry) && run_end < range_end(range) && ++index < end) {
         struct cluster next = cluster_of_entry(geometry, entry_at(geometry, slice, index), run_end);
         if (!continues_run(geometry, &cluster, &next))

@@ -49,7 +49,7 @@ static int take_cluster(struct qcow2 *q, uint64_t room, uint64_t *host)
     bool continues = room > 0 && q->packed_next + room == added;
     ret = extend_file(q, added);
     if (ret == 0 && continues)
-        ret = refcount_add(q, cluster_of(q, q->packed_next));
+        ret = refcount_retain(q, range_make(q->packed_next, 1));
     if (ret < 0)
         (void)refcount_release(q, range_make(added, cluster_bytes(&q->geometry)));
     else if (continues)
@@ -65,7 +65,7 @@ int packed_space_take(struct qcow2 *q, uint64_t bytes, uint64_t *host)
         return ret;
     if (room >= bytes) {
         *host = q->packed_next;
-        ret = refcount_add(q, cluster_of(q, *host));
+        ret = refcount_retain(q, range_make(*host, 1));
     } else {
         ret = take_cluster(q, room, host);
     }

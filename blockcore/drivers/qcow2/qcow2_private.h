@@ -291,12 +291,10 @@ int refcount_alloc(struct qcow2 *q, uint64_t max, uint64_t *host, uint64_t *coun
 int refcount_alloc_run(struct qcow2 *q, uint64_t count, uint64_t *host) CO_FN;
 /* Takes one reference from each cluster that the bytes touch. Only for what no table on disk points to. */
 int refcount_release(struct qcow2 *q, struct range host) CO_FN;
-/* Adds one reference to each of the clusters, or to none. -ERANGE where that is more than a refcount can say. For what
- * is in use already: a count of 0 is damage. */
+/* Adds one reference to each cluster that the bytes touch, or to none. -ERANGE where that is more than a refcount can
+ * say. For what is in use already: a count of 0 is damage. */
 int refcount_retain(struct qcow2 *q, struct range host) CO_FN;
 int refcount_read(struct qcow2 *q, uint64_t cluster, uint64_t *count) CO_FN;
-/* One more reference to a cluster that has some. -ERANGE when it can have no more. */
-int refcount_add(struct qcow2 *q, uint64_t cluster) CO_FN;
 
 /* packed_space.c: under metadata */
 

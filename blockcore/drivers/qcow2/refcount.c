@@ -190,26 +190,6 @@ static int corrupt_count(struct qcow2 *q, uint64_t cluster)
                          "the cluster at offset 0x%" PRIx64 " is in use, but its refcount is 0", offset);
 }
 
-int refcount_add(struct qcow2 *q, uint64_t cluster)
-{
-    uint64_t block_index = block_of(q, cluster);
-    if (block_index >= q->reftable_entries || !entry_offset(q->reftable[block_index]))
-        return corrupt_count(q, cluster);
-    struct table *block;
-    int ret = block_pin(q, block_index, &block);
-    if (ret < 0)
-        return ret;
-    uint64_t references = block_get(q, block, index_in_block(q, cluster));
-    if (references == 0)
-        ret = corrupt_count(q, cluster);
-    else if (references == refcount_max(q->geometry.refcount_order))
-        ret = -ERANGE;
-    else
-        ret = block_set(q, block, index_in_block(q, cluster), references + 1);
-    table_unpin(&q->refblocks, block);
-    return ret;
-}
-
 /* The first of @count clusters in a row that are free. Refcount blocks are made on the way; each stands in the way of a
  * run that would go over it, so the run must be shorter than what one block counts. */
 static int find_free_run(struct qcow2 *q, uint64_t count, uint64_t *first)
