@@ -5,6 +5,7 @@
 #include "blockcore/filters/throttle.h"
 #include "blockcore/graph/driver.h"
 #include "blockcore/graph/node.h"
+#include "blockcore/graph/stats.h"
 #include "blockcore/runtime/coroutine.h"
 #include "daemon/size_survey.h"
 #include "rpc/server.h"
@@ -144,6 +145,7 @@ static void describe_node(struct listing *listing, struct node *node, const char
         .image = entry->image,
         .cache = describe_cache(arena, node),
         .detect_zeroes = detect_zeroes_of(node),
+        .write_threshold = (int64_t)node_write_threshold(node),
     };
     describe_children(arena, node, info);
     describe_limits(arena, node, info);

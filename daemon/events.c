@@ -72,10 +72,24 @@ static void quorum_child_bad(const struct notice *notice, struct event_sink *sin
                                   });
 }
 
+/* A child that is bad is bad with each request: that is for those who listen to events, at their rate. */
+static bool is_for_log(enum notice_kind kind)
+{
+    return kind != NOTICE_QUORUM_BAD && kind != NOTICE_QUORUM_FAILURE && kind != NOTICE_WRITE_THRESHOLD;
+}
+
+static void threshold_reached(const struct notice *notice, struct event_sink *sink)
+{
+    event_block_write_threshold(sink, &(struct block_write_threshold_event){
+                                          .node_name = notice->node_name,
+                                          .amount_exceeded = notice->place.bytes,
+                                          .write_threshold = notice->place.offset,
+                                      });
+}
+
 static void noticed(const struct notice *notice, void *sink)
 {
-    /* A child that is bad is bad with each request: that is for those who listen to events, at their rate. */
-    if (notice->kind != NOTICE_QUORUM_BAD && notice->kind != NOTICE_QUORUM_FAILURE)
+    if (is_for_log(notice->kind))
         log_error("node '%s': %s", notice->node_name, notice->message);
     switch (notice->kind) {
     case NOTICE_IMAGE_CORRUPTED:
@@ -89,6 +103,9 @@ static void noticed(const struct notice *notice, void *sink)
         break;
     case NOTICE_QUORUM_BAD:
         quorum_child_bad(notice, sink);
+        break;
+    case NOTICE_WRITE_THRESHOLD:
+        threshold_reached(notice, sink);
         break;
     case NOTICE_SNAPSHOT_BROKEN:
     case NOTICE_MISMATCH:

@@ -1,6 +1,6 @@
 #include "blockcore/graph/flush.h"
 
-#include "blockcore/graph/layout.h"
+#include "blockcore/graph/stats_count.h"
 
 static int flush_children(struct node *node)
 {
@@ -23,6 +23,7 @@ int node_flush(struct node *node)
         ret = flush_children(node);
     if (ret < 0 && written)
         node_set_written(node);
+    stats_count(node, STATS_FLUSH, 0, ret);
     return ret;
 }
 

@@ -16,6 +16,7 @@
 
 struct blockdev_options;
 struct change;
+struct stats_lane;
 
 struct child {
     char *name;
@@ -70,7 +71,9 @@ struct node {
     struct node_limits limits;
     struct node_settings set;
     struct tracker tracker;
-    _Atomic bool written; /* since the last flush that succeeded */
+    _Atomic bool written;             /* since the last flush that succeeded */
+    _Atomic uint64_t write_threshold; /* 0: none */
+    struct stats_lane *_Atomic stats; /* one per loop; NULL: no request yet */
 
     /* Control thread. */
     enum node_phase phase;

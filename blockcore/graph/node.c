@@ -50,6 +50,7 @@ void node_free(struct node *node)
     if (node->closed)
         co_event_set(node->closed);
     arena_fini(&node->options_arena);
+    free(node->stats);
     free(node->state);
     free(node->filename);
     free(node->name);

@@ -1,7 +1,7 @@
 #include "blockcore/io/node_io.h"
 
 #include "blockcore/base/memory.h"
-#include "blockcore/graph/layout.h"
+#include "blockcore/graph/stats_count.h"
 #include "blockcore/io/request.h"
 #include "blockcore/runtime/buffer.h"
 
@@ -87,9 +87,10 @@ int node_read(struct node *node, struct range range, const struct iov *iov, unsi
 {
     if (range.bytes == 0)
         return 0;
-    if (likely(range_is_aligned(range, node->limits.request_alignment) && memory_fits(node, iov)))
-        return driver_read(node, range, iov, flags);
-    return read_bounced(node, range, iov, flags);
+    bool fits = likely(range_is_aligned(range, node->limits.request_alignment) && memory_fits(node, iov));
+    int ret = fits ? driver_read(node, range, iov, flags) : read_bounced(node, range, iov, flags);
+    stats_count(node, STATS_READ, range.bytes, ret);
+    return ret;
 }
 
 /* Writing --------------------------------------------------------------------------------------------------- */
@@ -230,6 +231,7 @@ int node_write(struct node *node, struct range range, const struct iov *iov, uns
         unsigned unmap = node->set.detect_zeroes == DETECT_ZEROES_UNMAP ? REQ_MAY_UNMAP : 0;
         return node_write_zeroes(node, range, (flags & REQ_FUA) | unmap);
     }
+    stats_write_begins(node, range_end(range));
     if (unlikely(flags & REQ_COMPRESSED))
         ret = write_compressed(node, range, iov, flags);
     else if (likely(node->limits.request_alignment == 1 && memory_fits(node, iov)))
@@ -238,6 +240,7 @@ int node_write(struct node *node, struct range range, const struct iov *iov, uns
         ret = write_tracked(node, range, iov, flags);
     if (ret == 0)
         node_set_written(node);
+    stats_wrote(node, range_end(range), range.bytes, ret);
     return ret == 0 && needs_flush(node, flags, !node->driver->pwritev) ? node_flush(node) : ret;
 }
 
@@ -303,6 +306,8 @@ int node_write_zeroes(struct node *node, struct range range, unsigned flags)
         tracked_begin(&node->tracker, &tracked, range_align_out(range, node->limits.request_alignment),
                       !range_is_aligned(range, node->limits.request_alignment));
     int ret = 0;
+    uint64_t bytes = range.bytes;
+    stats_write_begins(node, range_end(range));
     while (range.bytes > 0 && ret == 0) {
         struct range piece = zero_piece(node, range);
         ret = driver_write_zeroes(node, piece, flags);
@@ -312,6 +317,7 @@ int node_write_zeroes(struct node *node, struct range range, unsigned flags)
         tracked_end(&node->tracker, &tracked);
     if (ret == 0)
         node_set_written(node);
+    stats_wrote(node, range_end(range), bytes, ret);
     bool passed_on = node->driver->kind == DRIVER_FILTER && !node->driver->pwrite_zeroes;
     return ret == 0 && needs_flush(node, flags, passed_on) ? node_flush(node) : ret;
 }
@@ -329,13 +335,20 @@ static int driver_discard(struct node *node, struct range range)
     return ret == -ENOTSUP ? 0 : ret;
 }
 
+static int discard_without_driver(struct node *node, struct range range)
+{
+    int ret = node->driver->kind == DRIVER_FILTER ? child_pdiscard(node->filtered, range) : 0;
+    stats_count(node, STATS_UNMAP, range.bytes, ret);
+    return ret;
+}
+
 int node_discard(struct node *node, struct range range)
 {
     const struct driver *driver = node->driver;
     if (!node->set.unmap)
         return 0;
     if (!driver->pdiscard)
-        return driver->kind == DRIVER_FILTER ? child_pdiscard(node->filtered, range) : 0;
+        return discard_without_driver(node, range);
 
     /* A unit that is not asked for as a whole keeps its content. The last one of a node may be short. */
     uint64_t granularity = max_u64(node->limits.discard_granularity, node->limits.request_alignment);
@@ -352,6 +365,7 @@ int node_discard(struct node *node, struct range range)
     int ret = driver_discard(node, range);
     if (track)
         tracked_end(&node->tracker, &tracked);
+    stats_count(node, STATS_UNMAP, range.bytes, ret);
     return ret;
 }
 

@@ -1,6 +1,6 @@
 #include "blockcore/io/request.h"
 
-#include "blockcore/graph/layout.h"
+#include "blockcore/graph/stats_count.h"
 #include "blockcore/io/node_io.h"
 
 #include <errno.h>
@@ -27,52 +27,73 @@ static int handle_begin(struct handle *handle, struct range range, unsigned perm
     return ret;
 }
 
+/* The same for what is counted. @begin: when, for handle_end(). */
+static int handle_begin_counted(struct handle *handle, struct range range, unsigned perm, enum stats_kind kind,
+                                uint64_t *begin)
+{
+    *begin = ticks_now();
+    int ret = handle_begin(handle, range, perm);
+    if (unlikely(ret < 0)) {
+        handle_enter(handle); /* for the node, which may be exchanged */
+        stats_refused(handle->edge.node, kind);
+        handle_leave(handle);
+    }
+    return ret;
+}
+
+static int handle_end(struct handle *handle, enum stats_kind kind, uint64_t begin, int ret)
+{
+    stats_time(handle->edge.node, kind, begin, ret);
+    handle_leave(handle);
+    return ret;
+}
+
 int handle_preadv(struct handle *handle, struct range range, const struct iov *iov)
 {
-    int ret = handle_begin(handle, range, 0);
+    uint64_t begin;
+    int ret = handle_begin_counted(handle, range, 0, STATS_READ, &begin);
     if (ret < 0)
         return ret;
     ret = node_read(handle->edge.node, range, iov, 0);
-    handle_leave(handle);
-    return ret;
+    return handle_end(handle, STATS_READ, begin, ret);
 }
 
 int handle_pwritev(struct handle *handle, struct range range, const struct iov *iov, unsigned flags)
 {
-    int ret = handle_begin(handle, range, PERM_WRITE);
+    uint64_t begin;
+    int ret = handle_begin_counted(handle, range, PERM_WRITE, STATS_WRITE, &begin);
     if (ret < 0)
         return ret;
     ret = node_write(handle->edge.node, range, iov, flags);
-    handle_leave(handle);
-    return ret;
+    return handle_end(handle, STATS_WRITE, begin, ret);
 }
 
 int handle_pwrite_zeroes(struct handle *handle, struct range range, unsigned flags)
 {
-    int ret = handle_begin(handle, range, PERM_WRITE);
+    uint64_t begin;
+    int ret = handle_begin_counted(handle, range, PERM_WRITE, STATS_WRITE, &begin);
     if (ret < 0)
         return ret;
     ret = node_write_zeroes(handle->edge.node, range, flags);
-    handle_leave(handle);
-    return ret;
+    return handle_end(handle, STATS_WRITE, begin, ret);
 }
 
 int handle_pdiscard(struct handle *handle, struct range range)
 {
-    int ret = handle_begin(handle, range, PERM_WRITE);
+    uint64_t begin;
+    int ret = handle_begin_counted(handle, range, PERM_WRITE, STATS_UNMAP, &begin);
     if (ret < 0)
         return ret;
     ret = node_discard(handle->edge.node, range);
-    handle_leave(handle);
-    return ret;
+    return handle_end(handle, STATS_UNMAP, begin, ret);
 }
 
 int handle_flush(struct handle *handle)
 {
+    uint64_t begin = ticks_now();
     handle_enter(handle);
     int ret = handle->edge.node->set.read_only ? 0 : node_flush(handle->edge.node);
-    handle_leave(handle);
-    return ret;
+    return handle_end(handle, STATS_FLUSH, begin, ret);
 }
 
 int handle_truncate(struct handle *handle, uint64_t bytes, enum truncate_mode mode)

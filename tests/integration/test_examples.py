@@ -109,6 +109,7 @@ def need_object(qmp, daemon):
 NEEDS = {
     "block-export-add": need_disk_and_server,
     "block-export-del": need_export,
+    "block-set-write-threshold": need_disk,
     "block_resize": need_disk,
     "blockdev-add": need_image,
     "blockdev-del": need_disk,
@@ -133,6 +134,7 @@ NEEDS = {
     "query-jobs": need_job,
     "query-named-block-nodes": need_disk,
     "x-blockdev-change": need_quorum,
+    "x-debug-query-block-graph": need_disk,
     "x-gate-hold": need_gate,
     "x-gate-query": need_gate,
     "x-gate-release": need_gate,

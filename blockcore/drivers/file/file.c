@@ -255,6 +255,26 @@ static void file_describe(struct node *node, struct image_info *info, struct are
     info->format_specific = specific;
 }
 
+static bool file_describe_stats(struct node *node, struct block_stats_specific *specific, struct arena *arena)
+{
+    const struct file *file = node_state(node);
+    const struct block_stats_specific_file own = {
+        .discard_nb_ok = atomic_load_explicit(&file->discards_done, memory_order_relaxed),
+        .discard_nb_failed = atomic_load_explicit(&file->discards_failed, memory_order_relaxed),
+        .discard_bytes_ok = atomic_load_explicit(&file->discarded_bytes, memory_order_relaxed),
+    };
+
+    (void)arena;
+    if (file->device) {
+        specific->driver = BLOCKDEV_DRIVER_HOST_DEVICE;
+        specific->u.host_device = own;
+    } else {
+        specific->driver = BLOCKDEV_DRIVER_FILE;
+        specific->u.file = own;
+    }
+    return true;
+}
+
 /* Without effect, so they may change. */
 static const char *const file_reopenable[] = { "drop-cache", "x-check-cache-dropped", NULL };
 
@@ -274,6 +294,7 @@ const struct driver file_driver = {
     .allocated_bytes = file_allocated_bytes,
     .describe = file_describe,
     .set_permissions = file_set_permissions,
+    .describe_stats = file_describe_stats,
     .reopen_prepare = file_reopen_prepare,
     .reopen_enter = file_reopen_enter,
     .reopen_commit = file_reopen_commit,
@@ -298,6 +319,7 @@ const struct driver host_device_driver = {
     .block_status = file_block_status,
     .allocated_bytes = file_allocated_bytes,
     .set_permissions = file_set_permissions,
+    .describe_stats = file_describe_stats,
     .reopen_prepare = file_reopen_prepare,
     .reopen_enter = file_reopen_enter,
     .reopen_commit = file_reopen_commit,

@@ -58,6 +58,9 @@ struct file {
     uint32_t extent_size_hint;
     struct locks locks;
     struct flusher flusher;
+    _Atomic uint64_t discards_done; /* these are rare: one counter for all loops does */
+    _Atomic uint64_t discards_failed;
+    _Atomic uint64_t discarded_bytes;
     struct known_data known_data;
     /* What this file system turned out not to be able to do, so that it is not tried for every request. */
     _Atomic bool no_zero_range;

@@ -152,6 +152,13 @@ static int discard_device(void *arg)
     return ret;
 }
 
+static void count_discard(struct file *file, struct range range, int ret)
+{
+    atomic_fetch_add_explicit(ret < 0 ? &file->discards_failed : &file->discards_done, 1, memory_order_relaxed);
+    if (ret == 0)
+        atomic_fetch_add_explicit(&file->discarded_bytes, range.bytes, memory_order_relaxed);
+}
+
 int file_pdiscard(struct node *node, struct range range)
 {
     struct file *file = node_state(node);
@@ -163,6 +170,7 @@ int file_pdiscard(struct node *node, struct range range)
 
     file_written(file);
     known_data_forget(&file->known_data);
+    count_discard(file, range, ret);
     return ret == -ENOTSUP ? 0 : ret; /* a hint */
 }
 

@@ -1,0 +1,33 @@
+#include "blockcore/runtime/ticks.h"
+
+#include <pthread.h>
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static uint64_t begin_ticks;
+static uint64_t begin_ns;
+
+static uint64_t clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void begin(void)
+{
+    begin_ticks = ticks_now();
+    begin_ns = clock_ns();
+}
+
+void ticks_begin(void)
+{
+    pthread_once(&once, begin);
+}
+
+uint64_t ticks_to_ns(uint64_t ticks)
+{
+    uint64_t elapsed = ticks_now() - begin_ticks;
+    if (begin_ns == 0 || elapsed == 0)
+        return 0;
+    return (uint64_t)((double)ticks * (double)(clock_ns() - begin_ns) / (double)elapsed);
+}
