@@ -8,6 +8,8 @@
 #include "rpc/server.h"
 #include "schema/cairn_commands.h"
 
+#include <errno.h>
+
 #define EXTENTS_LARGE 256 /* from here on encoding takes longer than a turn of the loop should */
 
 /* A question on its way to an I/O loop and back: walking the tables of an image is work that the control thread has no
@@ -19,6 +21,7 @@ struct question {
     struct node *base;
     struct range range;
     unsigned ask;
+    bool base_left; /* the chain, since the question came */
     struct block_status_info *result;
 };
 
@@ -85,8 +88,10 @@ static int ask(void *arg)
     CLEANUP(extents_fini) struct extents extents;
     extents_init(&extents, arguments->max_extents);
     handle_enter(question->handle);
-    int ret = handle_block_status_entered(question->handle, question->range, question->ask, question->base,
-                                          arguments->include_base, &extents);
+    question->base_left = question->base && !chain_contains(handle_node(question->handle), question->base);
+    int ret = question->base_left ? -EINVAL
+                                  : handle_block_status_entered(question->handle, question->range, question->ask,
+                                                                question->base, arguments->include_base, &extents);
     if (ret == 0)
         answer(question, &extents);
     handle_leave(question->handle);
@@ -122,10 +127,10 @@ static struct error *check_base(struct question *question, const struct node *no
 /* The node's length may have changed since the range was checked: that is what -EINVAL means here. */
 static struct error *CO_FN ask_elsewhere(struct question *question)
 {
-    if (question->base)
-        node_ref(question->base);
     int ret = co_call_on(loop_io_next(), "query-block-status", ask, question);
-    node_unref(question->base);
+    if (question->base_left)
+        return error_new("node '%s' has left the backing chain of node '%s'", node_name(question->base),
+                         question->arguments->node_name);
     if (ret < 0)
         return error_errno(-ret, "cannot find out the block status of node '%s'", question->arguments->node_name);
     return NULL;
@@ -146,11 +151,14 @@ struct error *handle_query_block_status(struct command_context *context,
         err = check_base(&question, node);
     if (err || question.range.bytes == 0)
         return err;
+    if (question.base)
+        node_ref(question.base); /* before anything is awaited */
     err = handle_open(node, "query-block-status", 0, PERM_ALL, &question.handle);
-    if (err)
-        return err;
-    err = ask_elsewhere(&question);
-    handle_close(question.handle);
+    if (!err) {
+        err = ask_elsewhere(&question);
+        handle_close(question.handle);
+    }
+    node_unref(question.base);
     if (result->extents_count > EXTENTS_LARGE)
         command_expect_large_reply(context);
     return err;

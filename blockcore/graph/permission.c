@@ -25,6 +25,12 @@ struct journal {
     size_t to_lock_count;
 };
 
+/* Of a node. */
+struct needs {
+    unsigned perm;
+    unsigned shared;
+};
+
 static const char *const permission_names[PERM_BITS] = { "consistent read", "write", "write unchanged", "resize" };
 
 const char *permission_name(enum permission permission)
@@ -295,33 +301,68 @@ void journal_undo(struct journal *journal)
     }
 }
 
-/* The locks follow what is needed *now*, which other commands may have changed since: each command ends with a
- * call of this, so the last one leaves them right. */
-static struct error *node_sync_locks(struct node *node)
+static struct error *set_locks(struct node *node, unsigned perm, unsigned shared) CO_FN;
+
+static struct error *set_locks(struct node *node, unsigned perm, unsigned shared)
 {
-    struct error *err = NULL;
+    if (perm == node->locked_perm && shared == node->locked_shared)
+        return NULL;
+    struct error *err = node->driver->set_permissions(node, perm, shared);
+    if (!err) {
+        node->locked_perm = perm;
+        node->locked_shared = shared;
+    }
+    return err;
+}
+
+/* The locks follow what is needed *now*, which other commands may have changed since: each command ends with a
+ * call of this, so the last one leaves them right. What is needed now may be too much for what another command wants
+ * and will not get: then what @own needs, beside what is locked already, is enough for this one. */
+static struct error *node_sync_locks(struct node *node, const struct needs *own) CO_FN;
+
+static struct error *node_sync_locks(struct node *node, const struct needs *own)
+{
     co_mutex_lock(&node->locking);
-    unsigned perm = cumulative_perm(node);
     bool share_all = node->set.force_share && !(node->reopening && !node->next.force_share);
+    unsigned perm = cumulative_perm(node);
     unsigned shared = share_all ? PERM_ALL : cumulative_shared(node);
-    if (perm != node->locked_perm || shared != node->locked_shared) {
-        err = node->driver->set_permissions(node, perm, shared);
-        if (!err) {
-            node->locked_perm = perm;
-            node->locked_shared = shared;
-        }
+    struct error *err = set_locks(node, perm, shared);
+    unsigned own_perm = node->locked_perm | own->perm;
+    unsigned own_shared = share_all ? PERM_ALL : node->locked_shared & own->shared;
+    if (err && (own_perm != perm || own_shared != shared)) {
+        struct error *own_err = set_locks(node, own_perm, own_shared);
+        error_free(own_err ? own_err : err);
+        err = own_err ? err : NULL;
     }
     co_mutex_unlock(&node->locking);
     return err;
 }
 
+/* What the edges of the journal need of each node to lock, as they are now. */
+static struct needs *needs_of(const struct journal *journal)
+{
+    struct needs *needs = xcalloc(journal->to_lock_count, sizeof(*needs));
+    for (size_t i = 0; i < journal->to_lock_count; i++) {
+        needs[i].shared = PERM_ALL;
+        for (size_t j = 0; j < journal->entries_count; j++) {
+            const struct child *edge = journal->entries[j].edge;
+            if (edge->node == journal->to_lock[i]) {
+                needs[i].perm |= edge->perm;
+                needs[i].shared &= edge->shared;
+            }
+        }
+    }
+    return needs;
+}
+
 struct error *journal_sync(struct journal *journal)
 {
+    CLEANUP(free) struct needs *needs = needs_of(journal);
     /* While locks are awaited edges come and go: from here on nothing is undone step by step. */
     journal->entries_count = 0;
     struct error *err = NULL;
     for (size_t i = 0; i < journal->to_lock_count && !err; i++)
-        err = error_wrap(node_sync_locks(journal->to_lock[i]), "node '%s'", journal->to_lock[i]->name);
+        err = error_wrap(node_sync_locks(journal->to_lock[i], &needs[i]), "node '%s'", journal->to_lock[i]->name);
     return err;
 }
 

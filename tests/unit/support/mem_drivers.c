@@ -2,6 +2,7 @@
 
 #include "blockcore/base/memory.h"
 #include "blockcore/graph/driver.h"
+#include "blockcore/graph/reopen.h"
 #include "blockcore/io/block_status.h"
 #include "blockcore/io/request.h"
 #include "blockcore/runtime/coroutine.h"
@@ -223,6 +224,40 @@ static struct error *mem_set_permissions(struct node *node, unsigned perm, unsig
     return NULL;
 }
 
+static struct error *mem_reopen_prepare(struct node *node, const struct blockdev_options *options,
+                                        struct reopen *reopen)
+{
+    struct mem *mem = node_state(node);
+    struct co_event *preparing = mem->preparing;
+    (void)options;
+    (void)reopen;
+    mem->preparing = NULL;
+    if (preparing)
+        co_event_wait(preparing, "test");
+    return NULL;
+}
+
+static struct error *mem_reopen_enter(struct node *node, struct reopen *reopen)
+{
+    struct mem *mem = node_state(node);
+    (void)reopen;
+    return mem->fail_enter ? error_new("the storage does not like it") : NULL;
+}
+
+static void mem_reopen_commit(struct node *node, struct reopen *reopen)
+{
+    struct mem *mem = node_state(node);
+    (void)reopen;
+    mem->commits++;
+}
+
+static void mem_reopen_abort(struct node *node, struct reopen *reopen)
+{
+    struct mem *mem = node_state(node);
+    (void)reopen;
+    mem->aborts++;
+}
+
 static const struct driver mem_driver = {
     .name = "null-co",
     .kind = DRIVER_PROTOCOL,
@@ -239,6 +274,10 @@ static const struct driver mem_driver = {
     .block_status = mem_block_status,
     .allocated_bytes = mem_allocated_bytes,
     .set_permissions = mem_set_permissions,
+    .reopen_prepare = mem_reopen_prepare,
+    .reopen_enter = mem_reopen_enter,
+    .reopen_commit = mem_reopen_commit,
+    .reopen_abort = mem_reopen_abort,
 };
 
 /* Does not know FUA: io/ has to flush. */
@@ -363,9 +402,19 @@ static int cow_block_status(struct node *node, struct range range, unsigned ask,
     return 0;
 }
 
+static struct error *cow_reopen_prepare(struct node *node, const struct blockdev_options *options,
+                                        struct reopen *reopen)
+{
+    (void)node;
+    struct error *err = reopen_child(reopen, "file", options->u.qcow2.file);
+    return err ? err : reopen_backing(reopen, options->u.qcow2.backing);
+}
+
 static const struct driver cow_driver = {
     .name = "qcow2",
     .kind = DRIVER_FORMAT,
+    .supports_backing = true,
+    .reopen_prepare = cow_reopen_prepare,
     .state_size = sizeof(struct cow),
     .write_flags = REQ_FUA | REQ_COMPRESSED,
     .open = cow_open,
@@ -435,9 +484,17 @@ static struct error *filter_open(struct node *node, const struct blockdev_option
     return child_open(node, "file", CHILD_FILTERED, options->u.gate.file, context, &file);
 }
 
+static struct error *filter_reopen_prepare(struct node *node, const struct blockdev_options *options,
+                                           struct reopen *reopen)
+{
+    (void)node;
+    return reopen_child(reopen, "file", options->u.gate.file);
+}
+
 static const struct driver filter_driver = {
     .name = "gate",
     .kind = DRIVER_FILTER,
+    .reopen_prepare = filter_reopen_prepare,
     .open = filter_open,
 };
 
