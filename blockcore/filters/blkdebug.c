@@ -10,10 +10,12 @@
  * Source of the rules: QEMU, docs/devel/testing/blkdebug.rst and qapi/block-core.json. */
 #include "blockcore/base/memory.h"
 #include "blockcore/drivers/drivers.h"
+#include "blockcore/filters/blkdebug_config.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/graph/reopen.h"
 #include "blockcore/io/request.h"
 #include "blockcore/runtime/coroutine.h"
+#include "blockcore/runtime/small_file.h"
 #include "blockcore/runtime/sync.h"
 #include "schema/cairn_types.h"
 
@@ -156,9 +158,12 @@ static int blkdebug_pwritev(struct node *node, struct range range, const struct 
     return ret < 0 ? ret : child_pwritev(blkdebug->image, range, iov, flags);
 }
 
+/* Less than the preferred size is what io/ writes the slow way: that is to be seen. */
 static int blkdebug_pwrite_zeroes(struct node *node, struct range range, unsigned flags)
 {
     struct blkdebug *blkdebug = node_state(node);
+    if (range.bytes < node_limits(node)->zero_granularity)
+        return -ENOTSUP;
     int ret = interfere(blkdebug, range, BLKDEBUG_IO_TYPE_WRITE_ZEROES);
 
     return ret < 0 ? ret : child_pwrite_zeroes(blkdebug->image, range, flags);
@@ -203,25 +208,60 @@ static struct injection injection_of(const struct blkdebug_inject_error_options 
     };
 }
 
+static struct transition transition_of(const struct blkdebug_set_state_options *options)
+{
+    return (struct transition){
+        .event = blkdebug_event_name(options->event),
+        .state = options->has_state ? options->state : STATE_ANY,
+        .new_state = options->new_state,
+    };
+}
+
+static void add_injections(struct blkdebug *blkdebug, const struct blkdebug_inject_error_options *options, size_t count)
+{
+    blkdebug->injections =
+        xrealloc_array(blkdebug->injections, blkdebug->injections_count + count + 1, sizeof(struct injection));
+    for (size_t i = 0; i < count; i++)
+        blkdebug->injections[blkdebug->injections_count++] = injection_of(&options[i]);
+}
+
+static void add_transitions(struct blkdebug *blkdebug, const struct blkdebug_set_state_options *options, size_t count)
+{
+    blkdebug->transitions =
+        xrealloc_array(blkdebug->transitions, blkdebug->transitions_count + count + 1, sizeof(struct transition));
+    for (size_t i = 0; i < count; i++)
+        blkdebug->transitions[blkdebug->transitions_count++] = transition_of(&options[i]);
+}
+
+static struct error *read_config(const char *path, struct blkdebug *blkdebug) CO_FN;
+
+static struct error *read_config(const char *path, struct blkdebug *blkdebug)
+{
+    CLEANUP(free) char *text = NULL;
+    size_t bytes;
+    struct error *err = small_file_read(path, BLKDEBUG_CONFIG_BYTES_MAX, &text, &bytes);
+    if (err)
+        return error_wrap(err, "config");
+    struct blkdebug_config config;
+    err = blkdebug_config_parse(text, bytes, &config);
+    if (!err) {
+        add_injections(blkdebug, config.injections, config.injections_count);
+        add_transitions(blkdebug, config.transitions, config.transitions_count);
+    }
+    blkdebug_config_fini(&config);
+    return error_wrap(err, "config: '%s'", path);
+}
+
+/* Those of the file come first. */
+static struct error *read_rules(const struct blockdev_options_blkdebug *own, struct blkdebug *blkdebug) CO_FN;
+
 static struct error *read_rules(const struct blockdev_options_blkdebug *own, struct blkdebug *blkdebug)
 {
-    if (own->config)
-        return error_new("config: rules are not read from files here; give them as inject-error and set-state");
-    blkdebug->injections = xcalloc(own->inject_error_count, sizeof(struct injection));
-    for (size_t i = 0; i < own->inject_error_count; i++)
-        blkdebug->injections[i] = injection_of(&own->inject_error[i]);
-    blkdebug->injections_count = own->inject_error_count;
-
-    blkdebug->transitions = xcalloc(own->set_state_count, sizeof(struct transition));
-    for (size_t i = 0; i < own->set_state_count; i++) {
-        const struct blkdebug_set_state_options *options = &own->set_state[i];
-        blkdebug->transitions[i] = (struct transition){
-            .event = blkdebug_event_name(options->event),
-            .state = options->has_state ? options->state : STATE_ANY,
-            .new_state = options->new_state,
-        };
-    }
-    blkdebug->transitions_count = own->set_state_count;
+    struct error *err = own->config ? read_config(own->config, blkdebug) : NULL;
+    if (err)
+        return err;
+    add_injections(blkdebug, own->inject_error, own->inject_error_count);
+    add_transitions(blkdebug, own->set_state, own->set_state_count);
     return NULL;
 }
 

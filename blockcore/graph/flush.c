@@ -16,6 +16,8 @@ static int flush_children(struct node *node)
 
 int node_flush(struct node *node)
 {
+    if (node->driver->debug_event)
+        node->driver->debug_event(node, "flush_to_disk");
     /* Before, so that a write that ends meanwhile counts as not flushed. */
     bool written = atomic_exchange(&node->written, false);
     int ret = node->driver->flush ? node->driver->flush(node) : 0;

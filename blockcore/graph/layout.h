@@ -156,6 +156,9 @@ extern struct graph graph;
 struct node *node_create(const char *name, const struct driver *driver);
 void node_free(struct node *node);
 void node_published(struct node *node);
+
+/* Tells @node, and those that it filters, of an event of BlkdebugEvent. */
+void node_debug_event(struct node *node, const char *event) CO_FN;
 void node_remember_options(struct node *node, const struct blockdev_options *given);
 
 /* Attaches @edge to @node (taking a reference) and to its parent's list of children, without permissions yet. */

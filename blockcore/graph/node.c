@@ -70,6 +70,15 @@ void node_published(struct node *node)
     list_append(&graph.nodes, &node->in_graph);
 }
 
+void node_debug_event(struct node *node, const char *event)
+{
+    while (node->driver->kind == DRIVER_FILTER && node->filtered) {
+        if (node->driver->debug_event)
+            node->driver->debug_event(node, event);
+        node = node->filtered->node;
+    }
+}
+
 struct node *node_find(const char *name)
 {
     struct hash_link *link = hash_find_string(&graph.by_name, name);

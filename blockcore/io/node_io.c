@@ -93,6 +93,15 @@ int node_read(struct node *node, struct range range, const struct iov *iov, unsi
     return ret;
 }
 
+/* To those who listen (blkdebug), at the node itself. */
+static inline void tell(struct node *node, const char *event) CO_FN;
+
+static inline void tell(struct node *node, const char *event)
+{
+    if (unlikely(node->driver->debug_event))
+        node->driver->debug_event(node, event);
+}
+
 /* Writing --------------------------------------------------------------------------------------------------- */
 
 static int driver_write(struct node *node, struct range range, const struct iov *iov, unsigned flags)
@@ -104,12 +113,14 @@ static int driver_write(struct node *node, struct range range, const struct iov 
     unsigned driver_flags = flags & driver->write_flags;
     uint64_t limit = node->limits.max_transfer;
     int ret = 0;
+    tell(node, "pwritev");
     for (size_t done = 0; done < iov->bytes && ret == 0;) {
         struct range piece = first_piece(range_after(range, done), limit);
         struct iov part = iov_slice(iov, done, piece.bytes);
         ret = driver->pwritev(node, piece, &part, driver_flags);
         done += piece.bytes;
     }
+    tell(node, "pwritev_done");
     return ret;
 }
 
@@ -131,11 +142,15 @@ static int read_edges(struct node *node, struct range whole, struct range inner,
     bool tail = range_end(whole) > range_end(inner);
     if (head) {
         struct iov iov = iov_of(&storage, buffer, alignment);
+        tell(node, "pwritev_rmw_head");
         ret = driver_read(node, range_make(whole.offset, alignment), &iov, 0);
+        tell(node, "pwritev_rmw_after_head");
     }
     if (ret == 0 && tail && !(head && whole.bytes == alignment)) {
         struct iov iov = iov_of(&storage, buffer + whole.bytes - alignment, alignment);
+        tell(node, "pwritev_rmw_tail");
         ret = driver_read(node, range_make(range_end(whole) - alignment, alignment), &iov, 0);
+        tell(node, "pwritev_rmw_after_tail");
     }
     return ret;
 }
@@ -289,10 +304,12 @@ static int driver_write_zeroes(struct node *node, struct range range, unsigned f
     if (driver->kind == DRIVER_FILTER && !driver->pwrite_zeroes)
         return child_pwrite_zeroes(node->filtered, range, flags);
     int ret = -ENOTSUP;
+    tell(node, "pwritev_zero");
     if (driver->pwrite_zeroes && range_is_aligned(range, node->limits.request_alignment))
         ret = driver->pwrite_zeroes(node, range, flags & ~(REQ_FUA & ~driver->write_flags));
     if (ret == -ENOTSUP && !(flags & REQ_NO_FALLBACK))
         ret = write_zero_data(node, range, flags & REQ_FUA);
+    tell(node, "pwritev_done");
     return ret;
 }
 

@@ -227,10 +227,5 @@ int child_pwrite(struct child *child, uint64_t offset, const void *data, size_t 
 
 void child_debug_event(struct child *child, const char *event)
 {
-    struct node *node = child->node;
-    while (node->driver->kind == DRIVER_FILTER && node->filtered) {
-        if (node->driver->debug_event)
-            node->driver->debug_event(node, event);
-        node = node->filtered->node;
-    }
+    node_debug_event(child->node, event);
 }

@@ -72,6 +72,7 @@ static int packed_link(struct qcow2 *q, const struct packed *packed)
     else
         ret = l2_run_change(q, &run, 0, 1);
     if (ret == 0) {
+        child_debug_event(q->file, "l2_update_compressed");
         l2_run_set(q, &run, 0, entry_compressed(&q->geometry, packed->allocation.host, packed->bytes));
         l2_entry_release(q, old, FREED_OTHERWISE);
         q->l2_needs_flush = true;

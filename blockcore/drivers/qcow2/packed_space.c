@@ -60,6 +60,7 @@ static int take_cluster(struct qcow2 *q, uint64_t room, uint64_t *host)
 int packed_space_take(struct qcow2 *q, uint64_t bytes, uint64_t *host)
 {
     uint64_t room;
+    child_debug_event(q->file, "cluster_alloc_bytes");
     int ret = room_left(q, &room);
     if (ret < 0)
         return ret;

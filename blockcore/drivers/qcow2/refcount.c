@@ -71,6 +71,7 @@ static int block_create(struct qcow2 *q, uint64_t block, struct table **out)
         return qcow2_corrupt_overlap(q, offset, cluster_bytes(&q->geometry));
     child_debug_event(q->file, "refblock_alloc");
     int ret = table_cache_make_room(&q->refblocks, q->file);
+    child_debug_event(q->file, "refblock_alloc_write");
     if (ret == 0)
         ret = table_pin_zeroed(&q->refblocks, offset, out);
     if (ret < 0)
@@ -87,6 +88,7 @@ static int block_create(struct qcow2 *q, uint64_t block, struct table **out)
         return ret;
     }
     refcount_set((*out)->data, q->geometry.refcount_order, 0, 1);
+    child_debug_event(q->file, "refblock_alloc_hookup");
     q->reftable[block] = offset;
     changed_add(&q->reftable_changed, (size_t)block, (size_t)block + 1);
     return 0;

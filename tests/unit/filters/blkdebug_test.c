@@ -272,6 +272,97 @@ NODE_TEST(rules_and_limits_that_make_no_sense_are_refused)
     add_fails(options, "max-transfer: -2147483648");
 }
 
+static void write_text(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "we");
+    expect(file && fputs(text, file) >= 0 && fclose(file) == 0);
+}
+
+NODE_TEST(rules_of_a_file_come_before_the_others)
+{
+    static const struct blkdebug_inject_error_options later = { .event = BLKDEBUG_EVENT_WRITE_AIO,
+                                                                .has_errno = true,
+                                                                .errno_ = EPERM };
+    write_text(in_dir("rules"), "[set-state]\nevent = \"write_aio\"\nstate = \"1\"\nnew_state = \"2\"\n"
+                                "[inject-error]\nevent = \"write_aio\"\nstate = \"2\"\nerrno = \"28\"\n");
+    struct blockdev_options options = blkdebug_options(&later, 1, NULL, 0);
+    options.u.blkdebug.config = in_dir("rules");
+    struct handle *handle = open_with(options);
+    event("write_aio");
+    expect_int(put(handle, 0, 512, 1), -EPERM);
+    event("write_aio");
+    expect_int(put(handle, 0, 512, 1), -ENOSPC);
+    handle_close(handle);
+}
+
+NODE_TEST(mistakes_of_a_file_name_it)
+{
+    make_file("a.img", MIB);
+    add(file_options("disk", in_dir("a.img")));
+    struct blockdev_options options = blkdebug_options(NULL, 0, NULL, 0);
+    options.u.blkdebug.config = in_dir("nothing");
+    add_fails(options, "config: cannot read '");
+    write_text(in_dir("rules"), "[inject-error]\nevent = \"x\"\n");
+    options = blkdebug_options(NULL, 0, NULL, 0);
+    options.u.blkdebug.config = in_dir("rules");
+    add_fails(options, "/rules': line 2: event: Invalid event name \"x\"");
+}
+
+/* What io/ does with requests that do not fit is told, too. */
+NODE_TEST(each_step_of_an_unaligned_write_is_an_event)
+{
+    static const enum blkdebug_event steps[] = { BLKDEBUG_EVENT_PWRITEV_RMW_HEAD, BLKDEBUG_EVENT_PWRITEV_RMW_AFTER_HEAD,
+                                                 BLKDEBUG_EVENT_PWRITEV_RMW_TAIL, BLKDEBUG_EVENT_PWRITEV_RMW_AFTER_TAIL,
+                                                 BLKDEBUG_EVENT_PWRITEV };
+    static const enum blkdebug_io_type hits[] = { BLKDEBUG_IO_TYPE_READ, BLKDEBUG_IO_TYPE_READ, BLKDEBUG_IO_TYPE_READ,
+                                                  BLKDEBUG_IO_TYPE_WRITE, BLKDEBUG_IO_TYPE_WRITE };
+    make_file("a.img", MIB);
+    add(file_options("disk", in_dir("a.img")));
+    for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
+        const struct blkdebug_inject_error_options error = {
+            .event = steps[i], .has_iotype = true, .iotype = hits[i], .has_once = true, .once = true
+        };
+        struct blockdev_options options = blkdebug_options(&error, 1, NULL, 0);
+        options.u.blkdebug.has_align = true;
+        options.u.blkdebug.align = 4096;
+        add(options);
+        struct handle *handle = open_handle("debug", READ_WRITE);
+        expect_int(put(handle, 100, 5000, 1), -EIO);
+        expect_int(put(handle, 100, 5000, 1), 0);
+        expect(reads_as(handle, 100, 5000, 1) && reads_as(handle, 0, 100, 0) && reads_as(handle, 5100, 100, 0));
+        handle_close(handle);
+        expect_success(blockdev_del("debug"));
+    }
+}
+
+NODE_TEST(zeroes_and_flushes_are_events)
+{
+    static const struct blkdebug_inject_error_options errors[] = {
+        { .event = BLKDEBUG_EVENT_PWRITEV_ZERO, .has_errno = true, .errno_ = ENOSPC, .has_once = true, .once = true },
+        { .event = BLKDEBUG_EVENT_FLUSH_TO_DISK, .has_errno = true, .errno_ = EPERM, .has_once = true, .once = true },
+    };
+    struct handle *handle = open_with(blkdebug_options(errors, 2, NULL, 0));
+    expect_int(handle_pwrite_zeroes(handle, range_make(0, 4096), 0), -ENOSPC);
+    expect_int(handle_flush(handle), -EPERM);
+    expect_int(handle_flush(handle), 0);
+    handle_close(handle);
+}
+
+NODE_TEST(zeroes_of_less_than_the_preferred_size_are_written_as_data)
+{
+    static const struct blkdebug_inject_error_options error = { .event = BLKDEBUG_EVENT_NONE,
+                                                                .has_iotype = true,
+                                                                .iotype = BLKDEBUG_IO_TYPE_WRITE };
+    struct blockdev_options options = blkdebug_options(&error, 1, NULL, 0);
+    options.u.blkdebug.has_opt_write_zero = true;
+    options.u.blkdebug.opt_write_zero = 65536;
+    struct handle *handle = open_with(options);
+    expect_int(handle_pwrite_zeroes(handle, range_make(65536, 65536), 0), 0);
+    expect_int(handle_pwrite_zeroes(handle, range_make(65536, 4096), 0), -EIO);
+    expect_int(handle_pwrite_zeroes(handle, range_make(65536, 4096), REQ_NO_FALLBACK), -ENOTSUP);
+    handle_close(handle);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -287,6 +378,11 @@ int main(void)
         cmocka_unit_test(permissions_can_be_taken_and_refused_to_others),
         cmocka_unit_test(force_share_goes_over_what_the_rules_refuse_to_others),
         cmocka_unit_test(rules_and_limits_that_make_no_sense_are_refused),
+        cmocka_unit_test(rules_of_a_file_come_before_the_others),
+        cmocka_unit_test(mistakes_of_a_file_name_it),
+        cmocka_unit_test(each_step_of_an_unaligned_write_is_an_event),
+        cmocka_unit_test(zeroes_and_flushes_are_events),
+        cmocka_unit_test(zeroes_of_less_than_the_preferred_size_are_written_as_data),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
