@@ -108,6 +108,7 @@ static void noticed(const struct notice *notice, void *sink)
         threshold_reached(notice, sink);
         break;
     case NOTICE_SNAPSHOT_BROKEN:
+    case NOTICE_SERVER:
     case NOTICE_MISMATCH:
         break; /* told in the log */
     }

@@ -37,6 +37,7 @@ FOREIGN = [
     (r"^uv\.h$", ["blockcore/runtime/", "rpc/", "daemon/"]),
     (r"^liburing", ["blockcore/runtime/"]),
     (r"^openssl/", ["blockcore/crypto/", "blockcore/net/"]),
+    (r"^libnbd\.h$", ["blockcore/drivers/nbd/"]),
     (r"^jansson\.h$", ["schema/codec/", "schema/", "rpc/", "daemon/", "clients/"]),
     (r"^yaml\.h$", ["daemon/"]),
     (r"^(editline/|histedit\.h)", ["clients/cli/"]),

@@ -14,6 +14,7 @@ static const struct driver *const drivers[] = {
     &gate_driver,
     &host_device_driver,
     &luks_driver,
+    &nbd_driver,
     &null_aio_driver,
     &null_co_driver,
     &preallocate_driver,

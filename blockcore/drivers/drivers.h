@@ -14,6 +14,7 @@ extern const struct driver file_driver;
 extern const struct driver gate_driver;
 extern const struct driver host_device_driver;
 extern const struct driver luks_driver;
+extern const struct driver nbd_driver;
 extern const struct driver null_aio_driver;
 extern const struct driver null_co_driver;
 extern const struct driver preallocate_driver;

@@ -25,6 +25,7 @@ struct notice {
         NOTICE_QUORUM_BAD,      /* a child (node_name) failed or was outvoted */
         NOTICE_SNAPSHOT_BROKEN, /* old data could not be kept: the point in time is lost, the guest goes on */
         NOTICE_WRITE_THRESHOLD, /* place: from the threshold to the end of the write */
+        NOTICE_SERVER,          /* a node's server went away, or is there again */
         NOTICE_MISMATCH,        /* two nodes that should be alike are not */
     } kind;
     const char *node_name;

@@ -18,7 +18,7 @@ static void free_addresses(struct addrinfo *addresses)
 DEFINE_CLEANUP(free_addresses, struct addrinfo *)
 
 /* What is asked for counts before what is forbidden; without either, both families may be used. */
-static struct error *choose_family(const struct inet_socket_address *inet, int *family)
+struct error *listen_family(const struct inet_socket_address *inet, int *family)
 {
     bool want4 = inet->has_ipv4 && inet->ipv4;
     bool want6 = inet->has_ipv6 && inet->ipv6;
@@ -43,7 +43,7 @@ static struct error *look_up(const struct inet_socket_address *inet, struct addr
     struct addrinfo hints = { .ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM };
     if (inet->has_numeric && inet->numeric)
         hints.ai_flags |= AI_NUMERICHOST | AI_NUMERICSERV;
-    struct error *err = choose_family(inet, &hints.ai_family);
+    struct error *err = listen_family(inet, &hints.ai_family);
     if (err)
         return err;
     int ret = getaddrinfo(inet->host[0] ? inet->host : NULL, inet->port, &hints, out);

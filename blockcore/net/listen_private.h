@@ -25,6 +25,9 @@ int listen_bind(int fd, const struct sockaddr *address, socklen_t bytes);
 /* Removes the file if it is still the one that was made. Frees. NULL is allowed. */
 void unix_identity_remove(struct unix_identity *identity);
 
+/* The family that ipv4 and ipv6 of the address ask for. */
+struct error *listen_family(const struct inet_socket_address *inet, int *family) MUST_CHECK;
+
 /* 0 to @max, decimal, nothing else around it. */
 bool listen_parse_number(const char *text, uint32_t max, uint32_t *out);
 

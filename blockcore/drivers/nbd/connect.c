@@ -1,0 +1,225 @@
+/* One attempt to connect: look up the name, connect, shake hands. */
+#include "blockcore/base/memory.h"
+#include "blockcore/drivers/nbd/link_private.h"
+#include "blockcore/net/resolve.h"
+#include "blockcore/runtime/fd_watch.h"
+#include "blockcore/runtime/pool.h"
+#include "schema/cairn_types.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <unistd.h>
+
+#define NS_PER_MS UINT64_C(1000000)
+
+static struct error *libnbd_error(const struct nbd_link *link, const char *what)
+{
+    const char *text = libnbd.nbd_get_error();
+    return error_new("%s '%s': %s", what, link->server_text, text ? text : "unknown error");
+}
+
+static struct error *interrupted(const struct nbd_link *link)
+{
+    return error_new("connecting to '%s' was given up", link->server_text);
+}
+
+/* Names --------------------------------------------------------------------------------------------------------- */
+
+/* A look-up on the pool. When it is given up it ends by itself, whenever the name server answers. */
+struct lookup {
+    struct nbd_link *link; /* NULL: given up */
+    struct socket_address *address;
+    struct resolved resolved;
+    struct error *error;
+    bool done;
+};
+
+static void lookup_free(struct lookup *lookup)
+{
+    error_free(lookup->error);
+    address_free(lookup->address);
+    free(lookup);
+}
+
+static int lookup_blocking(void *arg)
+{
+    struct lookup *lookup = arg;
+    lookup->error = resolve(lookup->address, &lookup->resolved);
+    return 0;
+}
+
+/* A name server that does not answer holds one thread, which belongs to this call alone. */
+static void lookup_entry(void *arg)
+{
+    struct lookup *lookup = arg;
+    struct pool_domain *domain = pool_domain_create("nbd", 1);
+    co_blocking(domain, lookup_blocking, lookup);
+    pool_domain_unref(domain);
+    lookup->done = true;
+    if (lookup->link)
+        link_wake(lookup->link);
+    else
+        lookup_free(lookup);
+}
+
+static struct error *look_up_slowly(struct nbd_link *link, struct resolved *out) CO_FN;
+
+static struct error *look_up_slowly(struct nbd_link *link, struct resolved *out)
+{
+    struct lookup *lookup = xcalloc(1, sizeof(*lookup));
+    lookup->link = link;
+    lookup->address = address_copy(link->server);
+    co_start("looking up a name", lookup_entry, lookup);
+    while (!lookup->done && !link->closing && !link->given_up)
+        link_nap(link, 0);
+    if (!lookup->done) {
+        lookup->link = NULL;
+        return interrupted(link);
+    }
+    *out = lookup->resolved;
+    struct error *err = steal(&lookup->error);
+    lookup_free(lookup);
+    return err;
+}
+
+static struct error *look_up(struct nbd_link *link, struct resolved *out) CO_FN;
+
+static struct error *look_up(struct nbd_link *link, struct resolved *out)
+{
+    return resolve_is_quick(link->server) ? resolve(link->server, out) : look_up_slowly(link, out);
+}
+
+/* Shaking hands ------------------------------------------------------------------------------------------------- */
+
+static bool is_over(const struct nbd_link *link)
+{
+    return libnbd.nbd_aio_is_dead(link->handle) > 0 || libnbd.nbd_aio_is_closed(link->handle) > 0;
+}
+
+/* One step of libnbd's, when the socket is ready for it. */
+static struct error *shake(struct nbd_link *link, uint64_t deadline_ns) CO_FN;
+
+static struct error *shake(struct nbd_link *link, uint64_t deadline_ns)
+{
+    bool write = libnbd.nbd_aio_get_direction(link->handle) & LIBNBD_AIO_DIRECTION_WRITE;
+    uint64_t now = loop_now_ns();
+    uint64_t left_ms = now < deadline_ns ? div_round_up(deadline_ns - now, NS_PER_MS) : 0;
+    int ret = -ETIMEDOUT;
+    if (left_ms > 0)
+        ret = write ? fd_watch_writable(link->watch, left_ms) : fd_watch_readable(link->watch, left_ms);
+    if (ret == -ETIMEDOUT)
+        return error_errno(ETIMEDOUT, "'%s' does not answer", link->server_text);
+    if (ret < 0)
+        return interrupted(link);
+    ret = write ? libnbd.nbd_aio_notify_write(link->handle) : libnbd.nbd_aio_notify_read(link->handle);
+    if (ret < 0 || is_over(link))
+        return libnbd_error(link, "cannot connect to");
+    return NULL;
+}
+
+static struct error *set_up_handle(struct nbd_link *link)
+{
+    link->handle = libnbd.nbd_create();
+    if (!link->handle)
+        return libnbd_error(link, "cannot prepare a connection to");
+    struct nbd_handle *handle = link->handle;
+    if (libnbd.nbd_set_export_name(handle, link->export) < 0 || libnbd.nbd_set_tls(handle, LIBNBD_TLS_DISABLE) < 0 ||
+        libnbd.nbd_add_meta_context(handle, link->context) < 0 || libnbd.nbd_set_strict_mode(handle, 0) < 0 ||
+        libnbd.nbd_set_pread_initialize(handle, false) < 0)
+        return libnbd_error(link, "cannot prepare a connection to");
+    return NULL;
+}
+
+/* libnbd closes its descriptor by itself, and the number may belong to somebody else a moment later: what is watched is
+ * another descriptor of the same socket. */
+static struct error *watch_socket(struct nbd_link *link)
+{
+    int fd = libnbd.nbd_aio_get_fd(link->handle);
+    link->fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (link->fd < 0)
+        return fd < 0 ? libnbd_error(link, "cannot connect to") : error_errno(errno, "cannot copy a descriptor");
+    link->watch = fd_watch_create(link->fd);
+    return NULL;
+}
+
+static void tune_socket(struct nbd_link *link)
+{
+    static const int on = 1;
+    struct ucred peer = { 0 };
+    socklen_t bytes = sizeof(peer);
+    if (link->server->type == SOCKET_ADDRESS_TYPE_INET && link->server->u.inet.keep_alive)
+        setsockopt(link->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    link->is_self = getsockopt(link->fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0 && peer.pid == getpid();
+}
+
+/* @address NULL: the descriptor that was given, which serves for one connection. */
+static int begin_connect(struct nbd_link *link, const struct sockaddr *address, socklen_t bytes)
+{
+    if (address)
+        return libnbd.nbd_aio_connect(link->handle, address, bytes);
+    int fd = fcntl(atoi(link->server->u.fd.str), F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    return libnbd.nbd_aio_connect_socket(link->handle, fd);
+}
+
+static struct error *connect_to(struct nbd_link *link, const struct sockaddr *address, socklen_t bytes,
+                                uint64_t deadline_ns) CO_FN;
+
+static struct error *connect_to(struct nbd_link *link, const struct sockaddr *address, socklen_t bytes,
+                                uint64_t deadline_ns)
+{
+    struct error *err = set_up_handle(link);
+    if (!err && (begin_connect(link, address, bytes) < 0 || is_over(link)))
+        err = libnbd_error(link, "cannot connect to");
+    if (!err)
+        err = watch_socket(link);
+    while (!err && libnbd.nbd_aio_is_ready(link->handle) <= 0)
+        err = link->closing || link->given_up ? interrupted(link) : shake(link, deadline_ns);
+    if (err)
+        link_disconnect(link);
+    else
+        tune_socket(link);
+    return err;
+}
+
+struct error *link_connect(struct nbd_link *link, uint64_t deadline_ns)
+{
+    struct resolved resolved = { 0 };
+    if (link->server->type == SOCKET_ADDRESS_TYPE_FD) {
+        if (link->opened)
+            return error_new("a descriptor serves for one connection");
+        return connect_to(link, NULL, 0, deadline_ns);
+    }
+    struct error *err = look_up(link, &resolved);
+    for (unsigned i = 0; i < resolved.count && !link->handle && !link->closing && !link->given_up; i++) {
+        error_free(err);
+        err =
+            connect_to(link, (const struct sockaddr *)&resolved.items[i].address, resolved.items[i].bytes, deadline_ns);
+    }
+    if (!err && !link->handle)
+        err = interrupted(link);
+    return err;
+}
+
+void link_disconnect(struct nbd_link *link)
+{
+    if (link->watch) {
+        fd_watch_cancel(link->watch);
+        if (link->writing) {
+            struct co_event ends;
+            co_event_init(&ends);
+            link->writing_ends = &ends;
+            co_event_wait(&ends, "a connection to end");
+            link->writing_ends = NULL;
+        }
+        fd_watch_destroy(steal(&link->watch));
+    }
+    if (link->handle && libnbd.nbd_aio_is_ready(link->handle) > 0)
+        libnbd.nbd_aio_disconnect(link->handle, 0);
+    if (link->handle)
+        libnbd.nbd_close(steal(&link->handle));
+    if (link->fd >= 0)
+        close(steal_fd(&link->fd));
+}
