@@ -1,14 +1,12 @@
 #include "blockcore/drivers/luks/luks_private.h"
 
 #include "blockcore/base/arena.h"
-#include "blockcore/crypto/transfer.h"
 #include "blockcore/drivers/drivers.h"
+#include "blockcore/drivers/encrypted.h"
 #include "blockcore/graph/reopen.h"
 #include "blockcore/objects/secret.h"
-#include "blockcore/runtime/buffer.h"
 #include "schema/cairn_types.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -158,49 +156,36 @@ static void luks_reopen_commit(struct node *node, struct reopen *reopen)
 
 /* Requests ------------------------------------------------------------------------------------------------------ */
 
-static struct range in_file(const struct luks *luks, struct range range)
+static uint64_t in_file(const struct luks *luks, uint64_t offset)
 {
-    return range_make(luks->header.payload_offset + range.offset, range.bytes);
+    return luks->header.payload_offset + offset;
 }
 
 static int luks_preadv(struct node *node, struct range range, const struct iov *iov, unsigned flags)
 {
     struct luks *luks = node_state(node);
+    (void)flags;
     child_debug_event(luks->file, "read_aio");
-    int ret = child_preadv(luks->file, in_file(luks, range), iov, flags);
-    return ret < 0 ? ret : transfer_decrypt(luks->cipher, range.offset / CIPHER_SECTOR_BYTES, iov);
+    return encrypted_preadv(luks->file, luks->cipher, range.offset / CIPHER_SECTOR_BYTES, in_file(luks, range.offset),
+                            iov);
 }
 
-static int write_chunk(struct luks *luks, struct range range, const struct iov *iov, void *buffer, unsigned flags)
+int luks_write_data(struct luks *luks, uint64_t offset, const struct iov *iov, unsigned flags)
 {
-    struct iovec piece;
-    struct iov encrypted = iov_of(&piece, buffer, (size_t)range.bytes);
-    int ret = transfer_encrypt(luks->cipher, range.offset / CIPHER_SECTOR_BYTES, iov, buffer);
-    if (ret < 0)
-        return ret;
     child_debug_event(luks->file, "write_aio");
-    return child_pwritev(luks->file, in_file(luks, range), &encrypted, flags);
+    return encrypted_pwritev(luks->file, luks->cipher, offset / CIPHER_SECTOR_BYTES, in_file(luks, offset), iov, flags);
 }
 
-int luks_write_data(struct luks *luks, struct range range, const struct iov *iov, unsigned flags)
+int luks_write_zeroes(struct luks *luks, struct range range)
 {
-    size_t buffer_bytes = (size_t)min_u64(range.bytes, LUKS_CHUNK_BYTES);
-    void *buffer = buffer_get(buffer_bytes);
-    int ret = buffer ? 0 : -ENOMEM;
-    for (uint64_t done = 0; done < range.bytes && ret == 0;) {
-        uint64_t now = min_u64(range.bytes - done, buffer_bytes);
-        struct iov part = iov_slice(iov, (size_t)done, (size_t)now);
-        ret = write_chunk(luks, range_make(range.offset + done, now), &part, buffer, flags);
-        done += now;
-    }
-    buffer_put(buffer, buffer_bytes);
-    return ret;
+    return encrypted_pwrite_zeroes(luks->file, luks->cipher, range.offset / CIPHER_SECTOR_BYTES,
+                                   range_make(in_file(luks, range.offset), range.bytes));
 }
 
 static int luks_pwritev(struct node *node, struct range range, const struct iov *iov, unsigned flags)
 {
     struct luks *luks = node_state(node);
-    return likely(range_end(range) <= node_length(node)) ? luks_write_data(luks, range, iov, flags)
+    return likely(range_end(range) <= node_length(node)) ? luks_write_data(luks, range.offset, iov, flags)
                                                          : luks_write_growing(luks, range, iov, flags);
 }
 

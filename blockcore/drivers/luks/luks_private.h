@@ -15,8 +15,6 @@
 #include "blockcore/io/request.h"
 #include "blockcore/runtime/sync.h"
 
-#define LUKS_CHUNK_BYTES (1024 * 1024) /* encrypted and written at once */
-
 struct luks {
     struct node *node;
     struct child *file;
@@ -29,7 +27,8 @@ struct luks {
 /* luks.c */
 
 /* Encrypts and writes whole sectors; where the volume ends does not matter. */
-int luks_write_data(struct luks *luks, struct range range, const struct iov *iov, unsigned flags) CO_FN;
+int luks_write_data(struct luks *luks, uint64_t offset, const struct iov *iov, unsigned flags) CO_FN;
+int luks_write_zeroes(struct luks *luks, struct range range) CO_FN;
 
 /* resize.c */
 

@@ -3,28 +3,8 @@
  * stand on it, which take what is behind their end for zeroes. */
 #include "blockcore/drivers/luks/luks_private.h"
 
-#include "blockcore/runtime/buffer.h"
-
 #include <errno.h>
-#include <string.h>
-
-static int write_zeroes(struct luks *luks, struct range range)
-{
-    size_t chunk = (size_t)min_u64(range.bytes, LUKS_CHUNK_BYTES);
-    void *zeroes = buffer_get(chunk);
-    if (!zeroes)
-        return -ENOMEM;
-    memset(zeroes, 0, chunk);
-    int ret = 0;
-    for (uint64_t done = 0; done < range.bytes && ret == 0; done += chunk) {
-        struct iovec piece;
-        uint64_t now = min_u64(range.bytes - done, chunk);
-        struct iov iov = iov_of(&piece, zeroes, (size_t)now);
-        ret = luks_write_data(luks, range_make(range.offset + done, now), &iov, 0);
-    }
-    buffer_put(zeroes, chunk);
-    return ret;
-}
+#include <stdlib.h>
 
 /* The data, and zeroes up to the end of its last sector. */
 static int write_padded(struct luks *luks, struct range range, const struct iov *iov, unsigned flags)
@@ -40,14 +20,14 @@ static int write_padded(struct luks *luks, struct range range, const struct iov 
     if (missing)
         vec[count++] = (struct iovec){ (void *)(uintptr_t)padding, missing };
     struct iov padded = iov_of_vec(vec, count);
-    return luks_write_data(luks, range_make(range.offset, padded.bytes), &padded, flags);
+    return luks_write_data(luks, range.offset, &padded, flags);
 }
 
 int luks_write_growing(struct luks *luks, struct range range, const struct iov *iov, unsigned flags)
 {
     CLEANUP(co_mutex_release) struct co_mutex *held = co_mutex_hold(&luks->growth);
     struct range gap = range_between(node_length(luks->node), range.offset);
-    int ret = write_zeroes(luks, gap);
+    int ret = luks_write_zeroes(luks, gap);
     if (ret == 0)
         ret = write_padded(luks, range, iov, flags);
     if (ret == 0)
@@ -58,7 +38,7 @@ int luks_write_growing(struct luks *luks, struct range range, const struct iov *
 /* Nothing of what was added stays when it cannot be filled. */
 static int fill_added(struct luks *luks, uint64_t before, uint64_t bytes)
 {
-    int ret = write_zeroes(luks, range_between(before, bytes));
+    int ret = luks_write_zeroes(luks, range_between(before, bytes));
     if (ret < 0)
         (void)child_truncate(luks->file, luks->header.payload_offset + before, TRUNCATE_SPARSE);
     return ret;

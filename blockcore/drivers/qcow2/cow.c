@@ -95,11 +95,17 @@ static int margin_prepare(struct qcow2 *q, struct range guest, struct margin *ma
     *margin = (struct margin){ .guest = guest, .zero = true };
     uint64_t inside = range_between(guest.offset, min_u64(range_end(guest), node_length(q->node))).bytes;
     int ret = is_zero(q, range_make(guest.offset, inside), &margin->zero);
-    if (ret < 0 || margin->zero)
+    if (ret < 0 || (margin->zero && !q->crypt) || guest.bytes == 0)
         return ret;
     margin->data = buffer_get((size_t)guest.bytes);
     if (!margin->data)
         return -ENOMEM;
+    if (margin->zero) {
+        /* Zeroes are encrypted like everything else. */
+        memset(margin->data, 0, (size_t)guest.bytes);
+        margin->zero = false;
+        return 0;
+    }
     memset(margin->data + inside, 0, (size_t)(guest.bytes - inside));
     return read_old(q, range_make(guest.offset, inside), margin->data);
 }
@@ -136,10 +142,9 @@ static int write_together(struct qcow2 *q, const struct allocation *allocation, 
 {
     bool with_head = !is_separate(allocation, head);
     bool with_tail = !is_separate(allocation, tail);
-    struct range host = range_make(allocation_host(allocation, range.offset), range.bytes);
     if (!(with_head && head->guest.bytes) && !(with_tail && tail->guest.bytes)) {
         child_debug_event(q->data, "write_aio");
-        return child_pwritev(q->data, host, iov, 0);
+        return qcow2_write_data(q, range.offset, allocation_host(allocation, range.offset), iov);
     }
     size_t pieces = iov_pieces(iov);
     CLEANUP(free) struct iovec *vec = try_calloc(pieces + 2, sizeof(*vec));
@@ -150,11 +155,9 @@ static int write_together(struct qcow2 *q, const struct allocation *allocation, 
     count += (size_t)iov_export(iov, vec + count, pieces, &bytes);
     count = with_tail ? add_margin(vec, count, tail) : count;
     struct iov all = iov_of_vec(vec, count);
-    if (with_head)
-        host.offset -= head->guest.bytes;
-    host.bytes = all.bytes;
+    uint64_t guest = with_head ? head->guest.offset : range.offset;
     child_debug_event(q->data, "cow_write");
-    return child_pwritev(q->data, host, &all, 0);
+    return qcow2_write_data(q, guest, allocation_host(allocation, guest), &all);
 }
 
 int cow_write(struct qcow2 *q, const struct allocation *allocation, struct range range, const struct iov *iov)

@@ -42,11 +42,14 @@ static int put_pointers(struct creation *creation, uint64_t index, uint64_t entr
 }
 
 /* What the entry of a preallocated cluster says. Its bytes read as zeroes, so they are data, and writing them changes
- * no entry any more; unless a backing file is to show through until then, which only subclusters can say. */
+ * no entry any more; unless a backing file is to show through until then, which only subclusters can say. Encrypted,
+ * they would read as noise, so the entry says that they are zero. */
 static struct l2_entry preallocated_entry(const struct creation *creation, uint64_t host)
 {
     struct cluster cluster = { .valid = true, .has_host = true, .own = true, .host = host };
-    if (!creation->header.backing_file)
+    if (!creation->header.backing_file && creation->luks > 0)
+        cluster.zero = creation->geometry.units;
+    else if (!creation->header.backing_file)
         cluster.data = creation->geometry.units;
     return entry_of_cluster(&creation->geometry, &cluster);
 }
@@ -103,7 +106,7 @@ static int put_tables(struct creation *creation)
 {
     uint64_t refblocks = 1 + creation->reftable;
     uint64_t l1 = refblocks + creation->refblocks;
-    uint64_t l2 = l1 + creation->l1;
+    uint64_t l2 = l1 + creation->l1 + creation->luks;
     uint64_t data = creation->data_file ? 0 : l2 + creation->l2;
     int ret = put_pointers(creation, 1, creation->refblocks, refblocks, 0);
     if (ret == 0)
@@ -191,6 +194,10 @@ static struct error *write_image(struct creation *creation)
     int ret = put_no_header(creation);
     if (ret == 0)
         ret = put_tables(creation);
+    if (ret == 0 && creation->luks > 0)
+        err = crypt_creation_write(&creation->crypt, creation->handle, creation->header.crypto_offset);
+    if (err)
+        return err;
     if (ret == 0)
         ret = handle_flush(creation->handle);
     if (ret == 0) {
@@ -246,11 +253,14 @@ static struct error *create_on(struct creation *creation, const struct blockdev_
 struct error *qcow2_create(const struct blockdev_create_options *options)
 {
     struct creation creation = { 0 };
-    struct error *err = creation_plan(&options->u.qcow2, &creation);
+    struct error *err = crypt_creation_plan(options->u.qcow2.encrypt, &creation.crypt);
+    if (!err)
+        err = creation_plan(&options->u.qcow2, &creation);
     if (!err)
         err = create_on(&creation, &options->u.qcow2);
     if (creation.cluster)
         buffer_put(creation.cluster, (size_t)cluster_bytes(&creation.geometry));
+    key_bytes_free(creation.crypt.password);
     qcow2_header_fini(&creation.header);
     return err;
 }

@@ -1,11 +1,12 @@
 /* create - what a new image shall be: from options to a header and a plan of the file
  *
- *     | header | refcount table | refcount blocks | L1 table | L2 tables | data |
- *                                                             `- if preallocated -'
+ *     | header | refcount table | refcount blocks | L1 table | LUKS header | L2 tables | data |
+ *                                                             encrypted      `- if preallocated -'
  * Every cluster has one reference. */
 #ifndef CAIRN_QCOW2_CREATE_H
 #define CAIRN_QCOW2_CREATE_H
 
+#include "blockcore/drivers/qcow2/crypt.h"
 #include "blockcore/drivers/qcow2/entry.h"
 #include "schema/cairn_types.h"
 
@@ -15,8 +16,9 @@ struct creation {
     struct qcow2_header header;
     struct geometry geometry;
     struct handle *handle;
-    struct handle *data_file; /* NULL: the image holds its data itself */
-    uint8_t *cluster;         /* one cluster of memory */
+    struct handle *data_file;    /* NULL: the image holds its data itself */
+    uint8_t *cluster;            /* one cluster of memory */
+    struct crypt_creation crypt; /* filled in before the rest is planned */
     enum prealloc_mode preallocation;
     bool raw_data;   /* the data file stays as it is, and is the disk */
     bool reads_zero; /* what is not written reads as zeroes */
@@ -24,6 +26,7 @@ struct creation {
     uint64_t reftable;
     uint64_t refblocks;
     uint64_t l1;
+    uint64_t luks;
     uint64_t l2;
     uint64_t data; /* with a data file they are there, not here */
 };

@@ -36,6 +36,10 @@ static struct error *check_features(const struct blockdev_create_options_qcow2 *
         return error_new("lazy-refcounts: needs version 'v3'");
     if (v2 && options->has_compression_type && options->compression_type != QCOW2_COMPRESSION_TYPE_ZLIB)
         return error_new("compression-type: 'zstd' needs version 'v3'");
+    if (wants_raw(options) && options->encrypt)
+        return error_new("data-file-raw: a raw data file cannot be encrypted");
+    if (v2 && options->encrypt && options->has_preallocation && options->preallocation != PREALLOC_MODE_OFF)
+        return error_new("preallocation: of an encrypted image needs version 'v3'");
     if (options->backing_file && !options->has_backing_fmt)
         return error_new("backing-fmt: is missing; the format of backing-file '%s' is not guessed",
                          options->backing_file);
@@ -79,7 +83,7 @@ static struct error *set_size(struct qcow2_header *header, uint64_t size)
 uint64_t creation_clusters(const struct creation *creation)
 {
     uint64_t data = creation->geometry.data_file ? 0 : creation->data;
-    return 1 + creation->reftable + creation->refblocks + creation->l1 + creation->l2 + data;
+    return 1 + creation->reftable + creation->refblocks + creation->l1 + creation->luks + creation->l2 + data;
 }
 
 /* How many clusters each part takes. Refcount blocks count themselves and the table that leads to them. */
@@ -107,12 +111,15 @@ static struct error *plan(struct creation *creation)
         creation->l2 = header->l1_entries;
         creation->data = div_round_up(header->size, cluster);
     }
+    creation->luks = div_round_up(creation->crypt.bytes, cluster);
     plan_refcounts(creation);
     if (creation->reftable * cluster > QCOW2_REFTABLE_BYTES_MAX)
         return error_new("size: %" PRIu64 " is too large to be preallocated with this cluster size", header->size);
     header->reftable_offset = cluster;
     header->reftable_clusters = (uint32_t)creation->reftable;
     header->l1_offset = (1 + creation->reftable + creation->refblocks) * cluster;
+    if (creation->luks > 0)
+        qcow2_header_set_crypto(header, header->l1_offset + creation->l1 * cluster, creation->crypt.bytes);
     return NULL;
 }
 
@@ -144,6 +151,7 @@ struct error *creation_plan(const struct blockdev_create_options_qcow2 *options,
         header->incompatible |= QCOW2_DATA_FILE;
     if (wants_raw(options))
         header->autoclear |= QCOW2_DATA_FILE_RAW;
+    header->crypt_method = creation->crypt.password ? QCOW2_CRYPT_LUKS : QCOW2_CRYPT_NONE;
     header->backing_file = xstrdup_or_null(options->backing_file);
     if (options->has_backing_fmt)
         header->backing_format = xstrdup(blockdev_driver_name(options->backing_fmt));

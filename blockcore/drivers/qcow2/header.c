@@ -12,11 +12,13 @@ enum extension_type {
     EXTENSION_BACKING_FORMAT = 0xe2792acau,
     EXTENSION_FEATURE_NAMES = 0x6803f857u,
     EXTENSION_BITMAPS = 0x23852875u,
+    EXTENSION_CRYPTO = 0x0537be77u,
     EXTENSION_DATA_FILE = 0x44415441u,
 };
 
 #define EXTENSION_HEADER_BYTES 8
 #define BITMAPS_EXTENSION_BYTES 24
+#define CRYPTO_EXTENSION_BYTES 16
 #define FEATURE_NAME_BYTES 46
 #define FEATURE_ENTRY_BYTES 48
 #define FORMAT_NAME_MAX 63
@@ -169,6 +171,16 @@ static struct error *take_bitmaps(struct extension extension, struct qcow2_heade
     return NULL;
 }
 
+static struct error *take_crypto(struct extension extension, struct qcow2_header *header)
+{
+    if (extension.bytes != CRYPTO_EXTENSION_BYTES)
+        return error_new("the encryption extension is %zu bytes long", extension.bytes);
+    header->has_crypto = true;
+    header->crypto_offset = load_be64(extension.data);
+    header->crypto_bytes = load_be64(extension.data + 8);
+    return NULL;
+}
+
 /* Does qcow2_header_format make it? */
 static bool is_made_from_fields(uint32_t type)
 {
@@ -191,6 +203,8 @@ static struct error *read_extensions(const uint8_t *data, size_t end, struct qco
             err = take_data_file(extension, header);
         else if (type == EXTENSION_BITMAPS)
             err = take_bitmaps(extension, header);
+        else if (type == EXTENSION_CRYPTO)
+            err = take_crypto(extension, header);
         else if (type == EXTENSION_FEATURE_NAMES)
             *names = extension;
         if (err)
@@ -307,6 +321,8 @@ static struct error *check_fields(const struct qcow2_header *header)
         err = check_refcounts(header);
     if (!err)
         err = check_table(header, "snapshot table", header->snapshots_offset, header->snapshot_count);
+    if (!err && header->has_crypto)
+        err = check_table(header, "LUKS header", header->crypto_offset, header->crypto_bytes);
     if (!err)
         err = check_compression(header);
     return err;
@@ -358,6 +374,17 @@ void qcow2_header_fini(struct qcow2_header *header)
         free(header->kept[i].data);
     free(steal(&header->kept));
     header->kept_count = 0;
+}
+
+void qcow2_header_set_crypto(struct qcow2_header *header, uint64_t offset, uint64_t bytes)
+{
+    uint8_t data[CRYPTO_EXTENSION_BYTES];
+    store_be64(data, offset);
+    store_be64(data + 8, bytes);
+    header->has_crypto = true;
+    header->crypto_offset = offset;
+    header->crypto_bytes = bytes;
+    keep_extension(EXTENSION_CRYPTO, (struct extension){ data, sizeof(data) }, header);
 }
 
 /* Bytes of the fields, before the first extension. */

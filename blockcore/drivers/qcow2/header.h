@@ -48,6 +48,12 @@ enum qcow2_autoclear {
     QCOW2_DATA_FILE_RAW = 1 << 1,
 };
 
+enum qcow2_crypt_method {
+    QCOW2_CRYPT_NONE = 0,
+    QCOW2_CRYPT_AES = 1,
+    QCOW2_CRYPT_LUKS = 2,
+};
+
 enum qcow2_compression {
     QCOW2_DEFLATE = 0,
     QCOW2_ZSTD = 1,
@@ -73,9 +79,9 @@ struct qcow2_extension {
 struct qcow2_header {
     uint32_t version; /* 2 or 3 */
     uint32_t cluster_bits;
-    uint64_t size; /* of the virtual disk, bytes; at most INT64_MAX */
-    uint32_t crypt_method;
-    uint32_t l1_entries; /* enough for size */
+    uint64_t size;         /* of the virtual disk, bytes; at most INT64_MAX */
+    uint32_t crypt_method; /* enum qcow2_crypt_method */
+    uint32_t l1_entries;   /* enough for size */
     uint64_t l1_offset;
     uint64_t reftable_offset;
     uint32_t reftable_clusters;
@@ -94,6 +100,9 @@ struct qcow2_header {
     bool has_bitmaps;     /* the bitmaps extension is there */
     uint64_t bitmap_directory_offset;
     uint64_t bitmap_directory_bytes;
+    bool has_crypto; /* the extension that leads to the LUKS header is there */
+    uint64_t crypto_offset;
+    uint64_t crypto_bytes;
 
     /* What is written again as it was found: extensions that are not made from the fields above, known or not, and the
      * bytes of a header that is longer than what we know. */
@@ -116,6 +125,9 @@ static inline void qcow2_header_fini_cleanup(struct qcow2_header *header)
 {
     qcow2_header_fini(header);
 }
+
+/* Where the LUKS header of a new image is, for qcow2_header_format. */
+void qcow2_header_set_crypto(struct qcow2_header *header, uint64_t offset, uint64_t bytes);
 
 /* Writes a header with its extensions and the backing file name into @cluster, which has one cluster's bytes and is
  * overwritten. What was parsed is written again, all that is unknown included. Fails when it does not fit. */

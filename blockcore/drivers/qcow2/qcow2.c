@@ -48,13 +48,6 @@ static struct error *read_header(struct qcow2 *q)
     return err;
 }
 
-static struct error *check_features(const struct qcow2_header *header)
-{
-    if (header->crypt_method)
-        return error_new("encrypted images are not supported");
-    return NULL;
-}
-
 struct error *qcow2_check_writable(const struct qcow2 *q)
 {
     if (q->header.incompatible & QCOW2_CORRUPT)
@@ -125,6 +118,7 @@ static void state_fini(struct qcow2 *q)
     }
     freed_fini(q);
     snapshot_table_fini(q);
+    qcow2_crypt_close(q);
     cluster_set_fini(&q->tables);
     qcow2_header_fini(&q->header);
     free(q->l1);
@@ -138,6 +132,8 @@ static void state_fini(struct qcow2 *q)
 static void set_limits(struct qcow2 *q)
 {
     struct node_limits *limits = node_limits_mutable(q->node);
+    if (q->crypt)
+        limits->request_alignment = CIPHER_SECTOR_BYTES;
     limits->optimal_transfer = cluster_bytes(&q->geometry);
     limits->discard_granularity = (uint32_t)unit_bytes(&q->geometry);
     limits->zero_granularity = (uint32_t)unit_bytes(&q->geometry);
@@ -148,8 +144,6 @@ static struct error *load(struct qcow2 *q, const struct blockdev_options *option
     if (!q->lanes)
         return error_errno(ENOMEM, "cannot open the image");
     struct error *err = read_header(q);
-    if (!err)
-        err = check_features(&q->header);
     if (err)
         return err;
     q->geometry = geometry_of(&q->header);
@@ -164,6 +158,8 @@ static struct error *open_image(struct qcow2 *q, const struct blockdev_options *
     if (err)
         return error_wrap(err, "'%s'", node_filename(child_node(q->file)));
     err = qcow2_open_data_file(q, options, context);
+    if (!err)
+        err = error_wrap(qcow2_crypt_open(q, options->u.qcow2.encrypt), "'%s'", node_filename(child_node(q->file)));
     if (!err)
         err = qcow2_check_backing_option(q, options->u.qcow2.backing);
     if (!err)
@@ -239,6 +235,7 @@ static void qcow2_describe(struct node *node, struct image_info *info, struct ar
     info->cluster_size = (int64_t)cluster_bytes(&q->geometry);
     info->has_dirty_flag = true;
     info->dirty_flag = q->header.incompatible & QCOW2_DIRTY;
+    qcow2_crypt_describe(q, info, own, arena);
     qcow2_describe_snapshots(q, info, arena);
     if (q->header.backing_file)
         info->backing_filename = arena_strdup(arena, q->header.backing_file);

@@ -8,6 +8,7 @@
  *     refcount.c    allocation of host clusters; reftable.c: the table of refcount blocks
  *     snapshots.c, snapshot_table.c, census.c  internal snapshots
  *     freed.c       clusters that were given up, until they may be used again
+ *     crypt.c       encrypted guest data
  *     sync.c        writing tables back in the one right order
  *     packed_space.c, pack.c, compressed_write.c: compressed clusters; compress.c: reading them
  *     read.c, write.c, cow.c, zero.c, resize.c, status.c, create.c, create_plan.c
@@ -21,6 +22,7 @@
 
 #include "blockcore/base/iov.h"
 #include "blockcore/drivers/qcow2/cluster_set.h"
+#include "blockcore/drivers/qcow2/crypt.h"
 #include "blockcore/drivers/qcow2/entry.h"
 #include "blockcore/drivers/qcow2/header.h"
 #include "blockcore/drivers/qcow2/overlap.h"
@@ -96,8 +98,9 @@ struct mapping {
 
 struct qcow2 {
     struct node *node;
-    struct child *file; /* tables */
-    struct child *data; /* guest data: the same edge, unless there is an external data file */
+    struct child *file;        /* tables */
+    struct child *data;        /* guest data: the same edge, unless there is an external data file */
+    struct qcow2_crypt *crypt; /* NULL: the data is not encrypted */
     struct geometry geometry;
     struct qcow2_header header; /* as it is in the file; what changes, changes under metadata */
     bool writable;

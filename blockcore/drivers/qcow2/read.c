@@ -7,7 +7,7 @@
 
 /* A cluster may be written in part when it is the last one of the file; what is missing reads as zeroes. One that
  * begins behind the end of the file is no cluster of this image, wherever the run that it is in begins. */
-static int read_host(struct qcow2 *q, uint64_t host, const struct iov *iov)
+static int read_host(struct qcow2 *q, uint64_t guest, uint64_t host, const struct iov *iov)
 {
     /* A data file is as long as it was written, or as somebody made it who knows nothing of the image. */
     if (unlikely(!q->geometry.data_file &&
@@ -15,7 +15,7 @@ static int read_host(struct qcow2 *q, uint64_t host, const struct iov *iov)
         return qcow2_corrupt(q, range_make(host, iov->bytes),
                              "data at offset 0x%" PRIx64 " lies behind the end of the file", host);
     child_debug_event(q->data, "read_aio");
-    return child_preadv(q->data, range_make(host, iov->bytes), iov, 0);
+    return qcow2_read_data(q, guest, host, iov);
 }
 
 /* What the backing file shows; zeroes where it has ended. */
@@ -34,7 +34,7 @@ int qcow2_read_mapped(struct qcow2 *q, struct range range, const struct mapping 
 {
     switch (mapping->kind) {
     case CLUSTER_DATA:
-        return read_host(q, mapping->host, iov);
+        return read_host(q, range.offset, mapping->host, iov);
     case CLUSTER_ABSENT:
     case CLUSTER_ABSENT_RESERVED:
         return read_backing(q, range.offset, iov);

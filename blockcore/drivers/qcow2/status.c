@@ -23,6 +23,8 @@ static struct extent extent_of(const struct qcow2 *q, uint64_t offset, const str
     default:
         break;
     }
+    if (q->crypt)
+        extent.flags &= ~(uint32_t)EXTENT_MAPPED;
     if (extent.flags & EXTENT_MAPPED) {
         extent.file.child = q->data;
         extent.file_offset = mapping->host;

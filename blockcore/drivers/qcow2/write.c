@@ -12,10 +12,10 @@
 
 #define ZEROES_BYTES (64 * 1024)
 
-static int write_in_place(struct qcow2 *q, const struct mapping *mapping, const struct iov *iov)
+static int write_in_place(struct qcow2 *q, uint64_t guest, const struct mapping *mapping, const struct iov *iov)
 {
     child_debug_event(q->data, "write_aio");
-    return child_pwritev(q->data, range_make(mapping->host, mapping->bytes), iov, 0);
+    return qcow2_write_data(q, guest, mapping->host, iov);
 }
 
 bool in_flight_wait(struct qcow2 *q, struct range clusters)
@@ -270,7 +270,7 @@ static int allocate_zeroes(struct qcow2 *q, struct range range, uint64_t *done)
     struct range written = allocation.written;
     struct range host = range_make(allocation_host(&allocation, written.offset), written.bytes);
     child_debug_event(q->data, "cluster_alloc_space");
-    ret = q->raw_data ? 0 : child_pwrite_zeroes(q->data, host, 0);
+    ret = q->raw_data ? 0 : qcow2_write_zero_data(q, written.offset, host);
     ret = allocation_end(q, &allocation, ret);
     *done = ret == 0 ? range_intersect(range, written).bytes : 0;
     return ret;
@@ -302,7 +302,7 @@ int qcow2_write(struct qcow2 *q, struct range range, const struct iov *iov)
         uint64_t now = mapping.bytes;
         struct iov part = iov_slice(iov, (size_t)done, (size_t)now);
         if (likely(mapping.kind == CLUSTER_DATA && mapping.own))
-            ret = write_in_place(q, &mapping, &part);
+            ret = write_in_place(q, rest.offset, &mapping, &part);
         else
             ret = write_allocating(q, range_make(rest.offset, now), &part, &now);
         if (ret < 0)

@@ -13,7 +13,6 @@ import sys
 OURS_ALONE = {'active', 'allow-inactive', 'children', 'detached-header', 'discard-no-unref', 'handshake-max-seconds', 'header',
               'min-cluster-size'}
 ZONES = 'zone_append'  # statistics of zoned devices, since QEMU 8.1
-THEIRS_ALONE_IN_ARGUMENTS = {'encrypt'}
 # Since QEMU 9.0 a header can be made alone.
 OPTIONAL_HERE = {'blockdev-create arguments.options<luks>.file'}
 
@@ -50,7 +49,7 @@ class Comparison:
                 continue
             self.differ(path, f"'{name}' is ours alone")
         for name in their_members.keys() - our_members.keys():
-            if 'default' not in their_members[name] and name not in THEIRS_ALONE_IN_ARGUMENTS:
+            if 'default' not in their_members[name]:
                 self.differ(path, f"'{name}' is missing")
         for name in our_members.keys() & their_members.keys():
             mine, other = our_members[name], their_members[name]
