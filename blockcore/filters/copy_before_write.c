@@ -439,12 +439,12 @@ static void cbw_close(struct node *node)
     bitsets_fini(cbw);
 }
 
-/* Others may write the target: it may be an overlay of the disk itself. The disk is the filter's alone from its first
- * user on. */
+/* Others may write the target: it may be an overlay of the disk itself. The disk is the filter's alone as long as it
+ * has users. */
 static void cbw_child_permissions(const struct node *node, const struct child *child, unsigned perm, unsigned shared,
                                   unsigned *child_perm, unsigned *child_shared)
 {
-    const struct cbw *cbw = node_state((struct node *)(uintptr_t)node);
+    (void)node;
     if (!(child_role(child) & CHILD_FILTERED)) {
         *child_perm = PERM_WRITE;
         *child_shared = PERM_ALL & ~(unsigned)PERM_RESIZE;
@@ -452,10 +452,22 @@ static void cbw_child_permissions(const struct node *node, const struct child *c
     }
     *child_perm = perm;
     *child_shared = shared & ~(unsigned)PERM_RESIZE;
-    if (perm || atomic_load_explicit(&cbw->used, memory_order_relaxed)) {
+    if (perm) {
         *child_perm |= PERM_CONSISTENT_READ;
         *child_shared &= ~(unsigned)PERM_WRITE;
     }
+}
+
+/* From now on others may write the disk. */
+static struct error *cbw_set_permissions(struct node *node, unsigned perm, unsigned shared)
+{
+    struct cbw *cbw = node_state(node);
+    (void)shared;
+    spinlock_lock(&cbw->lock);
+    if (perm == 0 && atomic_load_explicit(&cbw->used, memory_order_relaxed))
+        cbw->broken = true;
+    spinlock_unlock(&cbw->lock);
+    return NULL;
 }
 
 const struct driver copy_before_write_driver = {
@@ -472,4 +484,5 @@ const struct driver copy_before_write_driver = {
     .truncate = cbw_truncate,
     .flush = cbw_flush,
     .child_permissions = cbw_child_permissions,
+    .set_permissions = cbw_set_permissions,
 };

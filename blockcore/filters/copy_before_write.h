@@ -4,9 +4,9 @@
  *                              |    '------target---> temp      old bytes of what was written since
  *     export (backup) --> snapshot-access                        the disk as it was when the filter came
  *
- * These are what the node above, snapshot-access, is made of: requests to the point in time. The filter keeps it until
- * it is closed, or until an error breaks it. Called within a request that the graph counts. All return 0 or -errno:
- * -EACCES where the point in time is lost or was said not to be needed any more. */
+ * These are what the node above, snapshot-access, is made of: requests to the point in time. The filter keeps it as
+ * long as it has users, or until an error breaks it. Called within a request that the graph counts. All return 0 or
+ * -errno: -EACCES where the point in time is lost or was said not to be needed any more. */
 #ifndef CAIRN_FILTERS_COPY_BEFORE_WRITE_H
 #define CAIRN_FILTERS_COPY_BEFORE_WRITE_H
 

@@ -19,8 +19,8 @@
  *  4. A frozen read waits for nothing but the disk, and a copy for nothing but disk and target: no circle.
  *
  * The moment itself is when the filter's first user comes: by a change (graph/change.h) all requests that were on
- * their way have ended before, and all later ones come through here. While the filter has users, and ever after one of
- * them has read the point in time or written, nobody may write the disk beside it. */
+ * their way have ended before, and all later ones come through here. While the filter has users, nobody may write the
+ * disk beside it. When its last user goes, after one of them has written or read the point in time, that is over. */
 #ifndef CAIRN_FILTERS_COPY_BEFORE_WRITE_PRIVATE_H
 #define CAIRN_FILTERS_COPY_BEFORE_WRITE_PRIVATE_H
 

@@ -9,7 +9,7 @@ import pytest
 
 import nbd_client
 from cairnctl import cairnctl
-from images import KIB, MIB, content, create, qemu_io, qemu_map, random_chain, rng_of, seeds
+from images import KIB, MIB, content, create, qemu_io, qemu_map, random_chain, rng_of, run, seeds
 
 OFFSET = 192 * KIB  # of the raw window
 WINDOW = 512 * KIB
@@ -152,6 +152,53 @@ def test_raw_decides_all_of_its_bytes(stack):
 def test_filters_are_transparent_to_the_question_of_layers(stack):
     assert merged(extents_of(stack, "outer")) == merged(extents_of(stack, "overlay"))
     assert {extent["node"] for extent in extents_of(stack, "outer") if extent["present"]} >= {"overlay"}
+
+
+def add_watcher(qmp, driver, overlay, tmp_path):
+    """A filter, or several copies that vote, named "watcher", over the overlay."""
+    copy = tmp_path / "copy.raw"
+    run("qemu-img", "convert", "-U", "-f", "qcow2", "-O", "raw", overlay, copy)
+    if driver == "copy-before-write":
+        options = {"file": "overlay", "target": {"driver": "null-co", "size": 1 * MIB}}
+    elif driver == "blklogwrites":
+        (tmp_path / "log").touch()
+        options = {"file": "overlay", "log": {"driver": "file", "filename": str(tmp_path / "log")}}
+    elif driver == "blkverify":
+        options = {"raw": "overlay", "test": {"driver": "file", "filename": str(copy)}}
+    elif driver == "snapshot-access":
+        options = {"file": {"driver": "copy-before-write", "file": "overlay",
+                            "target": {"driver": "null-co", "size": 1 * MIB}}}
+    else:
+        options = {"children": ["overlay", {"driver": "file", "filename": str(copy)}], "vote-threshold": 1}
+    qmp.execute("blockdev-add", {"driver": driver, "node-name": "watcher", **options})
+
+
+@pytest.mark.parametrize("driver", ["copy-before-write", "blklogwrites", "blkverify"])
+def test_filters_that_watch_are_transparent(qmp, overlay, tmp_path, driver):
+    add_image(qmp, overlay, "overlay")
+    expected = extents_of(qmp, "overlay")
+    add_watcher(qmp, driver, overlay, tmp_path)
+    assert shape(extents_of(qmp, "watcher")) == shape(expected)
+    layers = [(extent["offset"], extent["present"], extent.get("node"), extent["depth"]) for extent in expected]
+    assert [(extent["offset"], extent["present"], extent.get("node"), extent["depth"])
+            for extent in extents_of(qmp, "watcher")] == layers
+
+
+@pytest.mark.parametrize("driver", ["snapshot-access", "quorum"])
+def test_nodes_with_content_of_their_own_decide_all_of_it(qmp, overlay, tmp_path, driver):
+    """Zeroes are known; where bytes lie is not told: they may move, or come out of a vote."""
+    add_image(qmp, overlay, "overlay")
+    expected = [(extent["offset"], extent["length"]) for extent in
+                merged([{key: extent[key] for key in ("offset", "length", "zero")} for extent in
+                        extents_of(qmp, "overlay")]) if extent["zero"]]
+    add_watcher(qmp, driver, overlay, tmp_path)
+    extents = extents_of(qmp, "watcher")
+    assert_complete(extents, 0, 1 * MIB)
+    assert_true(extents, content(overlay), {})
+    assert all(extent["depth"] == 0 and extent["node"] == "watcher" and "file" not in extent for extent in extents)
+    told = merged([{key: extent[key] for key in ("offset", "length", "zero")} for extent in extents])
+    zero = [(extent["offset"], extent["length"]) for extent in told if extent["zero"]]
+    assert zero == expected
 
 
 @pytest.mark.parametrize("node", ["overlay", "raw", "debug", "window", "outer"])

@@ -5,6 +5,7 @@
 """
 
 import threading
+import time
 
 import nbd
 import pytest
@@ -89,6 +90,85 @@ def test_a_backup_is_what_the_disk_held(socket, tmp_path, disk):
         guest.join()
         assert guest.failure is None
         assert guest.writes > 0
+
+
+def test_it_comes_and_goes_under_a_running_export(qmp, daemon, tmp_path, disk):
+    """The moment is inside the stream of writes: each guest's writes up to one of them are there, and no later ones."""
+    add_image(qmp, disk, "disk")
+    socket = nbd_client.start_server(qmp, daemon.directory)
+    nbd_client.export(qmp, "disk", writable=True)
+    guests = [Numbering(socket, number) for number in range(4)]
+    for guest in guests:
+        guest.start()
+    for round_ in range(3):
+        wait_for_writes(guests, 100)
+        create(tmp_path / "temp.qcow2", SIZE)
+        add_image(qmp, tmp_path / "temp.qcow2", "temp")
+        qmp.execute("blockdev-add", {"driver": "copy-before-write", "node-name": "cbw", "file": "disk", "target": "temp",
+                                     "discard": "unmap"})
+        before = [guest.acknowledged for guest in guests]
+        qmp.execute("blockdev-insert-filter", node="disk", filter="cbw")
+        after = [guest.sent for guest in guests]
+        qmp.execute("blockdev-add", {"driver": "snapshot-access", "node-name": "snap", "file": "cbw"})
+        nbd_client.export(qmp, "snap")
+        wait_for_writes(guests, 100)
+        snapshot = nbd_client.read_all(nbd_client.connect(socket, "snap"))
+        wait_for_writes(guests, 100)
+        assert nbd_client.read_all(nbd_client.connect(socket, "snap")) == snapshot
+        for guest, first, last in zip(guests, before, after):
+            assert guest.is_a_moment(snapshot, first, last), f"round {round_}"
+        qmp.execute("block-export-del", id="export-snap", mode="hard")
+        qmp.wait_event("BLOCK_EXPORT_DELETED")
+        qmp.execute("blockdev-del", node_name="snap")
+        qmp.execute("blockdev-remove-filter", filter="cbw")
+        qmp.execute("blockdev-del", node_name="cbw")
+        qmp.execute("blockdev-del", node_name="temp")
+    for guest in guests:
+        guest.stop.set()
+        guest.join()
+        assert guest.failure is None
+
+
+class Numbering(threading.Thread):
+    """Writes its numbers one after the other, each into the next block of a region of its own, round and round."""
+
+    BLOCKS = 64
+    BLOCK = 4 * KIB
+
+    def __init__(self, socket, number):
+        super().__init__()
+        self.disk = nbd_client.connect(socket, "disk")
+        self.begin = number * self.BLOCKS * self.BLOCK
+        self.stop = threading.Event()
+        self.sent = self.acknowledged = 0
+        self.failure = None
+
+    def block(self, write):
+        return write.to_bytes(8, "little") * (self.BLOCK // 8)
+
+    def run(self):
+        try:
+            while not self.stop.is_set():
+                self.sent += 1
+                self.disk.pwrite(self.block(self.sent), self.begin + self.sent % self.BLOCKS * self.BLOCK)
+                self.acknowledged = self.sent
+        except nbd.Error as failure:
+            self.failure = failure
+
+    def is_a_moment(self, snapshot, first, last):
+        region = snapshot[self.begin:self.begin + self.BLOCKS * self.BLOCK]
+        blocks = [region[at:at + self.BLOCK] for at in range(0, len(region), self.BLOCK)]
+        newest = max(int.from_bytes(block[:8], "little") for block in blocks)
+        assert newest >= self.BLOCKS
+        return first <= newest <= last and all(
+            blocks[write % self.BLOCKS] == self.block(write) for write in range(newest - self.BLOCKS + 1, newest + 1))
+
+
+def wait_for_writes(guests, more):
+    ends = [guest.acknowledged + more for guest in guests]
+    while any(guest.acknowledged < end for guest, end in zip(guests, ends)):
+        assert all(guest.is_alive() for guest in guests)
+        time.sleep(0.001)
 
 
 def test_the_map_is_that_of_the_moment(socket):

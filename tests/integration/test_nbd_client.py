@@ -283,6 +283,18 @@ def test_a_host_by_its_name(tmp_path, image, qmp, daemon):
         process.wait()
 
 
+def test_reopening_makes_it_read_only_and_back(serve, tmp_path, image, qmp):
+    qemu_nbd(serve, tmp_path, image)
+    options = {"driver": "nbd", "node-name": "remote", "server": unix(tmp_path / "server.sock"), "export": "disk",
+               "discard": "unmap"}
+    add_client(qmp, options["server"])
+    for read_only in (True, False):
+        qmp.execute("blockdev-reopen", options=[{**options, "read-only": read_only}])
+        assert qmp.execute("query-named-block-nodes", flat=True)[0]["ro"] is read_only
+    assert "Cannot change the option 'reconnect-delay'" in qmp.error(
+        "blockdev-reopen", options=[{**options, "reconnect-delay": 5}]).desc
+
+
 # When the server goes away ---------------------------------------------------------------------------------------
 
 

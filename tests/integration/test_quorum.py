@@ -1,12 +1,13 @@
 """Quorum over the wire: exported, with a child that is spoiled or missing; events as QEMU sends them."""
 
 import os
+import threading
 
 import nbd
 import pytest
 
 import nbd_client
-from images import KIB, MIB
+from images import KIB, MIB, rng_of
 
 
 @pytest.fixture
@@ -75,6 +76,49 @@ def test_the_map_is_what_all_agree_about(qmp, daemon, disks, disk):
     disk.pwrite(b"x" * 64 * KIB, 128 * KIB)
     assert nbd_client.base_allocation(daemon.directory / "nbd.sock", "quorum") == [
         (0, 128 * KIB, True, True), (128 * KIB, 64 * KIB, False, False), (192 * KIB, 832 * KIB, True, True)]
+
+
+def test_children_come_and_go_under_load(qmp, daemon, disks, disk):
+    spare = daemon.path("spare.raw")
+    with open(spare, "wb") as file:
+        file.truncate(1 * MIB)
+    qmp.execute("blockdev-add", driver="file", node_name="spare", filename=spare)
+    stop = threading.Event()
+    failures = []
+
+    def write():
+        guest = nbd_client.connect(daemon.directory / "nbd.sock", "quorum")
+        rng = rng_of(1)
+        try:
+            while not stop.is_set():
+                guest.pwrite(rng.randbytes(4 * KIB), rng.randrange(0, 1 * MIB, 4 * KIB))
+        except nbd.Error as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=write) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(10):
+        qmp.execute("x-blockdev-change", parent="quorum", node="spare")
+        assert "spare" in [child["node-name"] for child in children(qmp)]
+        name = next(child["child"] for child in children(qmp) if child["node-name"] == "spare")
+        qmp.execute("x-blockdev-change", parent="quorum", child=name)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    disk.flush()
+    for block in range(0, 1 * MIB, 64 * KIB):
+        disk.pread(64 * KIB, block)
+    assert not [event for event in qmp.events if event["event"].startswith("QUORUM")]
+    qmp.execute("x-blockdev-change", parent="quorum", child="children.0")
+    error = qmp.error("x-blockdev-change", parent="quorum", child="children.1")
+    assert "cannot be lower than the vote threshold 2" in error.desc
+
+
+def children(qmp):
+    nodes = {node["node-name"]: node for node in qmp.execute("query-named-block-nodes", flat=True)}
+    return nodes["quorum"]["children"]
 
 
 def test_options_and_children_are_checked(qmp, daemon, disks):

@@ -269,6 +269,17 @@ static struct error *client_open(struct node *node, const struct blockdev_option
     return NULL;
 }
 
+/* Whether it is written is all that changes. */
+static struct error *client_reopen_prepare(struct node *node, const struct blockdev_options *options,
+                                           struct reopen *reopen)
+{
+    const struct nbd *nbd = node_state(node);
+    (void)reopen;
+    if (nbd->server.read_only && !(options->has_read_only && options->read_only))
+        return error_errno(EACCES, "the server exports it read-only");
+    return NULL;
+}
+
 static void client_close(struct node *node)
 {
     const struct nbd *nbd = node_state(node);
@@ -281,6 +292,7 @@ const struct driver nbd_driver = {
     .state_size = sizeof(struct nbd),
     .write_flags = REQ_FUA,
     .open = client_open,
+    .reopen_prepare = client_reopen_prepare,
     .close = client_close,
     .preadv = client_preadv,
     .pwritev = client_pwritev,

@@ -7,6 +7,7 @@
 #include "blockcore/filters/gate.h"
 #include "blockcore/graph/drain.h"
 #include "blockcore/graph/notice.h"
+#include "blockcore/graph/rearrange.h"
 
 #define CLUSTER (64 * KIB)
 #define BYTES (4 * MIB)
@@ -298,10 +299,24 @@ NODE_TEST(nobody_writes_the_disk_beside_the_filter)
     handle = open_handle("disk", READ_WRITE);
     handle_close(handle);
     guest = open_handle("cbw", READ_WRITE);
+    add(snapshot_options("cbw"));
+    backup = open_handle("snap", READ);
     expect_int(put(guest, 0, 1, 1), 0);
     handle_close(guest);
+    expect(reads_as(backup, 0, BYTES, 0));
     expect_error(handle_open(node_find("disk"), "somebody", READ_WRITE, PERM_ALL, &handle),
                  "needs permission 'write' on node 'disk'");
+
+    /* The point in time ends with the last user. */
+    handle_close(backup);
+    expect_success(blockdev_del("snap"));
+    handle = open_handle("disk", READ_WRITE);
+    handle_close(handle);
+    add(snapshot_options("cbw"));
+    backup = open_handle("snap", READ);
+    char byte;
+    expect_int(get_bytes(backup, 0, &byte, 1), -EACCES);
+    handle_close(backup);
 }
 
 NODE_TEST(options_are_checked)
@@ -663,9 +678,7 @@ static void run_world(uint64_t seed)
     add(with_discard(cbw_options("above")));
     for (unsigned i = 0; i < WRITERS; i++)
         before[i] = world->writers[i].ended;
-    struct change *change = change_begin();
-    expect_success(change_replace(change, node_find("above"), node_find("cbw")));
-    expect_success(change_commit(change));
+    expect_success(filter_insert(node_find("above"), node_find("cbw"), NULL));
     for (unsigned i = 0; i < WRITERS; i++)
         after[i] = world->writers[i].ended;
     expect(handle_node(world->guest) == node_find("cbw"));
@@ -686,6 +699,10 @@ static void run_world(uint64_t seed)
     for (unsigned i = 0; i < WRITERS; i++)
         expect(is_a_moment(&world->writers[i], before[i], after[i]));
     handle_close(world->backup);
+    expect_success(blockdev_del("snap"));
+    expect_success(filter_remove(node_find("cbw"), NULL));
+    expect(handle_node(world->guest) == node_find("above"));
+    expect_success(blockdev_del("cbw"));
     handle_close(world->guest);
     free(world->reference);
     free(world);
