@@ -6,10 +6,7 @@
 #include "blockcore/runtime/coroutine.h"
 #include "schema/cairn_types.h"
 
-#include <time.h>
-
 #define LENGTH_DEFAULT (UINT64_C(1) << 30)
-#define NS_PER_MS UINT64_C(1000000)
 
 struct null {
     uint64_t latency_ns;
@@ -31,29 +28,10 @@ static struct error *null_open(struct node *node, const struct blockdev_options 
     return NULL;
 }
 
-static uint64_t clock_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 * NS_PER_MS + (uint64_t)now.tv_nsec;
-}
-
-/* Timers know whole milliseconds; the rest is waited out by letting others run until it is over. */
-static void sleep_ns(uint64_t ns)
-{
-    uint64_t begin = clock_ns();
-
-    if (ns >= NS_PER_MS)
-        co_sleep_ms(ns / NS_PER_MS);
-    while (clock_ns() - begin < ns)
-        co_yield ();
-}
-
 static int null_wait(const struct null *null)
 {
     if (unlikely(null->latency_ns))
-        sleep_ns(null->latency_ns);
+        co_sleep_ns(null->latency_ns);
     return 0;
 }
 

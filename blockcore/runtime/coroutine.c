@@ -3,6 +3,7 @@
 #include "blockcore/base/memory.h"
 #include "blockcore/runtime/coroutine_private.h"
 #include "blockcore/runtime/loop_private.h"
+#include "blockcore/runtime/ring.h"
 #include "blockcore/runtime/stack.h"
 
 #include <assert.h>
@@ -10,6 +11,8 @@
 
 /* Ended coroutines that a loop keeps for the next ones; a stack in use touches two pages or more. */
 #define SPARE_MAX 512
+
+#define NS_PER_MS UINT64_C(1000000)
 
 /* Lies at the top of its own stack. When it ends, it waits for the next entry function: making a coroutine is taking a
  * spare one, and no register has to be prepared again. */
@@ -215,6 +218,20 @@ void co_sleep_ms(uint64_t ms)
     timer_init(&timer, slept, &event);
     timer_start(&timer, ms);
     co_event_wait(&event, "a timer");
+}
+
+void co_sleep_ns(uint64_t ns)
+{
+    uint64_t begin = uv_hrtime();
+    uint64_t end = ns < UINT64_MAX - begin ? begin + ns : UINT64_MAX;
+    if (ns >= NS_PER_MS)
+        co_sleep_ms(ns / NS_PER_MS);
+    for (uint64_t now; (now = uv_hrtime()) < end;) {
+        if (ring_available())
+            ring_sleep(end - now);
+        else
+            co_yield ();
+    }
 }
 
 /* A state is NULL at first, then perhaps the coroutine that waits, in the end this. */

@@ -47,6 +47,8 @@ const char *co_name(const struct coroutine *co);
 void co_yield (void) CO_FN;
 
 void co_sleep_ms(uint64_t ms) CO_FN;
+/* Timers of loops know milliseconds; the rest is left to io_uring, or, without it, waited for by letting others run. */
+void co_sleep_ns(uint64_t ns) CO_FN;
 
 /* An event that happens once and that one coroutine may wait for. Everything in the runtime that waits, waits on
  * one of these. It may live on the waiter's stack: co_event_set does not touch it after the waiter can go on. */

@@ -13,6 +13,7 @@
 
 #define SUBMISSIONS 256
 #define COMPLETIONS 4096
+#define NS_PER_SECOND UINT64_C(1000000000)
 
 struct ring {
     struct io_uring uring;
@@ -25,12 +26,13 @@ struct ring {
 struct ring_op {
     struct list link;
     struct co_event done;
-    void (*prepare)(struct io_uring_sqe *, int, const struct iovec *, unsigned, __u64, int);
+    void (*prepare)(struct io_uring_sqe *sqe, struct ring_op *op);
     int fd;
     int flags;
     unsigned count;
     const struct iovec *vec;
     uint64_t offset;
+    struct __kernel_timespec time; /* of a timeout */
     int result;
 };
 
@@ -128,7 +130,7 @@ static bool enqueue(struct ring *ring, struct ring_op *op)
         if (!sqe)
             return false;
     }
-    op->prepare(sqe, op->fd, op->vec, op->count, op->offset, op->flags);
+    op->prepare(sqe, op);
     io_uring_sqe_set_data(sqe, op);
     ring->in_flight++;
     ring->unsubmitted = true;
@@ -167,10 +169,25 @@ static int await(struct ring_op *op, const char *what)
     return op->result;
 }
 
+static void prepare_read(struct io_uring_sqe *sqe, struct ring_op *op)
+{
+    io_uring_prep_readv2(sqe, op->fd, op->vec, op->count, op->offset, op->flags);
+}
+
+static void prepare_write(struct io_uring_sqe *sqe, struct ring_op *op)
+{
+    io_uring_prep_writev2(sqe, op->fd, op->vec, op->count, op->offset, op->flags);
+}
+
+static void prepare_timeout(struct io_uring_sqe *sqe, struct ring_op *op)
+{
+    io_uring_prep_timeout(sqe, &op->time, 0, 0);
+}
+
 int ring_preadv(int fd, const struct iovec *vec, unsigned count, uint64_t offset, int flags)
 {
     struct ring_op op = {
-        .prepare = io_uring_prep_readv2,
+        .prepare = prepare_read,
         .fd = fd,
         .flags = flags,
         .count = count,
@@ -183,7 +200,7 @@ int ring_preadv(int fd, const struct iovec *vec, unsigned count, uint64_t offset
 int ring_pwritev(int fd, const struct iovec *vec, unsigned count, uint64_t offset, int flags)
 {
     struct ring_op op = {
-        .prepare = io_uring_prep_writev2,
+        .prepare = prepare_write,
         .fd = fd,
         .flags = flags,
         .count = count,
@@ -191,6 +208,15 @@ int ring_pwritev(int fd, const struct iovec *vec, unsigned count, uint64_t offse
         .offset = offset,
     };
     return await(&op, "a write");
+}
+
+void ring_sleep(uint64_t ns)
+{
+    struct ring_op op = {
+        .prepare = prepare_timeout,
+        .time = { .tv_sec = (long long)(ns / NS_PER_SECOND), .tv_nsec = (long long)(ns % NS_PER_SECOND) },
+    };
+    await(&op, "a short while");
 }
 
 void ring_close(struct loop *loop)

@@ -23,6 +23,9 @@ bool ring_available(void);
 int ring_preadv(int fd, const struct iovec *vec, unsigned count, uint64_t offset, int flags) CO_FN;
 int ring_pwritev(int fd, const struct iovec *vec, unsigned count, uint64_t offset, int flags) CO_FN;
 
+/* Sleeps; ring_available() must be true. For short times: it takes a place in the ring meanwhile. */
+void ring_sleep(uint64_t ns) CO_FN;
+
 /* Submits what is new and takes what is complete. True when coroutines became ready, or the kernel could not take
  * all: then the loop must not sleep. */
 bool ring_turn(struct loop *loop);

@@ -14,6 +14,7 @@ from test_block_status import add_image, assert_complete, extents_of, shape
 
 FILTERS = {
     "throttle": {"throttle-group": "unlimited"},
+    "compress": {},
     "copy-on-read": {},
     "preallocate": {},
     "blkdebug": {"align": 512},
@@ -246,13 +247,14 @@ def test_a_copy_that_fails_is_no_failed_read(qmp, daemon, chain):
     assert handle.pread(1 * MIB, 0) == expected
 
 
-def test_reads_and_writes_of_many_clients_at_once(qmp, tmp_path):
+@pytest.mark.parametrize("kind", ["compress", "copy-on-read"])
+def test_reads_and_writes_of_many_clients_at_once(qmp, tmp_path, kind):
     """Each client has its own bytes, but clusters are shared, so that copies and writes meet all the time."""
     base = create(tmp_path / "base.qcow2", 1 * MIB)
     qemu_io(base, "write -P 255 0 1M")
     top = create(tmp_path / "top.qcow2", 1 * MIB, backing=base, cluster_size="64k")
     add_image(qmp, top, "image")
-    add_filter(qmp, "copy-on-read", "filter", "image")
+    add_filter(qmp, kind, "filter", "image")
     socket = export(qmp, tmp_path, "filter")
     clients, piece = 6, 4 * KIB
     models = [{} for _ in range(clients)]
@@ -425,3 +427,21 @@ def test_null_aio(qmp):
 def test_compress_needs_a_format_that_can(qmp):
     error = qmp.error("blockdev-add", driver="compress", node_name="c", file={"driver": "null-co"})
     assert "does not compress" in error.desc
+
+
+def test_all_that_is_written_is_compressed(qmp, daemon):
+    path = create(daemon.path("a.qcow2"), 4 * MIB)
+    add_image(qmp, path, "image")
+    add_filter(qmp, "compress", "filter", "image")
+    disk = Disk(export(qmp, daemon.directory, "filter"), "filter", bytes(4 * MIB))
+    rng = random.Random(1)
+    for i in range(40):  # also parts of clusters, which make the whole cluster be written again
+        offset, length = rng.randrange(3 * MIB), rng.randrange(1, 200 * KIB)
+        disk.handle.pwrite(bytes([i + 1]) * length, offset)
+        disk.data[offset:offset + length] = bytes([i + 1]) * length
+    disk.check()
+    assert {extent.get("compressed", False) for extent in extents_of(qmp, "filter") if extent["data"]} == {True}
+    disk.handle.shutdown()
+    qmp.execute("quit")
+    check_closed(daemon.directory, path, disk.data)
+    assert os.stat(path).st_size < 1 * MIB

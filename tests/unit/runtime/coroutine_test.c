@@ -434,6 +434,51 @@ CO_TEST(values_survive_switches)
         expect_int(sums[i], keep_in_registers(i + 1));
 }
 
+static uint64_t clock_of(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+#define SHORT_NS 300000
+
+CO_TEST(a_short_sleep_is_a_sleep)
+{
+    uint64_t begin = clock_of(CLOCK_MONOTONIC);
+    uint64_t work = clock_of(CLOCK_THREAD_CPUTIME_ID);
+    for (int i = 0; i < 20; i++)
+        co_sleep_ns(SHORT_NS);
+    work = clock_of(CLOCK_THREAD_CPUTIME_ID) - work;
+    uint64_t passed = clock_of(CLOCK_MONOTONIC) - begin;
+    expect(passed >= 20 * SHORT_NS);
+    const char *without = getenv("CAIRN_NO_IO_URING");
+    expect((without && *without == '1') || work < passed / 2);
+}
+
+static void sleep_short(void *arg)
+{
+    (void)arg;
+    co_sleep_ns(SHORT_NS);
+}
+
+/* More than the ring holds. */
+CO_TEST(many_sleep_at_once)
+{
+    struct co_group group;
+    co_group_init(&group);
+    for (int i = 0; i < 6000; i++)
+        co_group_start(&group, "sleep", sleep_short, NULL);
+    co_group_join(&group);
+}
+
+CO_TEST(a_sleep_may_be_longer_than_a_millisecond)
+{
+    uint64_t begin = clock_of(CLOCK_MONOTONIC);
+    co_sleep_ns(2 * 1000000 + SHORT_NS);
+    expect(clock_of(CLOCK_MONOTONIC) - begin >= 2 * 1000000 + SHORT_NS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -456,6 +501,9 @@ int main(void)
         cmocka_unit_test(an_overflow_of_the_stack_ends_the_process),
         cmocka_unit_test(the_rounding_mode_belongs_to_the_coroutine),
         cmocka_unit_test(values_survive_switches),
+        cmocka_unit_test(a_short_sleep_is_a_sleep),
+        cmocka_unit_test(many_sleep_at_once),
+        cmocka_unit_test(a_sleep_may_be_longer_than_a_millisecond),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
