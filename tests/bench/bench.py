@@ -146,8 +146,11 @@ def measure_nodes(daemon, count):
 class Load:
     """Requests of one kind on one kind of node, over one or more connections."""
 
-    def __init__(self, node, kind, connections=1, depth=32, sequential=False):
+    def __init__(self, node, kind, connections=1, depth=32, sequential=False, image=None, seconds=None, **options):
         self.node, self.kind, self.connections, self.depth, self.sequential = node, kind, connections, depth, sequential
+        self.image = image        # makes an image of its own: a function of the path
+        self.options = options    # of the node
+        self.seconds = seconds    # instead of what the command line says: for loads that fill memory
 
     @property
     def name(self):
@@ -172,6 +175,15 @@ class Load:
             yield f"{self.name}: server CPU", "us", us
 
 
+def empty_image(path):
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "16G"], check=True)
+
+
+def wide_image(path):
+    """Has a cluster everywhere, and 2 MiB of L2 tables."""
+    images.Image(16 * images.GIB, range(1 << 18), data_bytes=1).write(path)
+
+
 LOADS = [
     Load("null-co", "read"),
     Load("null-co", "read", connections=4),
@@ -184,6 +196,11 @@ LOADS = [
     Load("qcow2", "read", connections=4),
     Load("qcow2", "write"),
     Load("qcow2", "write", connections=4),
+    Load("qcow2 that allocates", "write", image=empty_image, seconds=1),
+    Load("qcow2 that allocates", "write", connections=4, image=empty_image, seconds=1),
+    Load("qcow2 that allocates", "write", sequential=True, image=empty_image, seconds=1),
+    Load("qcow2, tables in the cache", "read", image=wide_image, l2_cache_size=2 * MIB),
+    Load("qcow2, tables not in the cache", "read", image=wide_image, l2_cache_size=64 * KIB),
     Load("raw", "read", sequential=True),
     Load("raw", "write", sequential=True),
 ]
@@ -254,11 +271,16 @@ class Bench:
             directory = pathlib.Path(daemon.nbd).parent
             if load.node == "null-co":
                 daemon.serve(driver="null-co", size=IMAGE_BYTES, read_zeroes=True)
+            elif load.image:
+                path = f"{directory}/disk.qcow2"
+                load.image(path)
+                options = {name.replace("_", "-"): value for name, value in load.options.items()}
+                daemon.serve(driver="qcow2", file={"driver": "file", "filename": path}, **options)
             else:
                 path = make_image(directory, load.node)
                 file = {"driver": "file", "filename": path}
                 daemon.serve(**(file if load.node == "raw" else {"driver": "qcow2", "file": file}))
-            yield from load.measure(daemon, self.program, self.options.seconds)
+            yield from load.measure(daemon, self.program, load.seconds or self.options.seconds)
 
         self.each_server(load.name, measure)
 
