@@ -114,17 +114,22 @@ struct driver {
      * new and keeps it with reopen_set_state(); changes nothing that a request or a question sees. May await. An option
      * that cannot change is none of its business: see reopenable. Absent: the node cannot be reopened.
      *
+     * leave: drained, children and settings are the old ones still; a node that will be read-only has been flushed. For
+     * what must be done before. May await, send requests to children, fail. Absent: nothing to do.
+     *
      * enter: drained, children and settings are the new ones already. For what must be done to storage before the new
      * options count (a header that promises something, another descriptor). May await, send requests to children, fail;
      * then commit is not called but abort is, with the old graph in place again. Absent: nothing to do.
      *
      * commit: drained; cannot fail and does not wait. Absent: nothing to do. A node that becomes read-only was flushed.
      *
-     * abort: undoes prepare and enter. Called whenever prepare was, unless commit is. May await. Absent: nothing to do.
+     * abort: undoes prepare, leave and enter. Called whenever prepare was, unless commit is. May await. Absent: nothing
+     * to do.
      *
      * end: after commit, when requests run again: may await, cannot fail. Frees what commit left. Absent: nothing. */
     struct error *(*reopen_prepare)(struct node *node, const struct blockdev_options *options,
                                     struct reopen *reopen)CO_FN CONTROL_FN;
+    struct error *(*reopen_leave)(struct node *node, struct reopen *reopen)CO_FN CONTROL_FN;
     struct error *(*reopen_enter)(struct node *node, struct reopen *reopen)CO_FN CONTROL_FN;
     void (*reopen_commit)(struct node *node, struct reopen *reopen) CONTROL_FN;
     void (*reopen_abort)(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;

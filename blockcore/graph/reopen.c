@@ -332,16 +332,19 @@ static struct error *flush_early(struct reopen_set *set)
     return err;
 }
 
-static struct error *flush_last(void *arg) CO_FN;
+static struct error *leave_all(void *arg) CO_FN;
 
-static struct error *flush_last(void *arg)
+static struct error *leave_all(void *arg)
 {
     struct reopen_set *set = arg;
     struct error *err = NULL;
     struct reopen *entry;
     list_for_each (entry, &set->entries, link) {
+        const struct driver *driver = entry->node->driver;
         if (!err && stops_writing(entry))
             err = flush_node(entry->node);
+        if (!err && driver->reopen_leave)
+            err = error_wrap(driver->reopen_leave(entry->node, entry), "node '%s'", entry->node->name);
     }
     return err;
 }
@@ -449,7 +452,7 @@ static struct error *prepare_all(struct reopen_set *set, const struct blockdev_o
 struct error *blockdev_reopen(const struct blockdev_options *options, size_t count)
 {
     static const struct change_owner owner = {
-        .before = flush_last, .try_new = enter_all, .failed = abort_all, .done = commit_all
+        .before = leave_all, .try_new = enter_all, .failed = abort_all, .done = commit_all
     };
     struct reopen_set set = { .change = change_begin(), .entries = LIST_INIT(set.entries) };
     change_set_owner(set.change, &owner, &set);

@@ -2,6 +2,7 @@
  *
  *     prepare   drivers look at the options, say which children there shall be, make what is new; requests go on
  *     change    permissions, locks, drain (change.h): all nodes at once
+ *     leave     drained, the old graph is in place still: what must be done to storage before
  *     enter     drained, the new graph is in place: what a driver must do to storage, and what may still fail
  *     commit    drained; or abort, at any moment before
  *

@@ -1,4 +1,4 @@
-"""Many clients add, delete, resize, export and question the same few nodes at once, under I/O: whatever the commands
+"""Many clients add, delete, resize, reopen, rearrange, export and question the same few nodes at once, under I/O: whatever the commands
 answer, the daemon lives, hangs nowhere and leaves nothing behind, and the images are whole. A sanitizer sees more."""
 
 import random
@@ -40,8 +40,23 @@ class Client:
             {"driver": "blkdebug", "image": below, "align": self.random.choice([1, 512, 4096])},
         ])
 
+    def reopening(self):
+        """New options for one node or two, which may be others by now."""
+        options = []
+        for name in self.random.sample(NAMES, self.random.choice([1, 1, 2])):
+            own = {"node-name": name, **self.options(name)}
+            for key in ("file", "image"):
+                if isinstance(own.get(key), dict) and self.random.random() < 0.7:
+                    own[key] = self.random.choice(NAMES)
+            own["read-only"] = self.random.random() < 0.3
+            own["detect-zeroes"] = self.random.choice(["on", "off"])
+            if own["driver"] == "qcow2" and "backing" in own and self.random.random() < 0.3:
+                own["backing"] = None
+            options.append(own)
+        return {"options": options}
+
     def command(self):
-        name = self.random.choice(NAMES)
+        name, other = self.random.choice(NAMES), self.random.choice(NAMES)
         discard = self.random.choice(["ignore", "unmap"])
         return self.random.choices([
             ("blockdev-add", {"node-name": name, "discard": discard, **self.options(name)}),
@@ -50,10 +65,18 @@ class Client:
             ("block-export-add", {"type": "nbd", "id": f"of-{name}", "node-name": name, "name": name,
                                   "writable": self.random.random() < 0.7}),
             ("block-export-del", {"id": f"of-{name}", "mode": "hard"}),
-            ("query-block-status", {"node-name": name}),
+            ("blockdev-reopen", self.reopening()),
+            ("blockdev-snapshot", {"node": name, "overlay": other}),
+            ("blockdev-insert-filter", {"node": name, "filter": other}),
+            ("blockdev-remove-filter", {"filter": name}),
+            ("blockdev-replace", {"node": name, "replacement": other}),
+            ("query-block-status", {"node-name": name, "base": other} if self.random.random() < 0.2
+             else {"node-name": name}),
+            ("query-blockstats", {"query-nodes": True}),
+            ("x-debug-query-block-graph", {}),
             ("query-named-block-nodes", {}),
             ("query-block-exports", {}),
-        ], weights=[8, 6, 3, 3, 2, 2, 1, 1])[0]
+        ], weights=[8, 6, 3, 3, 2, 6, 2, 2, 2, 2, 2, 1, 1, 1, 1])[0]
 
     def run(self):
         for _ in range(COMMANDS):

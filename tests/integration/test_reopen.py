@@ -71,6 +71,8 @@ def test_what_cannot_change_is_named(qmp, tmp_path):
     refused(qmp, "Cannot change the option 'locking'",
             {"driver": "file", "node-name": "disk-file", "filename": str(path), "locking": "off"})
     refused(qmp, "Failed to find node with node-name='nobody'", {**disk, "file": "nobody"})
+    qmp.execute("blockdev-add", {"driver": "file", "node-name": "other", "filename": str(create(tmp_path / "b", MIB))})
+    refused(qmp, "'file' cannot become node 'other'", {**disk, "file": "other"})
     refused(qmp, "a loop", {**disk, "file": "disk"})
     reopen(qmp, {**disk, "l2-cache-size": 131072, "discard-no-unref": True})
 

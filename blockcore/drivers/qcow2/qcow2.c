@@ -268,6 +268,7 @@ const struct driver qcow2_driver = {
     .create = qcow2_create,
     .change_backing_file = qcow2_change_backing_file,
     .reopen_prepare = qcow2_reopen_prepare,
+    .reopen_leave = qcow2_reopen_leave,
     .reopen_enter = qcow2_reopen_enter,
     .reopen_commit = qcow2_reopen_commit,
     .reopen_abort = qcow2_reopen_end,

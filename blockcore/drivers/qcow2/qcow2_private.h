@@ -186,6 +186,7 @@ struct error *qcow2_change_backing_file(struct node *node, const char *file, con
 /* reopen.c */
 struct error *qcow2_reopen_prepare(struct node *node, const struct blockdev_options *options, struct reopen *reopen)
     CO_FN CONTROL_FN;
+struct error *qcow2_reopen_leave(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;
 struct error *qcow2_reopen_enter(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;
 void qcow2_reopen_commit(struct node *node, struct reopen *reopen) CONTROL_FN;
 void qcow2_reopen_end(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;

@@ -10,12 +10,27 @@ const char *const qcow2_reopenable[] = {
     "cache-size",           "l2-cache-size",         "refcount-cache-size", "cache-clean-interval", NULL,
 };
 
+/* What is in the making. */
+struct qcow2_reopen {
+    struct qcow2_settings settings;
+    const struct node *storage; /* below filters, before; not dereferenced */
+};
+
+static const struct node *below_filters(const struct node *node)
+{
+    while (node_filtered(node))
+        node = child_node(node_filtered(node));
+    return node;
+}
+
 struct error *qcow2_reopen_prepare(struct node *node, const struct blockdev_options *options, struct reopen *reopen)
 {
     const struct blockdev_options_qcow2 *own = &options->u.qcow2;
     struct qcow2 *q = node_state(node);
-    struct qcow2_settings *settings = xcalloc(1, sizeof(*settings));
-    reopen_set_state(reopen, settings);
+    struct qcow2_reopen *next = xcalloc(1, sizeof(*next));
+    struct qcow2_settings *settings = &next->settings;
+    reopen_set_state(reopen, next);
+    next->storage = below_filters(child_node(q->file));
     struct error *err = qcow2_read_options(q, options, settings);
     if (!err)
         err = reopen_child(reopen, "file", own->file);
@@ -34,9 +49,26 @@ struct error *qcow2_reopen_prepare(struct node *node, const struct blockdev_opti
     return err ? err : reopen_backing(reopen, own->backing);
 }
 
+/* As when it is closed: nobody can make freed clusters available afterwards. */
+struct error *qcow2_reopen_leave(struct node *node, struct reopen *reopen)
+{
+    struct qcow2 *q = node_state(node);
+    if (!reopen_read_only(reopen) || !q->writable)
+        return NULL;
+    int ret = qcow2_reclaim(q);
+    if (ret == 0)
+        ret = child_flush(q->file);
+    return ret < 0 ? error_errno(-ret, "the image cannot be flushed before it becomes read-only") : NULL;
+}
+
 struct error *qcow2_reopen_enter(struct node *node, struct reopen *reopen)
 {
     struct qcow2 *q = node_state(node);
+    const struct qcow2_reopen *next = reopen_state(reopen);
+    /* What is cached would be written into another image, and make it a ruin. */
+    if (below_filters(child_node(q->file)) != next->storage)
+        return error_new("'file' cannot become node '%s': below filters it must be the node that it was",
+                         node_name(child_node(q->file)));
     if (reopen_read_only(reopen) || q->writable)
         return NULL;
     struct error *err = qcow2_check_writable(q);
@@ -50,7 +82,7 @@ struct error *qcow2_reopen_enter(struct node *node, struct reopen *reopen)
 void qcow2_reopen_commit(struct node *node, struct reopen *reopen)
 {
     struct qcow2 *q = node_state(node);
-    const struct qcow2_settings *settings = reopen_state(reopen);
+    const struct qcow2_settings *settings = &((const struct qcow2_reopen *)reopen_state(reopen))->settings;
     bool other_interval = settings->cache_clean_ms != q->cache_clean_ms;
     q->writable = !reopen_read_only(reopen);
     qcow2_apply_settings(q, settings);
