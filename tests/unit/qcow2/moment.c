@@ -10,7 +10,8 @@ static void apply_part(struct trial *trial, uint64_t offset, const uint8_t *data
     undo->offset = offset;
     memcpy(undo->sector, trial->moment->bytes + offset, SECTOR);
     memcpy(trial->moment->bytes + offset, data, bytes);
-    trial->length = max_u64(trial->length, offset + bytes);
+    if (offset < RECORDER_DATA)
+        trial->length = max_u64(trial->length, offset + bytes);
 }
 
 void trial_end(struct trial *trial)
@@ -65,13 +66,11 @@ void trial_begin(struct trial *trial, enum survivors survivors)
 
 struct moment moment_begin(const char *path)
 {
-    struct moment moment = { .bytes = calloc(1, RECORDER_BYTES_MAX + SECTOR) };
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    expect(moment.bytes && fd >= 0);
-    ssize_t got = read(fd, moment.bytes, RECORDER_BYTES_MAX);
-    expect(got > 0);
-    moment.length = (size_t)got;
-    close(fd);
+    struct moment moment = { .bytes = calloc(1, 2 * RECORDER_BYTES_MAX + SECTOR) };
+    expect(moment.bytes);
+    moment.length = recorder_read_file(path, moment.bytes);
+    if (recorder.data_path[0])
+        recorder_read_file(recorder.data_path, moment.bytes + RECORDER_DATA);
     moment.stable = calloc(recorder.write_count, sizeof(bool));
     moment.begun_flush = calloc(recorder.flush_count, sizeof(size_t));
     expect(moment.stable && moment.begun_flush);
@@ -85,16 +84,19 @@ void moment_end(struct moment *moment)
     free(moment->begun_flush);
 }
 
-/* Writes that had ended when this flush began are on the disk for good. */
-static void flush_ended(struct moment *moment, size_t flush)
+/* Writes to the same disk that had ended when this flush began are on it for good. */
+static void flush_ended(struct moment *moment, size_t flush, bool data)
 {
     for (size_t i = 0; i < moment->time; i++) {
         const struct event *event = &recorder.events[i];
         if (event->kind != WRITE_END || moment->stable[event->id] || i > moment->begun_flush[flush])
             continue;
         const struct recorded_write *write = &recorder.writes[event->id];
+        if ((write->offset >= RECORDER_DATA) != data)
+            continue;
         memcpy(moment->bytes + write->offset, write->data, write->bytes);
-        moment->length = max_u64(moment->length, write->offset + write->bytes);
+        if (!data)
+            moment->length = max_u64(moment->length, write->offset + write->bytes);
         moment->stable[event->id] = true;
     }
 }
@@ -105,5 +107,5 @@ void moment_advance(struct moment *moment)
     if (event->kind == FLUSH_BEGIN)
         moment->begun_flush[event->id] = moment->time - 1;
     else if (event->kind == FLUSH_END)
-        flush_ended(moment, event->id);
+        flush_ended(moment, event->id, event->data);
 }

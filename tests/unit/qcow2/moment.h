@@ -19,10 +19,10 @@
 
 /* The disk at some moment: what is on it for sure, and which writes may be. */
 struct moment {
-    size_t time; /* events that have happened */
-    uint8_t *bytes;
-    size_t length;
-    bool *stable; /* writes that are in @bytes already */
+    size_t time;    /* events that have happened */
+    uint8_t *bytes; /* of both disks: the second one at RECORDER_DATA */
+    size_t length;  /* of the first */
+    bool *stable;   /* writes that are in @bytes already */
     size_t *begun_flush;
 };
 

@@ -34,6 +34,8 @@ struct scene {
     const char *create; /* options of qemu-img */
     size_t sectors;
     bool backing;
+    bool data_file;
+    bool raw;              /* the data file is the disk by itself */
     bool compressed;       /* the content at the beginning */
     size_t packed_sectors; /* of a cluster, to write clusters compressed; 0: none are */
     bool snapshot;
@@ -386,6 +388,13 @@ static void check_sectors(struct image image, const struct moment *moment, enum 
             give_up(image, moment, survivors);
         }
     }
+    for (size_t i = 0; guest.scene->raw && i < sectors; i++) {
+        uint64_t value;
+        if (!sector_value(image.data_file + i * SECTOR, &value) || !is_allowed(i, value, flushed, moment->time)) {
+            print_error("sector %zu of the raw data file is 0x%llx\n", i, (unsigned long long)value);
+            give_up(image, moment, survivors);
+        }
+    }
     for (size_t i = 0; guest.scene->snapshot && i < guest.scene->sectors; i++) {
         uint8_t sector[SECTOR];
         uint64_t value = guest.backing[i];
@@ -419,7 +428,12 @@ static void check_disk(struct moment *moment, enum survivors survivors, bool wit
 {
     struct trial trial = { .moment = moment, .length = moment->length };
     trial_begin(&trial, survivors);
-    struct image image = { .bytes = moment->bytes, .length = trial.length };
+    struct image image = {
+        .bytes = moment->bytes,
+        .length = trial.length,
+        .data_file = moment->bytes + RECORDER_DATA,
+        .data_file_length = RECORDER_BYTES_MAX,
+    };
     struct findings findings;
     check(image, &findings);
     if (findings.corruptions) {
@@ -481,13 +495,16 @@ static void make_content(uint64_t *values, size_t sectors, uint64_t mark, const 
 static void make_image(const struct scene *scene)
 {
     char *path = in_dir("disk.qcow2");
+    char create[300];
+    snprintf(create, sizeof(create), "%s%s%s%s", scene->create, scene->data_file ? ",data_file=" : "",
+             scene->data_file ? in_dir("data.raw") : "", scene->raw ? ",data_file_raw=on" : "");
     if (scene->backing) {
         make_content(guest.backing, scene->sectors, UINT64_C(1) << 60, "base.raw");
         memcpy(guest.initial, guest.backing, sizeof(guest.initial));
-        qemu_img("create -q -f qcow2 -b base.raw -F raw -o %s '%s' %zu", scene->create, path, scene->sectors * SECTOR);
+        qemu_img("create -q -f qcow2 -b base.raw -F raw -o %s '%s' %zu", create, path, scene->sectors * SECTOR);
     } else {
         make_content(guest.initial, scene->sectors, UINT64_C(1) << 61, "content.raw");
-        qemu_img("convert -q -f raw -O qcow2 %s -o %s '%s' '%s'", scene->compressed ? "-c" : "", scene->create,
+        qemu_img("convert -q -f raw -O qcow2 %s -o %s '%s' '%s'", scene->compressed ? "-c" : "", create,
                  in_dir("content.raw"), path);
     }
     if (scene->snapshot)
@@ -495,6 +512,8 @@ static void make_image(const struct scene *scene)
     for (size_t i = 0; i < scene->sectors; i++)
         add_version(i, guest.initial[i], 0, 0);
     recorder_load(path);
+    if (scene->data_file)
+        recorder_load_data(in_dir("data.raw"));
 }
 
 static void open_disk(const struct scene *scene)
@@ -512,6 +531,13 @@ static void open_disk(const struct scene *scene)
     if (scene->backing) {
         add(read_only(file_options("base", in_dir("base.raw"))));
         options.u.qcow2.backing = &backing;
+    }
+    if (scene->data_file) {
+        add(with_discard((struct blockdev_options){
+            .driver = BLOCKDEV_DRIVER_NULL_CO,
+            .node_name = RECORDER_DATA_NODE,
+        }));
+        options.u.qcow2.data_file = by_name(RECORDER_DATA_NODE);
     }
     if (scene->small_caches) {
         options.u.qcow2.has_l2_cache_size = true;
@@ -654,6 +680,17 @@ POWER_CUT(snapshots_on_a_backing_file, .create = "cluster_size=4096", .sectors =
 POWER_CUT(snapshots_of_compressed_content, .create = "cluster_size=4096", .sectors = 2000, .compressed = true,
           .snapshots = true)
 POWER_CUT(snapshots_of_subclusters, .create = "cluster_size=16384,extended_l2=on", .sectors = 2000, .snapshots = true)
+POWER_CUT(a_data_file, .create = "cluster_size=4096", .sectors = 4000, .data_file = true)
+POWER_CUT(a_data_file_on_a_backing_file, .create = "cluster_size=4096", .sectors = 4000, .data_file = true,
+          .backing = true, .pass_discard = true)
+POWER_CUT(a_data_file_with_subclusters, .create = "cluster_size=16384,extended_l2=on", .sectors = 4000,
+          .data_file = true, .pass_discard = true)
+POWER_CUT(a_raw_data_file, .create = "cluster_size=4096", .sectors = 4000, .data_file = true, .raw = true,
+          .pass_discard = true)
+POWER_CUT(resized_with_a_data_file, .create = "cluster_size=512", .sectors = 1000, .grown_sectors = 6000,
+          .data_file = true)
+POWER_CUT(resized_with_a_raw_data_file, .create = "cluster_size=4096", .sectors = 3000, .grown_sectors = 5000,
+          .data_file = true, .raw = true)
 
 int main(void)
 {
@@ -690,6 +727,12 @@ int main(void)
         cmocka_unit_test(snapshots_on_a_backing_file),
         cmocka_unit_test(snapshots_of_compressed_content),
         cmocka_unit_test(snapshots_of_subclusters),
+        cmocka_unit_test(a_data_file),
+        cmocka_unit_test(a_data_file_on_a_backing_file),
+        cmocka_unit_test(a_data_file_with_subclusters),
+        cmocka_unit_test(a_raw_data_file),
+        cmocka_unit_test(resized_with_a_data_file),
+        cmocka_unit_test(resized_with_a_raw_data_file),
         cmocka_unit_test(a_new_image_over_an_old_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

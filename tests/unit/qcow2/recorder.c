@@ -4,17 +4,28 @@
 
 struct recorder recorder;
 
+size_t recorder_read_file(const char *path, uint8_t *bytes)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    expect(fd >= 0);
+    ssize_t got = read(fd, bytes, RECORDER_BYTES_MAX);
+    expect(got > 0 && got < (ssize_t)RECORDER_BYTES_MAX);
+    close(fd);
+    return (size_t)got;
+}
+
 void recorder_load(const char *path)
 {
     recorder_free();
-    recorder.bytes = calloc(1, RECORDER_BYTES_MAX);
+    recorder.bytes = calloc(2, RECORDER_BYTES_MAX);
     expect(recorder.bytes);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    expect(fd >= 0);
-    ssize_t got = read(fd, recorder.bytes, RECORDER_BYTES_MAX);
-    expect(got > 0 && got < (ssize_t)RECORDER_BYTES_MAX);
-    recorder.length = (size_t)got;
-    close(fd);
+    recorder.length = recorder_read_file(path, recorder.bytes);
+}
+
+void recorder_load_data(const char *path)
+{
+    snprintf(recorder.data_path, sizeof(recorder.data_path), "%s", path);
+    recorder.data_length = recorder_read_file(path, recorder.bytes + RECORDER_DATA);
 }
 
 void recorder_free(void)
@@ -27,19 +38,30 @@ void recorder_free(void)
     recorder = (struct recorder){ 0 };
 }
 
-static void note_event(enum event_kind kind, size_t id)
+/* Where a node's bytes lie in memory. */
+static uint64_t base_of(const struct node *node)
+{
+    return strcmp(node_name(node), RECORDER_DATA_NODE) == 0 ? RECORDER_DATA : 0;
+}
+
+static size_t *length_of(const struct node *node)
+{
+    return base_of(node) ? &recorder.data_length : &recorder.length;
+}
+
+static void note_event(enum event_kind kind, size_t id, bool data)
 {
     if (recorder.event_count == recorder.event_capacity) {
         recorder.event_capacity = recorder.event_capacity ? 2 * recorder.event_capacity : 1024;
         recorder.events = realloc(recorder.events, recorder.event_capacity * sizeof(struct event));
         expect(recorder.events);
     }
-    recorder.events[recorder.event_count++] = (struct event){ kind, id };
+    recorder.events[recorder.event_count++] = (struct event){ kind, id, data };
 }
 
 size_t recorder_tick(void)
 {
-    note_event(TICK, 0);
+    note_event(TICK, 0, false);
     return recorder.event_count - 1;
 }
 
@@ -63,14 +85,15 @@ static void take_a_while(void)
 static int record_write(struct node *node, struct range range, uint8_t *data)
 {
     expect(range_inside(range, RECORDER_BYTES_MAX));
-    size_t id = note_write(range.offset, (size_t)range.bytes, data);
-    note_event(WRITE_BEGIN, id);
+    uint64_t place = base_of(node) + range.offset;
+    size_t id = note_write(place, (size_t)range.bytes, data);
+    note_event(WRITE_BEGIN, id, false);
     take_a_while();
-    memcpy(recorder.bytes + range.offset, data, (size_t)range.bytes);
-    recorder.length = (size_t)max_u64(recorder.length, range_end(range));
+    memcpy(recorder.bytes + place, data, (size_t)range.bytes);
+    *length_of(node) = (size_t)max_u64(*length_of(node), range_end(range));
     take_a_while();
-    note_event(WRITE_END, id);
-    node_grow_length(node, recorder.length);
+    note_event(WRITE_END, id, false);
+    node_grow_length(node, *length_of(node));
     return 0;
 }
 
@@ -79,16 +102,15 @@ static struct error *recorder_open(struct node *node, const struct blockdev_opti
 {
     (void)options;
     (void)context;
-    node_set_length(node, recorder.length);
+    node_set_length(node, *length_of(node));
     return NULL;
 }
 
 static int recorder_preadv(struct node *node, struct range range, const struct iov *iov, unsigned flags)
 {
-    (void)node;
     (void)flags;
     take_a_while();
-    iov_copy_from(iov, recorder.bytes + range.offset);
+    iov_copy_from(iov, recorder.bytes + base_of(node) + range.offset);
     take_a_while();
     return 0;
 }
@@ -118,11 +140,24 @@ static int recorder_pdiscard(struct node *node, struct range range)
 
 static int recorder_flush(struct node *node)
 {
-    (void)node;
     size_t id = recorder.flush_count++;
-    note_event(FLUSH_BEGIN, id);
+    note_event(FLUSH_BEGIN, id, base_of(node) != 0);
     take_a_while();
-    note_event(FLUSH_END, id);
+    note_event(FLUSH_END, id, base_of(node) != 0);
+    return 0;
+}
+
+/* The first disk has a fixed length, beyond which it grows only by being written. */
+static int recorder_truncate(struct node *node, uint64_t bytes, enum truncate_mode mode)
+{
+    (void)mode;
+    if (!base_of(node))
+        return -ENOTSUP;
+    uint64_t length = recorder.data_length;
+    if (bytes < length)
+        (void)recorder_pwrite_zeroes(node, range_between(bytes, length), 0);
+    recorder.data_length = (size_t)bytes;
+    node_set_length(node, bytes);
     return 0;
 }
 
@@ -135,4 +170,5 @@ const struct driver recorder_driver = {
     .pwrite_zeroes = recorder_pwrite_zeroes,
     .pdiscard = recorder_pdiscard,
     .flush = recorder_flush,
+    .truncate = recorder_truncate,
 };

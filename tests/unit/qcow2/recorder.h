@@ -1,4 +1,4 @@
-/* recorder - a disk in memory that remembers in which order things happened
+/* recorder - a disk in memory that remembers in which order things happened, and a second one for data files
  *
  * It takes the place of the driver "null-co" in the power-cut test. Requests take a while (the coroutine gives way a
  * random number of times), so that those in flight overtake each other. What is recorded is when each write and each
@@ -12,7 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define RECORDER_BYTES_MAX (16u * 1024 * 1024)
+#define RECORDER_BYTES_MAX (16u * 1024 * 1024) /* of each disk */
+#define RECORDER_DATA RECORDER_BYTES_MAX       /* the second one lies behind the first in memory */
+#define RECORDER_DATA_NODE "recorder-data"     /* the node with this name */
 
 enum event_kind {
     WRITE_BEGIN,
@@ -25,10 +27,11 @@ enum event_kind {
 struct event {
     enum event_kind kind;
     size_t id; /* of the write, or of the flush */
+    bool data; /* a flush of the second disk */
 };
 
 struct recorded_write {
-    uint64_t offset;
+    uint64_t offset; /* in memory */
     size_t bytes;
     uint8_t *data;
 };
@@ -37,6 +40,8 @@ struct recorded_write {
 struct recorder {
     uint8_t *bytes; /* as they are now */
     size_t length;
+    size_t data_length; /* of the second disk */
+    char data_path[128];
     struct event *events;
     size_t event_count;
     size_t event_capacity;
@@ -51,7 +56,12 @@ extern const struct driver recorder_driver;
 
 /* Begins anew with the content of this file. */
 void recorder_load(const char *path);
+/* And with this one on the second disk. */
+void recorder_load_data(const char *path);
 void recorder_free(void);
+
+/* The bytes of a file that is not empty, at most RECORDER_BYTES_MAX; returns how many. */
+size_t recorder_read_file(const char *path, uint8_t *bytes);
 
 /* Adds a TICK; returns its number among the events. */
 size_t recorder_tick(void);
