@@ -17,7 +17,7 @@
 #define SECTORS_MAX 16384
 #define WORKERS 5
 #define EVENTS_MAX 65536
-#define CUTS_DEFAULT 80
+#define CUTS_DEFAULT 40
 #define WITNESSES 4 /* disks of each run that qemu-img looks at */
 
 const struct driver *driver_find(const char *name)
