@@ -87,6 +87,15 @@ static void CO_FN end_exports(void)
     export_del_all(BLOCK_EXPORT_TYPE_NBD);
 }
 
+/* Requests of exports may hang in a node, which cannot be closed before they end; others have been closed by now. */
+static void CO_FN close_what_hung(void)
+{
+    while (export_next(NULL)) {
+        export_del_all(BLOCK_EXPORT_TYPE_NBD);
+        blockdev_del_all();
+    }
+}
+
 void shutdown_run(struct rpc_server *server)
 {
     monitors_stop();
@@ -101,6 +110,7 @@ void shutdown_run(struct rpc_server *server)
         rpc_server_wait_idle(server, RPC_WAIT_FOREVER);
         blockdev_del_all();
     }
+    close_what_hung();
     object_del_all();
     events_send_to(NULL);
     clock.server = NULL;

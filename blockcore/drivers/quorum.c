@@ -661,9 +661,8 @@ static void quorum_child_permissions(const struct node *node, const struct child
                                      unsigned *child_perm, unsigned *child_shared)
 {
     const struct quorum *quorum = node_state((struct node *)(uintptr_t)node);
-    (void)child;
     *child_perm = perm;
-    if (quorum->rewrite && !node_is_read_only(node))
+    if (quorum->rewrite && !node_is_read_only_for(node, child))
         *child_perm |= PERM_WRITE;
     *child_shared = shared & (PERM_CONSISTENT_READ | PERM_WRITE_UNCHANGED);
 }

@@ -5,6 +5,7 @@
 #include "schema/cairn_types.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/vm_sockets.h>
 #include <netdb.h>
 #include <stddef.h>
@@ -99,6 +100,23 @@ struct error *resolve(const struct socket_address *address, struct resolved *out
         break;
     }
     return error_new("this kind of address cannot be looked up");
+}
+
+struct error *resolve_fd(const struct socket_address *address, int *fd)
+{
+    uint32_t number;
+    int type;
+    socklen_t bytes = sizeof(type);
+    const char *text = address->u.fd.str;
+    if (!listen_parse_number(text, INT32_MAX, &number))
+        return error_new("'%s' is not the number of a descriptor", text);
+    if (getsockopt((int)number, SOL_SOCKET, SO_TYPE, &type, &bytes) < 0)
+        return error_errno(errno, "descriptor %s is not a socket", text);
+    int copy = fcntl((int)number, F_DUPFD_CLOEXEC, 0);
+    if (copy < 0)
+        return error_errno(errno, "cannot copy descriptor %s", text);
+    *fd = copy;
+    return NULL;
 }
 
 /* Copies -------------------------------------------------------------------------------------------------------- */

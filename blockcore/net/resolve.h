@@ -26,6 +26,9 @@ bool resolve_is_quick(const struct socket_address *address);
 /* May ask a name server and wait for it: on the pool, unless it is quick. Any thread. Not for descriptors. */
 struct error *resolve(const struct socket_address *address, struct resolved *out) MUST_CHECK;
 
+/* Of an address that is a descriptor: a copy of it (close-on-exec), for the caller to close. */
+struct error *resolve_fd(const struct socket_address *address, int *fd) MUST_CHECK;
+
 /* A copy with strings of its own; address_free() takes NULL. */
 struct socket_address *address_copy(const struct socket_address *address);
 void address_free(struct socket_address *address);

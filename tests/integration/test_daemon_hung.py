@@ -2,6 +2,10 @@
 
 import time
 
+import nbd
+
+import nbd_client
+
 from test_hung import hung_fs  # noqa: F401 (a fixture)
 
 GIVES_UP_AFTER = 10  # seconds
@@ -30,4 +34,26 @@ def test_what_hangs_is_named_and_the_status_tells(hung_fs, start_daemon):  # noq
     assert "blockdev-add" in daemon.log
     assert not daemon.socket.exists() and not (daemon.directory / "pid").exists()
     hung_fs.release()  # the kernel lets a process go only when its calls have come back
+    assert daemon.wait() == 1
+
+
+def test_a_request_of_an_export_that_hangs_is_bounded_too(hung_fs, start_daemon):  # noqa: F811
+    """Others are closed before; the node that hangs is named."""
+    daemon = start_daemon("--pidfile", "pid")
+    daemon.expected_status = 1
+    control = daemon.connect()
+    control.execute("blockdev-add", driver="file", node_name="hung", filename=str(hung_fs / "hang-read"))
+    control.execute("blockdev-add", driver="null-co", node_name="well")
+    socket = nbd_client.start_server(control, daemon.directory)
+    nbd_client.export(control, "hung")
+    client = nbd_client.connect(socket, "hung")
+    client.aio_pread(nbd.Buffer(512), 0)
+    client.poll(200)
+
+    begin = time.monotonic()
+    control.execute("quit")
+    wait_for_log(daemon, "storage did not answer")
+    assert GIVES_UP_AFTER - 1 < time.monotonic() - begin < GIVES_UP_AFTER + 5
+    assert "not flushed and closed: 'hung'\n" in daemon.log
+    hung_fs.release()
     assert daemon.wait() == 1

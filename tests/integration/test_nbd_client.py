@@ -444,6 +444,21 @@ def test_a_server_that_hangs_stalls_its_own_node_only(serve, tmp_path, image, qm
             stalled.poll(-1)
 
 
+def test_the_end_does_not_wait_for_a_server_that_hangs(serve, tmp_path, image, qmp, daemon):
+    server = qemu_nbd(serve, tmp_path, image)
+    add_client(qmp, unix(server.path))
+    disk = nbd_client.connect(export_client(qmp, daemon), "remote")
+    server.signal(signal.SIGSTOP)
+    disk.aio_pread(nbd.Buffer(4096), 0)
+    disk.poll(100)
+    begin = time.monotonic()
+    qmp.execute("quit")
+    assert daemon.wait() == 0
+    assert time.monotonic() - begin < 15
+    assert "did not answer" not in daemon.log
+    server.signal(signal.SIGCONT)
+
+
 # Client and server in one daemon ---------------------------------------------------------------------------------
 
 

@@ -153,25 +153,26 @@ static void tune_socket(struct nbd_link *link)
     link->is_self = getsockopt(link->fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0 && peer.pid == getpid();
 }
 
-/* @address NULL: the descriptor that was given, which serves for one connection. */
-static int begin_connect(struct nbd_link *link, const struct sockaddr *address, socklen_t bytes)
+/* To @address, or through the socket @fd (which goes over), where that is not -1. */
+struct target {
+    const struct sockaddr *address;
+    socklen_t bytes;
+    int fd;
+};
+
+static int begin_connect(struct nbd_link *link, struct target *target)
 {
-    if (address)
-        return libnbd.nbd_aio_connect(link->handle, address, bytes);
-    int fd = fcntl(atoi(link->server->u.fd.str), F_DUPFD_CLOEXEC, 0);
-    if (fd < 0)
-        return -1;
-    return libnbd.nbd_aio_connect_socket(link->handle, fd);
+    if (target->fd < 0)
+        return libnbd.nbd_aio_connect(link->handle, target->address, target->bytes);
+    return libnbd.nbd_aio_connect_socket(link->handle, steal_fd(&target->fd));
 }
 
-static struct error *connect_to(struct nbd_link *link, const struct sockaddr *address, socklen_t bytes,
-                                uint64_t deadline_ns) CO_FN;
+static struct error *connect_to(struct nbd_link *link, struct target *target, uint64_t deadline_ns) CO_FN;
 
-static struct error *connect_to(struct nbd_link *link, const struct sockaddr *address, socklen_t bytes,
-                                uint64_t deadline_ns)
+static struct error *connect_to(struct nbd_link *link, struct target *target, uint64_t deadline_ns)
 {
     struct error *err = set_up_handle(link);
-    if (!err && (begin_connect(link, address, bytes) < 0 || is_over(link)))
+    if (!err && (begin_connect(link, target) < 0 || is_over(link)))
         err = libnbd_error(link, "cannot connect to");
     if (!err)
         err = watch_socket(link);
@@ -184,19 +185,35 @@ static struct error *connect_to(struct nbd_link *link, const struct sockaddr *ad
     return err;
 }
 
+static struct error *connect_through_fd(struct nbd_link *link, uint64_t deadline_ns) CO_FN;
+
+static struct error *connect_through_fd(struct nbd_link *link, uint64_t deadline_ns)
+{
+    struct target target = { .fd = -1 };
+    if (link->opened)
+        return error_new("a descriptor serves for one connection");
+    struct error *err = resolve_fd(link->server, &target.fd);
+    if (!err)
+        err = connect_to(link, &target, deadline_ns);
+    if (target.fd >= 0)
+        close(target.fd);
+    return err;
+}
+
 struct error *link_connect(struct nbd_link *link, uint64_t deadline_ns)
 {
+    if (link->server->type == SOCKET_ADDRESS_TYPE_FD)
+        return connect_through_fd(link, deadline_ns);
     struct resolved resolved = { 0 };
-    if (link->server->type == SOCKET_ADDRESS_TYPE_FD) {
-        if (link->opened)
-            return error_new("a descriptor serves for one connection");
-        return connect_to(link, NULL, 0, deadline_ns);
-    }
     struct error *err = look_up(link, &resolved);
     for (unsigned i = 0; i < resolved.count && !link->handle && !link->closing && !link->given_up; i++) {
+        struct target target = {
+            .address = (const struct sockaddr *)&resolved.items[i].address,
+            .bytes = resolved.items[i].bytes,
+            .fd = -1,
+        };
         error_free(err);
-        err =
-            connect_to(link, (const struct sockaddr *)&resolved.items[i].address, resolved.items[i].bytes, deadline_ns);
+        err = connect_to(link, &target, deadline_ns);
     }
     if (!err && !link->handle)
         err = interrupted(link);

@@ -13,6 +13,7 @@
 #define HANDSHAKE_MS 30000 /* a server that has not answered by then is none */
 #define CONNECTION_MS 1000 /* one that was shorter is not followed by another at once */
 #define RETRY_FIRST_MS 100 /* between attempts to connect; then twice as long each time */
+#define LAST_MS 8000       /* when the process is about to end: for what was sent, and the last flush */
 #define RETRY_MAX_MS 5000
 
 /* Control thread. */
@@ -274,6 +275,8 @@ static void delay_is_over(void *arg)
 {
     struct nbd_link *link = arg;
     link->too_late = true;
+    if (link->up && link->given_up)
+        fd_watch_cancel(link->watch); /* the server hangs: what it was sent is lost with the connection */
     fail_waiting(link);
 }
 
@@ -463,13 +466,15 @@ static void close_here(struct loop_task *task)
     link_interrupt(link);
 }
 
-/* A connection that stands goes on as long as it stands. */
+/* A connection that stands may serve a little longer. */
 static void give_up_here(struct loop_task *task)
 {
     struct nbd_link *link = CONTAINER_OF(task, struct nbd_link, give_up_task);
     link->given_up = true;
-    if (link->up)
+    if (link->up) {
+        timer_start(link->delay, LAST_MS);
         return;
+    }
     fail_waiting(link);
     link_interrupt(link);
 }

@@ -201,6 +201,25 @@ NBD_TEST(when_the_process_ends_nobody_waits_for_a_server)
     add_fails(options, "the process is about to end");
 }
 
+NBD_TEST(a_socket_may_be_given)
+{
+    serve_disk(MIB);
+    struct blockdev_options options = remote_options();
+    struct sockaddr_un name = { .sun_family = AF_UNIX };
+    char number[16];
+    snprintf(name.sun_path, sizeof(name.sun_path), "%s", in_dir("nbd.sock"));
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    expect(connect(fd, (const struct sockaddr *)&name, sizeof(name)) == 0);
+    snprintf(number, sizeof(number), "%d", fd);
+    address = (struct socket_address){ .type = SOCKET_ADDRESS_TYPE_FD, .u.fd = { .str = number } };
+    add(options);
+    close(fd);
+    struct handle *handle = open_handle("remote", READ_WRITE);
+    expect_int(put(handle, 0, 512, 1), 0);
+    expect(reads_as(handle, 0, 512, 1));
+    flush_and_close(handle);
+}
+
 NBD_TEST(what_cannot_be_opened)
 {
     struct blockdev_options options = remote_options();
@@ -209,7 +228,9 @@ NBD_TEST(what_cannot_be_opened)
     add_fails(options, "tls-creds: TLS is not built in");
     options = remote_options();
     address = (struct socket_address){ .type = SOCKET_ADDRESS_TYPE_FD, .u.fd = { .str = "999" } };
-    add_fails(options, "cannot connect to 'fd:999'");
+    add_fails(options, "descriptor 999 is not a socket");
+    address.u.fd.str = "x";
+    add_fails(options, "'x' is not the number of a descriptor");
     address = (struct socket_address){ .type = SOCKET_ADDRESS_TYPE_UNIX, .u.unix_ = { .path = "" } };
     add_fails(options, "is empty");
 }
@@ -223,6 +244,7 @@ int main(void)
         cmocka_unit_test(many_at_once_on_all_threads),
         cmocka_unit_test(a_request_in_flight_is_done_by_the_server_that_comes_back),
         cmocka_unit_test(without_a_server_a_node_is_closed_at_once),
+        cmocka_unit_test(a_socket_may_be_given),
         cmocka_unit_test(what_cannot_be_opened),
         cmocka_unit_test(when_the_process_ends_nobody_waits_for_a_server), /* and nothing can be opened afterwards */
     };
