@@ -58,14 +58,15 @@ struct error *qcow2_check_backing_option(const struct qcow2 *q, const struct blo
     return error_new("backing: the raw data file of the image would not show what is below");
 }
 
-/* The data file is written when the disk is, which may make it longer; nobody else may write it. */
+/* The data file is written when the disk is, which may make it longer, and when its length changes, since what is added
+ * must read as zeroes. Nobody else may write it. */
 void qcow2_child_permissions(const struct node *node, const struct child *child, unsigned perm, unsigned shared,
                              unsigned *child_perm, unsigned *child_shared)
 {
     permissions_of_role(node, child, perm, shared, child_perm, child_shared);
     if (child_role(child) != CHILD_DATA)
         return;
-    if (*child_perm & PERM_WRITE)
-        *child_perm |= PERM_RESIZE;
+    if (*child_perm & (PERM_WRITE | PERM_RESIZE))
+        *child_perm |= PERM_WRITE | PERM_RESIZE;
     *child_shared &= ~(unsigned)(PERM_WRITE | PERM_RESIZE);
 }

@@ -1,4 +1,5 @@
 /* Changing the length: whatever lay behind the old end, what is added reads as zeroes. */
+#include "blockcore/base/endian.h"
 #include "tests/unit/qcow2/images.h"
 
 struct disk {
@@ -59,8 +60,12 @@ NODE_TEST(growing_needs_a_longer_l1_table)
 
 NODE_TEST(what_was_cut_off_does_not_come_back)
 {
-    static const char *const options[] = { "cluster_size=512", "cluster_size=4096", "cluster_size=65536",
-                                           "cluster_size=65536,compat=0.10" };
+    static const char *const options[] = { "cluster_size=512",
+                                           "cluster_size=4096",
+                                           "cluster_size=65536",
+                                           "cluster_size=65536,compat=0.10",
+                                           "cluster_size=65536,extended_l2=on",
+                                           "cluster_size=16384,extended_l2=on" };
     for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
         qemu_img("create -q -f qcow2 -o %s '%s' 4M", options[i], in_dir("a.qcow2"));
         struct disk disk = open_disk(4 * MIB);
@@ -92,7 +97,8 @@ NODE_TEST(what_another_program_cut_off_does_not_come_back)
 
 NODE_TEST(a_longer_backing_file_does_not_show)
 {
-    static const char *const options[] = { "cluster_size=4096", "cluster_size=65536", "cluster_size=4096,compat=0.10" };
+    static const char *const options[] = { "cluster_size=4096", "cluster_size=65536", "cluster_size=4096,compat=0.10",
+                                           "cluster_size=65536,extended_l2=on" };
     unsigned char *base = malloc(3 * MIB);
     expect(base);
     memset(base, 6, 3 * MIB);
@@ -123,9 +129,10 @@ NODE_TEST(space_is_taken_in_advance_when_asked)
     expect(stat(in_dir("a.qcow2"), &st) == 0 && st.st_blocks * 512 >= 4 * MIB);
 }
 
-NODE_TEST(snapshots_keep_what_they_have)
+static void resize_under_a_snapshot(const char *options)
 {
-    qemu_img("create -q -f qcow2 -o cluster_size=4096 '%s' 2M", in_dir("a.qcow2"));
+    unlink(in_dir("a.qcow2"));
+    qemu_img("create -q -f qcow2 -o %s '%s' 2M", options, in_dir("a.qcow2"));
     struct disk disk = open_disk(2 * MIB);
     write_disk(&disk, 0, 2 * MIB, 7);
     close_disk(&disk);
@@ -140,6 +147,58 @@ NODE_TEST(snapshots_keep_what_they_have)
     disk = open_disk(2 * MIB);
     memset(disk.bytes, 7, 2 * MIB);
     close_disk(&disk);
+}
+
+NODE_TEST(snapshots_keep_what_they_have)
+{
+    resize_under_a_snapshot("cluster_size=4096");
+    resize_under_a_snapshot("cluster_size=65536,extended_l2=on");
+}
+
+/* The power went after the header said that the disk is shorter, and before entries behind its end were dropped. */
+NODE_TEST(what_a_power_cut_left_behind_the_end_goes_when_the_image_is_opened)
+{
+    static const char *const options[] = { "cluster_size=512", "cluster_size=4096", "cluster_size=65536",
+                                           "cluster_size=16384,extended_l2=on" };
+    for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+        qemu_img("create -q -f qcow2 -o %s '%s' 4M", options[i], in_dir("a.qcow2"));
+        struct disk disk = open_disk(4 * MIB);
+        write_disk(&disk, 0, 4 * MIB, 3);
+        close_disk(&disk);
+        unsigned char size[8];
+        store_be64(size, MIB + 512);
+        int fd = open(in_dir("a.qcow2"), O_RDWR | O_CLOEXEC);
+        expect(fd >= 0 && pwrite(fd, size, sizeof(size), 24) == sizeof(size));
+        close(fd);
+        disk = open_disk(MIB + 512);
+        memset(disk.bytes, 3, MIB + 512);
+        close_disk(&disk);
+        /* Another program makes it longer without a look at what is there. */
+        qemu_img("resize -q '%s' 4M", in_dir("a.qcow2"));
+        disk = open_disk(4 * MIB);
+        memset(disk.bytes, 3, MIB + 512);
+        expect_content(disk.handle, disk.bytes, MIB + 512);
+        expect(reads_as(disk.handle, 2 * MIB, 2 * MIB, 0));
+        handle_close(disk.handle);
+        remove_image("disk");
+        free(disk.bytes);
+    }
+}
+
+NODE_TEST(space_taken_in_advance_shows_what_is_below_no_longer)
+{
+    unsigned char *base = malloc(4 * MIB);
+    expect(base);
+    memset(base, 6, 4 * MIB);
+    save("base.raw", base, 4 * MIB);
+    qemu_img("create -q -f qcow2 -b base.raw -F raw -o extended_l2=on '%s' 1049088", in_dir("a.qcow2"));
+    struct disk disk = open_disk(MIB + 512);
+    memset(disk.bytes, 6, MIB + 512);
+    expect_int(handle_truncate(disk.handle, 3 * MIB, TRUNCATE_FALLOC), 0);
+    expect_int(handle_truncate(disk.handle, 5 * MIB, TRUNCATE_FULL), 0);
+    disk.length = 5 * MIB;
+    close_disk(&disk);
+    free(base);
 }
 
 NODE_TEST(what_cannot_be_is_refused)
@@ -165,6 +224,8 @@ int main(void)
         cmocka_unit_test(a_longer_backing_file_does_not_show),
         cmocka_unit_test(space_is_taken_in_advance_when_asked),
         cmocka_unit_test(snapshots_keep_what_they_have),
+        cmocka_unit_test(what_a_power_cut_left_behind_the_end_goes_when_the_image_is_opened),
+        cmocka_unit_test(space_taken_in_advance_shows_what_is_below_no_longer),
         cmocka_unit_test(what_cannot_be_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
