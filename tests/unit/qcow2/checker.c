@@ -353,5 +353,7 @@ bool read_sector(struct image image, int snapshot, uint64_t sector, uint8_t out[
     size_t length = has_data_file(image) ? image.data_file_length : image.length;
     if (host < length)
         memcpy(out, bytes + host, length - host < 512 ? length - host : 512);
+    if (image.decrypt)
+        image.decrypt(sector, out);
     return true;
 }

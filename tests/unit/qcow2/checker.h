@@ -14,6 +14,7 @@ struct image {
     size_t length;
     const uint8_t *data_file; /* of images that have one */
     size_t data_file_length;
+    void (*decrypt)(uint64_t sector, uint8_t data[512]); /* what clusters of data hold; NULL: it is not encrypted */
 };
 
 struct findings {

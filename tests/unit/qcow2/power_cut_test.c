@@ -8,7 +8,9 @@
  *
  * CAIRN_TEST_SEED chooses the requests, CAIRN_POWER_CUTS how many moments of each run are looked at (0: all). */
 #include "blockcore/base/arena.h"
+#include "blockcore/crypto/cipher.h"
 #include "blockcore/io/snapshot.h"
+#include "blockcore/objects/object.h"
 #include "schema/cairn_types.h"
 #include "tests/unit/qcow2/checker.h"
 #include "tests/unit/qcow2/images.h"
@@ -18,6 +20,9 @@
 #define WORKERS 5
 #define EVENTS_MAX 65536
 #define CUTS_DEFAULT 40
+#define PASSWORD "sixteen letters!"
+#define SECRET "--object secret,id=s,data='" PASSWORD "'"
+#define ENCRYPTED "driver=qcow2,encrypt.format=aes,encrypt.key-secret=s"
 #define WITNESSES 4 /* disks of each run that qemu-img looks at */
 
 const struct driver *driver_find(const char *name)
@@ -43,6 +48,7 @@ struct scene {
     bool pass_discard;
     size_t grown_sectors; /* 0: not resized */
     bool snapshots;       /* are made, deleted and applied on the way */
+    bool encrypted;       /* in the old way: the vector of a sector is that of the guest */
 };
 
 /* What a sector was written to, and when: in numbers of events. */
@@ -424,6 +430,23 @@ static void check_pictures(struct image image, const struct moment *moment, enum
     }
 }
 
+static struct cipher *cipher;
+
+static void decrypt(uint64_t sector, uint8_t data[SECTOR])
+{
+    expect_int(cipher_run(cipher, CIPHER_DECRYPT, sector, data, data, SECTOR), 0);
+}
+
+/* The first 16 bytes of the password are the key. */
+static void make_cipher(void)
+{
+    struct cipher_spec spec = { Q_CRYPTO_CIPHER_ALGO_AES_128, Q_CRYPTO_CIPHER_MODE_CBC, Q_CRYPTO_IV_GEN_ALGO_PLAIN64,
+                                Q_CRYPTO_HASH_ALGO_SHA256 };
+    struct object_options secret = { .qom_type = OBJECT_TYPE_SECRET, .id = "sec0", .u.secret = { .data = PASSWORD } };
+    expect_success(cipher_create(&spec, (const uint8_t *)PASSWORD, &cipher));
+    expect_success(object_add(&secret));
+}
+
 static void check_disk(struct moment *moment, enum survivors survivors, bool witness)
 {
     struct trial trial = { .moment = moment, .length = moment->length };
@@ -433,6 +456,7 @@ static void check_disk(struct moment *moment, enum survivors survivors, bool wit
         .length = trial.length,
         .data_file = moment->bytes + RECORDER_DATA,
         .data_file_length = RECORDER_BYTES_MAX,
+        .decrypt = guest.scene->encrypted ? decrypt : NULL,
     };
     struct findings findings;
     check(image, &findings);
@@ -443,11 +467,15 @@ static void check_disk(struct moment *moment, enum survivors survivors, bool wit
     check_sectors(image, moment, survivors);
     check_pictures(image, moment, survivors);
     if (witness) {
-        char line[200];
+        char line[300];
         char output[4096];
         save("cut.qcow2", image.bytes, image.length);
-        snprintf(line, sizeof(line), "qemu-img check %s '%s'", image_is_dirty(image) ? "-r all" : "-U",
-                 in_dir("cut.qcow2"));
+        if (image.decrypt)
+            snprintf(line, sizeof(line), "qemu-img check " SECRET " --image-opts '" ENCRYPTED ",file.filename=%s'",
+                     in_dir("cut.qcow2"));
+        else
+            snprintf(line, sizeof(line), "qemu-img check %s '%s'", image_is_dirty(image) ? "-r all" : "-U",
+                     in_dir("cut.qcow2"));
         int status = run_command(line, output, sizeof(output));
         if (status != 0 && status != 3) { /* 3: leaks */
             print_error("%s\n", output);
@@ -501,7 +529,8 @@ static void make_image(const struct scene *scene)
     if (scene->backing) {
         make_content(guest.backing, scene->sectors, UINT64_C(1) << 60, "base.raw");
         memcpy(guest.initial, guest.backing, sizeof(guest.initial));
-        qemu_img("create -q -f qcow2 -b base.raw -F raw -o %s '%s' %zu", create, path, scene->sectors * SECTOR);
+        qemu_img("create -q " SECRET " -f qcow2 -b base.raw -F raw -o %s '%s' %zu", create, path,
+                 scene->sectors * SECTOR);
     } else {
         make_content(guest.initial, scene->sectors, UINT64_C(1) << 61, "content.raw");
         qemu_img("convert -q -f raw -O qcow2 %s -o %s '%s' '%s'", scene->compressed ? "-c" : "", create,
@@ -545,6 +574,10 @@ static void open_disk(const struct scene *scene)
         options.u.qcow2.has_l2_cache_entry_size = true;
         options.u.qcow2.l2_cache_entry_size = 512;
     }
+    struct blockdev_qcow2_encryption encrypt = { .format = BLOCKDEV_QCOW2_ENCRYPTION_FORMAT_AES,
+                                                 .u.aes.key_secret = "sec0" };
+    if (scene->encrypted)
+        options.u.qcow2.encrypt = &encrypt;
     options.u.qcow2.has_pass_discard_request = true;
     options.u.qcow2.pass_discard_request = scene->pass_discard;
     options.u.qcow2.has_pass_discard_other = true;
@@ -574,6 +607,8 @@ static void run_scene(const struct scene *scene, uint64_t seed)
     memset(&guest, 0, sizeof(guest));
     random_seed(seed);
     guest.scene = scene;
+    if (scene->encrypted)
+        make_cipher();
     guest.sectors = scene->sectors;
     make_image(scene);
     act(scene);
@@ -586,6 +621,8 @@ static void run_scene(const struct scene *scene, uint64_t seed)
         free(guest.history[i].versions);
     free(guest.flushes);
     recorder_free();
+    cipher_free(steal(&cipher));
+    object_del_all();
 }
 
 /* A new image over an old one, on storage of a fixed length: at any moment there is the old one, none, or the new one.
@@ -663,6 +700,12 @@ POWER_CUT(discards_reach_the_file, .create = "cluster_size=4096", .sectors = 300
 POWER_CUT(resized, .create = "cluster_size=512", .sectors = 1000, .grown_sectors = 6000)
 POWER_CUT(resized_on_a_backing_file, .create = "cluster_size=4096", .sectors = 3000, .grown_sectors = 5000,
           .backing = true)
+POWER_CUT(encrypted, .create = "cluster_size=4096,encrypt.format=aes,encrypt.key-secret=s", .sectors = 4000,
+          .backing = true, .encrypted = true)
+POWER_CUT(encrypted_and_resized, .create = "cluster_size=16384,encrypt.format=aes,encrypt.key-secret=s",
+          .sectors = 3000, .grown_sectors = 5000, .backing = true, .encrypted = true)
+POWER_CUT(encrypted_with_snapshots, .create = "cluster_size=4096,encrypt.format=aes,encrypt.key-secret=s",
+          .sectors = 2000, .backing = true, .encrypted = true, .snapshots = true)
 POWER_CUT(subclusters, .create = "cluster_size=16384,extended_l2=on", .sectors = 4000)
 POWER_CUT(subclusters_on_a_backing_file, .create = "cluster_size=16384,extended_l2=on", .sectors = 4000,
           .backing = true)
@@ -717,6 +760,9 @@ int main(void)
         cmocka_unit_test(discards_reach_the_file),
         cmocka_unit_test(resized),
         cmocka_unit_test(resized_on_a_backing_file),
+        cmocka_unit_test(encrypted),
+        cmocka_unit_test(encrypted_and_resized),
+        cmocka_unit_test(encrypted_with_snapshots),
         cmocka_unit_test(subclusters),
         cmocka_unit_test(subclusters_on_a_backing_file),
         cmocka_unit_test(subclusters_with_a_snapshot),
