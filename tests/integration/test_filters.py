@@ -97,7 +97,7 @@ def test_filters_between_overlay_and_backing_file(qmp, group, tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", FILTERS)
-def test_random_io(qmp, group, tmp_path, kind):
+def test_random_io(qmp, daemon, group, tmp_path, kind):
     top, *_ = random_chain(rng_of(1), tmp_path, 3)
     data = content(top)
     add_image(qmp, top, "image")
@@ -108,24 +108,35 @@ def test_random_io(qmp, group, tmp_path, kind):
         disk.step(rng)
     disk.check()
     disk.handle.shutdown()
+    quit_and_check(qmp, daemon, top, disk.data)
+
+
+def quit_and_check(qmp, daemon, image, data):
+    """Closed cleanly, the image is whole and holds @data."""
     qmp.execute("quit")
-    check_closed(tmp_path, top, disk.data)
-
-
-def check_closed(tmp_path, image, data):
-    with open(tmp_path / "expected", "wb") as file:
+    daemon.wait()
+    with open(daemon.path("expected"), "wb") as file:
         file.write(data)
-    for _ in range(1000):
-        if not os.path.exists(tmp_path / "qmp.sock"):
-            break
-        threading.Event().wait(0.01)
     check(image)
-    compare(image, tmp_path / "expected")
+    compare(image, daemon.path("expected"))
 
 
+def by_reopening(qmp, inserted):
+    qmp.execute("blockdev-reopen", options=[
+        {"driver": "raw", "node-name": "top", "file": "filter" if inserted else "image"}])
+
+
+def by_commands(qmp, inserted):
+    if inserted:
+        qmp.execute("blockdev-insert-filter", node="image", filter="filter")
+    else:
+        qmp.execute("blockdev-remove-filter", filter="filter")
+
+
+@pytest.mark.parametrize("move", [by_reopening, by_commands])
 @pytest.mark.parametrize("kind", FILTERS)
-def test_insertion_and_removal_under_io(qmp, group, tmp_path, kind):
-    """raw --> image becomes raw --> filter --> image and back, by blockdev-reopen of raw, while clients write."""
+def test_insertion_and_removal_under_io(qmp, group, tmp_path, kind, move):
+    """raw --> image becomes raw --> filter --> image and back, while clients write."""
     top, *_ = random_chain(rng_of(2), tmp_path, 3)
     data = content(top)
     add_image(qmp, top, "image")
@@ -146,8 +157,7 @@ def test_insertion_and_removal_under_io(qmp, group, tmp_path, kind):
     worker = threading.Thread(target=work)
     worker.start()
     for i in range(20):
-        qmp.execute("blockdev-reopen", options=[
-            {"driver": "raw", "node-name": "top", "file": "image" if i % 2 else "filter"}])
+        move(qmp, i % 2 == 0)
     stop.set()
     worker.join()
     assert not failures
@@ -248,7 +258,7 @@ def test_a_copy_that_fails_is_no_failed_read(qmp, daemon, chain):
 
 
 @pytest.mark.parametrize("kind", ["compress", "copy-on-read"])
-def test_reads_and_writes_of_many_clients_at_once(qmp, tmp_path, kind):
+def test_reads_and_writes_of_many_clients_at_once(qmp, daemon, tmp_path, kind):
     """Each client has its own bytes, but clusters are shared, so that copies and writes meet all the time."""
     base = create(tmp_path / "base.qcow2", 1 * MIB)
     qemu_io(base, "write -P 255 0 1M")
@@ -286,8 +296,7 @@ def test_reads_and_writes_of_many_clients_at_once(qmp, tmp_path, kind):
         for index, byte in model.items():
             expected[index * piece:(index + 1) * piece] = bytes([byte]) * piece
     assert connect(socket, "filter").pread(MIB, 0) == expected
-    qmp.execute("quit")
-    check_closed(tmp_path, top, expected)
+    quit_and_check(qmp, daemon, top, expected)
 
 
 # preallocate ------------------------------------------------------------------------------------------------------
@@ -352,7 +361,7 @@ def test_the_end_is_cut_off_when_nobody_writes_any_more(qmp, daemon):
     check(path)
 
 
-def test_preallocate_comes_and_goes_under_io(qmp, tmp_path):
+def test_preallocate_comes_and_goes_under_io(qmp, daemon, tmp_path):
     path = create(tmp_path / "a.qcow2", 64 * MIB)
     qmp.execute("blockdev-add", driver="file", node_name="file", filename=str(path))
     qmp.execute("blockdev-add", driver="qcow2", node_name="image", file="file")
@@ -376,8 +385,7 @@ def test_preallocate_comes_and_goes_under_io(qmp, tmp_path):
         assert (os.stat(path).st_size % (4 * MIB) == 0) == inserted
     disk.check()
     disk.handle.shutdown()
-    qmp.execute("quit")
-    check_closed(tmp_path, path, disk.data)
+    quit_and_check(qmp, daemon, path, disk.data)
 
 
 def test_an_image_that_was_not_closed_is_whole(start_daemon, tmp_path):
@@ -442,6 +450,5 @@ def test_all_that_is_written_is_compressed(qmp, daemon):
     disk.check()
     assert {extent.get("compressed", False) for extent in extents_of(qmp, "filter") if extent["data"]} == {True}
     disk.handle.shutdown()
-    qmp.execute("quit")
-    check_closed(daemon.directory, path, disk.data)
+    quit_and_check(qmp, daemon, path, disk.data)
     assert os.stat(path).st_size < 1 * MIB

@@ -12,6 +12,7 @@ from qmp import QMPError
 
 MIB = 1 << 20
 COMMANDS = 1000  # of each client
+GROUPS = ["group0", "group1"]
 NAMES = [kind + str(i) for kind in ("image", "file", "overlay", "filter") for i in range(3)]
 
 
@@ -38,6 +39,10 @@ class Client:
             {"driver": "raw", "file": below, "offset": 512},
             {"driver": "gate", "file": below},
             {"driver": "blkdebug", "image": below, "align": self.random.choice([1, 512, 4096])},
+            {"driver": "throttle", "throttle-group": self.random.choice(GROUPS), "file": below},
+            {"driver": "copy-on-read", "file": below},
+            {"driver": "compress", "file": below},
+            {"driver": "preallocate", "file": below, "prealloc-size": MIB},
         ])
 
     def reopening(self):
@@ -76,7 +81,11 @@ class Client:
             ("x-debug-query-block-graph", {}),
             ("query-named-block-nodes", {}),
             ("query-block-exports", {}),
-        ], weights=[8, 6, 3, 3, 2, 6, 2, 2, 2, 2, 2, 1, 1, 1, 1])[0]
+            ("object-add", {"qom-type": "throttle-group", "id": self.random.choice(GROUPS)}),
+            ("object-del", {"id": self.random.choice(GROUPS)}),
+            ("qom-set", {"path": self.random.choice(GROUPS), "property": "limits",
+                         "value": {"iops-total": self.random.choice([0, 10, 1000, 100000])}}),
+        ], weights=[8, 6, 3, 3, 2, 6, 2, 2, 2, 2, 2, 1, 1, 1, 1, 2, 1, 2])[0]
 
     def run(self):
         for _ in range(COMMANDS):
