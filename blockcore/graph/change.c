@@ -24,7 +24,6 @@ struct change {
     size_t moves_count;
     struct node **nodes; /* whose settings change, with a reference each */
     size_t nodes_count;
-    struct node *visited; /* NULL: none; the caller keeps it */
     const struct change_owner *owner;
     void *owner_arg;
 };
@@ -42,12 +41,6 @@ void change_set_owner(struct change *change, const struct change_owner *owner, v
 {
     change->owner = owner;
     change->owner_arg = arg;
-}
-
-void change_visit(struct change *change, struct node *node)
-{
-    assert(!change->visited);
-    change->visited = node;
 }
 
 /* Describing -------------------------------------------------------------------------------------------------- */
@@ -359,8 +352,6 @@ static void set_busy(struct change *change, bool busy)
 {
     for (size_t i = 0; i < change->nodes_count; i++)
         node_set_busy(change->nodes[i], busy);
-    if (change->visited)
-        node_set_busy(change->visited, busy);
 }
 
 static struct error *turn(struct change *change) CO_FN;
@@ -403,8 +394,6 @@ static struct drain *drain_moves(struct change *change)
     }
     for (size_t i = 0; i < change->nodes_count; i++)
         drain_cover_node(drain, change->nodes[i]);
-    if (change->visited)
-        drain_cover_node(drain, change->visited);
     drain_hold(drain);
     return drain;
 }

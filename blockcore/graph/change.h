@@ -47,12 +47,9 @@ struct error *change_remove(struct change *change, struct child *edge) CONTROL_F
 struct error *change_settings(struct change *change, struct node *node, const struct node_settings *settings,
                               void *state) CONTROL_FN MUST_CHECK;
 
-/* @node is drained too, and the owner may send requests to it. The caller keeps it. */
-void change_visit(struct change *change, struct node *node) CONTROL_FN;
-
 /* What the one who makes a change does at its turning point: everything is drained, no request runs. */
 struct change_owner {
-    /* The graph is as before; may send requests to nodes whose settings change, and to visited ones. An error gives the
+    /* The graph is as before; may send requests to nodes whose settings change. An error gives the
      * change up. Absent: nothing to do. */
     struct error *(*before)(void *arg)CO_FN;
     /* The graph is as it shall be; may send requests likewise. After an error it will be as before. Absent: nothing to

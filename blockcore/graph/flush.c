@@ -23,6 +23,8 @@ int node_flush(struct node *node)
     int ret = node->driver->flush ? node->driver->flush(node) : 0;
     if (ret == 0 && !node->driver->flushes_children)
         ret = flush_children(node);
+    if (ret == 0 && unlikely(atomic_load(&node->flush_backing)) && node->backing)
+        ret = node_flush(node->backing->node);
     if (ret < 0 && written)
         node_set_written(node);
     stats_count(node, STATS_FLUSH, 0, ret);

@@ -71,7 +71,8 @@ struct node {
     struct node_limits limits;
     struct node_settings set;
     struct tracker tracker;
-    _Atomic bool written;             /* since the last flush that succeeded */
+    _Atomic bool written;       /* since the last flush that succeeded */
+    _Atomic bool flush_backing; /* a flush is for the backing child too: what was written there before a snapshot */
     _Atomic uint64_t write_threshold; /* 0: none */
     struct stats_lane *_Atomic stats; /* one per loop; NULL: no request yet */
 

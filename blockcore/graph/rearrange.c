@@ -22,35 +22,47 @@ static struct error *check_snapshot(const struct node *node, const struct node *
     return NULL;
 }
 
-static struct error *flush_node(void *arg) CO_FN;
-
-static struct error *flush_node(void *arg)
+static void overlay_takes_over(void *arg)
 {
-    struct node *node = arg;
-    int ret = node->set.read_only ? 0 : node_flush(node);
-    return ret < 0 ? error_errno(-ret, "node '%s' cannot be flushed", node->name) : NULL;
+    struct node *overlay = arg;
+    atomic_store(&overlay->flush_backing, true);
 }
 
-static struct error *snapshot(struct node *node, struct node *overlay) CO_FN;
+static struct error *switch_to_overlay(struct node *node, struct node *overlay) CO_FN;
 
-static struct error *snapshot(struct node *node, struct node *overlay)
+static struct error *switch_to_overlay(struct node *node, struct node *overlay)
 {
-    static const struct change_owner owner = { .before = flush_node };
-    /* Most of it while requests run, so that little is left to do when they are held back. */
-    struct error *err = node_flush_in_use(node, "a snapshot");
-    if (err)
-        return err;
+    static const struct change_owner owner = { .done = overlay_takes_over };
     struct change *change = change_begin();
     struct child *backing;
-    change_set_owner(change, &owner, node);
-    change_visit(change, node);
-    err = change_add(change, overlay, "backing", CHILD_BACKING, node, &backing);
+    change_set_owner(change, &owner, overlay);
+    struct error *err = change_add(change, overlay, "backing", CHILD_BACKING, node, &backing);
     if (!err)
         err = change_replace(change, node, overlay);
     if (!err)
         return change_commit(change);
     change_abort(change);
     return err;
+}
+
+/* Storage that takes long to flush must not hold requests up. So the node is flushed before, and what was written in
+ * between is flushed after its users have left; until that has succeeded, whoever flushes the overlay flushes what is
+ * below it, too. */
+static struct error *snapshot(struct node *node, struct node *overlay) CO_FN;
+
+static struct error *snapshot(struct node *node, struct node *overlay)
+{
+    struct error *err = node_flush_in_use(node, "a snapshot");
+    if (!err)
+        err = switch_to_overlay(node, overlay);
+    if (err)
+        return err;
+    err = node_flush_in_use(node, "a snapshot");
+    if (!err)
+        atomic_store(&overlay->flush_backing, false);
+    /* The snapshot is there, and those who need to know hear of the error with their next flush. */
+    error_free(err);
+    return NULL;
 }
 
 struct error *node_snapshot(struct node *node, struct node *overlay)

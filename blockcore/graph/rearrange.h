@@ -11,7 +11,7 @@
 #include "blockcore/graph/node.h"
 
 /* @overlay, which nobody uses and which has no backing child, goes on top of @node. What was written to @node is
- * flushed. */
+ * flushed, without holding requests back for it. */
 struct error *node_snapshot(struct node *node, struct node *overlay) CO_FN CONTROL_FN MUST_CHECK;
 
 /* Who uses @node uses @replacement, which is as long. @only: just this user; NULL: all of them. */

@@ -275,6 +275,24 @@ IN_GRAPH(an_overlay_goes_on_top)
     expect_success(blockdev_del("base"));
 }
 
+/* Flushing the node below fails once its users have left: theirs is the error, until it succeeds. */
+IN_GRAPH(what_was_written_before_a_snapshot_is_flushed_with_the_overlay)
+{
+    add_mem("base", 4096);
+    add_mem("data", 4096);
+    add_cow("overlay", 4096, NULL, "data");
+    struct handle *handle = open_handle("base", "user", PERM_WRITE, PERM_ALL);
+    struct write write;
+    write_start(&write, handle, 0, 512, 1);
+    assert_int_equal(write_end(&write), 0);
+    mem_of("base")->fail_flushes_after = 1;
+    expect_success(node_snapshot(node_find("base"), node_find("overlay")));
+    assert_int_equal(handle_flush(handle), -EIO);
+    mem_of("base")->fail_flushes_after = 0;
+    assert_int_equal(handle_flush(handle), 0);
+    handle_close(handle);
+}
+
 /* Only one of two users gets the filter. */
 IN_GRAPH(a_filter_for_one_user)
 {
@@ -329,6 +347,7 @@ int main(void)
         cmocka_unit_test(a_node_may_be_deleted_meanwhile),
         cmocka_unit_test(a_lock_that_fails_changes_nothing),
         cmocka_unit_test(an_overlay_goes_on_top),
+        cmocka_unit_test(what_was_written_before_a_snapshot_is_flushed_with_the_overlay),
         cmocka_unit_test(a_filter_for_one_user),
         cmocka_unit_test(only_those_who_reach_the_place_are_held),
     };

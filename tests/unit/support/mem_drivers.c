@@ -164,7 +164,7 @@ static int mem_flush(struct node *node)
     struct mem *mem = node_state(node);
     mem->flushes++;
     wait_while_held(mem);
-    return 0;
+    return mem->fail_flushes_after && mem->flushes > mem->fail_flushes_after ? -EIO : 0;
 }
 
 /* Nobody else is here meanwhile, so the bytes may move. */

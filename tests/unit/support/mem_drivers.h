@@ -45,11 +45,12 @@ struct mem {
     _Atomic unsigned running;
     struct co_queue held_queue;
 
-    _Atomic int fail_next;      /* the next read or write returns this */
-    struct co_event *locking;   /* the next set_permissions waits for it */
-    struct co_event *preparing; /* the next reopen_prepare waits for it */
-    bool fail_enter;            /* reopen_enter fails */
-    unsigned commits, aborts;   /* of reopening */
+    _Atomic int fail_next;               /* the next read or write returns this */
+    struct co_event *locking;            /* the next set_permissions waits for it */
+    struct co_event *preparing;          /* the next reopen_prepare waits for it */
+    _Atomic unsigned fail_flushes_after; /* so many succeed, then all fail; 0: none does */
+    bool fail_enter;                     /* reopen_enter fails */
+    unsigned commits, aborts;            /* of reopening */
     _Atomic unsigned reads, writes, zeroes, discards, flushes, questions;
     unsigned perm, shared;
     bool closed_seen;
