@@ -6,7 +6,8 @@
  * allowed), on which every sector shows what was last flushed, or something that was written later; and snapshots show
  * what they always did. A sample is shown to qemu-img check as well.
  *
- * CAIRN_TEST_SEED chooses the requests, CAIRN_POWER_CUTS how many moments of each run are looked at (0: all). */
+ * CAIRN_TEST_SEED chooses the requests, CAIRN_POWER_CUTS how many moments of each run are looked at (0: all), and how
+ * many more of those in which snapshots come and go. */
 #include "blockcore/base/arena.h"
 #include "blockcore/crypto/cipher.h"
 #include "blockcore/io/snapshot.h"
@@ -90,7 +91,8 @@ static struct {
     size_t resize_end;
     struct picture pictures[2];
     size_t picture_count;
-    bool looks[EVENTS_MAX]; /* moments that are looked at in any case */
+    bool looks[EVENTS_MAX]; /* moments of which more are looked at than of others */
+    size_t look_count;
 } guest;
 
 /* Contents: a number all over the sector; 0 is zeroes. Each write to each sector has its own. */
@@ -295,6 +297,7 @@ static void look_at(size_t begin, size_t end)
 {
     for (size_t i = begin; i <= end && i < EVENTS_MAX; i++)
         guest.looks[i] = true;
+    guest.look_count += end - begin;
 }
 
 static void snapshot_create(const char *name)
@@ -492,7 +495,7 @@ static void cut_power_everywhere(struct moment *moment)
     size_t witnessed = 0;
     while (moment->time <= recorder.event_count) {
         bool resizing = moment->time >= guest.resize_begin && moment->time < guest.resize_end;
-        bool listed = moment->time < EVENTS_MAX && guest.looks[moment->time];
+        bool listed = moment->time < EVENTS_MAX && guest.looks[moment->time] && random_below(guest.look_count) < cuts;
         bool wanted = cuts == 0 || resizing || listed || random_below(recorder.event_count) < cuts;
         for (int survivors = 0; wanted && survivors < SURVIVORS_COUNT; survivors++) {
             bool witness = witnessed < WITNESSES && random_below(cuts ? cuts / 2 : recorder.event_count) < WITNESSES;
