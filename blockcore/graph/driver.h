@@ -26,6 +26,7 @@ struct blockdev_create_options;
 struct blockdev_options;
 struct child;
 struct extents;
+struct image_check;
 struct image_info;
 struct arena;
 struct node;
@@ -47,6 +48,12 @@ enum request_flags {
      * driver as a whole, whatever max_transfer says; what is no multiple of the driver's clusters, the end of the node
      * excepted, is -EINVAL. */
     REQ_COMPRESSED = 0x8,
+};
+
+/* What a check may change. */
+enum check_fix {
+    FIX_LEAKS = 0x1,  /* space that is lost is given back */
+    FIX_ERRORS = 0x2, /* corruptions are repaired */
 };
 
 /* How a resize fills what it adds. */
@@ -90,6 +97,11 @@ struct driver {
      * one to one; a format has data of its own everywhere, without a mapping. A filter always shows its child: its
      * entry is only told of the question (@extents is NULL) and may hold it up or fail it. */
     int (*block_status)(struct node *node, struct range range, unsigned ask, struct extents *extents) CO_FN;
+
+    /* Looks for what is wrong with the image and repairs it as far as @fix says (enum check_fix); fills in the numbers
+     * of @result. Runs on an I/O loop while nobody writes the node, and for a repair while nobody else uses it. 0 or
+     * -errno. Absent: cannot. */
+    int (*check)(struct node *node, unsigned fix, struct image_check *result) CO_FN;
 
     /* Storage that the node occupies, in bytes, or -errno. Absent: the sum over data and metadata children. */
     int64_t (*allocated_bytes)(struct node *node) CO_FN;

@@ -61,6 +61,10 @@ enum detect_zeroes {
  * name is reserved from the first moment, so two at once with the same name cannot both succeed; a node that is
  * still opening is not found by node_find(). Awaits. Errors name the path inside the options where they can. */
 struct error *node_open(const struct blockdev_options *options, struct node **out) CO_FN CONTROL_FN MUST_CHECK;
+/* The same, but the driver lets pass what keeps an image from being written, since it is to be repaired, and changes
+ * nothing by itself. */
+struct error *node_open_for_check(const struct blockdev_options *options, struct node **out)
+    CO_FN CONTROL_FN MUST_CHECK;
 
 /* The node that @ref names, or a new one that it describes; the caller gets a reference. */
 struct error *node_open_ref(const struct blockdev_ref *ref, struct node **out) CO_FN CONTROL_FN MUST_CHECK;
@@ -165,6 +169,7 @@ void node_set_identity(struct node *node, dev_t device, ino_t inode) CONTROL_FN;
 /* In open: what the options say. The members of BlockdevOptions that a child inherits from its parent where they are
  * not given (read-only, auto-read-only, discard, cache, force-share) are filled in in the options that open gets. */
 bool open_read_only(const struct open_context *context);      /* "read-only", or below a read-only parent */
+bool open_for_check(const struct open_context *context);      /* see node_open_for_check() */
 bool open_auto_read_only(const struct open_context *context); /* may fall back to read-only */
 void node_set_read_only(struct node *node, bool read_only);   /* in open only: the fall-back happened */
 struct node_limits *node_limits_mutable(struct node *node);   /* in open and reopen_commit; begins as 1 or 0 */

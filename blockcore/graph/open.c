@@ -19,7 +19,13 @@ struct open_context {
     struct node *node;
     const struct blockdev_options *options;
     unsigned depth;
+    bool for_check;  /* the node is to be looked at and repaired, by nobody else */
     bool from_image; /* an image named the node, or one above it */
+};
+
+enum open_how {
+    OPEN_FROM_IMAGE = 1,
+    OPEN_FOR_CHECK = 2,
 };
 
 static struct error *check_name(const char *name)
@@ -57,8 +63,9 @@ static struct error *check_description(const struct driver *driver, const struct
 
 /* @options are what counts, @given what was said, without what is inherited. */
 static struct error *open_below(const struct blockdev_options *options, const struct blockdev_options *given,
-                                const struct open_context *up, bool from_image, struct node **out)
+                                const struct open_context *up, unsigned how, struct node **out)
 {
+    bool from_image = how & OPEN_FROM_IMAGE;
     const char *driver_name = blockdev_driver_name(options->driver);
     const struct driver *driver = driver_find(driver_name);
     if (!driver)
@@ -79,6 +86,7 @@ static struct error *open_below(const struct blockdev_options *options, const st
         .options = options,
         .depth = up ? up->depth + 1 : 0,
         .from_image = from_image,
+        .for_check = how & OPEN_FOR_CHECK,
     };
     node_set_busy(node, true);
     err = driver->open(node, options, &context);
@@ -98,7 +106,12 @@ static struct error *open_below(const struct blockdev_options *options, const st
 
 struct error *node_open(const struct blockdev_options *options, struct node **out)
 {
-    return open_below(options, options, NULL, false, out);
+    return open_below(options, options, NULL, 0, out);
+}
+
+struct error *node_open_for_check(const struct blockdev_options *options, struct node **out)
+{
+    return open_below(options, options, NULL, OPEN_FOR_CHECK, out);
 }
 
 struct error *node_open_ref(const struct blockdev_ref *ref, struct node **out)
@@ -178,7 +191,7 @@ static struct error *open_by_options(struct node *parent, const char *name, unsi
     if (from_image && for_reading)
         inherited.options.read_only = true;
     struct node *node;
-    struct error *err = open_below(&inherited.options, options, context, from_image, &node);
+    struct error *err = open_below(&inherited.options, options, context, from_image ? OPEN_FROM_IMAGE : 0, &node);
     if (!err) {
         node->made_with = parent->serial;
         node->made_as = role;
@@ -256,6 +269,11 @@ struct error *open_check_loop(const struct open_context *context, dev_t device, 
 bool open_read_only(const struct open_context *context)
 {
     return context->node->set.read_only;
+}
+
+bool open_for_check(const struct open_context *context)
+{
+    return context->for_check;
 }
 
 bool open_auto_read_only(const struct open_context *context)

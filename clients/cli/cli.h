@@ -32,6 +32,7 @@ extern const struct subcommand shell_subcommand;
 extern const struct subcommand map_subcommand;
 extern const struct subcommand graph_subcommand;
 extern const struct subcommand wait_job_subcommand;
+extern const struct subcommand check_subcommand;
 extern const struct subcommand events_subcommand;
 
 /* Prints and consumes @err; returns the exit status that fits: a lost session is not a refusal. */

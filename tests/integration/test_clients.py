@@ -22,7 +22,7 @@ def ctl(daemon):
 
 def test_help_needs_no_daemon():
     overview = cairnctl(None, "--help").stdout
-    for name in ("call", "shell", "map", "graph", "wait-job", "events"):
+    for name in ("call", "shell", "map", "graph", "wait-job", "check", "events"):
         assert f"\n  {name} " in overview
         text = cairnctl(None, name, "--help").stdout
         assert text.startswith("usage: cairnctl") and len(text.splitlines()) > 4

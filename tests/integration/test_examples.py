@@ -112,6 +112,7 @@ NEEDS = {
     "block-set-write-threshold": need_disk,
     "block_resize": need_disk,
     "blockdev-add": need_image,
+    "blockdev-check": need_format,
     "blockdev-del": need_disk,
     "blockdev-insert-filter": need_gate,
     "blockdev-remove-filter": need_gate,

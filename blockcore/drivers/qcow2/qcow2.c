@@ -52,10 +52,7 @@ struct error *qcow2_check_writable(const struct qcow2 *q)
 {
     if (q->header.incompatible & QCOW2_CORRUPT)
         return error_new("the image is marked as corrupt and can only be opened read-only; "
-                         "'qemu-img check -r all' may repair it");
-    if (q->header.incompatible & QCOW2_DIRTY)
-        return error_new("the image was not closed cleanly and its refcounts may be wrong; it can only be opened "
-                         "read-only until 'qemu-img check -r all' has repaired it");
+                         "blockdev-check may repair it");
     if (q->tables_overlap)
         return error_new("tables of the image overlap each other: it is damaged and can only be opened read-only");
     return NULL;
@@ -77,6 +74,14 @@ struct error *qcow2_clear_promises(struct qcow2 *q)
         return error_errno(-ret, "cannot update the header");
     q->header.autoclear = kept;
     return NULL;
+}
+
+struct error *qcow2_enter_writing(struct qcow2 *q)
+{
+    struct error *err = qcow2_check_writable(q);
+    if (!err)
+        err = qcow2_clear_promises(q);
+    return err ? err : qcow2_repair_dirty(q);
 }
 
 static void clean_caches(void *arg)
@@ -151,6 +156,21 @@ static struct error *load(struct qcow2 *q, const struct blockdev_options *option
     return err ? err : qcow2_load_tables(q);
 }
 
+/* What requests need, and a check does not: keys, what lies below, and an image that may be written. */
+static struct error *open_for_requests(struct qcow2 *q, const struct blockdev_options *options,
+                                       const struct open_context *context)
+{
+    struct error *err = qcow2_crypt_open(q, options->u.qcow2.encrypt);
+    if (err)
+        return error_wrap(err, "'%s'", node_filename(child_node(q->file)));
+    err = qcow2_check_backing_option(q, options->u.qcow2.backing);
+    if (!err)
+        err = qcow2_open_backing(q, options, context);
+    if (!err && !node_is_read_only(q->node))
+        err = error_wrap(qcow2_enter_writing(q), "'%s'", node_filename(child_node(q->file)));
+    return err;
+}
+
 static struct error *open_image(struct qcow2 *q, const struct blockdev_options *options,
                                 const struct open_context *context)
 {
@@ -158,21 +178,12 @@ static struct error *open_image(struct qcow2 *q, const struct blockdev_options *
     if (err)
         return error_wrap(err, "'%s'", node_filename(child_node(q->file)));
     err = qcow2_open_data_file(q, options, context);
-    if (!err)
-        err = error_wrap(qcow2_crypt_open(q, options->u.qcow2.encrypt), "'%s'", node_filename(child_node(q->file)));
-    if (!err)
-        err = qcow2_check_backing_option(q, options->u.qcow2.backing);
-    if (!err)
-        err = qcow2_open_backing(q, options, context);
-    if (err || node_is_read_only(q->node))
-        return err;
-    err = qcow2_check_writable(q);
-    if (!err)
-        err = qcow2_clear_promises(q);
-    q->writable = !err;
-    if (q->writable)
+    if (!err && !open_for_check(context))
+        err = open_for_requests(q, options, context);
+    q->writable = !err && !node_is_read_only(q->node);
+    if (q->writable && !open_for_check(context))
         qcow2_finish_shrinking(q);
-    return error_wrap(err, "'%s'", node_filename(child_node(q->file)));
+    return err;
 }
 
 static struct error *qcow2_open(struct node *node, const struct blockdev_options *options,
@@ -261,6 +272,7 @@ const struct driver qcow2_driver = {
     .truncate = qcow2_truncate,
     .block_status = qcow2_block_status,
     .child_permissions = qcow2_child_permissions,
+    .check = qcow2_check,
     .describe = qcow2_describe,
     .snapshot_create = qcow2_snapshot_create,
     .snapshot_delete = qcow2_snapshot_delete,

@@ -35,6 +35,7 @@
 struct blockdev_options;
 struct blockdev_ref_or_null;
 struct extents;
+struct image_check;
 struct qcow2_snapshot;
 struct timer;
 
@@ -192,6 +193,14 @@ void qcow2_reopen_commit(struct node *node, struct reopen *reopen) CONTROL_FN;
 void qcow2_reopen_end(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;
 extern const char *const qcow2_reopenable[];
 
+/* Before anything is written: is the image sound? Mends what has to be mended first. The file can be written. */
+struct error *qcow2_enter_writing(struct qcow2 *q) CO_FN CONTROL_FN MUST_CHECK;
+
+/* dirty.c */
+
+/* An image that was not closed cleanly while refcounts were late: they are made right. */
+struct error *qcow2_repair_dirty(struct qcow2 *q) CO_FN CONTROL_FN MUST_CHECK;
+
 /* damage.c */
 
 /* The image turned out to be damaged: nothing is written to it any more, its header says so, and so does a notice.
@@ -220,7 +229,17 @@ struct range qcow2_single_table(const struct qcow2 *q, enum table_kind kind);
 /* qcow2_corrupt() because a table lies where none may. Without l2.lock. */
 int qcow2_corrupt_overlap(struct qcow2 *q, uint64_t offset, uint64_t bytes) CO_FN;
 
+/* check.c */
+
+/* As driver->check, but without a handle: the caller sees to it that nobody else uses the image. Nothing in memory may
+ * be newer than the file. */
+int qcow2_check_and_repair(struct qcow2 *q, unsigned fix, struct image_check *result) CO_FN;
+int qcow2_check(struct node *node, unsigned fix, struct image_check *result) CO_FN;
+
 /* tables.c */
+
+/* Forgets all that is known of the tables, and reads it again. Nobody uses the image. 0 or -errno. */
+int qcow2_reload_tables(struct qcow2 *q) CO_FN;
 
 /* Reads L1 table and refcount table, and finds the places of all tables that nothing else may overwrite. */
 struct error *qcow2_load_tables(struct qcow2 *q) CO_FN MUST_CHECK;
@@ -341,6 +360,8 @@ void freed_apply(struct qcow2 *q) CO_FN;
 int qcow2_sync(struct qcow2 *q) CO_FN;
 /* The same with sync_mutex and metadata held, flushed: afterwards nothing in memory differs from the file. */
 int qcow2_sync_held(struct qcow2 *q) CO_FN;
+/* All of it: afterwards the file is as if the image had been closed. While nobody writes. */
+int qcow2_settle(struct qcow2 *q) CO_FN;
 /* Writes back and makes freed clusters available. */
 int qcow2_reclaim(struct qcow2 *q) CO_FN;
 /* Requests that change tables keep what waits near its limits: before they begin, outside of an epoch and of any lock;

@@ -71,9 +71,7 @@ struct error *qcow2_reopen_enter(struct node *node, struct reopen *reopen)
                          node_name(child_node(q->file)));
     if (reopen_read_only(reopen) || q->writable)
         return NULL;
-    struct error *err = qcow2_check_writable(q);
-    if (!err)
-        err = qcow2_clear_promises(q);
+    struct error *err = qcow2_enter_writing(q);
     if (!err)
         qcow2_finish_shrinking(q);
     return err;

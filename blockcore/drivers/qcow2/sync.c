@@ -222,3 +222,15 @@ int qcow2_sync_if_crowded(struct qcow2 *q)
 {
     return unlikely(table_cache_is_crowded(&q->l2)) ? qcow2_sync(q) : 0;
 }
+
+int qcow2_settle(struct qcow2 *q)
+{
+    int ret = qcow2_reclaim(q);
+    co_mutex_lock(&q->sync_mutex);
+    co_mutex_lock(&q->metadata);
+    if (ret == 0)
+        ret = qcow2_sync_held(q);
+    co_mutex_unlock(&q->metadata);
+    co_mutex_unlock(&q->sync_mutex);
+    return ret;
+}

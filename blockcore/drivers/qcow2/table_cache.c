@@ -397,7 +397,7 @@ int table_cache_make_room(struct table_cache *cache, struct child *file)
     return ret;
 }
 
-void table_cache_clean(struct table_cache *cache)
+static void give_up_unused(struct table_cache *cache, unsigned unused)
 {
     struct list given_up;
     list_init(&given_up);
@@ -405,13 +405,23 @@ void table_cache_clean(struct table_cache *cache)
     struct table *table;
     struct table *following;
     list_for_each_safe (table, following, &cache->clean, link) {
-        if (table->pins == 0 && (table->unused & UNUSED_IN_INTERVAL)) {
+        if (table->pins == 0 && (table->unused & unused) == unused) {
             remove_unused(cache, table);
             list_append(&given_up, &table->link);
         }
-        table->unused |= UNUSED_IN_INTERVAL;
+        table->unused |= unused;
     }
     spinlock_unlock(&cache->lock);
     list_for_each_safe (table, following, &given_up, link)
         table_free(cache, table);
+}
+
+void table_cache_clean(struct table_cache *cache)
+{
+    give_up_unused(cache, UNUSED_IN_INTERVAL);
+}
+
+void table_cache_empty(struct table_cache *cache)
+{
+    give_up_unused(cache, 0);
 }

@@ -107,6 +107,9 @@ void table_cache_thaw(struct table_cache *cache, struct list *batch, bool writte
  * Under the metadata mutex. 0 or -errno. */
 int table_cache_make_room(struct table_cache *cache, struct child *file) CO_FN;
 
+/* Forgets all tables that are neither dirty nor pinned. */
+void table_cache_empty(struct table_cache *cache);
+
 /* Gives back what has not been used since the last call. Any thread. */
 void table_cache_clean(struct table_cache *cache);
 

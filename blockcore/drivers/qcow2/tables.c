@@ -5,6 +5,7 @@
 #include "blockcore/base/memory.h"
 #include "blockcore/drivers/qcow2/snapshots.h"
 
+#include <errno.h>
 #include <inttypes.h>
 
 struct error *qcow2_read_table(struct qcow2 *q, const char *what, uint64_t offset, uint64_t entries, uint64_t **out)
@@ -32,15 +33,27 @@ static unsigned may_share(enum table_kind kind)
     return kind == TABLE_ACTIVE_L2 ? TABLE_BIT(TABLE_INACTIVE_L2) : 0;
 }
 
-struct error *qcow2_remember_table(struct qcow2 *q, uint64_t offset, enum table_kind kind)
+static struct error *remember(struct qcow2 *q, uint64_t offset, enum table_kind kind, unsigned others)
 {
     uint64_t cluster = offset >> q->geometry.cluster_bits;
     spinlock_lock(&q->l2.lock);
-    if (cluster_set_get(&q->tables, cluster) & ~may_share(kind))
+    if (cluster_set_get(&q->tables, cluster) & ~others)
         q->tables_overlap = true;
     bool added = cluster_set_add(&q->tables, cluster, TABLE_BIT(kind));
     spinlock_unlock(&q->l2.lock);
     return added ? NULL : error_new("no memory to remember where the tables are");
+}
+
+struct error *qcow2_remember_table(struct qcow2 *q, uint64_t offset, enum table_kind kind)
+{
+    return remember(q, offset, kind, may_share(kind));
+}
+
+/* Two entries may lead to one table if neither says that it is its own. */
+static unsigned may_share_entry(uint64_t entry, enum table_kind kind)
+{
+    bool shared = kind == TABLE_ACTIVE_L2 && !entry_is_own(entry);
+    return may_share(kind) | (shared ? TABLE_BIT(TABLE_ACTIVE_L2) : 0);
 }
 
 /* An entry that cannot be right is not remembered: it is refused where it is used. One that leads behind the end of the
@@ -52,7 +65,7 @@ struct error *qcow2_remember_tables(struct qcow2 *q, const uint64_t *table, uint
     for (uint64_t i = 0; i < entries && !err; i++) {
         uint64_t offset = entry_offset(table[i]);
         if (!in_cluster(&q->geometry, offset) && !qcow2_single_tables_at(q, range_make(offset, bytes)))
-            err = qcow2_remember_table(q, offset, kind);
+            err = remember(q, offset, kind, may_share_entry(table[i], kind));
     }
     return err;
 }
@@ -98,4 +111,29 @@ struct error *qcow2_load_tables(struct qcow2 *q)
     if (single_tables_overlap(q))
         q->tables_overlap = true;
     return err;
+}
+
+int qcow2_reload_tables(struct qcow2 *q)
+{
+    table_cache_empty(&q->l2);
+    table_cache_empty(&q->refblocks);
+    spinlock_lock(&q->l2.lock);
+    uint64_t *l1 = q->l1;
+    uint64_t *reftable = q->reftable;
+    q->l1 = q->reftable = NULL;
+    q->l1_entries = 0;
+    q->reftable_entries = 0;
+    cluster_set_fini(&q->tables);
+    spinlock_unlock(&q->l2.lock);
+    free(l1);
+    free(reftable);
+    snapshot_table_fini(q);
+    q->tables_overlap = false;
+    q->free_hint = 0;
+    q->packed_next = 0;
+    q->untouched = child_length(q->file);
+    struct error *err = qcow2_load_tables(q);
+    bool failed = err;
+    error_free(err);
+    return failed ? -EIO : 0;
 }

@@ -159,17 +159,20 @@ NODE_TEST(promises_are_taken_back_before_the_first_write)
     remove_image("disk");
 }
 
-NODE_TEST(a_dirty_image_is_for_reading)
+NODE_TEST(a_dirty_image_is_repaired_before_it_is_written)
 {
     qemu_img("create -q -f qcow2 -o lazy_refcounts=on '%s' 1M", in_dir("a.qcow2"));
     set_field("a.qcow2", 72, 1);
-    add_fails(image_options("disk", in_dir("a.qcow2")), "was not closed cleanly");
     add(read_only(image_options("disk", in_dir("a.qcow2"))));
     struct handle *disk = open_handle("disk", READ);
     expect(reads_as(disk, 0, MIB, 0));
     handle_close(disk);
     remove_image("disk");
     expect_int(get_field("a.qcow2", 72), 1);
+    add_image("disk", in_dir("a.qcow2"));
+    expect_int(get_field("a.qcow2", 72), 0);
+    remove_image("disk");
+    check_image("a.qcow2");
 }
 
 NODE_TEST(a_corrupt_image_is_for_reading)
@@ -252,7 +255,7 @@ int main(void)
         cmocka_unit_test(each_compressed_cluster_can_be_overwritten_alone),
         cmocka_unit_test(unknown_header_extensions_and_names_stay),
         cmocka_unit_test(promises_are_taken_back_before_the_first_write),
-        cmocka_unit_test(a_dirty_image_is_for_reading),
+        cmocka_unit_test(a_dirty_image_is_repaired_before_it_is_written),
         cmocka_unit_test(a_corrupt_image_is_for_reading),
         cmocka_unit_test(what_is_not_supported_is_named),
         cmocka_unit_test(what_is_no_image_is_refused),
