@@ -240,7 +240,7 @@ static struct error *describe_format(struct named *named, enum blockdev_driver f
         /* The name says which of the two it is. */
         if (named->path)
             return NULL;
-        /* fall through */
+        __attribute__((fallthrough));
     default:
         return error_new("the image gives '%s' as the format of its backing file, which is not the format of a file",
                          blockdev_driver_name(format));

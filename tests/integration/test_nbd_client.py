@@ -212,6 +212,23 @@ def test_an_image_on_it_is_sound(serve, tmp_path, qmp, daemon):
     assert disk.pread(100 * KIB, 512) == b"\x12" * 100 * KIB
 
 
+def test_an_image_may_name_a_server_if_the_policy_allows_it(serve, tmp_path, image, start_daemon):
+    qemu_nbd(serve, tmp_path, image)
+    top = tmp_path / "top.qcow2"
+    name = f"nbd+unix:///disk?socket={tmp_path}/server.sock"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", name, "-F", "raw", top)
+    daemon = start_daemon("--image-policy", "schemes.0=nbd+unix")
+    qmp = daemon.connect()
+    qmp.execute("blockdev-add", driver="qcow2", node_name="top", file={"driver": "file", "filename": str(top)})
+    assert name in [node["file"] for node in qmp.execute("query-named-block-nodes", flat=True)]
+    socket = nbd_client.start_server(qmp, daemon.directory)
+    nbd_client.export(qmp, "top", writable=True)
+    disk = nbd_client.connect(socket, "top")
+    disk.pwrite(b"t" * 4096, 0)
+    assert nbd_client.read_all(disk) == b"t" * 4096 + image.read_bytes()[4096:]
+    assert image.read_bytes()[:4096] == bytes(4096)
+
+
 def test_a_size_that_is_no_multiple_of_anything(serve, tmp_path, qmp, daemon):
     image = tmp_path / "server.raw"
     image.write_bytes(b"x" * 100001)
@@ -249,6 +266,8 @@ def test_what_cannot_be_opened(serve, tmp_path, image, qmp):
         "blockdev-add", {**add, "x-dirty-bitmap": "qemu:dirty-bitmap:b"}).desc
     assert "cannot connect to '127.0.0.1:1'" in qmp.error(
         "blockdev-add", {**add, "server": {"type": "inet", "host": "127.0.0.1", "port": "1"}}).desc
+    assert "server.mptcp" in qmp.error("blockdev-add", {
+        **add, "server": {"type": "inet", "host": "127.0.0.1", "port": "1", "mptcp": True}}).desc
     assert "cannot look up" in qmp.error(
         "blockdev-add", {**add, "server": {"type": "inet", "host": "no.such.host.invalid", "port": "1"}}).desc
     qmp.execute("blockdev-add", add)

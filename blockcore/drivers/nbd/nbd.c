@@ -183,6 +183,8 @@ static struct error *check_options(const struct blockdev_options_nbd *own)
         return error_new("tls-creds: TLS is not built in");
     if (own->tls_hostname)
         return error_new("tls-hostname: needs tls-creds");
+    if (own->server->type == SOCKET_ADDRESS_TYPE_INET && own->server->u.inet.mptcp)
+        return error_new("server.mptcp: connections over several paths are made by servers only");
     if (own->export_ && strlen(own->export_) > NAME_MAX_BYTES)
         return error_new("export: a name of %zu bytes is longer than %d", strlen(own->export_), NAME_MAX_BYTES);
     if (own->x_dirty_bitmap && strlen(own->x_dirty_bitmap) > NAME_MAX_BYTES)
