@@ -6,9 +6,10 @@
  * A read first asks which layer decides. What the overlay decides, or no layer has, is just read. For the rest, whole
  * clusters are read and written to the overlay, with the range to themselves: a write that comes through the filter
  * waits for the copy, or the copy for it, so that old data never replaces new. Nobody else may write the overlay while
- * the filter has users. A zero of a backing file becomes a zero of the overlay, without data.
+ * the filter has users. What is zero in a backing file, known or read, becomes a zero of the overlay, without data.
  *
  * What the guest sees does not change by a copy. So a copy that fails (no space) leaves the read as good as it was. */
+#include "blockcore/base/iov.h"
 #include "blockcore/base/range.h"
 #include "blockcore/drivers/drivers.h"
 #include "blockcore/filters/cluster.h"
@@ -76,13 +77,38 @@ static int read_plain(const struct cor *cor, struct range part, struct range wan
     return child_preadv(cor->file, part, &target, 0);
 }
 
-static void write_copy(const struct cor *cor, struct range part, void *data) CO_FN;
+static uint64_t cluster_end(const struct cor *cor, uint64_t offset, struct range part)
+{
+    return min_u64(align_down(offset, cor->cluster) + cor->cluster, range_end(part));
+}
+
+/* The clusters from @part's begin on that are alike: all zero, or not. */
+static struct range first_alike(const struct cor *cor, struct range part, const char *data, bool *zero)
+{
+    struct range run = range_between(part.offset, cluster_end(cor, part.offset, part));
+    *zero = memory_is_zero(data, run.bytes);
+    while (run.bytes < part.bytes) {
+        uint64_t end = cluster_end(cor, range_end(run), part);
+        if (memory_is_zero(data + run.bytes, end - range_end(run)) != *zero)
+            break;
+        run = range_between(run.offset, end);
+    }
+    return run;
+}
+
+static void write_copy(const struct cor *cor, struct range part, char *data) CO_FN;
 
 /* Fails where it may: then the next read tries again. */
-static void write_copy(const struct cor *cor, struct range part, void *data)
+static void write_copy(const struct cor *cor, struct range part, char *data)
 {
     child_debug_event(cor->file, "cor_write");
-    child_pwrite(cor->file, part.offset, data, part.bytes, 0);
+    for (uint64_t done = 0; done < part.bytes;) {
+        bool zero;
+        struct range run = first_alike(cor, range_make(part.offset + done, part.bytes - done), data + done, &zero);
+        if (!zero || child_pwrite_zeroes(cor->file, run, REQ_NO_FALLBACK) == -ENOTSUP)
+            child_pwrite(cor->file, run.offset, data + done, run.bytes, 0);
+        done += run.bytes;
+    }
 }
 
 static int copy_data(const struct cor *cor, struct range part, struct range wanted, const struct iov *iov) CO_FN;

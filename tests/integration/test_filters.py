@@ -217,6 +217,19 @@ def test_all_that_was_read_is_in_the_overlay(qmp, daemon, chain):
     assert size < 1 * MIB  # what no layer has was not copied
 
 
+def test_zeroes_that_are_stored_as_data_are_not_copied_as_data(qmp, tmp_path):
+    (tmp_path / "base.raw").write_bytes(b"\0" * 256 * KIB + b"x" * 64 * KIB + b"\0" * 192 * KIB)
+    top = create(tmp_path / "top.qcow2", 512 * KIB, backing=tmp_path / "base.raw", backing_fmt="raw")
+    add_image(qmp, top, "image")
+    add_filter(qmp, "copy-on-read", "filter", "image")
+    handle = connect(export(qmp, tmp_path, "filter"), "filter")
+    assert handle.pread(512 * KIB, 0) == (tmp_path / "base.raw").read_bytes()
+    handle.shutdown()
+    extents = [(extent["offset"] // KIB, extent["length"] // KIB, extent["data"], extent["depth"])
+               for extent in extents_of(qmp, "image")]
+    assert extents == [(0, 256, False, 0), (256, 64, True, 0), (320, 192, False, 0)]
+
+
 def test_below_the_bottom_nothing_is_copied(qmp, daemon, chain):
     expected = content(chain)
     data, depth = read_through(qmp, daemon, bottom="mid")

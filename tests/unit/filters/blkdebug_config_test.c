@@ -68,8 +68,9 @@ static void rules_of_both_kinds(void **state)
 static void nothing_is_no_rule(void **state)
 {
     (void)state;
-    for (const char *text = "\0\n\n\0# [\n\0   \t\0"; text[0] || text[1]; text += strlen(text) + 1) {
-        parse(text);
+    static const char *const texts[] = { "", "\n\n", "# [\n", "   \t" };
+    for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+        parse(texts[i]);
         assert_int_equal(config.injections_count + config.transitions_count, 0);
         blkdebug_config_fini(&config);
     }
