@@ -1,9 +1,9 @@
 #include "daemon/image_name.h"
 
 #include "blockcore/base/memory.h"
-#include "rpc/json_reader.h"
 #include "schema/cairn_descriptors.h"
 #include "schema/codec/decode.h"
+#include "schema/codec/json_parse.h"
 #include "schema/codec/keyval.h"
 
 #include <inttypes.h>
@@ -138,7 +138,7 @@ static struct error *flatten(struct pairs *pairs, const char *key, const json_t 
 static struct error *parse_json(const char *text, struct arena *arena, const struct blockdev_options **out)
 {
     json_t *tree = NULL;
-    struct error *err = json_parse(text, strlen(text), &tree);
+    struct error *err = json_parse(text, strlen(text), JSON_VALUES_MAX, &tree);
     if (err)
         return err;
     struct pairs pairs;

@@ -7,11 +7,11 @@
 #include "blockcore/base/arena.h"
 #include "blockcore/base/memory.h"
 #include "daemon/object.h"
-#include "rpc/json_reader.h"
 #include "schema/cairn_commands.h"
 #include "schema/cairn_descriptors.h"
 #include "schema/codec/decode.h"
 #include "schema/codec/encode.h"
+#include "schema/codec/json_parse.h"
 #include "schema/codec/value.h"
 
 #include <stdio.h>
@@ -256,7 +256,7 @@ static struct error *set_property(struct arena *arena, struct object *object, co
 {
     const struct object_kind *kind = object_kind_of(object);
     json_t *parsed = NULL;
-    struct error *err = json_parse(value->text, value->length, &parsed);
+    struct error *err = json_parse(value->text, value->length, JSON_VALUES_MAX, &parsed);
     if (err)
         return err;
     json_t *tree =

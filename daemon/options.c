@@ -13,9 +13,9 @@
 #include "daemon/object.h"
 #include "daemon/option_text.h"
 #include "daemon/path.h"
-#include "rpc/json_reader.h"
 #include "schema/cairn_descriptors.h"
 #include "schema/codec/decode.h"
+#include "schema/codec/json_parse.h"
 #include "schema/codec/keyval.h"
 
 #include <getopt.h>
@@ -85,7 +85,7 @@ static bool is_json(const struct option_kind *kind, const char *text)
 static struct error *parse(const struct option_kind *kind, const char *text, json_t **tree)
 {
     if (is_json(kind, text))
-        return json_parse(text, strlen(text), tree);
+        return json_parse(text, strlen(text), JSON_VALUES_MAX, tree);
     if (kind->syntax == SYNTAX_KEYVAL)
         return keyval_parse(text, kind->implied_key, tree);
     return keyval_parse_flags(text, kind->implied_key, tree);

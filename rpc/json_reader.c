@@ -1,7 +1,7 @@
 #include "rpc/json_reader.h"
 
 #include "blockcore/base/memory.h"
-#include "rpc/json_builder.h"
+#include "schema/codec/json_builder.h"
 
 #include <stdlib.h>
 
@@ -24,7 +24,7 @@ struct json_reader *json_reader_create(struct json_budget *budget)
 {
     struct json_reader *reader = xcalloc(1, sizeof(*reader));
     json_lexer_init(&reader->lexer);
-    json_builder_init(&reader->builder);
+    json_builder_init(&reader->builder, JSON_VALUES_MAX);
     reader->budget = budget;
     return reader;
 }
@@ -244,47 +244,4 @@ enum json_reader_result json_reader_next(struct json_reader *reader, const char 
             return result;
     }
     return JSON_READ_MORE;
-}
-
-static struct error *parse_piece(struct json_builder *builder, struct json_lexer *lexer, const char *at,
-                                 const char *end)
-{
-    for (;;) {
-        enum json_token token = json_lexer_next(lexer, &at, end);
-        if (token == TOKEN_MORE)
-            return NULL;
-        if (token == TOKEN_STRAY)
-            return error_new("JSON parse error, %s", lexer->message);
-        if (json_builder_is_complete(builder))
-            return error_new("JSON parse error, something follows the value");
-        struct error *err = json_builder_take(builder, token, lexer);
-        if (err)
-            return err;
-    }
-}
-
-static struct error *parse_whole(struct json_builder *builder, struct json_lexer *lexer, const char *text,
-                                 size_t length)
-{
-    static const char blank = ' '; /* ends a number or a word */
-    struct error *err = parse_piece(builder, lexer, text, text + length);
-    if (!err && lexer->state == LEX_WORD)
-        err = parse_piece(builder, lexer, &blank, &blank + 1);
-    if (!err && (!json_builder_is_complete(builder) || lexer->state != LEX_BETWEEN))
-        err = error_new("JSON parse error, the value is not complete");
-    return err;
-}
-
-struct error *json_parse(const char *text, size_t length, json_t **out)
-{
-    struct json_lexer lexer;
-    struct json_builder builder;
-    json_lexer_init(&lexer);
-    json_builder_init(&builder);
-    struct error *err = parse_whole(&builder, &lexer, text, length);
-    if (!err)
-        *out = steal(&builder.root);
-    json_builder_fini(&builder);
-    json_lexer_fini(&lexer);
-    return err;
 }

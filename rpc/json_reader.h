@@ -61,7 +61,4 @@ enum json_reader_result json_reader_next(struct json_reader *reader, const char 
  * own stack, not on a coroutine's. */
 void json_message_fini(struct json_message *message, struct json_budget *budget);
 
-/* One value of any type that fills all of the text, blanks aside: for JSON in options and files. */
-struct error *json_parse(const char *text, size_t length, json_t **out) MUST_CHECK;
-
 #endif

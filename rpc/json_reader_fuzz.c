@@ -1,6 +1,7 @@
 /* Any bytes, cut anywhere: the reader must end each call, keep its budget's books, and answer the same however the
  * input is cut. The first byte says where. */
 #include "rpc/json_reader.h"
+#include "schema/codec/json_parse.h"
 
 #include <assert.h>
 #include <stdint.h>
@@ -58,7 +59,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     assert(whole.messages == pieces.messages && whole.errors == pieces.errors);
 
     json_t *value = NULL;
-    struct error *err = json_parse(bytes, size - 1, &value);
+    struct error *err = json_parse(bytes, size - 1, JSON_VALUES_MAX, &value);
     error_free(err);
     json_decref(value);
     return 0;

@@ -1,6 +1,7 @@
 /* Any bytes as what a client sends: each message becomes a request or an error, what is answered can be read again, and
  * arguments that were taken say the same when they are sent back. */
 #include "rpc/request.h"
+#include "schema/codec/json_parse.h"
 
 #include "schema/cairn_descriptors.h"
 #include "schema/codec/compare.h"
@@ -62,7 +63,7 @@ static void answer(const struct command_context *request)
     CLEANUP(text_fini) struct text text = { 0 };
     request_reply(request, false, &text);
     json_t *reply = NULL;
-    if (json_parse(text.data, text.length, &reply))
+    if (json_parse(text.data, text.length, JSON_VALUES_MAX, &reply))
         abort();
     json_decref(reply);
 }

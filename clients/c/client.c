@@ -2,6 +2,8 @@
 
 #include "blockcore/base/memory.h"
 #include "clients/c/frame.h"
+#include "schema/codec/json_parse.h"
+#include "schema/codec/json_tree.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -97,10 +99,9 @@ static struct error *next_message(struct client *client, uint64_t deadline, json
         if (err)
             return broken(client, err);
         if (bytes) {
-            json_error_t json_error;
-            *message = json_loadb(client->input.data, bytes, JSON_ALLOW_NUL, &json_error);
+            err = json_parse(client->input.data, bytes, CLIENT_MESSAGE_MAX, message);
             frame_take(&client->input, bytes);
-            return *message ? NULL : broken(client, error_new("the server sent bad JSON: %s", json_error.text));
+            return err ? broken(client, error_prepend(err, "the server sent bad JSON: ")) : NULL;
         }
         short ready;
         err = wait_for(client, POLLIN, deadline, &ready);
@@ -220,13 +221,14 @@ struct error *client_call_text(struct client *client, const char *command, const
 
 struct error *client_call(struct client *client, const char *command, json_t *arguments, json_t **result)
 {
-    CLEANUP(free) char *text = arguments ? json_dumps(arguments, JSON_COMPACT) : NULL;
-    bool unspeakable = arguments && !text;
+    CLEANUP(text_fini) struct text text = { 0 };
 
+    if (arguments)
+        text_append_tree(&text, arguments);
+    text_append(&text, "", 1);
+    struct error *err = client_call_text(client, command, arguments ? text.data : NULL, result);
     json_decref(arguments);
-    if (unspeakable)
-        return error_new("the arguments of command '%s' cannot be written as JSON", command);
-    return client_call_text(client, command, text, result);
+    return err;
 }
 
 struct error *client_next_event(struct client *client, int timeout_ms, json_t **event)

@@ -39,8 +39,8 @@ DEFINE_CLEANUP(client_close, struct client *)
 void client_set_timeout(struct client *client, uint64_t timeout_ms);
 
 /* Executes @command. @arguments is an object or NULL, and consumed. On success *@result is what the reply returned, a
- * new reference; NULL when it is not wanted. An error reply becomes an error of its class with the server's words, and
- * the session goes on. */
+ * new reference; NULL when it is not wanted. In both, integers that jansson cannot hold are as schema/codec/json_tree.h
+ * says. An error reply becomes an error of its class with the server's words, and the session goes on. */
 struct error *client_call(struct client *client, const char *command, json_t *arguments, json_t **result) MUST_CHECK;
 
 /* The same with arguments as the text of a JSON object, which stays the caller's; NULL: none. */

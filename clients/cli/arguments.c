@@ -1,9 +1,12 @@
 #include "clients/cli/arguments.h"
 
+#include "schema/codec/json_parse.h"
+#include "schema/codec/json_tree.h"
 #include "schema/codec/keyval.h"
 #include "schema/codec/scalar.h"
 #include "schema/codec/text.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -41,9 +44,13 @@ static json_t *to_integer(const char *text)
 
     if (scalar_signed(text, &number) == SCALAR_OK)
         return json_integer(number);
-    if (scalar_size(text, &size) == SCALAR_OK && size <= INT64_MAX)
+    if (scalar_size(text, &size) != SCALAR_OK)
+        return NULL;
+    if (size <= INT64_MAX)
         return json_integer((json_int_t)size);
-    return NULL;
+    char digits[32];
+    snprintf(digits, sizeof(digits), "%" PRIu64, size);
+    return json_wide_integer(digits);
 }
 
 static json_t *to_number(const char *text)
@@ -60,7 +67,9 @@ static json_t *to_boolean(const char *text)
 
 static json_t *to_json(const char *text)
 {
-    return json_loads(text, JSON_DECODE_ANY, NULL);
+    json_t *value = NULL;
+    error_free(json_parse(text, strlen(text), JSON_VALUES_MAX, &value));
+    return value;
 }
 
 /* One word in the form of a builtin type; NULL when it is none of that type. */

@@ -1,5 +1,6 @@
 #include "clients/cli/cli.h"
 #include "clients/cli/execute.h"
+#include "clients/cli/print.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -22,12 +23,12 @@ static void wait_for_end(struct client *client)
 static int call_run(struct cli *cli, int argc, char **argv)
 {
     static const struct option options[] = { { "compact", no_argument, NULL, 'c' }, { 0 } };
-    size_t format = JSON_INDENT(2);
+    enum print_format format = PRINT_INDENTED;
 
     for (int option; (option = getopt_long(argc, argv, "+c", options, NULL)) != -1;) {
         if (option != 'c')
             return EXIT_USAGE;
-        format = JSON_COMPACT;
+        format = PRINT_COMPACT;
     }
     if (optind == argc)
         return cli_usage("call: which command?");
@@ -37,7 +38,7 @@ static int call_run(struct cli *cli, int argc, char **argv)
     struct error *err = execute_words(cli->client, &introspection, (size_t)(argc - optind), argv + optind, &result);
     if (err)
         return cli_fail(cli, err);
-    json_dumpf(result, stdout, format | JSON_ENCODE_ANY);
+    print_json(result, format);
     putchar('\n');
     if (strcmp(argv[optind], "quit") == 0)
         wait_for_end(cli->client);

@@ -1,4 +1,5 @@
 #include "clients/cli/cli.h"
+#include "clients/cli/print.h"
 #include "clients/cli/size.h"
 
 #include <getopt.h>
@@ -31,7 +32,7 @@ static int events_run(struct cli *cli, int argc, char **argv)
             return cli_fail(cli, err);
         if (!is_wanted(json_string_value(json_object_get(event, "event")), argc - optind, argv + optind))
             continue;
-        json_dumpf(event, stdout, JSON_COMPACT);
+        print_json(event, PRINT_COMPACT);
         putchar('\n');
         if (fflush(stdout) != 0)
             return EXIT_OK; /* the reader has seen enough */

@@ -1,6 +1,7 @@
 #include "clients/cli/cli.h"
 #include "clients/cli/completion.h"
 #include "clients/cli/execute.h"
+#include "clients/cli/print.h"
 #include "clients/cli/words.h"
 
 #include "blockcore/base/memory.h"
@@ -138,7 +139,7 @@ static void run_line(const char *line)
         print_error(err);
         return;
     }
-    json_dumpf(result, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
+    print_json(result, PRINT_INDENTED);
     putchar('\n');
     fflush(stdout);
 }
@@ -159,7 +160,7 @@ static struct error *print_events(void)
         if (shell.interactive && !printed)
             printf("\r\033[K");
         printed = true;
-        json_dumpf(event, stdout, JSON_COMPACT);
+        print_json(event, PRINT_COMPACT);
         putchar('\n');
         fflush(stdout);
     }

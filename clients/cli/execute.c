@@ -2,6 +2,7 @@
 
 #include "blockcore/base/memory.h"
 #include "clients/cli/arguments.h"
+#include "schema/codec/json_parse.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -10,19 +11,18 @@
 static struct error *parse_object(const char *word, json_t **out)
 {
     bool from_stdin = strcmp(word, "-") == 0;
-    json_error_t json_error;
-    json_t *object = from_stdin ? json_loadf(stdin, 0, &json_error) : json_loads(word, 0, &json_error);
-
-    if (json_is_object(object)) {
-        *out = object;
-        return NULL;
-    }
-    bool is_json = object != NULL;
-    json_decref(object);
     const char *source = from_stdin ? "standard input" : word;
-    return is_json
-               ? error_new("%s: arguments must be an object", source)
-               : error_new("%s: line %d, column %d: %s", source, json_error.line, json_error.column, json_error.text);
+    CLEANUP(free) char *input = NULL;
+    size_t capacity = 0;
+    ssize_t bytes = from_stdin ? getdelim(&input, &capacity, EOF, stdin) : (ssize_t)strlen(word);
+    CLEANUP(json_decref) json_t *object = NULL;
+    struct error *err = json_parse(from_stdin ? input : word, bytes > 0 ? (size_t)bytes : 0, JSON_VALUES_MAX, &object);
+
+    if (!err && !json_is_object(object))
+        err = error_new("arguments must be an object");
+    if (!err)
+        *out = steal(&object);
+    return error_wrap(err, "%s", source);
 }
 
 /* Sorts the words into @arguments (what is JSON already) and *tree (what still needs its types). */

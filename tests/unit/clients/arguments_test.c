@@ -2,6 +2,7 @@
 #include "tests/unit/base/unit.h"
 
 #include "clients/cli/arguments.h"
+#include "schema/codec/json_tree.h"
 #include "tests/unit/clients/interface.h"
 
 static struct introspection *interface;
@@ -96,11 +97,21 @@ static void what_the_interface_does_not_know_is_sent_as_text(void **state)
     expect_json("driver=unheard size=7", "{\"driver\": \"unheard\", \"size\": \"7\"}");
 }
 
+static void a_size_has_all_of_its_64_bits(void **state)
+{
+    (void)state;
+    CLEANUP(json_decref) json_t *parsed = NULL;
+    struct error *err = parse("driver=file size=9E", &parsed);
+
+    assert_null(err);
+    assert_string_equal(json_wide_digits(json_object_get(parsed, "size")), "10376293541461622784");
+}
+
 static void errors_name_the_path(void **state)
 {
     (void)state;
     expect_error("driver=file size=big", "size: expected int, got 'big'");
-    expect_error("driver=file size=9E", "size: expected int, got '9E'");
+    expect_error("driver=file size=17E", "size: expected int, got '17E'");
     expect_error("driver=format file.driver=file file.size=x", "file.size: expected int, got 'x'");
     expect_error("driver=format sizes.0=1 sizes.2=2", "Parameter 'sizes.1' missing");
     expect_error("driver=format parts.0.size=x", "parts.0.size: expected int, got 'x'");
@@ -145,6 +156,7 @@ int main(void)
         cmocka_unit_test(dots_lead_into_objects_and_lists),
         cmocka_unit_test(an_alternate_takes_what_it_looks_like),
         cmocka_unit_test(what_the_interface_does_not_know_is_sent_as_text),
+        cmocka_unit_test(a_size_has_all_of_its_64_bits),
         cmocka_unit_test(errors_name_the_path),
         cmocka_unit_test(assignments_that_contradict_each_other),
     };

@@ -2,6 +2,7 @@
 #include "tests/unit/base/unit.h"
 
 #include "clients/c/client.h"
+#include "schema/codec/json_tree.h"
 #include "tests/unit/clients/server.h"
 
 #include <errno.h>
@@ -42,6 +43,35 @@ static void a_reply_is_the_value(void **state)
     assert_null(err);
     assert_false(broken);
     assert_int_equal(json_array_size(result), 2);
+}
+
+/* In both directions; jansson by itself would end the session. */
+static void integers_have_all_of_their_64_bits(void **state)
+{
+    (void)state;
+    CLEANUP(json_decref) json_t *result = NULL;
+    bool broken;
+    struct error *err =
+        call_answered_by("{\"return\": [18446744073709551615, 9223372036854775807], \"id\": $ID}", &result, &broken);
+
+    assert_null(err);
+    assert_false(broken);
+    assert_string_equal(json_wide_digits(json_array_get(result, 0)), "18446744073709551615");
+    assert_int_equal(json_integer_value(json_array_get(result, 1)), INT64_MAX);
+}
+
+static void a_size_of_an_argument_has_all_of_its_64_bits(void **state)
+{
+    (void)state;
+    const char *const replies[] = { NEGOTIATED, "{\"return\": {}, \"id\": $ID}", NULL };
+    struct server *server = server_start(GREETING, replies);
+    struct client *client = connect_to(server);
+    struct error *err =
+        client_call(client, "do", json_pack("{s:o}", "size", json_wide_integer("18446744073709551615")), NULL);
+
+    assert_null(err);
+    client_close(client);
+    server_stop(server);
 }
 
 static void an_error_keeps_class_and_words(void **state)
@@ -215,6 +245,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_reply_is_the_value),
+        cmocka_unit_test(integers_have_all_of_their_64_bits),
+        cmocka_unit_test(a_size_of_an_argument_has_all_of_its_64_bits),
         cmocka_unit_test(an_error_keeps_class_and_words),
         cmocka_unit_test(an_error_without_id_is_ours_too),
         cmocka_unit_test(replies_to_others_are_passed_over),

@@ -1,5 +1,6 @@
 /* The reader turns a stream of bytes into messages and errors, the same however the stream is cut. */
 #include "rpc/json_reader.h"
+#include "schema/codec/json_parse.h"
 #include "schema/codec/json_tree.h"
 
 #include "blockcore/base/memory.h"
@@ -435,13 +436,13 @@ static void one_value_fills_the_text(void **state)
     static const char *const good[] = { "1", " {\"a\": [] } ", "null", "'s'", "-1.5" };
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
         json_t *value = NULL;
-        assert_null(json_parse(good[i], strlen(good[i]), &value));
+        assert_null(json_parse(good[i], strlen(good[i]), JSON_VALUES_MAX, &value));
         json_decref(value);
     }
     static const char *const bad[] = { "", " ", "{", "1 2", "{} x", "\"a", "[1", "%", "{\"a\":1" };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         json_t *value = NULL;
-        struct error *err = json_parse(bad[i], strlen(bad[i]), &value);
+        struct error *err = json_parse(bad[i], strlen(bad[i]), JSON_VALUES_MAX, &value);
         assert_non_null(err);
         assert_null(value);
         error_free(err);

@@ -11,6 +11,7 @@
 #include "schema/codec/compare.h"
 #include "schema/codec/decode.h"
 #include "schema/codec/encode.h"
+#include "schema/codec/json_parse.h"
 #include "schema/codec/random.h"
 
 #include <fcntl.h>
@@ -97,7 +98,7 @@ static json_t *receive(void)
     }
     json_t *message = NULL;
     size_t length = (size_t)(end - input.data);
-    error_free(json_parse(input.data, length, &message));
+    error_free(json_parse(input.data, length, JSON_VALUES_MAX, &message));
     input.length -= length + 2;
     memmove(input.data, end + 2, input.length);
     return message;

@@ -2,9 +2,9 @@
 #ifndef CAIRN_TESTS_SCHEMA_CODEC_H
 #define CAIRN_TESTS_SCHEMA_CODEC_H
 
-#include "rpc/json_reader.h"
 #include "schema/codec/decode.h"
 #include "schema/codec/encode.h"
+#include "schema/codec/json_parse.h"
 
 #include "tests/unit/base/unit.h"
 
@@ -27,7 +27,7 @@ static int codec_tear_down(void **state)
 static inline json_t *parse_json(const char *text)
 {
     json_t *json = NULL;
-    CLEANUP(error_free) struct error *err = json_parse(text, strlen(text), &json);
+    CLEANUP(error_free) struct error *err = json_parse(text, strlen(text), JSON_VALUES_MAX, &json);
     if (err)
         fail_msg("%s: %s", text, error_message(err));
     return json;

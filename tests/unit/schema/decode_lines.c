@@ -1,8 +1,8 @@
 /* Asks the codec what it thinks of values: for each line "TYPE json|text VALUE" on standard input one line, "ok" or the
  * error. check_json_schema.py compares the answers with those of a JSON Schema. */
-#include "rpc/json_reader.h"
 #include "schema/cairn_descriptors.h"
 #include "schema/codec/decode.h"
+#include "schema/codec/json_parse.h"
 #include "schema/sample_descriptors.h"
 
 #include <stdint.h>
@@ -36,7 +36,7 @@ static const struct type_descriptor *find(const char *name)
 static void answer(const char *type, const char *mode, const char *text)
 {
     json_t *json = NULL;
-    struct error *err = json_parse(text, strlen(text), &json);
+    struct error *err = json_parse(text, strlen(text), JSON_VALUES_MAX, &json);
     if (err) {
         puts("not JSON");
         error_free(err);

@@ -46,7 +46,7 @@ static void survives_json(const struct type_descriptor *type, const void *value,
     if (err)
         fail_msg("%s, seed %d: %s", type->name, (int)seed, error_message(err));
     json_t *json = NULL;
-    err = json_parse(text.data, text.length, &json);
+    err = json_parse(text.data, text.length, JSON_VALUES_MAX, &json);
     if (err)
         fail_msg("%s, seed %d: %s: %.*s", type->name, (int)seed, error_message(err), (int)text.length, text.data);
     arena_init(&arena, SIZE_MAX);

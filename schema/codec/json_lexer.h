@@ -11,8 +11,8 @@
  *     TOKEN_STRAY  a byte that no token has: a control character, 0xFF, '%'. Nobody knows where we are.
  *
  * A pure function of its state and the bytes: no I/O, any thread. */
-#ifndef CAIRN_RPC_JSON_LEXER_H
-#define CAIRN_RPC_JSON_LEXER_H
+#ifndef CAIRN_SCHEMA_JSON_LEXER_H
+#define CAIRN_SCHEMA_JSON_LEXER_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -2,16 +2,16 @@
  *
  * Checks the order of tokens and the limits on a message, and builds the value as far as it is known: what was taken
  * so far never has to be looked at again. Errors are those that a person who typed the input understands. */
-#ifndef CAIRN_RPC_JSON_BUILDER_H
-#define CAIRN_RPC_JSON_BUILDER_H
+#ifndef CAIRN_SCHEMA_JSON_BUILDER_H
+#define CAIRN_SCHEMA_JSON_BUILDER_H
 
 #include "blockcore/base/error.h"
-#include "rpc/json_lexer.h"
+#include "schema/codec/json_lexer.h"
 
 #include <jansson.h>
 
 #define JSON_DEPTH_MAX 1024
-#define JSON_VALUES_MAX (256 * 1024) /* in one message: a value costs up to 300 bytes of memory */
+#define JSON_VALUES_MAX (256 * 1024) /* in a message from outside: a value costs up to 300 bytes of memory */
 
 enum json_expectation {
     EXPECT_VALUE,
@@ -31,11 +31,13 @@ struct json_builder {
     size_t depth;
     size_t capacity;
     size_t values;
+    size_t values_max;
     bool has_member; /* a key and its colon were seen: this is meant to be JSON */
     char *id_number; /* member "id" of the root as written, if it is a number that json_t cannot hold exactly */
 };
 
-void json_builder_init(struct json_builder *builder);
+/* @values_max: the most values that may be taken in one root. */
+void json_builder_init(struct json_builder *builder, size_t values_max);
 
 /* Drops what was built. */
 void json_builder_reset(struct json_builder *builder);

@@ -1,4 +1,4 @@
-#include "rpc/json_lexer.h"
+#include "schema/codec/json_lexer.h"
 
 #include "blockcore/base/annotations.h"
 #include "blockcore/base/memory.h"

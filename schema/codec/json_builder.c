@@ -1,4 +1,4 @@
-#include "rpc/json_builder.h"
+#include "schema/codec/json_builder.h"
 
 #include "blockcore/base/memory.h"
 #include "schema/codec/json_tree.h"
@@ -17,9 +17,9 @@ struct json_level {
     size_t key_length;
 };
 
-void json_builder_init(struct json_builder *builder)
+void json_builder_init(struct json_builder *builder, size_t values_max)
 {
-    *builder = (struct json_builder){ .expect = EXPECT_VALUE };
+    *builder = (struct json_builder){ .expect = EXPECT_VALUE, .values_max = values_max };
 }
 
 void json_builder_reset(struct json_builder *builder)
@@ -35,7 +35,12 @@ void json_builder_reset(struct json_builder *builder)
         levels = NULL;
         capacity = 0;
     }
-    *builder = (struct json_builder){ .expect = EXPECT_VALUE, .levels = levels, .capacity = capacity };
+    *builder = (struct json_builder){
+        .expect = EXPECT_VALUE,
+        .levels = levels,
+        .capacity = capacity,
+        .values_max = builder->values_max,
+    };
 }
 
 void json_builder_fini(struct json_builder *builder)
@@ -143,8 +148,8 @@ static struct error *take_value(struct json_builder *builder, enum json_token to
     bool container = token == TOKEN_LBRACE || token == TOKEN_LBRACKET;
     if (container && builder->depth == JSON_DEPTH_MAX)
         return error_new("JSON nesting depth limit exceeded: a message may be %d levels deep", JSON_DEPTH_MAX);
-    if (builder->values == JSON_VALUES_MAX)
-        return error_new("JSON value count limit exceeded: a message may have %d values", JSON_VALUES_MAX);
+    if (builder->values == builder->values_max)
+        return error_new("JSON value count limit exceeded: a message may have %zu values", builder->values_max);
 
     json_t *value = NULL;
     struct error *err = make_value(builder, token, lexer, &value);
