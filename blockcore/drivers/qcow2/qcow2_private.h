@@ -392,7 +392,7 @@ int qcow2_write_zeroes_as_data(struct qcow2 *q, struct range range) CO_FN;
 int qcow2_preallocate(struct qcow2 *q, struct range clusters) CO_FN;
 /* Under metadata: if a write in flight uses these clusters, gives up metadata, waits for it, takes metadata again and
  * returns true: what was read before may have changed. */
-bool in_flight_wait(struct qcow2 *q, struct range clusters) CO_FN;
+bool in_flight_wait(struct qcow2 *q, struct range guest) CO_FN;
 
 /* compressed_write.c */
 

@@ -18,11 +18,18 @@ static int write_in_place(struct qcow2 *q, uint64_t guest, const struct mapping 
     return qcow2_write_data(q, guest, mapping->host, iov);
 }
 
-bool in_flight_wait(struct qcow2 *q, struct range clusters)
+/* What nobody else may write or change until the allocation has ended: new clusters as a whole, but in a host cluster
+ * that was there only the units that are written. */
+static struct range claimed(const struct allocation *allocation)
+{
+    return allocation->reserved ? allocation->written : allocation->guest;
+}
+
+bool in_flight_wait(struct qcow2 *q, struct range guest)
 {
     struct allocation *other;
     list_for_each (other, &q->in_flight, link) {
-        if (range_overlaps(other->guest, clusters)) {
+        if (range_overlaps(claimed(other), guest)) {
             co_queue_wait(&other->done, &q->metadata, "a write to the same clusters");
             return true;
         }
@@ -212,13 +219,13 @@ static int allocation_end(struct qcow2 *q, struct allocation *allocation, int re
     return ret;
 }
 
-/* As much of the range as no other write allocates; that begins behind the first cluster. Under metadata. */
+/* As much of the range as no other write allocates; that begins behind the first unit. Under metadata. */
 static struct range up_to_others(const struct qcow2 *q, struct range range)
 {
     const struct allocation *other;
     list_for_each (other, &q->in_flight, link) {
-        if (range_overlaps(other->guest, range))
-            range = range_between(range.offset, other->guest.offset);
+        if (range_overlaps(claimed(other), range))
+            range = range_between(range.offset, claimed(other).offset);
     }
     return range;
 }
@@ -229,9 +236,9 @@ static int allocate(struct qcow2 *q, struct range range, struct allocation *allo
     int ret = qcow2_sync_if_crowded(q);
     if (ret < 0)
         return ret;
-    uint64_t first = align_down(range.offset, cluster_bytes(&q->geometry));
+    uint64_t first = align_down(range.offset, unit_bytes(&q->geometry));
     co_mutex_lock(&q->metadata);
-    if (in_flight_wait(q, range_make(first, cluster_bytes(&q->geometry))))
+    if (in_flight_wait(q, range_make(first, unit_bytes(&q->geometry))))
         ret = 1;
     else
         ret = allocation_begin(q, up_to_others(q, range), allocation);

@@ -213,6 +213,16 @@ NODE_TEST(errors_at_every_event)
     fail_at_all("cluster_size=4096", 3, usual_events, ARRAY_SIZE(usual_events));
 }
 
+NODE_TEST(errors_at_every_event_with_subclusters)
+{
+    static const enum blkdebug_event events[] = {
+        BLKDEBUG_EVENT_L2_LOAD,   BLKDEBUG_EVENT_L2_UPDATE,     BLKDEBUG_EVENT_L2_ALLOC_COW_READ,
+        BLKDEBUG_EVENT_WRITE_AIO, BLKDEBUG_EVENT_COW_WRITE,     BLKDEBUG_EVENT_REFBLOCK_UPDATE_PART,
+        BLKDEBUG_EVENT_PWRITEV,   BLKDEBUG_EVENT_CLUSTER_ALLOC, BLKDEBUG_EVENT_FLUSH_TO_OS,
+    };
+    fail_at_all("cluster_size=65536,extended_l2=on", 3, events, ARRAY_SIZE(events));
+}
+
 NODE_TEST(errors_at_every_event_with_smallest_clusters)
 {
     static const enum blkdebug_event events[] = {
@@ -347,6 +357,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors_at_every_event),
+        cmocka_unit_test(errors_at_every_event_with_subclusters),
         cmocka_unit_test(errors_at_every_event_with_smallest_clusters),
         cmocka_unit_test(an_error_while_the_header_changes),
         cmocka_unit_test(errors_that_leave_the_header_unknown),

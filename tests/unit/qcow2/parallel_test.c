@@ -145,6 +145,27 @@ NODE_TEST(on_a_backing_file)
     run("-b base.raw -F raw -o cluster_size=4096", false);
 }
 
+NODE_TEST(subclusters)
+{
+    run("-o extended_l2=on,cluster_size=16384", false);
+    run("-o extended_l2=on,cluster_size=65536", true);
+}
+
+NODE_TEST(subclusters_on_a_backing_file)
+{
+    make_file("base.raw", SECTORS * SECTOR);
+    run("-b base.raw -F raw -o extended_l2=on,cluster_size=65536", false);
+}
+
+NODE_TEST(data_files)
+{
+    char options[200];
+    snprintf(options, sizeof(options), "-o cluster_size=4096,data_file=%s", in_dir("a.raw"));
+    run(options, false);
+    snprintf(options, sizeof(options), "-o extended_l2=on,data_file=%s,data_file_raw=on", in_dir("a.raw"));
+    run(options, false);
+}
+
 /* Compressed clusters from all loops, over and over: they share host clusters, and every count must be right. */
 struct packer {
     struct handle *disk;
@@ -231,9 +252,15 @@ NODE_TEST(one_sequential_writer)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(usual_clusters),      cmocka_unit_test(smallest_clusters),
-        cmocka_unit_test(small_caches),        cmocka_unit_test(wide_refcounts),
-        cmocka_unit_test(on_a_backing_file),   cmocka_unit_test(one_sequential_writer),
+        cmocka_unit_test(usual_clusters),
+        cmocka_unit_test(smallest_clusters),
+        cmocka_unit_test(small_caches),
+        cmocka_unit_test(wide_refcounts),
+        cmocka_unit_test(on_a_backing_file),
+        cmocka_unit_test(subclusters),
+        cmocka_unit_test(subclusters_on_a_backing_file),
+        cmocka_unit_test(data_files),
+        cmocka_unit_test(one_sequential_writer),
         cmocka_unit_test(compressed_clusters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -66,6 +66,19 @@ static struct request *start(uint64_t offset, uint64_t bytes, int fill)
     return request;
 }
 
+struct zeroing {
+    struct range range;
+    struct co_event done;
+};
+
+static void run_zeroing(void *arg)
+{
+    struct zeroing *zeroing = arg;
+    expect_int(handle_pwrite_zeroes(disk, zeroing->range, 0), 0);
+    co_event_set(&zeroing->done);
+}
+
+/* The write has copied what was around it before; were the zeroes not to wait, that would come back. */
 static bool is_done(const struct request *request)
 {
     return co_event_is_set(&request->done);
@@ -110,6 +123,31 @@ NODE_TEST(writes_to_different_clusters_do_not_wait_for_each_other)
     close_disk();
 }
 
+/* Once the cluster has its place. A discard of other subclusters waits: it might give up the place. */
+NODE_TEST(writes_to_different_subclusters_do_not_wait_for_each_other)
+{
+    open_disk("-o extended_l2=on");
+    expect_int(put(disk, 4 * CLUSTER, 1, 1), 0);
+    gate_hold(gate, GATE_WRITE, 1);
+    struct request *held = start(4 * CLUSTER + 8192, 100, 0x21);
+    gate_wait_held(gate, 1);
+    expect_int(put(disk, 4 * CLUSTER + 16384, 5000, 0x22), 0);
+    struct request *same = start(4 * CLUSTER + 8192 + 1000, 100, 0x23);
+    struct zeroing first = { .range = range_make(4 * CLUSTER, 2048) };
+    co_event_init(&first.done);
+    co_start("zeroing", run_zeroing, &first);
+    expect(!is_done(held) && !is_done(same) && !co_event_is_set(&first.done));
+    gate_release(gate, GATE_WRITE, GATE_ALL);
+    finish(held);
+    finish(same);
+    co_event_wait(&first.done, "the zeroing");
+    expect(reads_as(disk, 4 * CLUSTER, 8192, 0));
+    expect(reads_as(disk, 4 * CLUSTER + 8192, 100, 0x21));
+    expect(reads_as(disk, 4 * CLUSTER + 9192, 100, 0x23));
+    expect(reads_as(disk, 4 * CLUSTER + 16384, 5000, 0x22));
+    close_disk();
+}
+
 NODE_TEST(a_second_write_to_a_new_cluster_waits_and_both_are_there)
 {
     open_disk("");
@@ -128,19 +166,6 @@ NODE_TEST(a_second_write_to_a_new_cluster_waits_and_both_are_there)
     close_disk();
 }
 
-struct zeroing {
-    struct range range;
-    struct co_event done;
-};
-
-static void run_zeroing(void *arg)
-{
-    struct zeroing *zeroing = arg;
-    expect_int(handle_pwrite_zeroes(disk, zeroing->range, 0), 0);
-    co_event_set(&zeroing->done);
-}
-
-/* The write has copied what was around it before; were the zeroes not to wait, that would come back. */
 NODE_TEST(zeroes_wait_for_a_write_to_the_same_cluster)
 {
     unsigned char *base = malloc(MIB);
@@ -283,6 +308,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(writes_to_different_clusters_do_not_wait_for_each_other),
+        cmocka_unit_test(writes_to_different_subclusters_do_not_wait_for_each_other),
         cmocka_unit_test(a_second_write_to_a_new_cluster_waits_and_both_are_there),
         cmocka_unit_test(zeroes_wait_for_a_write_to_the_same_cluster),
         cmocka_unit_test(a_flush_does_not_wait_for_a_write),
