@@ -151,6 +151,24 @@ NODE_TEST(holes_of_a_raw_data_file_are_told)
     close_image(disk);
 }
 
+/* Somebody cut it off, or never made it longer: what is missing reads as zeroes, and is known to. */
+NODE_TEST(a_data_file_may_be_shorter_than_the_disk)
+{
+    static const char *const kinds[] = { ",preallocation=metadata", ",data_file_raw=on" };
+    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+        qemu_img("create -q -f qcow2 -o data_file='%s'%s '%s' 1M", in_dir("a.raw"), kinds[i], in_dir("a.qcow2"));
+        make_file("a.raw", 100 * KIB);
+        struct handle *disk = open_image();
+        expect(reads_as(disk, 0, MIB, 0));
+        expect_text(map_text(disk, ASK_ZERO), "0+1024z");
+        expect_text(map_text(disk, ASK_ALL), i == 0 ? "0+100dz@0 100+924dz" : "0+100z@0 100+924z");
+        expect_int(put(disk, 500 * KIB, 4096, 7), 0);
+        expect(reads_as(disk, 100 * KIB, 400 * KIB, 0));
+        expect(reads_as(disk, 500 * KIB, 4096, 7));
+        close_image(disk);
+    }
+}
+
 NODE_TEST(resized_both_ways)
 {
     static const char *const kinds[] = { "", ",data_file_raw=on", ",extended_l2=on", ",cluster_size=4096" };
@@ -345,6 +363,7 @@ int main(void)
         cmocka_unit_test(the_promise_of_a_raw_data_file_is_kept),
         cmocka_unit_test(data_is_found_in_the_data_file),
         cmocka_unit_test(holes_of_a_raw_data_file_are_told),
+        cmocka_unit_test(a_data_file_may_be_shorter_than_the_disk),
         cmocka_unit_test(resized_both_ways),
         cmocka_unit_test(what_lies_behind_the_end_does_not_show_after_growing),
         cmocka_unit_test(a_backing_file_shows_through),
