@@ -108,6 +108,7 @@ static struct qcow2_settings settings_of(const struct qcow2 *q, const struct blo
             [FREED_OTHERWISE] = pass_other,
         },
         .keep_discarded = own->has_discard_no_unref && own->discard_no_unref,
+        .lazy_refcounts = own->has_lazy_refcounts ? own->lazy_refcounts : (q->header.compatible & QCOW2_LAZY_REFCOUNTS),
         .overlap_checks = overlap_checks_of(own->overlap_check),
         .cache_clean_ms = UINT64_C(1000) * clean_seconds,
     };
@@ -129,6 +130,7 @@ void qcow2_apply_settings(struct qcow2 *q, const struct qcow2_settings *settings
         (size_t)max_u64(settings->refcount_cache_bytes / q->refblocks.table_bytes, REFCOUNT_TABLES_MIN);
     memcpy(q->pass_discard, settings->pass_discard, sizeof(q->pass_discard));
     q->keep_discarded = settings->keep_discarded;
+    q->lazy_refcounts = settings->lazy_refcounts;
     q->overlap_checks = settings->overlap_checks;
     q->cache_clean_ms = settings->cache_clean_ms;
 }

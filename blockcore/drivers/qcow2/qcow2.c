@@ -212,7 +212,7 @@ static void qcow2_close(struct node *node)
     /* What cannot be written any more is lost; whoever needed it has flushed before. Clusters that cannot be made
      * available are leaked. */
     if (q->writable)
-        (void)qcow2_reclaim(q);
+        (void)qcow2_settle(q);
     state_fini(q);
 }
 

@@ -107,6 +107,9 @@ struct qcow2 {
     bool writable;
     bool raw_data;       /* the data file is the disk without us: nothing may be true in the tables alone */
     bool keep_discarded; /* discard-no-unref */
+    bool lazy_refcounts; /* refcounts reach the file when the image is closed; until then it is marked as dirty */
+    bool marked_late;    /* the mark is there for that reason */
+    bool settling;       /* but not now; under metadata, while nobody writes */
     bool pass_discard[FREED_BY_COUNT];
     unsigned overlap_checks;          /* TABLE_BIT()s: what writes are compared with */
     bool tables_overlap;              /* as it was opened: must not be written */
@@ -171,6 +174,7 @@ struct qcow2_settings {
     uint64_t refcount_cache_bytes;
     bool pass_discard[FREED_BY_COUNT];
     bool keep_discarded;
+    bool lazy_refcounts;
     unsigned overlap_checks;
     uint64_t cache_clean_ms;
 };

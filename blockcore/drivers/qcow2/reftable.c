@@ -194,6 +194,7 @@ static uint64_t *swap_table(struct qcow2 *q, uint64_t *table, uint64_t entries)
 static int grow_into(struct qcow2 *q, const struct area *area, uint64_t entries)
 {
     uint64_t old_entries = q->reftable_entries;
+    struct changed late = q->reftable_changed; /* what lazy refcounts have not written yet */
     uint64_t *larger = try_calloc((size_t)entries, sizeof(uint64_t));
     if (!larger)
         return -ENOMEM;
@@ -208,6 +209,7 @@ static int grow_into(struct qcow2 *q, const struct area *area, uint64_t entries)
     if (ret < 0) {
         area_leave(q, area);
         unused = swap_table(q, steal(&unused), old_entries);
+        q->reftable_changed = late;
         return ret;
     }
     struct range old =

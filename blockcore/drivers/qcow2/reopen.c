@@ -55,9 +55,7 @@ struct error *qcow2_reopen_leave(struct node *node, struct reopen *reopen)
     struct qcow2 *q = node_state(node);
     if (!reopen_read_only(reopen) || !q->writable)
         return NULL;
-    int ret = qcow2_reclaim(q);
-    if (ret == 0)
-        ret = child_flush(q->file);
+    int ret = qcow2_settle(q);
     return ret < 0 ? error_errno(-ret, "the image cannot be flushed before it becomes read-only") : NULL;
 }
 

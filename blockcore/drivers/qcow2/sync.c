@@ -45,22 +45,42 @@ static int part_write(struct qcow2 *q, const struct table_part *part, const char
     return child_pwrite(q->file, part->offset, part->data, part->bytes, 0);
 }
 
+/* Do refcounts stay in memory, because the image is marked as dirty? Under metadata. */
+static bool refcounts_are_late(const struct qcow2 *q)
+{
+    return q->lazy_refcounts && !q->settling && (q->header.incompatible & QCOW2_DIRTY);
+}
+
+/* With lazy refcounts, the mark has to be stable before an entry reaches the file whose refcount does not. */
+static int mark_if_late(struct qcow2 *q)
+{
+    if (!q->lazy_refcounts || q->settling || q->corrupt || !table_cache_is_dirty(&q->refblocks) ||
+        (q->header.incompatible & QCOW2_DIRTY))
+        return 0;
+    int ret = qcow2_set_features(q, QCOW2_DIRTY, 0);
+    q->marked_late = ret == 0;
+    return ret;
+}
+
 /* Under both mutexes: from here on the file is brought to the state of this moment, whatever changes meanwhile. */
 static int freeze(struct qcow2 *q, struct write_back *state)
 {
     *state = (struct write_back){ .needs_flush = q->l2_needs_flush };
     list_init(&state->refblocks);
     list_init(&state->slices);
-    int ret = part_copy(q->reftable, q->header.reftable_offset, q->reftable_changed, &state->reftable);
+    bool late = refcounts_are_late(q);
+    int ret = late ? 0 : part_copy(q->reftable, q->header.reftable_offset, q->reftable_changed, &state->reftable);
     if (ret == 0)
         ret = part_copy(q->l1, q->header.l1_offset, q->l1_changed, &state->l1);
     if (ret < 0) {
         free(state->reftable.data);
         return ret;
     }
-    table_cache_freeze(&q->refblocks, &state->refblocks);
+    if (!late) {
+        table_cache_freeze(&q->refblocks, &state->refblocks);
+        q->reftable_changed = (struct changed){ 0 };
+    }
     table_cache_freeze(&q->l2, &state->slices);
-    q->reftable_changed = (struct changed){ 0 };
     q->l1_changed = (struct changed){ 0 };
     q->l2_needs_flush = false;
     freed_seal(q);
@@ -135,8 +155,9 @@ static int write_frozen(struct qcow2 *q, struct write_back *state)
 /* Under metadata. */
 static bool is_clean(struct qcow2 *q)
 {
-    return q->freed.count == 0 && q->l1_changed.end == 0 && q->reftable_changed.end == 0 &&
-           !table_cache_is_dirty(&q->l2) && !table_cache_is_dirty(&q->refblocks);
+    bool refcounts_clean =
+        refcounts_are_late(q) || (q->reftable_changed.end == 0 && !table_cache_is_dirty(&q->refblocks));
+    return q->freed.count == 0 && q->l1_changed.end == 0 && refcounts_clean && !table_cache_is_dirty(&q->l2);
 }
 
 /* With sync_mutex. */
@@ -145,8 +166,10 @@ static int write_back(struct qcow2 *q)
     freed_apply(q);
     struct write_back state;
     co_mutex_lock(&q->metadata);
+    int ret = mark_if_late(q);
     bool clean = is_clean(q);
-    int ret = clean ? 0 : freeze(q, &state);
+    if (ret == 0 && !clean)
+        ret = freeze(q, &state);
     co_mutex_unlock(&q->metadata);
     if (clean || ret < 0)
         return ret;
@@ -167,6 +190,9 @@ int qcow2_sync(struct qcow2 *q)
 
 int qcow2_sync_held(struct qcow2 *q)
 {
+    int marked = mark_if_late(q);
+    if (marked < 0)
+        return marked;
     if (!is_clean(q)) {
         struct write_back state;
         int ret = freeze(q, &state);
@@ -223,14 +249,28 @@ int qcow2_sync_if_crowded(struct qcow2 *q)
     return unlikely(table_cache_is_crowded(&q->l2)) ? qcow2_sync(q) : 0;
 }
 
+/* What was late is written; everything else is written as well. */
+static int write_all(struct qcow2 *q)
+{
+    co_mutex_lock(&q->sync_mutex);
+    co_mutex_lock(&q->metadata);
+    q->settling = true;
+    int ret = qcow2_sync_held(q);
+    co_mutex_unlock(&q->metadata);
+    co_mutex_unlock(&q->sync_mutex);
+    return ret;
+}
+
+/* The mark goes only if it is ours: whoever else has set it counts on it. */
 int qcow2_settle(struct qcow2 *q)
 {
     int ret = qcow2_reclaim(q);
-    co_mutex_lock(&q->sync_mutex);
-    co_mutex_lock(&q->metadata);
     if (ret == 0)
-        ret = qcow2_sync_held(q);
-    co_mutex_unlock(&q->metadata);
-    co_mutex_unlock(&q->sync_mutex);
+        ret = write_all(q);
+    if (ret == 0 && q->marked_late) {
+        ret = qcow2_set_features(q, 0, QCOW2_DIRTY);
+        q->marked_late = ret < 0;
+    }
+    q->settling = false;
     return ret;
 }

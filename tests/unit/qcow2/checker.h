@@ -18,6 +18,7 @@ struct image {
 };
 
 struct findings {
+    bool late; /* given by the caller: while an image is marked as dirty its refcounts may be anything */
     unsigned leaks;
     unsigned corruptions;
     char first[160]; /* corruption, in words */

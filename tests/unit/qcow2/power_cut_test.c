@@ -43,6 +43,7 @@ struct scene {
     bool data_file;
     bool raw;              /* the data file is the disk by itself */
     bool compressed;       /* the content at the beginning */
+    bool lazy;             /* refcounts reach the disk when the image is closed */
     size_t packed_sectors; /* of a cluster, to write clusters compressed; 0: none are */
     bool snapshot;
     bool small_caches;
@@ -461,7 +462,7 @@ static void check_disk(struct moment *moment, enum survivors survivors, bool wit
         .data_file_length = RECORDER_BYTES_MAX,
         .decrypt = guest.scene->encrypted ? decrypt : NULL,
     };
-    struct findings findings;
+    struct findings findings = { .late = guest.scene->lazy };
     check(image, &findings);
     if (findings.corruptions) {
         print_error("%u corruptions: %s\n", findings.corruptions, findings.first);
@@ -699,6 +700,11 @@ POWER_CUT(compressed_writes_on_a_backing_file, .create = "cluster_size=4096", .s
           .packed_sectors = 8)
 POWER_CUT(compressed_writes_and_discards, .create = "cluster_size=4096", .sectors = 2000, .packed_sectors = 8,
           .pass_discard = true)
+POWER_CUT(lazy_refcounts, .create = "cluster_size=4096,lazy_refcounts=on", .sectors = 4000, .lazy = true)
+POWER_CUT(lazy_refcounts_and_a_refcount_table_that_grows,
+          .create = "cluster_size=512,refcount_bits=64,lazy_refcounts=on", .sectors = 3000, .lazy = true)
+POWER_CUT(lazy_refcounts_and_compressed_writes, .create = "cluster_size=4096,lazy_refcounts=on", .sectors = 2000,
+          .lazy = true, .packed_sectors = 8)
 POWER_CUT(discards_reach_the_file, .create = "cluster_size=4096", .sectors = 3000, .pass_discard = true)
 POWER_CUT(resized, .create = "cluster_size=512", .sectors = 1000, .grown_sectors = 6000)
 POWER_CUT(resized_on_a_backing_file, .create = "cluster_size=4096", .sectors = 3000, .grown_sectors = 5000,
@@ -760,6 +766,9 @@ int main(void)
         cmocka_unit_test(compressed_writes_with_a_snapshot),
         cmocka_unit_test(compressed_writes_on_a_backing_file),
         cmocka_unit_test(compressed_writes_and_discards),
+        cmocka_unit_test(lazy_refcounts),
+        cmocka_unit_test(lazy_refcounts_and_a_refcount_table_that_grows),
+        cmocka_unit_test(lazy_refcounts_and_compressed_writes),
         cmocka_unit_test(discards_reach_the_file),
         cmocka_unit_test(resized),
         cmocka_unit_test(resized_on_a_backing_file),
