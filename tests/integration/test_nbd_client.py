@@ -264,7 +264,7 @@ def test_what_cannot_be_opened(serve, tmp_path, image, qmp):
     assert "TLS is not built in" in qmp.error("blockdev-add", {**add, "tls-creds": "tls0"}).desc
     assert "does not know 'qemu:dirty-bitmap:b'" in qmp.error(
         "blockdev-add", {**add, "x-dirty-bitmap": "qemu:dirty-bitmap:b"}).desc
-    assert "cannot connect to '127.0.0.1:1'" in qmp.error(
+    assert "cannot connect to '127.0.0.1:1': connect: Connection refused" in qmp.error(
         "blockdev-add", {**add, "server": {"type": "inet", "host": "127.0.0.1", "port": "1"}}).desc
     assert "server.mptcp" in qmp.error("blockdev-add", {
         **add, "server": {"type": "inet", "host": "127.0.0.1", "port": "1", "mptcp": True}}).desc
@@ -350,6 +350,45 @@ def test_a_request_in_flight_is_sent_again(serve, tmp_path, image, qmp, daemon):
     while not disk.aio_command_completed(cookie):
         disk.poll(-1)
     assert buffer.to_bytearray() == b"\x11" * 512 * KIB
+
+
+def test_a_server_that_dies_again_and_again_loses_nothing(serve, tmp_path, image, qmp, daemon):
+    server = qemu_nbd(serve, tmp_path, image)
+    add_client(qmp, unix(server.path), **{"reconnect-delay": 60})
+    socket = export_client(qmp, daemon)
+    regions = 4
+    models = [bytearray(image.read_bytes()[i * SIZE // regions:(i + 1) * SIZE // regions]) for i in range(regions)]
+    counts = [0] * regions
+    stop = threading.Event()
+    outcomes = []
+
+    def work(number):
+        disk = nbd_client.connect(socket, "remote")
+        rng = rng_of(number)
+        begin = number * SIZE // regions
+        while not stop.is_set():
+            length = rng.choice([512, 4 * KIB, 64 * KIB])
+            offset = rng.randrange(0, len(models[number]) - length, 512)
+            data = rng.randbytes(length)
+            disk.pwrite(data, begin + offset)
+            models[number][offset:offset + length] = data
+            counts[number] += 1
+        outcomes.append(disk.pread(len(models[number]), begin) == models[number])
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(regions)]
+    for thread in threads:
+        thread.start()
+    for _ in range(5):
+        enough = [count + 20 for count in counts]
+        while any(count < wanted for count, wanted in zip(counts, enough)):
+            assert all(thread.is_alive() for thread in threads)
+            time.sleep(0.001)
+        server.kill()
+        server.start()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert outcomes == [True] * regions
 
 
 @pytest.mark.parametrize("delay", [0, 1])

@@ -9,14 +9,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <string.h>
 #include <unistd.h>
 
 #define NS_PER_MS UINT64_C(1000000)
 
+/* Its messages begin with the function that failed ("nbd_aio_notify_write: connect: Connection refused"), which is
+ * nobody's concern here. */
 static struct error *libnbd_error(const struct nbd_link *link, const char *what)
 {
     const char *text = libnbd.nbd_get_error();
-    return error_new("%s '%s': %s", what, link->server_text, text ? text : "unknown error");
+    const char *rest = text && strncmp(text, "nbd_", 4) == 0 ? strstr(text, ": ") : NULL;
+    return error_new("%s '%s': %s", what, link->server_text, rest ? rest + 2 : text ? text : "unknown error");
 }
 
 static struct error *interrupted(const struct nbd_link *link)
