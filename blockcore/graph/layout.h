@@ -5,6 +5,7 @@
 #include "blockcore/base/arena.h"
 #include "blockcore/base/hash.h"
 #include "blockcore/base/list.h"
+#include "blockcore/graph/dirty_bitmap.h"
 #include "blockcore/graph/drain.h"
 #include "blockcore/graph/driver.h"
 #include "blockcore/graph/handle.h"
@@ -16,6 +17,7 @@
 
 struct blockdev_options;
 struct change;
+struct node_bitmaps;
 struct stats_lane;
 
 struct child {
@@ -73,8 +75,9 @@ struct node {
     struct tracker tracker;
     _Atomic bool written;       /* since the last flush that succeeded */
     _Atomic bool flush_backing; /* a flush is for the backing child too: what was written there before a snapshot */
-    _Atomic uint64_t write_threshold; /* 0: none */
-    struct stats_lane *_Atomic stats; /* one per loop; NULL: no request yet */
+    struct node_bitmaps *_Atomic bitmaps; /* see dirty_bitmap.h; NULL: there never was one */
+    _Atomic uint64_t write_threshold;     /* 0: none */
+    struct stats_lane *_Atomic stats;     /* one per loop; NULL: no request yet */
 
     /* Control thread. */
     enum node_phase phase;
@@ -140,6 +143,15 @@ static inline void node_set_written(struct node *node)
 {
     if (!atomic_load_explicit(&node->written, memory_order_relaxed))
         atomic_store(&node->written, true);
+}
+
+/* These bytes may have changed: before the request that did it ends. */
+static inline void node_mark_dirty(struct node *node, struct range range) CO_FN;
+
+static inline void node_mark_dirty(struct node *node, struct range range)
+{
+    if (unlikely(atomic_load_explicit(&node->bitmaps, memory_order_acquire)))
+        node_mark_dirty_slowly(node, range);
 }
 
 /* node.c */

@@ -43,6 +43,7 @@ struct node *node_create(const char *name, const struct driver *driver)
 void node_free(struct node *node)
 {
     haste_forget(node);
+    node_free_bitmaps(node);
     graph.hastening_nodes -= node->driver->hasten ? 1 : 0;
     hash_remove(&graph.by_name, &node->by_name);
     list_remove(&node->in_graph);
@@ -132,6 +133,7 @@ uint64_t node_length(const struct node *node)
 void node_set_length(struct node *node, uint64_t bytes)
 {
     atomic_store_explicit(&node->length, bytes, memory_order_release);
+    node_settle_bitmaps(node);
 }
 
 void node_grow_length(struct node *node, uint64_t bytes)

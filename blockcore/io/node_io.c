@@ -253,6 +253,7 @@ int node_write(struct node *node, struct range range, const struct iov *iov, uns
         ret = driver_write(node, range, iov, flags);
     else
         ret = write_tracked(node, range, iov, flags);
+    node_mark_dirty(node, range);
     if (ret == 0)
         node_set_written(node);
     stats_wrote(node, range_end(range), range.bytes, ret);
@@ -323,18 +324,18 @@ int node_write_zeroes(struct node *node, struct range range, unsigned flags)
         tracked_begin(&node->tracker, &tracked, range_align_out(range, node->limits.request_alignment),
                       !range_is_aligned(range, node->limits.request_alignment));
     int ret = 0;
-    uint64_t bytes = range.bytes;
     stats_write_begins(node, range_end(range));
-    while (range.bytes > 0 && ret == 0) {
-        struct range piece = zero_piece(node, range);
+    for (struct range rest = range; rest.bytes > 0 && ret == 0;) {
+        struct range piece = zero_piece(node, rest);
         ret = driver_write_zeroes(node, piece, flags);
-        range = range_after(range, piece.bytes);
+        rest = range_after(rest, piece.bytes);
     }
+    node_mark_dirty(node, range);
     if (track)
         tracked_end(&node->tracker, &tracked);
     if (ret == 0)
         node_set_written(node);
-    stats_wrote(node, range_end(range), bytes, ret);
+    stats_wrote(node, range_end(range), range.bytes, ret);
     bool passed_on = node->driver->kind == DRIVER_FILTER && !node->driver->pwrite_zeroes;
     return ret == 0 && needs_flush(node, flags, passed_on) ? node_flush(node) : ret;
 }
@@ -354,7 +355,10 @@ static int driver_discard(struct node *node, struct range range)
 
 static int discard_without_driver(struct node *node, struct range range)
 {
-    int ret = node->driver->kind == DRIVER_FILTER ? child_pdiscard(node->filtered, range) : 0;
+    bool passed_on = node->driver->kind == DRIVER_FILTER;
+    int ret = passed_on ? child_pdiscard(node->filtered, range) : 0;
+    if (passed_on)
+        node_mark_dirty(node, range);
     stats_count(node, STATS_UNMAP, range.bytes, ret);
     return ret;
 }
@@ -371,6 +375,7 @@ int node_discard(struct node *node, struct range range)
     uint64_t granularity = max_u64(node->limits.discard_granularity, node->limits.request_alignment);
     uint64_t begin = align_up(range.offset, granularity);
     uint64_t end = range_end(range) == node_length(node) ? range_end(range) : align_down(range_end(range), granularity);
+    struct range asked = range;
     range = range_between(begin, end);
     if (range.bytes == 0)
         return 0;
@@ -380,6 +385,7 @@ int node_discard(struct node *node, struct range range)
     if (track)
         tracked_begin(&node->tracker, &tracked, range, false);
     int ret = driver_discard(node, range);
+    node_mark_dirty(node, asked); /* as others count it, so that checksums of bitmaps are the same */
     if (track)
         tracked_end(&node->tracker, &tracked);
     stats_count(node, STATS_UNMAP, range.bytes, ret);

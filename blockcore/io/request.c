@@ -122,6 +122,16 @@ static struct drain *drain_node_of(const struct handle *handle, struct node **ke
     }
 }
 
+/* Nodes above may be as long as this one. */
+static void settle_bitmaps_above(struct node *node)
+{
+    node_settle_bitmaps(node);
+    for (struct child *edge = NULL; (edge = node_parent_next(node, edge));) {
+        if (edge->parent)
+            settle_bitmaps_above(edge->parent);
+    }
+}
+
 int handle_resize(struct handle *handle, uint64_t bytes, enum truncate_mode mode)
 {
     struct node *node;
@@ -129,6 +139,7 @@ int handle_resize(struct handle *handle, uint64_t bytes, enum truncate_mode mode
     /* Our own door is closed as well, so nothing but this tells others that a request is on its way. */
     node_set_busy(node, true);
     int ret = child_truncate(&handle->edge, bytes, mode);
+    settle_bitmaps_above(node);
     node_set_busy(node, false);
     drain_end(drain);
     node_unref(node);

@@ -92,6 +92,19 @@ struct error *node_snapshot_delete(struct node *node, const char *id, const char
     return err;
 }
 
+/* Content and length may be different ones, in @last and in the filters on the way there. */
+static void mark_all_dirty(struct node *node, const struct node *last) CO_FN;
+
+static void mark_all_dirty(struct node *node, const struct node *last)
+{
+    for (;; node = node->filtered->node) {
+        node_settle_bitmaps(node);
+        node_mark_dirty(node, range_make(0, node_length(node)));
+        if (node == last || node->driver->kind != DRIVER_FILTER || !node->filtered)
+            return;
+    }
+}
+
 struct error *node_snapshot_apply(struct node *node, const char *id, const char *name)
 {
     struct session session;
@@ -99,6 +112,7 @@ struct error *node_snapshot_apply(struct node *node, const char *id, const char 
     if (err)
         return err;
     err = session.node->driver->snapshot_apply(session.node, id, name);
+    mark_all_dirty(node, session.node);
     session_end(&session);
     return err;
 }
