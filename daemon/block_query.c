@@ -7,6 +7,7 @@
 #include "blockcore/graph/node.h"
 #include "blockcore/graph/stats.h"
 #include "blockcore/runtime/coroutine.h"
+#include "daemon/bitmap.h"
 #include "daemon/size_survey.h"
 #include "rpc/server.h"
 #include "schema/cairn_commands.h"
@@ -149,6 +150,7 @@ static void describe_node(struct listing *listing, struct node *node, const char
     };
     describe_children(arena, node, info);
     describe_limits(arena, node, info);
+    describe_bitmaps(arena, node, info);
 }
 
 static void collect_names(struct listing *listing)

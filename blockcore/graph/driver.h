@@ -177,6 +177,14 @@ struct driver {
                                      struct snapshot_info *deleted)CO_FN CONTROL_FN;
     struct error *(*snapshot_apply)(struct node *node, const char *id, const char *name)CO_FN CONTROL_FN;
 
+    /* Dirty bitmaps that the node keeps in its image (dirty_bitmap.h). Those that it has are loaded by open and stored
+     * by close, and by whatever else ends or begins the writing of the image, without being told. Control thread.
+     *
+     * check: could it keep one more, of this name and granularity? Absent: it keeps none. remove: it keeps that one no
+     * longer, if it did; requests may be running. */
+    struct error *(*bitmap_check)(struct node *node, const char *name, uint32_t granularity)CONTROL_FN;
+    struct error *(*bitmap_remove)(struct node *node, const char *name)CO_FN CONTROL_FN;
+
     /* blockdev-create. Control thread. Absent: "driver 'x' cannot create images". */
     struct error *(*create)(const struct blockdev_create_options *options)CO_FN;
 

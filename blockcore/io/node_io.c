@@ -371,21 +371,24 @@ int node_discard(struct node *node, struct range range)
     if (!driver->pdiscard)
         return discard_without_driver(node, range);
 
-    /* A unit that is not asked for as a whole keeps its content. The last one of a node may be short. */
+    /* A unit that is not asked for as a whole keeps its content. The last one of a node may be short. Bitmaps count all
+     * that was asked for, as in QEMU, so that those of two hosts can be compared. */
     uint64_t granularity = max_u64(node->limits.discard_granularity, node->limits.request_alignment);
     uint64_t begin = align_up(range.offset, granularity);
     uint64_t end = range_end(range) == node_length(node) ? range_end(range) : align_down(range_end(range), granularity);
     struct range asked = range;
     range = range_between(begin, end);
-    if (range.bytes == 0)
+    if (range.bytes == 0) {
+        node_mark_dirty(node, asked);
         return 0;
+    }
 
     struct tracked tracked;
     bool track = node->limits.request_alignment > 1;
     if (track)
         tracked_begin(&node->tracker, &tracked, range, false);
     int ret = driver_discard(node, range);
-    node_mark_dirty(node, asked); /* as others count it, so that checksums of bitmaps are the same */
+    node_mark_dirty(node, asked);
     if (track)
         tracked_end(&node->tracker, &tracked);
     stats_count(node, STATS_UNMAP, range.bytes, ret);

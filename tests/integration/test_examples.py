@@ -73,6 +73,13 @@ def need_snapshot(qmp, daemon):
     qmp.execute("blockdev-snapshot-internal-sync", device="disk0", name="monday")
 
 
+def need_bitmaps(qmp, daemon):
+    need_format(qmp, daemon)
+    qmp.execute("blockdev-add", driver="null-co", node_name="disk1", size=1 << 30)
+    for node, name in (("disk0", "since-monday"), ("disk0", "week"), ("disk0", "monday"), ("disk1", "tuesday")):
+        qmp.execute("block-dirty-bitmap-add", node=node, name=name)
+
+
 def need_gate(qmp, daemon):
     qmp.execute("blockdev-add", driver="gate", node_name="gate0", file={"driver": "null-co", "node-name": "null0"})
 
@@ -107,6 +114,12 @@ def need_object(qmp, daemon):
 
 
 NEEDS = {
+    "block-dirty-bitmap-add": need_format,
+    "block-dirty-bitmap-clear": need_bitmaps,
+    "block-dirty-bitmap-disable": need_bitmaps,
+    "block-dirty-bitmap-enable": need_bitmaps,
+    "block-dirty-bitmap-merge": need_bitmaps,
+    "block-dirty-bitmap-remove": need_bitmaps,
     "block-export-add": need_disk_and_server,
     "block-export-del": need_export,
     "block-set-write-threshold": need_disk,
@@ -135,6 +148,7 @@ NEEDS = {
     "query-jobs": need_job,
     "query-named-block-nodes": need_disk,
     "x-blockdev-change": need_quorum,
+    "x-debug-block-dirty-bitmap-sha256": need_bitmaps,
     "x-debug-query-block-graph": need_disk,
     "x-gate-hold": need_gate,
     "x-gate-query": need_gate,

@@ -205,7 +205,7 @@ static void write_many(void *arg)
     uint64_t state = writer->loop + 1;
     for (int i = 0; i < WRITES; i++) {
         state = state * UINT64_C(6364136223846793005) + 99;
-        uint64_t sector = (state >> 30) % (PARALLEL_BYTES / 512);
+        uint64_t sector = (state >> 30) % (PARALLEL_BYTES / 1024) * 2 + writer->loop; /* bits of the same words */
         if (put(writer->handle, sector * 512, 512) != 0)
             abort();
         writer->written[sector] = true;

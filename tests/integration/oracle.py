@@ -1,0 +1,30 @@
+"""qemu-storage-daemon itself, asked the same things: what it answers is what clients know."""
+
+import pathlib
+import subprocess
+import time
+
+from qmp import DEADLINE, QMP
+
+
+class Oracle:
+    """Started in @directory, with a monitor and an NBD server; use it in a with statement."""
+
+    def __init__(self, directory):
+        self.directory = pathlib.Path(directory)
+        self.socket = self.directory / "oracle.sock"
+
+    def __enter__(self):
+        self.process = subprocess.Popen(
+            ["qemu-storage-daemon", "--chardev", f"socket,id=c,path={self.socket},server=on,wait=off", "--monitor",
+             "chardev=c"], cwd=self.directory, stdin=subprocess.DEVNULL)
+        deadline = time.monotonic() + DEADLINE
+        while not self.socket.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.qmp = QMP(self.socket)
+        return self
+
+    def __exit__(self, *exc):
+        self.qmp.execute("quit")
+        self.qmp.close()
+        assert self.process.wait(DEADLINE) == 0
