@@ -47,6 +47,10 @@ struct error *child_claim(struct node *parent, const char *name, unsigned role, 
 {
     if (node_reaches(node, parent))
         return error_new("making node '%s' a child of node '%s' would make the graph a loop", node->name, parent->name);
+    for (const struct child *edge = NULL; (edge = node_parent_next(node, edge));) {
+        if (edge->parent == parent)
+            return error_new("node '%s' is a child of node '%s' already", node->name, parent->name);
+    }
     if (!height_raise(parent, node->height)) {
         height_settle(parent);
         return error_new("the graph would be more than %d nodes deep", GRAPH_DEPTH_MAX);

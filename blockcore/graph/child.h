@@ -21,7 +21,7 @@ struct error *node_remove_child(struct node *parent, const char *name) CO_FN CON
 /* For drivers: child_permissions says less of @child now than it did. Locks of files follow. */
 struct error *child_update_permissions(struct child *child) CO_FN CONTROL_FN MUST_CHECK;
 
-/* For drivers that do that. A claim is given up with child_close(). */
+/* For drivers that do that. A node is not claimed twice by one parent. A claim is given up with child_close(). */
 struct error *child_claim(struct node *parent, const char *name, unsigned role, struct node *node, struct child **out)
     CO_FN CONTROL_FN MUST_CHECK;
 /* The claim is a child from now on. The parent is drained. */

@@ -366,8 +366,60 @@ NODE_TEST(children_come_and_go)
     expect_error(node_remove_child(node, "children.2"), "cannot be lower than the vote threshold 2");
     expect_error(node_remove_child(node, "children.1"), "does not have child 'children.1'");
     expect_error(node_add_child(node, node), "would make the graph a loop");
+    expect_error(node_add_child(node, node_find("debug3")), "node 'debug3' is a child of node 'quorum' already");
     expect_error(node_add_child(node_find("debug1"), node_find("disk3")), "does not support adding a child");
     expect(reads_as(handle, 0, 512, 0x44));
+    handle_close(handle);
+}
+
+struct change_of_child {
+    const char *add; /* name of a node; NULL: remove */
+    const char *remove;
+    bool success;
+};
+
+static void change_child(void *arg)
+{
+    struct change_of_child *change = arg;
+    struct node *node = node_find("quorum");
+    struct error *err =
+        change->add ? node_add_child(node, node_find(change->add)) : node_remove_child(node, change->remove);
+    change->success = !err;
+    error_free(err);
+}
+
+static unsigned change_at_once(struct change_of_child *changes, size_t count)
+{
+    struct co_group group;
+    unsigned successes = 0;
+    co_group_init(&group);
+    for (size_t i = 0; i < count; i++)
+        co_group_start(&group, "change", change_child, &changes[i]);
+    co_group_join(&group);
+    for (size_t i = 0; i < count; i++)
+        successes += changes[i].success;
+    return successes;
+}
+
+/* Whatever commands do at once, no child goes twice, and the threshold holds. */
+NODE_TEST(children_that_go_at_once)
+{
+    add(three());
+    add_child_node(3, BYTES, NULL);
+    struct node *node = node_find("quorum");
+    struct handle *handle = open_handle("quorum", READ_WRITE);
+    struct change_of_child same[] = { { .remove = "children.1" }, { .remove = "children.1" } };
+    expect_int(change_at_once(same, 2), 1);
+    struct change_of_child mixed[] = {
+        { .remove = "children.0" }, { .remove = "children.2" }, { .add = "debug3" }, { .add = "debug3" }
+    };
+    change_at_once(mixed, 4);
+    unsigned count = 0;
+    for (struct child *child = NULL; (child = node_child_next(node, child));)
+        count++;
+    expect(count >= 2);
+    expect_int(put(handle, 0, 4096, 0x55), 0);
+    expect(reads_as(handle, 0, 4096, 0x55));
     handle_close(handle);
 }
 
@@ -434,6 +486,7 @@ int main(void)
         cmocka_unit_test(overlapping_writes_leave_the_children_alike),
         cmocka_unit_test(status_is_what_all_children_agree_about),
         cmocka_unit_test(children_come_and_go),
+        cmocka_unit_test(children_that_go_at_once),
         cmocka_unit_test(a_child_of_another_length_is_refused),
         cmocka_unit_test(nobody_else_writes_a_child),
         cmocka_unit_test(options_are_checked),
