@@ -1,5 +1,6 @@
 /* Commands that change nodes in use (schema/block-graph.json). */
 #include "blockcore/export/export.h"
+#include "blockcore/graph/active.h"
 #include "blockcore/graph/child.h"
 #include "blockcore/graph/drain.h"
 #include "blockcore/graph/rearrange.h"
@@ -85,6 +86,16 @@ struct error *handle_blockdev_remove_filter(struct command_context *context,
 {
     (void)context;
     return with_nodes(arguments->filter, arguments->filter, arguments->export_, remove_filter);
+}
+
+struct error *handle_blockdev_set_active(struct command_context *context,
+                                         const struct blockdev_set_active_arguments *arguments)
+{
+    (void)context;
+    struct node *node = arguments->node_name ? node_find(arguments->node_name) : NULL;
+    if (arguments->node_name && !node)
+        return node_not_found(arguments->node_name);
+    return node_set_active(node, arguments->active);
 }
 
 struct error *handle_query_drains(struct command_context *context, struct drain_info *result)

@@ -141,7 +141,7 @@ static void describe_node(struct listing *listing, struct node *node, const char
         .drv = node_driver(node)->name,
         .backing_file = backing ? arena_strdup(arena, node_filename(backing)) : NULL,
         .backing_file_depth = backing_depth(node),
-        .active = true,
+        .active = !node_is_inactive(node),
         .encrypted = entry->image->encrypted,
         .image = entry->image,
         .cache = describe_cache(arena, node),

@@ -5,6 +5,7 @@
 #include "blockcore/base/memory.h"
 #include "blockcore/export/export_kind.h"
 #include "blockcore/export/grace.h"
+#include "blockcore/graph/active.h"
 #include "blockcore/graph/handle.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/objects/object.h"
@@ -156,7 +157,18 @@ static struct error *open_handle(struct export *export, const struct block_expor
 {
     unsigned perm = PERM_CONSISTENT_READ | (options->has_writable && options->writable ? PERM_WRITE : 0);
     CLEANUP(free) char *user = xasprintf("export '%s'", export->id);
-    return handle_open(node_find(options->node_name), user, perm, PERM_ALL, &export->handle);
+    struct node *node = node_find(options->node_name);
+    bool may_be_inactive = options->has_allow_inactive && options->allow_inactive;
+    struct error *err = !may_be_inactive && node_is_inactive(node) ? node_set_active(node, true) : NULL;
+    if (!err)
+        node = node_find(options->node_name); /* others had their turn */
+    if (!err && !node)
+        err = node_not_found(options->node_name);
+    if (!err)
+        err = handle_open(node, user, perm, PERM_ALL, &export->handle);
+    if (!err && !may_be_inactive)
+        handle_need_active(export->handle);
+    return err;
 }
 
 struct error *export_add(const struct block_export_options *options)

@@ -127,9 +127,18 @@ static struct error *check_free(const struct child *edge)
     return error_new("%s: the edge to node '%s' is already being changed by another command", user, edge->node->name);
 }
 
+static struct error *check_active(const struct node *parent, const char *name, const struct node *node)
+{
+    if (!node->set.inactive || parent->set.inactive)
+        return NULL;
+    return error_new("Inactive '%s' can't be a %s child of active '%s'", node->name, name, parent->name);
+}
+
 struct error *change_edge(struct change *change, struct child *edge, struct node *node)
 {
     struct error *err = check_free(edge);
+    if (!err && edge->parent && node != edge->node)
+        err = check_active(edge->parent, edge->name, node);
     if (!err && edge->parent)
         err = check_parent(edge->parent, node);
     if (!err)
@@ -151,6 +160,8 @@ struct error *change_add(struct change *change, struct node *parent, const char 
                          struct child **out)
 {
     struct error *err = check_parent(parent, node);
+    if (!err)
+        err = check_active(parent, name, node);
     if (!err && (has_edge(&parent->children, name) || has_edge(&parent->claims, name)))
         err = error_new("node '%s' has a child '%s' already", parent->name, name);
     if (err)
@@ -232,18 +243,19 @@ static struct error *claim_take_permissions(struct change *change, struct move *
     return journal_set(change->journal, move->claim, perm, shared);
 }
 
-/* Nobody may write to a node that becomes read-only, except those who stop it in the same change. */
+/* Nobody may write to a node that becomes read-only or inactive, except those who stop it in the same change. */
 static struct error *check_writers(const struct node *node)
 {
-    if (!node->next.read_only || node->set.read_only)
+    bool refuses = node->next.read_only || node->next.inactive;
+    if (!refuses || node_refuses_writes(node))
         return NULL;
     const struct child *edge = NULL;
     while ((edge = node_parent_next(node, edge))) {
         unsigned writes = edge->perm & (PERM_WRITE | PERM_WRITE_UNCHANGED | PERM_RESIZE);
         if (writes) {
             CLEANUP(free) char *user = child_user(edge);
-            return error_new("node '%s' cannot become read-only: %s holds permission '%s'", node->name, user,
-                             permission_name(writes & -writes));
+            return error_new("node '%s' cannot become %s: %s holds permission '%s'", node->name,
+                             node->next.inactive ? "inactive" : "read-only", user, permission_name(writes & -writes));
         }
     }
     return NULL;

@@ -160,9 +160,10 @@ struct driver {
      * Absent: "does not support". */
     struct error *(*change_backing_file)(struct node *node, const char *file, const char *format)CO_FN CONTROL_FN;
 
-    /* blockdev-set-active. Another host is to use the image, or has used it: the node, which nobody writes to any more
-     * and which has been flushed, drops what it knows of the content (inactivate), or reads it again (activate).
-     * Drained; may await and send requests to children. Absent: nothing is remembered. */
+    /* blockdev-set-active (active.h). Another host is to use the image, or has used it: the node, which nobody writes
+     * to any more and which has been flushed, stops writing (inactivate), or reads again what it remembers of the
+     * content (activate). Drained; may await and send requests to children. After an error everything is as before,
+     * also of those that had none. Absent: nothing is remembered. */
     struct error *(*inactivate)(struct node *node)CO_FN CONTROL_FN;
     struct error *(*activate)(struct node *node)CO_FN CONTROL_FN;
 

@@ -8,7 +8,7 @@ static int flush_children(struct node *node)
     struct child *edge = NULL;
     while (ret == 0 && (edge = node_child_next(node, edge))) {
         bool part_of_node = edge->role & (CHILD_DATA | CHILD_METADATA | CHILD_FILTERED);
-        if (part_of_node && !edge->node->set.read_only)
+        if (part_of_node && !node_refuses_writes(edge->node))
             ret = node_flush(edge->node);
     }
     return ret;
@@ -34,7 +34,7 @@ int node_flush(struct node *node)
 struct error *node_flush_in_use(struct node *node, const char *user)
 {
     struct handle *handle;
-    if (node->set.read_only)
+    if (node_refuses_writes(node))
         return NULL;
     struct error *err = handle_open(node, user, 0, PERM_ALL, &handle);
     if (err)

@@ -221,6 +221,11 @@ void handle_hasten(struct handle *handle)
     haste_from(&handle->haste, handle->edge.node);
 }
 
+void handle_need_active(struct handle *handle)
+{
+    handle->needs_active = true;
+}
+
 void handle_close(struct handle *handle)
 {
     if (!handle)

@@ -18,6 +18,9 @@ struct handle;
 struct error *handle_open(struct node *node, const char *user, unsigned perm, unsigned shared, struct handle **out)
     CO_FN CONTROL_FN MUST_CHECK;
 
+/* The node may not become inactive while the handle is there (active.h). */
+void handle_need_active(struct handle *handle) CONTROL_FN;
+
 /* Lets go of the node. The owner has ended its requests before. NULL is allowed. */
 void handle_close(struct handle *handle) CO_FN CONTROL_FN;
 

@@ -20,6 +20,7 @@ struct node_settings settings_of(const struct blockdev_options *options)
     return (struct node_settings){
         .read_only = options->has_read_only && options->read_only,
         .auto_read_only = options->has_auto_read_only && options->auto_read_only,
+        .inactive = options->has_active && !options->active,
         .force_share = options->has_force_share && options->force_share,
         .unmap = options->has_discard && options->discard == BLOCKDEV_DISCARD_OPTIONS_UNMAP,
         .detect_zeroes = detect_zeroes_of(options),
@@ -30,16 +31,14 @@ struct node_settings settings_of(const struct blockdev_options *options)
 
 bool settings_equal(const struct node_settings *a, const struct node_settings *b)
 {
-    return a->read_only == b->read_only && a->auto_read_only == b->auto_read_only && a->force_share == b->force_share &&
-           a->unmap == b->unmap && a->detect_zeroes == b->detect_zeroes && a->cache_direct == b->cache_direct &&
-           a->cache_no_flush == b->cache_no_flush;
+    return a->read_only == b->read_only && a->auto_read_only == b->auto_read_only && a->inactive == b->inactive &&
+           a->force_share == b->force_share && a->unmap == b->unmap && a->detect_zeroes == b->detect_zeroes &&
+           a->cache_direct == b->cache_direct && a->cache_no_flush == b->cache_no_flush;
 }
 
 struct error *settings_check(const struct blockdev_options *options)
 {
     const struct node_settings settings = settings_of(options);
-    if (options->has_active && !options->active)
-        return error_new("active: nodes are always active here");
     if (settings.detect_zeroes == DETECT_ZEROES_UNMAP && !settings.unmap)
         return error_new("detect-zeroes: 'unmap' needs 'discard' to be 'unmap'");
     if (settings.force_share && !settings.read_only)
@@ -63,6 +62,10 @@ void options_inherit(struct inherited *child, const struct blockdev_options *giv
     if (!options->has_force_share && options->read_only) {
         options->has_force_share = parent->has_force_share;
         options->force_share = parent->force_share;
+    }
+    if (!options->has_active) {
+        options->has_active = parent->has_active;
+        options->active = parent->active;
     }
     if (!options->has_discard && !(role & CHILD_BACKING)) {
         options->has_discard = parent->has_discard;

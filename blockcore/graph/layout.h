@@ -41,6 +41,7 @@ struct child {
 struct node_settings {
     bool read_only;
     bool auto_read_only; /* may fall back to read-only */
+    bool inactive;       /* another host uses the image */
     bool force_share;
     bool unmap; /* discards and the permission to unmap zeroes are passed on */
     enum detect_zeroes detect_zeroes;
@@ -116,6 +117,12 @@ struct node {
     unsigned locked_shared;
 };
 
+/* Nothing is written to the node, whoever asks. */
+static inline bool node_refuses_writes(const struct node *node)
+{
+    return node->set.read_only || node->set.inactive;
+}
+
 /* A loop's share of a handle, touched by that loop only. */
 struct lane {
     struct hold *hold;          /* requests wait; NULL: open */
@@ -128,6 +135,7 @@ struct lane {
 struct handle {
     struct child edge;
     char *user;
+    bool needs_active;       /* the node must not be inactivated */
     unsigned holds;          /* drains that hold it */
     struct hold *hold;       /* while holds > 0 */
     struct co_queue quieted; /* drains that wait for the requests in flight */

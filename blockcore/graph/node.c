@@ -122,6 +122,18 @@ void *node_state(struct node *node)
     return node->state;
 }
 
+const struct blockdev_options *node_options(const struct node *node)
+{
+    return node->given;
+}
+
+void *node_replace_state(struct node *node, void *state)
+{
+    void *old = node->state;
+    node->state = state;
+    return old;
+}
+
 uint64_t node_length(const struct node *node)
 {
     const struct child *child;
@@ -162,6 +174,11 @@ struct node_limits *node_limits_mutable(struct node *node)
 bool node_is_read_only(const struct node *node)
 {
     return node->set.read_only;
+}
+
+bool node_is_inactive(const struct node *node)
+{
+    return node->set.inactive;
 }
 
 bool node_is_read_only_for(const struct node *node, const struct child *child)

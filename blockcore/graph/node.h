@@ -98,6 +98,7 @@ void *node_state(struct node *node); /* driver->state_size bytes, zeroed before 
 uint64_t node_length(const struct node *node);
 const struct node_limits *node_limits(const struct node *node);
 bool node_is_read_only(const struct node *node);
+bool node_is_inactive(const struct node *node); /* another host uses the image */
 /* As its options say, its parent's where they say nothing. */
 enum detect_zeroes node_detect_zeroes(const struct node *node);
 bool node_unmaps(const struct node *node); /* discard=unmap */
@@ -159,6 +160,11 @@ void child_close(struct child *child) CO_FN CONTROL_FN;
  * made with reopen_set_state(), NULL where @child is for the node as it is. */
 bool node_is_read_only_for(const struct node *node, const struct child *child) CONTROL_FN;
 void *node_next_state(const struct node *node, const struct child *child) CONTROL_FN;
+
+/* As they were given; NULL when they are not known. For activate, on the control thread. */
+const struct blockdev_options *node_options(const struct node *node) CONTROL_FN;
+/* Another state for the node, drained; returns the old one, which the driver frees. */
+void *node_replace_state(struct node *node, void *state) CONTROL_FN;
 
 /* Identity of the file below, so that a backing chain that loops is found before the second visit opens anything.
  * The protocol driver calls this with what it is about to open: an error when @context's ancestors stand on it. */

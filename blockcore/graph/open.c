@@ -128,6 +128,8 @@ struct error *node_open_ref(const struct blockdev_ref *ref, struct node **out)
 static struct error *attach(struct node *parent, const char *name, unsigned role, struct node *node,
                             const struct open_context *context, struct child **out)
 {
+    if (node->set.inactive && !parent->set.inactive)
+        return error_new("Inactive '%s' can't be a %s child of active '%s'", node->name, name, parent->name);
     if (!height_raise(parent, node->height))
         return error_new("%s: the graph would be more than %d nodes deep", name, GRAPH_DEPTH_MAX);
     bool may_fall_back = context->options->has_auto_read_only && context->options->auto_read_only;

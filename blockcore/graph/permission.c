@@ -134,14 +134,16 @@ static struct error *check_read_only(const struct child *edge)
 {
     const struct node *node = edge->node;
     unsigned writes = edge->perm & (PERM_WRITE | PERM_WRITE_UNCHANGED | PERM_RESIZE);
-    bool read_only = edge_is_for_next(node, edge) ? node->next.read_only : node->set.read_only;
-    /* Who comes while a node is about to become read-only, comes too late. */
-    bool will_be = node->reopening && node->next.read_only && edge->perm & ~edge->granted;
-    if (!writes || !(read_only || will_be))
+    const struct node_settings *set = edge_is_for_next(node, edge) ? &node->next : &node->set;
+    /* Who comes while a node is about to refuse writes, comes too late. */
+    bool comes = node->reopening && edge->perm & ~edge->granted;
+    bool read_only = set->read_only || (comes && node->next.read_only);
+    bool inactive = set->inactive || (comes && node->next.inactive);
+    if (!writes || !(read_only || inactive))
         return NULL;
     CLEANUP(free) char *user = child_user(edge);
-    return error_new("%s needs permission '%s', but node '%s' is read-only", user, permission_name(writes & -writes),
-                     edge->node->name);
+    return error_new("%s needs permission '%s', but node '%s' is %s", user, permission_name(writes & -writes),
+                     edge->node->name, inactive ? "inactive" : "read-only");
 }
 
 /* The rules of the roles; the same as in QEMU, so that images are locked as QEMU would lock them. */
@@ -173,7 +175,8 @@ void edge_wanted(const struct node *node, const struct child *edge, unsigned *pe
         node->driver->child_permissions(node, edge, node_perm, node_shared, perm, shared);
     else
         permissions_of_role(node, edge, node_perm, node_shared, perm, shared);
-    if (edge_is_for_next(node, edge) ? node->next.force_share : node->set.force_share) {
+    const struct node_settings *set = edge_is_for_next(node, edge) ? &node->next : &node->set;
+    if (set->force_share || set->inactive) {
         *perm &= PERM_CONSISTENT_READ;
         *shared = PERM_ALL;
     }
@@ -301,6 +304,11 @@ void journal_undo(struct journal *journal)
     }
 }
 
+static bool shares_all(const struct node_settings *set)
+{
+    return set->force_share || set->inactive;
+}
+
 static struct error *set_locks(struct node *node, unsigned perm, unsigned shared) CO_FN;
 
 static struct error *set_locks(struct node *node, unsigned perm, unsigned shared)
@@ -323,7 +331,7 @@ static struct error *node_sync_locks(struct node *node, const struct needs *own)
 static struct error *node_sync_locks(struct node *node, const struct needs *own)
 {
     co_mutex_lock(&node->locking);
-    bool share_all = node->set.force_share && !(node->reopening && !node->next.force_share);
+    bool share_all = shares_all(&node->set) && !(node->reopening && !shares_all(&node->next));
     unsigned perm = cumulative_perm(node);
     unsigned shared = share_all ? PERM_ALL : cumulative_shared(node);
     struct error *err = set_locks(node, perm, shared);

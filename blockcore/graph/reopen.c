@@ -48,7 +48,7 @@ void *reopen_state(const struct reopen *reopen)
 
 bool reopen_read_only(const struct reopen *reopen)
 {
-    return reopen->settings.read_only;
+    return reopen->settings.read_only || reopen->settings.inactive;
 }
 
 bool reopen_auto_read_only(const struct reopen *reopen)
@@ -107,6 +107,7 @@ static struct reopen *add_entry(struct reopen_set *set, struct node *node, const
     else
         entry->inherited.options = *given;
     entry->settings = settings_of(&entry->inherited.options);
+    entry->settings.inactive = node->set.inactive; /* blockdev-set-active says when that changes */
     list_append(&set->entries, &entry->link);
     return entry;
 }
@@ -133,6 +134,7 @@ static struct error *follow_parent(struct reopen *entry, struct child *child)
     struct inherited inherited = { 0 };
     options_inherit(&inherited, node->given, &entry->inherited.options, entry->settings.read_only, node->made_as);
     struct node_settings settings = settings_of(&inherited.options);
+    settings.inactive = node->set.inactive;
     /* A fall-back that happened is not a difference. */
     settings.read_only = settings.read_only || (settings.auto_read_only && node->set.read_only);
     if (settings_equal(&settings, &node->set))

@@ -10,7 +10,7 @@ static int handle_check(const struct handle *handle, unsigned perm)
 {
     if (!perm)
         return 0;
-    if (handle->edge.node->set.read_only)
+    if (node_refuses_writes(handle->edge.node))
         return -EACCES;
     return (handle->edge.granted & perm) ? 0 : -EPERM;
 }
@@ -92,7 +92,7 @@ int handle_flush(struct handle *handle)
 {
     uint64_t begin = ticks_now();
     handle_enter(handle);
-    int ret = handle->edge.node->set.read_only ? 0 : node_flush(handle->edge.node);
+    int ret = node_refuses_writes(handle->edge.node) ? 0 : node_flush(handle->edge.node);
     return handle_end(handle, STATS_FLUSH, begin, ret);
 }
 
@@ -172,7 +172,7 @@ int child_preadv(struct child *child, struct range range, const struct iov *iov,
 
 static int child_check_write(const struct child *child, struct range range)
 {
-    if (child->node->set.read_only)
+    if (node_refuses_writes(child->node))
         return -EACCES;
     if (!(child->granted & (PERM_WRITE | PERM_WRITE_UNCHANGED)))
         return -EPERM;
@@ -205,12 +205,12 @@ int child_pdiscard(struct child *child, struct range range)
 
 int child_flush(struct child *child)
 {
-    return child->node->set.read_only ? 0 : node_flush(child->node);
+    return node_refuses_writes(child->node) ? 0 : node_flush(child->node);
 }
 
 int child_truncate(struct child *child, uint64_t bytes, enum truncate_mode mode)
 {
-    if (child->node->set.read_only)
+    if (node_refuses_writes(child->node))
         return -EACCES;
     if (!(child->granted & PERM_RESIZE))
         return -EPERM;

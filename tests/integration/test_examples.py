@@ -131,6 +131,7 @@ NEEDS = {
     "blockdev-remove-filter": need_gate,
     "blockdev-reopen": need_disk,
     "blockdev-replace": need_gate,
+    "blockdev-set-active": need_disk,
     "blockdev-snapshot": need_disk_and_image,
     "blockdev-snapshot-sync": need_disk,
     "change-backing-file": need_chain,

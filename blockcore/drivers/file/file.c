@@ -68,6 +68,7 @@ static void set_state(struct node *node, const struct blockdev_options *options,
     file->device = probe->device;
     file->direct = probe->direct;
     file->no_flush = cache && cache->has_no_flush && cache->no_flush;
+    file->drop_cache = !own->has_drop_cache || own->drop_cache;
     file->locking = probe->locks_work && !(own->has_locking && own->locking == ON_OFF_AUTO_OFF);
     file->extent_size_hint = probe->extent_size_hint;
     file->follows_writers = probe->auto_read_only && !probe->read_only;
@@ -275,7 +276,6 @@ static bool file_describe_stats(struct node *node, struct block_stats_specific *
     return true;
 }
 
-/* Without effect, so they may change. */
 static const char *const file_reopenable[] = { "drop-cache", "x-check-cache-dropped", NULL };
 
 const struct driver file_driver = {
@@ -295,6 +295,7 @@ const struct driver file_driver = {
     .describe = file_describe,
     .set_permissions = file_set_permissions,
     .describe_stats = file_describe_stats,
+    .activate = file_activate,
     .reopen_prepare = file_reopen_prepare,
     .reopen_enter = file_reopen_enter,
     .reopen_commit = file_reopen_commit,
@@ -320,6 +321,7 @@ const struct driver host_device_driver = {
     .allocated_bytes = file_allocated_bytes,
     .set_permissions = file_set_permissions,
     .describe_stats = file_describe_stats,
+    .activate = file_activate,
     .reopen_prepare = file_reopen_prepare,
     .reopen_enter = file_reopen_enter,
     .reopen_commit = file_reopen_commit,

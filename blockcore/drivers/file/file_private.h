@@ -49,9 +49,10 @@ struct known_data {
 struct file {
     struct file_io *io;
     char *filename;
-    bool device;   /* a block or character device */
-    bool direct;   /* opened with O_DIRECT */
-    bool no_flush; /* flushes do nothing */
+    bool device;     /* a block or character device */
+    bool direct;     /* opened with O_DIRECT */
+    bool no_flush;   /* flushes do nothing */
+    bool drop_cache; /* when another host has used the file */
     bool locking;
     bool follows_writers;  /* auto-read-only: open for writing only while somebody writes */
     bool open_for_writing; /* changed on the pool, with the locks, one change at a time */
@@ -115,6 +116,7 @@ void probe_alignment(struct probe *probe);
 bool file_is_not_writable(int fd, const char *filename);
 
 /* reopen.c */
+struct error *file_activate(struct node *node) CO_FN CONTROL_FN;
 struct error *file_reopen_prepare(struct node *node, const struct blockdev_options *options, struct reopen *reopen)
     CO_FN CONTROL_FN;
 struct error *file_reopen_enter(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;

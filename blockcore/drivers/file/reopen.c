@@ -1,9 +1,10 @@
-/* blockdev-reopen of a file: another way to open the same file. The descriptor keeps its number, so requests need not
- * know. */
+/* blockdev-reopen of a file, and its return from another host: another way to open the same file. The descriptor keeps
+ * its number, so requests need not know. */
 #include "blockcore/drivers/file/file_private.h"
 
 #include "blockcore/base/memory.h"
 #include "blockcore/graph/reopen.h"
+#include "schema/cairn_types.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +23,7 @@ struct file_reopen {
     bool read_only;
     bool auto_read_only;
     bool switched;
+    bool drop_cache;
     int spare; /* the new descriptor, then the old one */
     struct probe probe;
     struct error *err;
@@ -76,8 +78,9 @@ struct error *file_reopen_prepare(struct node *node, const struct blockdev_optio
 {
     struct file *file = node_state(node);
     struct file_reopen *own = xcalloc(1, sizeof(*own));
-    (void)options;
+    const struct blockdev_options_file *given = &options->u.file; /* 'host_device' has the same options */
     own->file = file;
+    own->drop_cache = !given->has_drop_cache || given->drop_cache;
     own->spare = -1;
     own->new.direct = reopen_cache_direct(reopen);
     own->read_only = reopen_read_only(reopen);
@@ -156,6 +159,7 @@ void file_reopen_commit(struct node *node, struct reopen *reopen)
     const struct file_reopen *own = reopen_state(reopen);
     file->follows_writers = own->auto_read_only && !own->read_only;
     file->no_flush = reopen_cache_no_flush(reopen);
+    file->drop_cache = own->drop_cache;
     if (own->switched) {
         struct node_limits *limits = node_limits_mutable(node);
         limits->request_alignment = own->probe.request_alignment;
@@ -198,4 +202,36 @@ void file_reopen_abort(struct node *node, struct reopen *reopen)
         set_mode(file, own->old);
     error_free(steal(&own->err));
     file_reopen_end(node, reopen);
+}
+
+struct look_again {
+    struct file *file;
+    uint64_t length;
+};
+
+/* What the kernel keeps of a file on a network may be out of date. */
+static int look_again(void *arg)
+{
+    struct look_again *look = arg;
+    int fd = file_io_fd(look->file->io);
+    struct stat st;
+    if (look->file->drop_cache)
+        (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    look->length = (uint64_t)st.st_size;
+    return 0;
+}
+
+struct error *file_activate(struct node *node)
+{
+    struct file *file = node_state(node);
+    struct look_again look = { .file = file };
+    int ret = file_io_blocking(file->io, look_again, &look);
+    if (ret < 0)
+        return error_errno(-ret, "cannot read the size of '%s'", file->filename);
+    if (!file->device)
+        node_set_length(node, look.length);
+    known_data_forget(&file->known_data);
+    return NULL;
 }

@@ -156,6 +156,12 @@ static struct error *load(struct qcow2 *q, const struct blockdev_options *option
     return err ? err : qcow2_load_tables(q);
 }
 
+/* Neither read-only nor in the hands of another host. */
+static bool may_be_written(const struct node *node)
+{
+    return !node_is_read_only(node) && !node_is_inactive(node);
+}
+
 /* What requests need, and a check does not: keys, what lies below, and an image that may be written. */
 static struct error *open_for_requests(struct qcow2 *q, const struct blockdev_options *options,
                                        const struct open_context *context)
@@ -166,7 +172,7 @@ static struct error *open_for_requests(struct qcow2 *q, const struct blockdev_op
     err = qcow2_check_backing_option(q, options->u.qcow2.backing);
     if (!err)
         err = qcow2_open_backing(q, options, context);
-    if (!err && !node_is_read_only(q->node))
+    if (!err && may_be_written(q->node))
         err = error_wrap(qcow2_enter_writing(q), "'%s'", node_filename(child_node(q->file)));
     return err;
 }
@@ -180,7 +186,7 @@ static struct error *open_image(struct qcow2 *q, const struct blockdev_options *
     err = qcow2_open_data_file(q, options, context);
     if (!err && !open_for_check(context))
         err = open_for_requests(q, options, context);
-    q->writable = !err && !node_is_read_only(q->node);
+    q->writable = !err && may_be_written(q->node);
     if (q->writable && !open_for_check(context))
         qcow2_finish_shrinking(q);
     return err;
@@ -203,6 +209,65 @@ static struct error *qcow2_open(struct node *node, const struct blockdev_options
     node_set_filename(node, node_filename(child_node(q->file)));
     set_limits(q);
     qcow2_start_cache_timer(q);
+    return NULL;
+}
+
+/* Another host goes on with the image. */
+static struct error *qcow2_inactivate(struct node *node)
+{
+    struct qcow2 *q = node_state(node);
+    int ret = q->writable ? qcow2_reclaim(q) : 0;
+    if (ret == 0 && q->writable)
+        ret = child_flush(q->file);
+    if (ret < 0)
+        return error_errno(-ret, "the image cannot be flushed");
+    q->writable = false;
+    return NULL;
+}
+
+static struct error *load_again(struct qcow2 *fresh, const struct qcow2 *old, const struct blockdev_options *options)
+    CO_FN;
+
+static struct error *load_again(struct qcow2 *fresh, const struct qcow2 *old, const struct blockdev_options *options)
+{
+    fresh->file = old->file;
+    fresh->data = old->data;
+    struct error *err = load(fresh, options);
+    if (!err && fresh->geometry.data_file != old->geometry.data_file)
+        err = error_new("the image has another data file than before");
+    fresh->raw_data = old->raw_data;
+    if (!err)
+        err = qcow2_crypt_open(fresh, options->u.qcow2.encrypt);
+    if (err || !may_be_written(fresh->node))
+        return err;
+    err = qcow2_enter_writing(fresh);
+    fresh->writable = !err;
+    if (fresh->writable)
+        qcow2_finish_shrinking(fresh);
+    return err;
+}
+
+/* Another host has written the image: all that is remembered is read again, beside what is there, which stays if that
+ * fails. */
+static struct error *qcow2_activate(struct node *node)
+{
+    struct qcow2 *old = node_state(node);
+    const struct blockdev_options *options = node_options(node);
+    if (!options)
+        return error_new("its options are not known any more");
+    struct qcow2 *fresh = xcalloc(1, sizeof(*fresh));
+    state_init(fresh, node);
+    struct error *err = load_again(fresh, old, options);
+    if (err) {
+        state_fini(fresh);
+        free(fresh);
+        return error_wrap(err, "'%s'", node_filename(child_node(old->file)));
+    }
+    state_fini(old);
+    free(node_replace_state(node, fresh));
+    node_set_length(node, fresh->header.size);
+    set_limits(fresh);
+    qcow2_start_cache_timer(fresh);
     return NULL;
 }
 
@@ -279,6 +344,8 @@ const struct driver qcow2_driver = {
     .snapshot_apply = qcow2_snapshot_apply,
     .create = qcow2_create,
     .change_backing_file = qcow2_change_backing_file,
+    .inactivate = qcow2_inactivate,
+    .activate = qcow2_activate,
     .reopen_prepare = qcow2_reopen_prepare,
     .reopen_leave = qcow2_reopen_leave,
     .reopen_enter = qcow2_reopen_enter,

@@ -144,13 +144,6 @@ IN_GRAPH(at_the_end_many_nodes_are_closed)
     assert_in_range(mem_closing_coroutines, 1, 3);
 }
 
-IN_GRAPH(what_is_not_there_yet_is_refused)
-{
-    struct blockdev_options options = { .node_name = "disk", .driver = BLOCKDEV_DRIVER_NULL_CO };
-    options.has_active = true;
-    expect_error(blockdev_add(&options), "active: nodes are always active here");
-}
-
 struct counting {
     struct node *node;
     int64_t bytes;
@@ -237,7 +230,6 @@ int main(void)
         cmocka_unit_test(deletion_ends_when_the_node_is_gone),
         cmocka_unit_test(at_the_end_nodes_close_side_by_side),
         cmocka_unit_test(at_the_end_many_nodes_are_closed),
-        cmocka_unit_test(what_is_not_there_yet_is_refused),
         cmocka_unit_test(storage_is_counted_while_the_graph_changes),
         cmocka_unit_test(a_graph_has_a_greatest_depth),
         cmocka_unit_test(a_graph_that_is_cut_is_less_deep),
