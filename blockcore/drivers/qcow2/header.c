@@ -184,7 +184,7 @@ static struct error *take_crypto(struct extension extension, struct qcow2_header
 /* Does qcow2_header_format make it? */
 static bool is_made_from_fields(uint32_t type)
 {
-    return type == EXTENSION_BACKING_FORMAT || type == EXTENSION_DATA_FILE || type == EXTENSION_FEATURE_NAMES;
+    return type == EXTENSION_BACKING_FORMAT || type == EXTENSION_DATA_FILE;
 }
 
 static struct error *read_extensions(const uint8_t *data, size_t end, struct qcow2_header *header,
@@ -462,6 +462,16 @@ static size_t needed_bytes(const struct qcow2_header *header)
     return needed;
 }
 
+/* An image keeps the table of names that it has: it may know features that we do not. */
+static bool wants_feature_names(const struct qcow2_header *header)
+{
+    for (size_t i = 0; i < header->kept_count; i++) {
+        if (header->kept[i].type == EXTENSION_FEATURE_NAMES)
+            return false;
+    }
+    return header->version >= 3;
+}
+
 static struct error *check_fits(const struct qcow2_header *header)
 {
     size_t cluster_bytes = (size_t)1 << header->cluster_bits;
@@ -497,7 +507,7 @@ struct error *qcow2_header_format(const struct qcow2_header *header, void *clust
         position = format_extension(out, position, header->kept[i].type, header->kept[i].data, header->kept[i].bytes);
     /* The table of names is a courtesy: where clusters are tiny, the name of the backing file goes first. */
     size_t names = extension_bytes(ARRAY_SIZE(feature_names) * FEATURE_ENTRY_BYTES);
-    if (header->version >= 3 && needed_bytes(header) + names <= cluster_bytes)
+    if (wants_feature_names(header) && needed_bytes(header) + names <= cluster_bytes)
         position = format_feature_names(out, position);
     position += EXTENSION_HEADER_BYTES; /* the end of the list: type and length zero */
     if (header->backing_file) {

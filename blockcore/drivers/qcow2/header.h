@@ -134,10 +134,9 @@ void qcow2_header_set_crypto(struct qcow2_header *header, uint64_t offset, uint6
 struct error *qcow2_header_format(const struct qcow2_header *header, void *cluster) MUST_CHECK;
 
 /* Copies the header of an image into @cluster, with another backing file name and format (NULL: none). @old and
- * @cluster have one cluster's @bytes, @header_bytes of which are the header proper. What is unknown is kept. Fails when
- * it does not fit. In header_edit.c. */
-struct error *qcow2_header_set_backing(const void *old, size_t bytes, size_t header_bytes, const char *file,
-                                       const char *format, void *cluster) MUST_CHECK;
+ * @cluster have one cluster's @bytes. What is unknown is kept. Fails when it does not fit. In header_edit.c. */
+struct error *qcow2_header_set_backing(const void *old, size_t bytes, const char *file, const char *format,
+                                       void *cluster) MUST_CHECK;
 
 /* L1 entries that a disk of @size bytes needs in an image with these clusters and L2 entries; may be more than the
  * limit. */

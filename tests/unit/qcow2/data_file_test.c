@@ -249,6 +249,8 @@ NODE_TEST(a_raw_data_file_shows_nothing_from_below)
     struct blockdev_ref_or_null base = { .kind = BLOCKDEV_REF_OR_NULL_KIND_REFERENCE, .u.reference = "base" };
     options.u.qcow2.backing = &base;
     add_fails(options, "backing: the raw data file");
+    add_image("disk", in_dir("a.qcow2"));
+    expect_error(qcow2_driver.change_backing_file(node_find("disk"), "base.raw", "raw"), "raw data file");
 }
 
 /* Which file ----------------------------------------------------------------------------------------------------- */

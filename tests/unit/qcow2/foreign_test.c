@@ -120,6 +120,9 @@ NODE_TEST(unknown_header_extensions_and_names_stay)
     struct handle *disk = open_handle("disk", READ_WRITE_RESIZE);
     expect_int(put(disk, 0, MIB, 1), 0);
     expect_int(handle_truncate(disk, 64 * MIB, TRUNCATE_SPARSE), 0);
+    /* There, and back again. */
+    expect_success(qcow2_driver.change_backing_file(node_find("disk"), "base.raw", "raw"));
+    expect_success(qcow2_driver.change_backing_file(node_find("disk"), NULL, NULL));
     handle_close(disk);
     remove_image("disk");
     expect(pread(fd, after, sizeof(after), 0) == sizeof(after));
