@@ -148,7 +148,7 @@ def test_the_name_in_the_header(daemon, qmp, tmp_path):
     qmp.execute("change-backing-file", device="top", image_node_name="top", backing_file="./base")
     info = run("qemu-img", "info", "-U", tmp_path / "top").stdout
     assert "backing file: ./base" in info and "backing file format: qcow2" in info and "lazy refcounts: true" in info
-    refused(qmp, "does not fit", backing_file="x" * 1024, **change)
+    refused(qmp, "not fit into the header", backing_file="x" * 1024, **change)
     refused(qmp, "Cannot find device='nobody'", "change-backing-file", device="nobody", image_node_name="top",
             backing_file="")
     qmp.execute("blockdev-add", {"driver": "null-co", "node-name": "null"})
