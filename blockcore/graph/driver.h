@@ -22,10 +22,12 @@
 #include <stddef.h>
 
 struct block_stats_specific;
+struct blockdev_amend_options;
 struct blockdev_create_options;
 struct blockdev_options;
 struct child;
 struct extents;
+struct handle;
 struct image_check;
 struct image_info;
 struct arena;
@@ -188,6 +190,10 @@ struct driver {
 
     /* blockdev-create. Control thread. Absent: "driver 'x' cannot create images". */
     struct error *(*create)(const struct blockdev_create_options *options)CO_FN;
+    /* x-blockdev-amend: other options of the format, while the node is in use; the job holds @handle, with permission
+     * to write what can be read already. Control thread. Absent: "driver 'x' cannot amend images". */
+    struct error *(*amend)(struct node *node, struct handle *handle, const struct blockdev_amend_options *options,
+                           bool force)CO_FN;
 
     /* For a driver that holds requests back for a time of their own: somebody waits for the end of requests (a drain,
      * the end of an export, of a node), so all that wait go on, and until this is called with @hasty false none begins

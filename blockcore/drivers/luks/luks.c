@@ -1,6 +1,8 @@
 #include "blockcore/drivers/luks/luks_private.h"
 
 #include "blockcore/base/arena.h"
+#include "blockcore/base/memory.h"
+#include "blockcore/drivers/amend_luks.h"
 #include "blockcore/drivers/drivers.h"
 #include "blockcore/drivers/encrypted.h"
 #include "blockcore/graph/reopen.h"
@@ -95,6 +97,8 @@ static struct error *luks_open(struct node *node, const struct blockdev_options 
         return error_wrap(err, "'%s'", node_filename(child_node(luks->header_child)));
     }
     co_mutex_init(&luks->growth);
+    co_mutex_init(&luks->slots);
+    luks->secret = xstrdup(options->u.luks.key_secret);
     node_limits_mutable(node)->request_alignment = CIPHER_SECTOR_BYTES;
     set_length(luks);
     return NULL;
@@ -104,6 +108,8 @@ static void luks_close(struct node *node)
 {
     struct luks *luks = node_state(node);
     co_mutex_fini(&luks->growth);
+    co_mutex_fini(&luks->slots);
+    free(luks->secret);
     cipher_free(luks->cipher);
 }
 
@@ -112,9 +118,11 @@ static void luks_close(struct node *node)
 static void luks_child_permissions(const struct node *node, const struct child *child, unsigned perm, unsigned shared,
                                    unsigned *child_perm, unsigned *child_shared)
 {
-    (void)node;
-    (void)child;
+    const struct luks *luks = node_state((struct node *)(uintptr_t)node);
+    bool holds_header = strcmp(child_name(child), "header") == 0 || luks->header_child == luks->file;
     *child_perm = perm | PERM_CONSISTENT_READ;
+    if (holds_header && (perm & PERM_WRITE_UNCHANGED))
+        *child_perm |= PERM_WRITE;
     *child_shared = shared & ~(unsigned)PERM_RESIZE;
 }
 
@@ -152,6 +160,28 @@ static void luks_reopen_commit(struct node *node, struct reopen *reopen)
 {
     (void)reopen;
     set_length(node_state(node));
+}
+
+/* Key slots ----------------------------------------------------------------------------------------------------- */
+
+static struct error *luks_node_amend(struct node *node, struct handle *handle,
+                                     const struct blockdev_amend_options *options, bool force)
+{
+    struct luks *luks = node_state(node);
+    const struct blockdev_amend_options_luks *own = &options->u.luks;
+    struct q_crypto_block_amend_options_luks common = {
+        .state = own->state,
+        .new_secret = own->new_secret,
+        .old_secret = own->old_secret,
+        .has_keyslot = own->has_keyslot,
+        .keyslot = own->keyslot,
+        .has_iter_time = own->has_iter_time,
+        .iter_time = own->iter_time,
+        .secret = own->secret,
+    };
+    struct luks_io io = header_io(luks);
+    CLEANUP(co_mutex_release) struct co_mutex *held = co_mutex_hold(&luks->slots);
+    return amend_luks(handle, &io, &luks->header, &common, luks->secret, force);
 }
 
 /* Requests ------------------------------------------------------------------------------------------------------ */
@@ -220,4 +250,5 @@ const struct driver luks_driver = {
     .reopen_enter = luks_reopen_enter,
     .reopen_commit = luks_reopen_commit,
     .create = luks_create,
+    .amend = luks_node_amend,
 };

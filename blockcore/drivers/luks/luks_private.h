@@ -21,6 +21,8 @@ struct luks {
     struct child *header_child; /* where the header is: file, or a child of its own */
     struct luks_header header;  /* control thread */
     struct cipher *cipher;
+    char *secret;           /* id of the one it was opened with */
+    struct co_mutex slots;  /* held while they change */
     struct co_mutex growth; /* held by what makes the volume longer or shorter */
 };
 

@@ -2,6 +2,7 @@
 
 #include "blockcore/base/arena.h"
 #include "blockcore/base/memory.h"
+#include "blockcore/drivers/amend_luks.h"
 #include "blockcore/drivers/encrypted.h"
 #include "blockcore/drivers/qcow2/qcow2_private.h"
 #include "blockcore/objects/secret.h"
@@ -100,13 +101,18 @@ struct error *qcow2_crypt_open(struct qcow2 *q, const struct blockdev_qcow2_encr
     if (err)
         return err;
     q->crypt = xcalloc(1, sizeof(*q->crypt));
+    q->crypt->secret = xstrdup(secret);
+    co_mutex_init(&q->crypt->slots);
     return q->header.crypt_method == QCOW2_CRYPT_AES ? open_aes(q, password) : open_luks(q, password);
 }
 
 void qcow2_crypt_close(struct qcow2 *q)
 {
-    if (q->crypt)
-        cipher_free(q->crypt->cipher);
+    if (!q->crypt)
+        return;
+    cipher_free(q->crypt->cipher);
+    co_mutex_fini(&q->crypt->slots);
+    free(q->crypt->secret);
     free(steal(&q->crypt));
 }
 
@@ -125,6 +131,20 @@ void qcow2_crypt_describe(const struct qcow2 *q, struct image_info *info, struct
     }
     encrypt->format = BLOCKDEV_QCOW2_ENCRYPTION_FORMAT_LUKS;
     encrypt->u.luks = luks_describe(&q->crypt->luks, false, arena);
+}
+
+struct error *qcow2_amend(struct node *node, struct handle *handle, const struct blockdev_amend_options *options,
+                          bool force)
+{
+    struct qcow2 *q = node_state(node);
+    const struct q_crypto_block_amend_options *encrypt = options->u.qcow2.encrypt;
+    if (!encrypt)
+        return NULL;
+    if (q->header.crypt_method != QCOW2_CRYPT_LUKS || encrypt->format != Q_CRYPTO_BLOCK_FORMAT_LUKS)
+        return error_new("encrypt: only key slots of format 'luks' can be amended, in an image that has them");
+    struct luks_io io = { read_header, write_header, flush_header, q };
+    CLEANUP(co_mutex_release) struct co_mutex *held = co_mutex_hold(&q->crypt->slots);
+    return error_wrap(amend_luks(handle, &io, &q->crypt->luks, &encrypt->u.luks, q->crypt->secret, force), "encrypt");
 }
 
 /* Requests ------------------------------------------------------------------------------------------------------ */

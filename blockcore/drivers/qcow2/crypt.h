@@ -16,8 +16,10 @@
 #include "blockcore/crypto/luks.h"
 #include "blockcore/drivers/qcow2/header.h"
 #include "blockcore/graph/handle.h"
+#include "blockcore/runtime/sync.h"
 
 struct arena;
+struct blockdev_amend_options;
 struct blockdev_qcow2_encryption;
 struct image_info;
 struct image_info_specific_q_cow2;
@@ -28,6 +30,8 @@ struct qcow2_crypt {
     struct cipher *cipher;
     bool by_guest_offset;    /* aes */
     struct luks_header luks; /* control thread; luks */
+    char *secret;            /* id of the one it was opened with */
+    struct co_mutex slots;   /* held while they change */
 };
 
 /* When the image is opened: makes q->crypt, if what the header and the options (NULL: none) say agrees. */
@@ -36,6 +40,10 @@ struct error *qcow2_crypt_open(struct qcow2 *q, const struct blockdev_qcow2_encr
 void qcow2_crypt_close(struct qcow2 *q);
 void qcow2_crypt_describe(const struct qcow2 *q, struct image_info *info, struct image_info_specific_q_cow2 *own,
                           struct arena *arena);
+
+/* x-blockdev-amend: the key slots. */
+struct error *qcow2_amend(struct node *node, struct handle *handle, const struct blockdev_amend_options *options,
+                          bool force) CO_FN CONTROL_FN MUST_CHECK;
 
 /* Guest data in the data file, encrypted or not: all of it goes through these. @guest and @host are where the first
  * byte is; encrypted, both are multiples of a sector, and so are lengths. 0 or -errno. */

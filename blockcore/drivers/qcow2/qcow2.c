@@ -343,6 +343,7 @@ const struct driver qcow2_driver = {
     .snapshot_delete = qcow2_snapshot_delete,
     .snapshot_apply = qcow2_snapshot_apply,
     .create = qcow2_create,
+    .amend = qcow2_amend,
     .change_backing_file = qcow2_change_backing_file,
     .inactivate = qcow2_inactivate,
     .activate = qcow2_activate,
