@@ -60,7 +60,7 @@ static struct cache_sizes choose_sizes(const struct qcow2 *q, const struct block
     struct cache_sizes sizes = { .l2 = min_u64(l2_bytes, L2_CACHE_BYTES_MAX), .refcounts = refcounts_min };
     uint64_t total = own->has_cache_size ? (uint64_t)own->cache_size : 0;
     if (own->has_l2_cache_size)
-        sizes.l2 = (uint64_t)own->l2_cache_size;
+        sizes.l2 = min_u64((uint64_t)own->l2_cache_size, l2_bytes); /* more would never be used */
     if (own->has_refcount_cache_size)
         sizes.refcounts = (uint64_t)own->refcount_cache_size;
     if (own->has_cache_size && own->has_l2_cache_size)
@@ -85,6 +85,8 @@ static struct error *check_own(const struct qcow2 *q, const struct blockdev_opti
         return err;
     if (own->has_lazy_refcounts && own->lazy_refcounts && q->geometry.version < 3)
         return error_new("lazy-refcounts: needs an image of version 3");
+    if (own->has_discard_no_unref && own->discard_no_unref && q->geometry.version < 3)
+        return error_new("discard-no-unref: needs an image of version 3");
     if (own->data_file && !q->geometry.data_file)
         return error_new("data-file: the image has no external data file");
     return NULL;

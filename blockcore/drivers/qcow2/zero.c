@@ -219,6 +219,22 @@ static void discard_in_data_file(struct qcow2 *q, struct range range)
         (void)child_pdiscard(q->data, inside);
 }
 
+/* Host clusters that were kept (discard-no-unref) hold nothing that is needed. A write that meets this request may be
+ * lost, as if it had come before. */
+static int discard_in_kept(struct qcow2 *q, struct range range)
+{
+    while (range.bytes > 0) {
+        struct mapping mapping;
+        int ret = map_lookup(q, range, FOR_READING, &mapping);
+        if (ret < 0)
+            return ret;
+        if (mapping.kind == CLUSTER_ZERO_RESERVED && mapping.own)
+            (void)child_pdiscard(q->data, range_make(mapping.host, mapping.bytes));
+        range = range_make(range.offset + mapping.bytes, range.bytes - mapping.bytes);
+    }
+    return 0;
+}
+
 static int pwrite_zeroes(struct qcow2 *q, struct range range, unsigned flags)
 {
     if (q->raw_data)
@@ -270,6 +286,8 @@ static int pdiscard(struct qcow2 *q, struct range range)
     int ret = zero_units(q, &zeroing, whole);
     if (ret == 0)
         discard_in_data_file(q, whole);
+    if (ret == 0 && zeroing.keep_host && q->pass_discard[FREED_BY_REQUEST] && !q->geometry.data_file)
+        ret = discard_in_kept(q, whole);
     return ret;
 }
 
