@@ -109,11 +109,10 @@ static int ask_piece(struct cbw *cbw, const struct piece *piece, unsigned ask, s
     extents_init(&found, extents->max);
     int ret = child_block_status(child, piece->range, ask, &found);
     for (size_t i = 0; i < found.count && ret == 0; i++) {
-        uint32_t flags = found.items[i].flags & (EXTENT_ZERO | EXTENT_DATA);
         struct extent extent = {
             .offset = found.items[i].offset,
             .bytes = found.items[i].bytes,
-            .flags = EXTENT_ALLOCATED | (flags ? flags : EXTENT_DATA),
+            .flags = EXTENT_ALLOCATED | (found.items[i].flags & (EXTENT_ZERO | EXTENT_DATA)),
         };
         extents_append(extents, &extent);
     }

@@ -243,6 +243,7 @@ NODE_TEST(status_is_that_of_the_moment)
     expect_int(put(guest, 3 * MIB, 4096, 2), 0);
     expect_text(map_text(backup, ASK_ALL), "0+1024z 1024+1024d 2048+2048z");
     expect_text(map_text(backup, ASK_ZERO), "0+1024z 1024+1024 2048+2048z");
+    expect_text(map_text(backup, ASK_MAP), "0+1024 1024+1024d 2048+2048");
     expect_text(map_text(backup, ASK_ALLOCATED), "0+4096");
     expect_text(map_text(guest, ASK_ZERO), "0+512 512+1024z 1536+512 2048+1024z 3072+4 3076+1020z");
     /* What was given up is not known to be zero. */

@@ -1,0 +1,148 @@
+/* world - a random graph, and what its disk should hold
+ *
+ *     parts      what the graph is made of: nodes with all that is needed to open them again
+ *     model      the bytes of the disk, the node that requests go to
+ *     history    each step as a line; when something fails, it is printed with the seed and a drawing of the graph
+ *
+ * All randomness comes from the seed of the graph. Only the order in which requests of several threads run does not. */
+#ifndef CAIRN_TESTS_PROPERTY_WORLD_H
+#define CAIRN_TESTS_PROPERTY_WORLD_H
+
+#include "blockcore/base/memory.h"
+#include "blockcore/drivers/drivers.h"
+#include "tests/unit/drivers/nodes.h"
+
+#define LENGTH_MAX (640 * KIB)
+#define PARTS_MAX 64
+#define BELOW_MAX 3
+#define MOMENTS_MAX 4
+
+enum part_kind {
+    PART_FILE,
+    PART_NULL,
+    PART_RAW,
+    PART_QCOW2,
+    PART_LUKS,
+    PART_QUORUM,
+    /* Filters */
+    PART_GATE,
+    PART_BLKDEBUG,
+    PART_THROTTLE,
+    PART_COPY_ON_READ,
+    PART_COMPRESS,
+    PART_PREALLOCATE,
+    PART_LOG_WRITES,
+    PART_COPY_BEFORE_WRITE,
+    PART_KINDS,
+};
+
+/* One node, in the order of their making. */
+struct part {
+    enum part_kind kind;
+    char name[16];
+    struct part *below[BELOW_MAX]; /* file or first child; data file, log, target,
+                                      more children */
+    struct part *backing;
+    char path[96];
+    bool windowed; /* a window has offset and size */
+    uint64_t offset;
+    uint64_t size;
+    uint32_t align;
+    bool encrypted;
+    bool made; /* the image is there */
+    bool small_caches;
+    enum blockdev_detect_zeroes_options detect_zeroes;
+    char about[120]; /* for the drawing */
+
+    /* What its options point to. */
+    struct blockdev_ref refs[BELOW_MAX];
+    struct blockdev_ref_or_null backing_ref;
+    struct blockdev_qcow2_encryption encryption;
+};
+
+/* The content at one moment. */
+struct moment {
+    char name[16];
+    struct part *image; /* that has it as an internal snapshot; NULL: the place is free */
+    unsigned char *bytes;
+    uint64_t length;
+};
+
+struct world {
+    uint64_t seed;
+    uint64_t random;
+    char dir[64];
+    struct part parts[PARTS_MAX];
+    unsigned count;
+    struct part *top;
+    struct handle *disk; /* on top */
+    unsigned char *bytes;
+    uint64_t length;
+    struct moment moments[MOMENTS_MAX];
+    struct part *before_write; /* the filter that keeps a moment; NULL: there is none */
+    struct moment kept;
+    struct handle *snapshot; /* on the node "snapshot", which shows it */
+};
+
+/* What was done and how often it was refused, over all graphs. */
+struct tally {
+    const char *name;
+    unsigned done;
+    unsigned refused;
+};
+
+/* 0 to @limit - 1. */
+uint64_t choose(struct world *world, uint64_t limit);
+bool chance(struct world *world, unsigned one_in);
+
+/* Adds a line to the history. */
+__attribute__((format(printf, 1, 2))) void tell(const char *format, ...);
+/* From now on a crash or a failed expectation prints history and graph; NULL: no more. */
+void history_begin(const struct world *world);
+void draw(const struct world *world);
+
+/* parts.c --------------------------------------------------------------------------------------------------------- */
+
+struct part *part_new(struct world *world, enum part_kind kind);
+struct blockdev_options part_options(struct part *part);
+bool part_is_filter(const struct part *part);
+/* blockdev-add of what is not there yet, from the bottom up. */
+struct error *part_open(struct part *part) CO_FN;
+/* A file of @length bytes, open. */
+struct part *make_file_part(struct world *world, uint64_t length) CO_FN;
+/* A new qcow2 image with all kinds of options, not open yet. @file: what it lies in; NULL: a file of its own. NULL:
+ * the image could not be made there. */
+struct part *make_image(struct world *world, struct part *file, uint64_t length, bool overlay) CO_FN;
+/* The first thing in the graph. */
+struct part *make_bottom(struct world *world) CO_FN;
+/* A filter that fits on @part, not open yet. */
+struct part *make_filter(struct world *world, struct part *part) CO_FN;
+
+/* requests.c ------------------------------------------------------------------------------------------------------ */
+
+/* A request of a random kind; the model follows. */
+void do_request(struct world *world) CO_FN;
+void check_content(struct world *world) CO_FN;
+/* Runs @change while requests come from all loops; the model follows them. */
+void with_requests(struct world *world, void (*change)(struct world *world)) CO_FN;
+
+/* proof.c: what block status says of the disk, and of all that lies below, is true. ------------------------------- */
+
+void prove_status(struct world *world) CO_FN;
+
+/* changes.c ------------------------------------------------------------------------------------------------------- */
+
+void world_begin(struct world *world, const char *dir) CO_FN;
+/* Something else than a request. */
+void do_change(struct world *world) CO_FN;
+void world_end(struct world *world) CO_FN;
+extern struct tally change_tallies[];
+extern const unsigned change_tally_count;
+
+/* witness.c: what qemu-img says of the images when all is closed. ------------------------------------------------ */
+
+void ask_witness(struct world *world) CO_FN;
+/* Runs a command that must succeed. */
+__attribute__((format(printf, 1, 2))) void run_program(const char *format, ...);
+
+#endif
