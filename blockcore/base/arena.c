@@ -9,6 +9,7 @@
 
 enum {
     FIRST_CHUNK_BYTES = 4096,
+    SMALL_CHUNK_BYTES = 128,
     LARGEST_CHUNK_BYTES = 1 << 20,
 };
 
@@ -20,6 +21,11 @@ struct arena_chunk {
 void arena_init(struct arena *arena, size_t limit)
 {
     *arena = (struct arena){ .chunk_bytes = FIRST_CHUNK_BYTES, .limit = limit };
+}
+
+void arena_init_small(struct arena *arena, size_t limit)
+{
+    *arena = (struct arena){ .chunk_bytes = SMALL_CHUNK_BYTES, .limit = limit };
 }
 
 void arena_fini(struct arena *arena)

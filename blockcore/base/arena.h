@@ -28,6 +28,9 @@ struct arena {
 /* An empty arena; takes no memory yet. @limit bounds, in bytes, what arena_try_* hand out; SIZE_MAX for no bound. */
 void arena_init(struct arena *arena, size_t limit);
 
+/* The same for one that holds little and of which there are many. */
+void arena_init_small(struct arena *arena, size_t limit);
+
 /* Frees everything; the arena is empty afterwards and can be used again. */
 void arena_fini(struct arena *arena);
 

@@ -19,7 +19,7 @@ struct node *node_create(const char *name, const struct driver *driver)
     node->state = driver->state_size ? xcalloc(1, driver->state_size) : NULL;
     node->phase = NODE_OPENING;
     node->serial = ++graph.nodes_made;
-    arena_init(&node->options_arena, SIZE_MAX);
+    arena_init_small(&node->options_arena, SIZE_MAX);
     node->refs = 1;
     node->limits = (struct node_limits){
         .request_alignment = 1,
@@ -62,6 +62,7 @@ void node_remember_options(struct node *node, const struct blockdev_options *giv
 {
     const struct options_service *service = options_service();
     arena_fini(&node->options_arena);
+    arena_init_small(&node->options_arena, SIZE_MAX);
     node->given = service->copy ? service->copy(given, &node->options_arena) : NULL;
 }
 
