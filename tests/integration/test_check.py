@@ -224,6 +224,22 @@ def test_repairs_what_qemu_img_repairs(qmp, tmp_path, damage):
         qmp.execute("blockdev-del", node_name="n")
 
 
+def test_memory_does_not_grow_with_the_image(qmp, daemon, tmp_path):
+    """17 GiB in clusters of 512 bytes are 35.6 million clusters: more than are counted at a time."""
+    image = make(tmp_path / "a.qcow2", "cluster_size=512")
+    far = (17 << 30) - 4096
+    with open(image.path, "r+b") as file:
+        file.truncate(17 << 30)
+    image.put(image.l2 + 8, far | COPIED)
+    image.put(image.l2 + 16, image.data(3) | COPIED)
+    assert numbers(check(qmp, image.path)) == numbers(witness(image.path))
+    found = check(qmp, image.path, "all")
+    assert found["corruptions-fixed"] >= 2 and "corruptions" not in found
+    assert witness(image.path).get("corruptions", 0) == 0
+    peak = [line for line in open(f"/proc/{daemon.pid}/status", encoding="ascii") if line.startswith("VmHWM")][0]
+    assert int(peak.split()[1]) < 250 * 1024
+
+
 def test_gives_lost_clusters_back(qmp, tmp_path):
     image = make(tmp_path / "a.qcow2")
     two_leaks(image)

@@ -10,11 +10,13 @@
 #include "blockcore/base/memory.h"
 #include "blockcore/drivers/qcow2/refcount_field.h"
 #include "blockcore/runtime/buffer.h"
+#include "blockcore/runtime/coroutine.h"
 
 #include <errno.h>
 #include <string.h>
 
 #define REFTABLE_RESERVED_MASK UINT64_C(0x1ff)
+#define CLUSTERS_PER_TURN 65536 /* some tenths of a millisecond */
 
 static uint64_t block_entries(const struct check *check)
 {
@@ -142,6 +144,8 @@ int check_compare(struct check *check, unsigned fix)
             ret = settle(check, check->first + i, stored, check->references[i], fix);
         if (ret < 0)
             return ret;
+        if (i % CLUSTERS_PER_TURN == CLUSTERS_PER_TURN - 1)
+            co_yield ();
         if (stored || check->references[i])
             check->used = max_u64(check->used, check->first + i + 1);
     }
