@@ -165,3 +165,38 @@ def test_a_data_file_is_seen_in_the_graph(qmp, tmp_path):
     assert "disk" in str(qmp.error("blockdev-del", node_name="data"))
     qmp.execute("blockdev-del", node_name="disk")
     qmp.execute("blockdev-del", node_name="data")
+
+
+def test_an_image_with_a_data_file_is_reopened(qmp, tmp_path):
+    """Read-only and back; and with a copy of the data file in place of the data file."""
+    image = tmp_path / "a.qcow2"
+    data = tmp_path / "a.data"
+    assert run_job(qmp, size=SIZE, **{"file": file_ref(image), "data-file": file_ref(data)}) is None
+    qmp.execute("blockdev-add", {"driver": "file", "node-name": "file", "filename": str(image)})
+    options = {"driver": "qcow2", "node-name": "disk", "file": "file", "discard": "unmap"}
+    qmp.execute("blockdev-add", options)
+    socket = nbd_client.start_server(qmp, tmp_path)
+    nbd_client.export(qmp, "disk", writable=True)
+    client = nbd_client.connect(socket, "disk")
+    client.pwrite(b"x" * 70000, 1000)
+    client.shutdown()
+    qmp.execute("block-export-del", id="export-disk", mode="hard")
+    qmp.execute("blockdev-reopen", {"options": [{**options, "read-only": True}]})
+    qmp.execute("blockdev-reopen", {"options": [options]})
+    copy = tmp_path / "b.data"
+    copy.write_bytes(data.read_bytes())
+    qmp.execute("blockdev-add", {"driver": "file", "node-name": "copy", "filename": str(copy)})
+    qmp.execute("blockdev-reopen", {"options": [{**options, "data-file": "copy"}]})
+    nbd_client.export(qmp, "disk", writable=True)
+    client = nbd_client.connect(socket, "disk")
+    assert client.pread(70000, 1000) == b"x" * 70000
+    client.pwrite(b"y" * 70000, 200 * KIB)
+    client.shutdown()
+    qmp.execute("block-export-del", id="export-disk", mode="hard")
+    qmp.execute("nbd-server-stop")
+    qmp.execute("blockdev-del", node_name="disk")
+    assert copy.read_bytes()[200 * KIB:200 * KIB + 70000] == b"y" * 70000
+    assert data.read_bytes()[200 * KIB:200 * KIB + 70000] == bytes(70000)
+    qmp.execute("blockdev-del", node_name="copy")
+    qmp.execute("blockdev-del", node_name="file")
+    check(image)
