@@ -451,6 +451,24 @@ static struct error *prepare_all(struct reopen_set *set, const struct blockdev_o
     return err;
 }
 
+/* What is below comes first: a file has its other descriptor before the image in it is written. Requests go the other
+ * way, but none runs. */
+static void sort_entries(struct reopen_set *set)
+{
+    struct list unsorted;
+    list_init(&unsorted);
+    struct list *link;
+    while ((link = list_take_first(&set->entries)))
+        list_append(&unsorted, link);
+    while ((link = list_take_first(&unsorted))) {
+        const struct node *node = list_entry(link, struct reopen, link)->node;
+        struct list *after = set->entries.prev;
+        while (after != &set->entries && list_entry(after, struct reopen, link)->node->height > node->height)
+            after = after->prev;
+        list_prepend(after, link);
+    }
+}
+
 struct error *blockdev_reopen(const struct blockdev_options *options, size_t count)
 {
     static const struct change_owner owner = {
@@ -463,6 +481,7 @@ struct error *blockdev_reopen(const struct blockdev_options *options, size_t cou
         err = flush_early(&set);
     if (!err)
         err = describe_settings(&set);
+    sort_entries(&set);
     if (err) {
         abort_all(&set);
         change_abort(set.change);

@@ -166,6 +166,7 @@ static struct error *take_bitmaps(struct extension extension, struct qcow2_heade
     if (extension.bytes < BITMAPS_EXTENSION_BYTES)
         return error_new("the bitmaps extension is only %zu bytes long", extension.bytes);
     header->has_bitmaps = true;
+    header->bitmap_count = load_be32(extension.data);
     header->bitmap_directory_bytes = load_be64(extension.data + 8);
     header->bitmap_directory_offset = load_be64(extension.data + 16);
     return NULL;

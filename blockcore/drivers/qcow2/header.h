@@ -98,6 +98,7 @@ struct qcow2_header {
     char *backing_format; /* NULL: the image does not say */
     char *data_file;      /* NULL: the image does not say */
     bool has_bitmaps;     /* the bitmaps extension is there */
+    uint32_t bitmap_count;
     uint64_t bitmap_directory_offset;
     uint64_t bitmap_directory_bytes;
     bool has_crypto; /* the extension that leads to the LUKS header is there */

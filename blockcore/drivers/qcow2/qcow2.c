@@ -4,7 +4,9 @@
 #include "blockcore/base/endian.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/drivers/drivers.h"
+#include "blockcore/drivers/qcow2/bitmaps.h"
 #include "blockcore/drivers/qcow2/snapshots.h"
+#include "blockcore/graph/notice.h"
 #include "blockcore/runtime/buffer.h"
 #include "blockcore/runtime/loop.h"
 #include "schema/cairn_types.h"
@@ -58,11 +60,11 @@ struct error *qcow2_check_writable(const struct qcow2 *q)
     return NULL;
 }
 
-/* Whoever writes must first take back what the image promises beyond what the writer keeps up: all autoclear features,
- * among them that stored bitmaps show every write. */
+/* Whoever writes must first take back what the image promises beyond what the writer keeps up: all autoclear features
+ * that are unknown. Of bitmaps it promises no more than that their directory is kept up. */
 struct error *qcow2_clear_promises(struct qcow2 *q)
 {
-    uint64_t kept = q->header.autoclear & (q->raw_data ? QCOW2_DATA_FILE_RAW : 0);
+    uint64_t kept = q->header.autoclear & (QCOW2_BITMAPS | (q->raw_data ? QCOW2_DATA_FILE_RAW : 0));
     if (q->header.autoclear == kept)
         return NULL;
     uint8_t field[8];
@@ -104,6 +106,7 @@ void qcow2_start_cache_timer(struct qcow2 *q)
 static void state_init(struct qcow2 *q, struct node *node)
 {
     q->node = node;
+    co_mutex_init(&q->bitmap_mutex);
     co_mutex_init(&q->sync_mutex);
     co_mutex_init(&q->metadata);
     co_mutex_init(&q->features);
@@ -123,6 +126,7 @@ static void state_fini(struct qcow2 *q)
     }
     freed_fini(q);
     snapshot_table_fini(q);
+    qcow2_bitmaps_fini(q);
     qcow2_crypt_close(q);
     cluster_set_fini(&q->tables);
     qcow2_header_fini(&q->header);
@@ -132,6 +136,7 @@ static void state_fini(struct qcow2 *q)
     co_mutex_fini(&q->features);
     co_mutex_fini(&q->metadata);
     co_mutex_fini(&q->sync_mutex);
+    co_mutex_fini(&q->bitmap_mutex);
 }
 
 static void set_limits(struct qcow2 *q)
@@ -172,6 +177,8 @@ static struct error *open_for_requests(struct qcow2 *q, const struct blockdev_op
     err = qcow2_check_backing_option(q, options->u.qcow2.backing);
     if (!err)
         err = qcow2_open_backing(q, options, context);
+    if (!err && !node_is_inactive(q->node))
+        err = error_wrap(qcow2_bitmaps_load(q), "'%s'", node_filename(child_node(q->file)));
     if (!err && may_be_written(q->node))
         err = error_wrap(qcow2_enter_writing(q), "'%s'", node_filename(child_node(q->file)));
     return err;
@@ -192,6 +199,15 @@ static struct error *open_image(struct qcow2 *q, const struct blockdev_options *
     return err;
 }
 
+/* When the node knows its length. */
+static struct error *open_bitmaps(struct qcow2 *q)
+{
+    struct error *err = qcow2_bitmaps_make(q);
+    if (!err && q->writable)
+        err = qcow2_bitmaps_begin(q);
+    return error_wrap(err, "'%s'", node_filename(child_node(q->file)));
+}
+
 static struct error *qcow2_open(struct node *node, const struct blockdev_options *options,
                                 const struct open_context *context)
 {
@@ -201,11 +217,14 @@ static struct error *qcow2_open(struct node *node, const struct blockdev_options
     q->data = q->file;
     if (!err)
         err = open_image(q, options, context);
+    if (!err) {
+        node_set_length(node, q->header.size);
+        err = open_bitmaps(q);
+    }
     if (err) {
         state_fini(q);
         return err;
     }
-    node_set_length(node, q->header.size);
     node_set_filename(node, node_filename(child_node(q->file)));
     set_limits(q);
     qcow2_start_cache_timer(q);
@@ -216,12 +235,16 @@ static struct error *qcow2_open(struct node *node, const struct blockdev_options
 static struct error *qcow2_inactivate(struct node *node)
 {
     struct qcow2 *q = node_state(node);
+    struct error *err = qcow2_bitmaps_store(q);
+    if (err)
+        return err;
     int ret = q->writable ? qcow2_reclaim(q) : 0;
     if (ret == 0 && q->writable)
         ret = child_flush(q->file);
     if (ret < 0)
         return error_errno(-ret, "the image cannot be flushed");
     q->writable = false;
+    qcow2_bitmaps_forget(q);
     return NULL;
 }
 
@@ -238,6 +261,8 @@ static struct error *load_again(struct qcow2 *fresh, const struct qcow2 *old, co
     fresh->raw_data = old->raw_data;
     if (!err)
         err = qcow2_crypt_open(fresh, options->u.qcow2.encrypt);
+    if (!err)
+        err = qcow2_bitmaps_load(fresh);
     if (err || !may_be_written(fresh->node))
         return err;
     err = qcow2_enter_writing(fresh);
@@ -258,22 +283,43 @@ static struct error *qcow2_activate(struct node *node)
     struct qcow2 *fresh = xcalloc(1, sizeof(*fresh));
     state_init(fresh, node);
     struct error *err = load_again(fresh, old, options);
+    if (!err) {
+        node_set_length(node, fresh->header.size);
+        err = open_bitmaps(fresh);
+    }
     if (err) {
+        qcow2_bitmaps_forget(old);
+        node_set_length(node, old->header.size);
         state_fini(fresh);
         free(fresh);
         return error_wrap(err, "'%s'", node_filename(child_node(old->file)));
     }
     state_fini(old);
     free(node_replace_state(node, fresh));
-    node_set_length(node, fresh->header.size);
     set_limits(fresh);
     qcow2_start_cache_timer(fresh);
     return NULL;
 }
 
+/* Nobody waits for this, so nobody would hear of it otherwise. */
+static void store_bitmaps(struct qcow2 *q)
+{
+    CLEANUP(error_free) struct error *err = qcow2_bitmaps_store(q);
+    if (!err)
+        return;
+    notice_give(&(struct notice){
+        .kind = NOTICE_FLUSH_FAILED,
+        .node_name = node_name(q->node),
+        .message = error_message(err),
+        .fatal = true,
+    });
+}
+
 static void qcow2_close(struct node *node)
 {
     struct qcow2 *q = node_state(node);
+    if (q->writable)
+        store_bitmaps(q);
     /* What cannot be written any more is lost; whoever needed it has flushed before. Clusters that cannot be made
      * available are leaked. */
     if (q->writable)
@@ -311,6 +357,7 @@ static void qcow2_describe(struct node *node, struct image_info *info, struct ar
     info->cluster_size = (int64_t)cluster_bytes(&q->geometry);
     info->has_dirty_flag = true;
     info->dirty_flag = q->header.incompatible & QCOW2_DIRTY;
+    qcow2_describe_bitmaps(q, own, arena);
     qcow2_crypt_describe(q, info, own, arena);
     qcow2_describe_snapshots(q, info, arena);
     if (q->header.backing_file)
@@ -339,6 +386,8 @@ const struct driver qcow2_driver = {
     .child_permissions = qcow2_child_permissions,
     .check = qcow2_check,
     .describe = qcow2_describe,
+    .bitmap_check = qcow2_bitmap_check,
+    .bitmap_remove = qcow2_bitmap_remove,
     .snapshot_create = qcow2_snapshot_create,
     .snapshot_delete = qcow2_snapshot_delete,
     .snapshot_apply = qcow2_snapshot_apply,
@@ -351,7 +400,7 @@ const struct driver qcow2_driver = {
     .reopen_leave = qcow2_reopen_leave,
     .reopen_enter = qcow2_reopen_enter,
     .reopen_commit = qcow2_reopen_commit,
-    .reopen_abort = qcow2_reopen_end,
+    .reopen_abort = qcow2_reopen_abort,
     .reopen_end = qcow2_reopen_end,
     .reopenable = qcow2_reopenable,
 };

@@ -7,6 +7,7 @@
  *     map.c         guest offset -> host offset; L2 tables that may be changed
  *     refcount.c    allocation of host clusters; reftable.c: the table of refcount blocks
  *     snapshots.c, snapshot_table.c, census.c  internal snapshots
+ *     bitmaps.c, bitmap_data.c, bitmap_header.c  dirty bitmaps in the image; bitmap.c: their directory, as bytes
  *     freed.c       clusters that were given up, until they may be used again
  *     crypt.c       encrypted guest data
  *     sync.c        writing tables back in the one right order
@@ -15,8 +16,8 @@
  *
  * Why the image is consistent at every moment, and who may use what at the same time, is told in README.md.
  *
- * Locks, outermost first: sync_mutex, metadata, l2.lock. The mutexes are held across I/O on tables, never across I/O on
- * guest data. */
+ * Locks, outermost first: bitmap_mutex, sync_mutex, metadata, l2.lock. The mutexes are held across I/O on tables, never
+ * across I/O on guest data. */
 #ifndef CAIRN_QCOW2_PRIVATE_H
 #define CAIRN_QCOW2_PRIVATE_H
 
@@ -36,6 +37,7 @@ struct blockdev_options;
 struct blockdev_ref_or_null;
 struct extents;
 struct image_check;
+struct qcow2_bitmap;
 struct qcow2_snapshot;
 struct timer;
 
@@ -116,11 +118,15 @@ struct qcow2 {
     struct qcow2_snapshot *snapshots; /* as many as the header says; changed on the control thread, in a drained node */
     struct range snapshot_table;
     struct range bitmap_directory;
+    struct qcow2_bitmap *bitmaps; /* the entries of the directory, under bitmap_mutex; changed on the control thread */
+    uint32_t bitmap_count;
+    bool bitmaps_stored;  /* and the image is not written since */
     _Atomic bool corrupt; /* found to be damaged: nothing is written any more */
 
-    struct co_mutex sync_mutex; /* one write-back at a time */
-    struct co_mutex metadata;   /* whoever changes tables, refcounts, or what is in flight */
-    struct co_mutex features;   /* whoever writes the feature bits of the header; innermost */
+    struct co_mutex bitmap_mutex; /* one change of the directory of bitmaps at a time; outermost */
+    struct co_mutex sync_mutex;   /* one write-back at a time */
+    struct co_mutex metadata;     /* whoever changes tables, refcounts, or what is in flight */
+    struct co_mutex features;     /* whoever writes the feature bits of the header; innermost */
 
     struct table_cache l2;
     struct table_cache refblocks;
@@ -194,6 +200,7 @@ struct error *qcow2_reopen_prepare(struct node *node, const struct blockdev_opti
 struct error *qcow2_reopen_leave(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;
 struct error *qcow2_reopen_enter(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;
 void qcow2_reopen_commit(struct node *node, struct reopen *reopen) CONTROL_FN;
+void qcow2_reopen_abort(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;
 void qcow2_reopen_end(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;
 extern const char *const qcow2_reopenable[];
 

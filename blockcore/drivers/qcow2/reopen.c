@@ -2,6 +2,7 @@
 #include "blockcore/drivers/qcow2/qcow2_private.h"
 
 #include "blockcore/base/memory.h"
+#include "blockcore/drivers/qcow2/bitmaps.h"
 #include "blockcore/graph/reopen.h"
 #include "schema/cairn_types.h"
 
@@ -55,6 +56,9 @@ struct error *qcow2_reopen_leave(struct node *node, struct reopen *reopen)
     struct qcow2 *q = node_state(node);
     if (!reopen_read_only(reopen) || !q->writable)
         return NULL;
+    struct error *err = qcow2_bitmaps_store(q);
+    if (err)
+        return err;
     int ret = qcow2_settle(q);
     return ret < 0 ? error_errno(-ret, "the image cannot be flushed before it becomes read-only") : NULL;
 }
@@ -71,6 +75,8 @@ struct error *qcow2_reopen_enter(struct node *node, struct reopen *reopen)
         return NULL;
     struct error *err = qcow2_enter_writing(q);
     if (!err)
+        err = qcow2_bitmaps_begin(q);
+    if (!err)
         qcow2_finish_shrinking(q);
     return err;
 }
@@ -81,10 +87,22 @@ void qcow2_reopen_commit(struct node *node, struct reopen *reopen)
     const struct qcow2_settings *settings = &((const struct qcow2_reopen *)reopen_state(reopen))->settings;
     bool other_interval = settings->cache_clean_ms != q->cache_clean_ms;
     q->writable = !reopen_read_only(reopen);
+    qcow2_bitmaps_set_readonly(q, !q->writable);
     qcow2_apply_settings(q, settings);
     if (other_interval)
         qcow2_start_cache_timer(q);
     node_set_filename(node, node_filename(child_node(q->file)));
+}
+
+/* It goes on being written after its bitmaps were stored. If that cannot be said of them, it must not. */
+void qcow2_reopen_abort(struct node *node, struct reopen *reopen)
+{
+    struct qcow2 *q = node_state(node);
+    struct error *err = q->writable && q->bitmaps_stored ? qcow2_bitmaps_begin(q) : NULL;
+    if (err)
+        (void)qcow2_corrupt(q, range_make(0, 0), "the image cannot be written any more: %s", error_message(err));
+    error_free(err);
+    free(reopen_state(reopen));
 }
 
 void qcow2_reopen_end(struct node *node, struct reopen *reopen)

@@ -11,6 +11,7 @@
 
 #include "blockcore/base/endian.h"
 #include "blockcore/base/memory.h"
+#include "blockcore/drivers/qcow2/bitmaps.h"
 
 #include <errno.h>
 #include <string.h>
@@ -293,6 +294,9 @@ int qcow2_truncate(struct node *node, uint64_t bytes, enum truncate_mode mode)
         return ret;
     if (bytes % SECTOR_BYTES)
         return -EINVAL;
+    ret = qcow2_bitmaps_check_resize(q, bytes);
+    if (ret < 0)
+        return ret;
     /* Only version 3 notes in a snapshot how long the disk was. */
     if (q->geometry.version < 3 && q->header.snapshot_count > 0)
         return -ENOTSUP;
