@@ -265,6 +265,7 @@ const struct driver snapshot_access_driver = {
     .name = "snapshot-access",
     .kind = DRIVER_FORMAT,
     .state_size = sizeof(struct snapshot_access),
+    .stays = true,
     .flushes_children = true,
     .open = access_open,
     .preadv = access_preadv,

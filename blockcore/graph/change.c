@@ -190,8 +190,8 @@ struct error *change_replace(struct change *change, struct node *from, struct no
         struct child *next = node_parent_next(from, edge);
         bool below_to = edge->parent && (edge->parent == to || node_reaches(to, edge->parent));
         /* A node that closes keeps what it stands on until it is gone. */
-        bool closing = edge->parent && edge->parent->phase == NODE_CLOSING;
-        if (!edge->claim && !below_to && !closing)
+        bool stays = edge->parent && (edge->parent->phase == NODE_CLOSING || edge->parent->driver->stays);
+        if (!edge->claim && !below_to && !stays)
             err = change_edge(change, edge, to);
         edge = next;
     }

@@ -31,7 +31,8 @@ struct change *change_begin(void) CONTROL_FN;
  * error the change can only be aborted. */
 struct error *change_edge(struct change *change, struct child *edge, struct node *node) CONTROL_FN MUST_CHECK;
 
-/* Everything that leads to @from shall lead to @to, except edges from @to or from below it. */
+/* Everything that leads to @from shall lead to @to, except edges from @to or from below it, and those of drivers that
+ * stay. */
 struct error *change_replace(struct change *change, struct node *from, struct node *to) CONTROL_FN MUST_CHECK;
 
 /* @parent shall have one more child. The claim becomes that child and is returned in *@out: a weak pointer, which stays

@@ -72,6 +72,7 @@ struct driver {
     size_t state_size;
     bool supports_backing; /* may have a child "backing", which comes and goes */
     unsigned write_flags;  /* the request_flags that pwritev and pwrite_zeroes honour; io/ emulates FUA with a flush */
+    bool stays;            /* its children are these very nodes: it stays when their other users get a replacement */
     bool flushes_children; /* flush sees to the children itself: where one of them may fail */
 
     /* Setting up: control thread, may await. After an error close is not called: open cleans up after itself, children

@@ -4,6 +4,7 @@
  *     backup --> snap   target-> beside (gate) --> debug (blkdebug) --> temp (temp.img) */
 #include "tests/unit/drivers/nodes.h"
 
+#include "blockcore/base/memory.h"
 #include "blockcore/filters/gate.h"
 #include "blockcore/graph/drain.h"
 #include "blockcore/graph/notice.h"
@@ -156,6 +157,35 @@ NODE_TEST(the_snapshot_stays_while_the_disk_goes_on)
     expect(reads_as(guest, CLUSTER, CLUSTER, 0));
     expect(reads_as(guest, BYTES - 10, 10, 3));
     expect_int(copies(), 4);
+    close_both();
+}
+
+/* Whoever reads the moment stands on this very filter; others move. */
+NODE_TEST(the_snapshot_stays_when_the_filter_gets_an_overlay)
+{
+    open_simple();
+    char output[200];
+    CLEANUP(free) char *line = xasprintf("qemu-img create -q -f qcow2 %s %d", in_dir("overlay"), BYTES);
+    expect_int(run_command(line, output, sizeof(output)), 0);
+    add(file_options("overlay-file", in_dir("overlay")));
+    struct blockdev_ref_or_null none = { .kind = BLOCKDEV_REF_OR_NULL_KIND_NULL };
+    add((struct blockdev_options){ .driver = BLOCKDEV_DRIVER_QCOW2,
+                                   .node_name = "overlay",
+                                   .u.qcow2 = { .file = by_name("overlay-file"), .backing = &none } });
+    expect_success(node_snapshot(node_find("cbw"), node_find("overlay")));
+    expect(handle_node(guest) == node_find("overlay"));
+    expect_int(put(guest, 100, 512, 2), 0);
+    expect(reads_as(backup, 0, BYTES, 1));
+    close_both();
+}
+
+NODE_TEST(the_filter_cannot_go_while_its_moment_is_read)
+{
+    open_simple();
+    expect_error(filter_remove(node_find("cbw"), NULL), "which node 'cbw' (as its 'file') does not share");
+    expect(handle_node(guest) == node_find("cbw"));
+    expect_int(put(guest, 100, 512, 2), 0);
+    expect(reads_as(backup, 0, BYTES, 1));
     close_both();
 }
 
@@ -726,6 +756,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_snapshot_stays_while_the_disk_goes_on),
+        cmocka_unit_test(the_snapshot_stays_when_the_filter_gets_an_overlay),
+        cmocka_unit_test(the_filter_cannot_go_while_its_moment_is_read),
         cmocka_unit_test(each_cluster_is_copied_once),
         cmocka_unit_test(zeroes_are_not_read_to_be_copied),
         cmocka_unit_test(a_larger_unit_is_taken_if_it_is_wanted),

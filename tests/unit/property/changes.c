@@ -168,8 +168,19 @@ static void nested(struct world *world)
     went_well(CHANGE_NESTED, NULL);
 }
 
+/* A copy-before-write filter cannot be opened again on a disk that has become longer than its target. */
+static bool can_open_again(const struct world *world)
+{
+    for (unsigned i = 0; i < world->count && world->grown; i++)
+        if (world->parts[i].kind == PART_COPY_BEFORE_WRITE)
+            return false;
+    return true;
+}
+
 static void open_again(struct world *world)
 {
+    if (!can_open_again(world))
+        return;
     tell("all closed and opened again");
     disk_close(world);
     blockdev_del_all();
@@ -224,7 +235,7 @@ static void run_overlay(struct world *world)
 
 static void overlay(struct world *world)
 {
-    if (world->length % 512 != 0 || world->top == world->before_write)
+    if (world->length % 512 != 0)
         return;
     struct part *image = make_image(world, NULL, world->length, true);
     if (!image)
@@ -304,8 +315,6 @@ static void run_replace(struct world *world)
 static void replace(struct world *world)
 {
     struct part *place = choose_part(world);
-    if (place == world->before_write)
-        return; /* who reads the moment would stand on the raw node then */
     struct part *raw = part_new(world, PART_RAW);
     raw->below[0] = place;
     tell("replace %s by raw %s on it", place->name, raw->name);
@@ -351,6 +360,7 @@ static void resize(struct world *world)
     if (!went_well(CHANGE_RESIZE, ret < 0 ? error_errno(-ret, "resize") : NULL))
         length = world->length;
     expect_int(node_length(handle_node(world->disk)), length);
+    world->grown = world->grown || length > world->length;
     set_length(world, length);
 }
 

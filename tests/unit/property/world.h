@@ -78,6 +78,7 @@ struct world {
     struct handle *disk; /* on top */
     unsigned char *bytes;
     uint64_t length;
+    bool grown; /* it has been resized */
     struct moment moments[MOMENTS_MAX];
     struct part *before_write; /* the filter that keeps a moment; NULL: there is none */
     struct moment kept;
