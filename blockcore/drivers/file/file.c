@@ -62,6 +62,7 @@ static void set_state(struct node *node, const struct blockdev_options *options,
     struct file *file = node_state(node);
     const struct blockdev_cache_options *cache = options->cache;
 
+    co_mutex_init(&file->mode);
     co_mutex_init(&file->flusher.running);
     spinlock_init(&file->known_data.lock);
     file->filename = xstrdup(own->filename);
@@ -131,6 +132,7 @@ static void file_close(struct node *node)
     /* What close(2) says is news about writes that a flush has answered for already. */
     file_io_destroy(file->io);
     co_mutex_fini(&file->flusher.running);
+    co_mutex_fini(&file->mode);
     free(file->filename);
 }
 

@@ -54,8 +54,12 @@ struct file {
     bool no_flush;   /* flushes do nothing */
     bool drop_cache; /* when another host has used the file */
     bool locking;
-    bool follows_writers;  /* auto-read-only: open for writing only while somebody writes */
-    bool open_for_writing; /* changed on the pool, with the locks, one change at a time */
+    /* How the file is open changes with its users and by blockdev-reopen, both of which wait for the pool meanwhile:
+     * one change at a time. The following, the locks, the descriptor behind io's number, and whether it is direct. */
+    struct co_mutex mode;
+    unsigned perm;        /* what the users need */
+    bool follows_writers; /* auto-read-only: open for writing only while somebody writes */
+    bool open_for_writing;
     uint32_t extent_size_hint;
     struct locks locks;
     struct flusher flusher;
@@ -125,6 +129,9 @@ void file_reopen_abort(struct node *node, struct reopen *reopen) CO_FN CONTROL_F
 void file_reopen_end(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;
 
 /* permissions.c */
+
+/* Must the file be open for writing? */
+bool file_needs_writing(unsigned perm);
 struct error *file_set_permissions(struct node *node, unsigned perm, unsigned shared) CO_FN CONTROL_FN;
 
 /* space.c */

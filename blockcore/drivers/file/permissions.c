@@ -11,7 +11,7 @@ struct permission_change {
     struct error *err;
 };
 
-static bool needs_writing(unsigned perm)
+bool file_needs_writing(unsigned perm)
 {
     return perm & (PERM_WRITE | PERM_WRITE_UNCHANGED | PERM_RESIZE);
 }
@@ -52,7 +52,7 @@ static int change_permissions(void *arg)
 {
     struct permission_change *change = arg;
     struct file *file = change->file;
-    bool writing = needs_writing(change->perm);
+    bool writing = file_needs_writing(change->perm);
     int fd = file_io_fd(file->io);
     CLEANUP(close_fd) int other = -1;
 
@@ -79,10 +79,14 @@ struct error *file_set_permissions(struct node *node, unsigned perm, unsigned sh
         .perm = perm,
         .shared = shared,
     };
+    co_mutex_lock(&file->mode);
     bool locks_fit = !file->locking || locks_match(&file->locks, perm, shared);
-    bool mode_fits = !file->follows_writers || file->open_for_writing == needs_writing(perm);
+    bool mode_fits = !file->follows_writers || file->open_for_writing == file_needs_writing(perm);
 
     int ret = locks_fit && mode_fits ? 0 : file_io_blocking(file->io, change_permissions, &change);
+    if (ret == 0)
+        file->perm = perm;
+    co_mutex_unlock(&file->mode);
     /* The pool may have no thread for it. */
     return ret < 0 && !change.err ? error_errno(-ret, "cannot lock '%s'", file->filename) : change.err;
 }

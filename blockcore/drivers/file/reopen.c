@@ -1,5 +1,9 @@
 /* blockdev-reopen of a file, and its return from another host: another way to open the same file. The descriptor keeps
- * its number, so requests need not know. */
+ * its number, so requests need not know.
+ *
+ * Users may come and go between the steps, and with them, where the mode follows the writers, the mode. So each step
+ * looks, under file->mode, at how the file is open now, and the decision whether the mode follows from now on falls
+ * with the exchange of the descriptor. Commit, which cannot wait, has no part in it. */
 #include "blockcore/drivers/file/file_private.h"
 
 #include "blockcore/base/memory.h"
@@ -12,6 +16,7 @@
 
 /* How a file is open. */
 struct mode {
+    bool follows_writers;
     bool writing;
     bool direct;
 };
@@ -22,7 +27,9 @@ struct file_reopen {
     struct mode new;
     bool read_only;
     bool auto_read_only;
-    bool switched;
+    bool entered;
+    bool switched; /* then spare is the old descriptor */
+    struct mode restored;
     bool drop_cache;
     int spare; /* the new descriptor, then the old one */
     struct probe probe;
@@ -34,16 +41,33 @@ static int mode_flags(struct mode mode)
     return (mode.writing ? O_RDWR : O_RDONLY) | (mode.direct ? O_DIRECT : 0);
 }
 
-/* With auto-read-only the access mode follows the writers, except that it must not go on writing. */
-static void choose_mode(struct file_reopen *own)
+static struct mode mode_of(const struct file *file)
 {
-    own->old = (struct mode){ .writing = own->file->open_for_writing, .direct = own->file->direct };
-    own->new.writing = own->auto_read_only ? own->old.writing && !own->read_only : !own->read_only;
+    return (struct mode){
+        .follows_writers = file->follows_writers,
+        .writing = file->open_for_writing,
+        .direct = file->direct,
+    };
 }
 
-static bool mode_changes(const struct file_reopen *own)
+static void set_mode(struct file *file, struct mode mode)
 {
-    return own->new.writing != own->old.writing || own->new.direct != own->old.direct;
+    file->follows_writers = mode.follows_writers;
+    file->open_for_writing = mode.writing;
+    file->direct = mode.direct;
+    file_io_set_direct(file->io, mode.direct);
+}
+
+static bool opens_alike(struct mode a, struct mode b)
+{
+    return a.writing == b.writing && a.direct == b.direct;
+}
+
+static void choose_mode(struct file_reopen *own)
+{
+    own->old = mode_of(own->file);
+    own->new.follows_writers = own->auto_read_only && !own->read_only;
+    own->new.writing = own->new.follows_writers ? file_needs_writing(own->file->perm) : !own->read_only;
 }
 
 static struct error *open_again(struct file_reopen *own)
@@ -55,8 +79,10 @@ static struct error *open_again(struct file_reopen *own)
         return error_errno(-fd, "cannot open '%s'%s", own->file->filename, own->new.writing ? " for writing" : "");
     own->spare = fd;
     own->probe = (struct probe){ .filename = own->file->filename, .fd = fd, .direct = own->new.direct };
-    return fstat(fd, &own->probe.st) < 0 ? error_errno(errno, "cannot read the status of '%s'", own->file->filename)
-                                         : NULL;
+    if (fstat(fd, &own->probe.st) < 0)
+        return error_errno(errno, "cannot read the status of '%s'", own->file->filename);
+    probe_alignment(&own->probe);
+    return NULL;
 }
 
 static int prepare_blocking(void *arg)
@@ -66,10 +92,8 @@ static int prepare_blocking(void *arg)
     if (own->auto_read_only && !own->read_only && file_is_not_writable(file_io_fd(own->file->io), own->file->filename))
         own->read_only = true;
     choose_mode(own);
-    if (mode_changes(own))
+    if (!opens_alike(own->new, own->old))
         err = open_again(own);
-    if (!err && own->spare >= 0)
-        probe_alignment(&own->probe);
     own->err = err;
     return err ? -1 : 0;
 }
@@ -86,7 +110,9 @@ struct error *file_reopen_prepare(struct node *node, const struct blockdev_optio
     own->read_only = reopen_read_only(reopen);
     own->auto_read_only = reopen_auto_read_only(reopen) && !own->read_only;
     reopen_set_state(reopen, own);
+    co_mutex_lock(&file->mode);
     int ret = file_io_blocking(file->io, prepare_blocking, own);
+    co_mutex_unlock(&file->mode);
     if (own->read_only)
         reopen_set_read_only(reopen);
     /* The pool may have no thread for it. */
@@ -115,56 +141,14 @@ static struct error *exchange(struct file_reopen *own)
 static int enter_blocking(void *arg)
 {
     struct file_reopen *own = arg;
-    struct mode now = { .writing = own->file->open_for_writing, .direct = own->file->direct };
     struct error *err = NULL;
-    /* The writers may have come or gone since. */
-    bool stale = own->auto_read_only && now.writing != own->old.writing;
-    if (stale) {
-        if (own->spare >= 0)
-            close_fd(steal_fd(&own->spare));
-        choose_mode(own);
-        err = mode_changes(own) ? open_again(own) : NULL;
-    }
-    if (!err && own->spare >= 0)
+    if (own->spare < 0)
+        err = open_again(own);
+    if (!err)
         err = exchange(own);
-    own->switched = !err && own->spare >= 0;
+    own->switched = !err;
     own->err = err;
     return err ? -1 : 0;
-}
-
-static void set_mode(struct file *file, struct mode mode)
-{
-    file->open_for_writing = mode.writing;
-    file->direct = mode.direct;
-    file_io_set_direct(file->io, mode.direct);
-}
-
-struct error *file_reopen_enter(struct node *node, struct reopen *reopen)
-{
-    struct file *file = node_state(node);
-    struct file_reopen *own = reopen_state(reopen);
-    if (own->spare < 0 && !own->auto_read_only)
-        return NULL;
-    int ret = file_io_blocking(file->io, enter_blocking, own);
-    if (ret < 0 && !own->err)
-        return error_errno(-ret, "cannot open '%s'", file->filename);
-    if (own->switched)
-        set_mode(file, own->new);
-    return steal(&own->err);
-}
-
-void file_reopen_commit(struct node *node, struct reopen *reopen)
-{
-    struct file *file = node_state(node);
-    const struct file_reopen *own = reopen_state(reopen);
-    file->follows_writers = own->auto_read_only && !own->read_only;
-    file->no_flush = reopen_cache_no_flush(reopen);
-    file->drop_cache = own->drop_cache;
-    if (own->switched) {
-        struct node_limits *limits = node_limits_mutable(node);
-        limits->request_alignment = own->probe.request_alignment;
-        limits->memory_alignment = own->probe.memory_alignment;
-    }
 }
 
 static int close_spare(void *arg)
@@ -175,11 +159,64 @@ static int close_spare(void *arg)
     return 0;
 }
 
+struct error *file_reopen_enter(struct node *node, struct reopen *reopen)
+{
+    struct file *file = node_state(node);
+    struct file_reopen *own = reopen_state(reopen);
+    struct mode wanted = own->new;
+    co_mutex_lock(&file->mode);
+    choose_mode(own);
+    /* Users came or went since the other descriptor was opened. */
+    if (!opens_alike(own->new, wanted) && own->spare >= 0 && file_io_blocking(file->io, close_spare, own) < 0)
+        close_spare(own); /* no thread to be had: a descriptor must not leak */
+    int ret = opens_alike(own->new, own->old) ? 0 : file_io_blocking(file->io, enter_blocking, own);
+    if (ret == 0)
+        set_mode(file, own->new);
+    own->entered = ret == 0;
+    co_mutex_unlock(&file->mode);
+    return ret < 0 && !own->err ? error_errno(-ret, "cannot open '%s'", file->filename) : steal(&own->err);
+}
+
+void file_reopen_commit(struct node *node, struct reopen *reopen)
+{
+    struct file *file = node_state(node);
+    const struct file_reopen *own = reopen_state(reopen);
+    file->no_flush = reopen_cache_no_flush(reopen);
+    file->drop_cache = own->drop_cache;
+    if (own->switched) {
+        struct node_limits *limits = node_limits_mutable(node);
+        limits->request_alignment = own->probe.request_alignment;
+        limits->memory_alignment = own->probe.memory_alignment;
+    }
+}
+
+/* The old descriptor, unless users came or went meanwhile and another one is needed. */
 static int restore_blocking(void *arg)
 {
     struct file_reopen *own = arg;
-    own->err = exchange(own);
+    if (!own->switched || !opens_alike(own->old, own->restored))
+        close_spare(own);
+    own->new = own->restored;
+    own->err = own->spare < 0 ? open_again(own) : NULL;
+    if (!own->err)
+        own->err = exchange(own);
     return own->err ? -1 : 0;
+}
+
+/* It was open in this mode before. If that fails all the same it stays as it is. */
+static void restore(struct file *file, struct file_reopen *own) CO_FN;
+
+static void restore(struct file *file, struct file_reopen *own)
+{
+    co_mutex_lock(&file->mode);
+    struct mode now = mode_of(file);
+    own->restored = own->old;
+    if (own->old.follows_writers)
+        own->restored.writing = file_needs_writing(file->perm);
+    int ret = opens_alike(own->restored, now) ? 0 : file_io_blocking(file->io, restore_blocking, own);
+    if (ret == 0)
+        set_mode(file, own->restored);
+    co_mutex_unlock(&file->mode);
 }
 
 void file_reopen_end(struct node *node, struct reopen *reopen)
@@ -197,9 +234,8 @@ void file_reopen_abort(struct node *node, struct reopen *reopen)
     struct file_reopen *own = reopen_state(reopen);
     if (!own)
         return;
-    /* It was open in this mode before. If that fails all the same it stays as it is. */
-    if (own->switched && file_io_blocking(file->io, restore_blocking, own) == 0)
-        set_mode(file, own->old);
+    if (own->entered)
+        restore(file, own);
     error_free(steal(&own->err));
     file_reopen_end(node, reopen);
 }
