@@ -228,6 +228,79 @@ static uint64_t snapshot_entry(struct image image, uint64_t index)
     return at;
 }
 
+/* Dirty bitmaps ------------------------------------------------------------------------------------------------ */
+
+#define BITMAPS_EXTENSION 0x23852875u
+
+/* Where the data of the extension lies; 0: there is none that counts. */
+static uint64_t bitmaps_extension(struct image image)
+{
+    uint64_t at = number(image, 4, 4) >= 3 && (number(image, 88, 8) & 1) ? number(image, 100, 4) : 0;
+    while (at && at + 8 <= cluster_size(image) && number(image, at, 4) != 0) {
+        if (number(image, at, 4) == BITMAPS_EXTENSION)
+            return at + 8;
+        at += 8 + ((number(image, at + 4, 4) + 7) & ~7ull);
+    }
+    return 0;
+}
+
+static uint64_t next_bitmap(struct image image, uint64_t at)
+{
+    return at + ((24 + number(image, at + 18, 2) + number(image, at + 20, 4) + 7) & ~7ull);
+}
+
+static void count_bitmaps(struct census *census)
+{
+    struct image image = census->image;
+    uint64_t extension = bitmaps_extension(image);
+    if (!extension)
+        return;
+    uint64_t at = number(image, extension + 16, 8);
+    refer(census, at, number(image, extension + 8, 8), true, "the bitmap directory");
+    for (uint64_t i = 0; i < number(image, extension, 4); i++, at = next_bitmap(image, at)) {
+        uint64_t table = number(image, at, 8);
+        uint64_t entries = number(image, at + 8, 4);
+        refer(census, table, entries * 8, true, "the table of a bitmap");
+        for (uint64_t entry = 0; entry < entries; entry++) {
+            uint64_t bits = number(image, table + entry * 8, 8);
+            if (bits & OFFSET_BITS)
+                refer(census, bits & OFFSET_BITS, cluster_size(image), true, "a bitmap");
+        }
+    }
+}
+
+bool image_find_bitmap(struct image image, const char *name, struct stored_bitmap *bitmap)
+{
+    uint64_t extension = bitmaps_extension(image);
+    if (!extension)
+        return false;
+    uint64_t at = number(image, extension + 16, 8);
+    for (uint64_t i = 0; i < number(image, extension, 4); i++, at = next_bitmap(image, at)) {
+        uint64_t place = at + 24 + number(image, at + 20, 4);
+        if (number(image, at + 18, 2) != strlen(name) || memcmp(image.bytes + place, name, strlen(name)) != 0)
+            continue;
+        *bitmap = (struct stored_bitmap){
+            .in_use = number(image, at + 12, 4) & 1,
+            .table = number(image, at, 8),
+            .table_entries = number(image, at + 8, 4),
+            .granularity = 1ull << number(image, at + 17, 1),
+        };
+        return true;
+    }
+    return false;
+}
+
+bool stored_bitmap_has(struct image image, const struct stored_bitmap *bitmap, uint64_t bit)
+{
+    uint64_t byte = bit / 8;
+    if (byte / cluster_size(image) >= bitmap->table_entries)
+        return false;
+    uint64_t entry = number(image, bitmap->table + byte / cluster_size(image) * 8, 8);
+    if (!(entry & OFFSET_BITS))
+        return entry & 1;
+    return number(image, (entry & OFFSET_BITS) + byte % cluster_size(image), 1) >> bit % 8 & 1;
+}
+
 static void count_tables(struct census *census)
 {
     struct image image = census->image;
@@ -251,6 +324,7 @@ static void count_tables(struct census *census)
         uint64_t at = snapshot_entry(image, i);
         count_l1(census, number(image, at, 8), number(image, at + 8, 4), false);
     }
+    count_bitmaps(census);
 }
 
 void check(struct image image, struct findings *findings)

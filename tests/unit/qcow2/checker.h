@@ -34,6 +34,18 @@ bool image_is_dirty(struct image image);
 /* The index of the snapshot of this name; -1 when there is none. */
 int image_find_snapshot(struct image image, const char *name);
 
+/* A dirty bitmap in the image. */
+struct stored_bitmap {
+    bool in_use;
+    uint64_t table; /* offset */
+    uint64_t table_entries;
+    uint64_t granularity;
+};
+
+/* False when there is none of this name, or the header does not promise that bitmaps are kept up. */
+bool image_find_bitmap(struct image image, const char *name, struct stored_bitmap *bitmap);
+bool stored_bitmap_has(struct image image, const struct stored_bitmap *bitmap, uint64_t bit);
+
 /* The 512 bytes of a guest sector. @snapshot: -1 for the active state, or the index of one. Returns false where the
  * image has nothing of its own (the backing file shows through). Compressed clusters are unpacked. */
 bool read_sector(struct image image, int snapshot, uint64_t sector, uint8_t out[512]);

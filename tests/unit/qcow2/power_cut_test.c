@@ -3,13 +3,15 @@
  * Workers write, zero, discard and flush at the same time, on a disk that records when each of its writes and flushes
  * began and ended. Then, for each moment: what was written before the last flush began is on the disk; of what came
  * later, any part may be, in any order, down to single sectors. Each such disk must hold a consistent image (leaks are
- * allowed), on which every sector shows what was last flushed, or something that was written later; and snapshots show
- * what they always did. A sample is shown to qemu-img check as well.
+ * allowed), on which a dirty bitmap says of itself that it is worth nothing or has all that was written, every sector
+ * shows what was last flushed, or something that was written later; and snapshots show what they always did. A sample
+ * is shown to qemu-img check as well.
  *
  * CAIRN_TEST_SEED chooses the requests, CAIRN_POWER_CUTS how many moments of each run are looked at (0: all), and how
  * many more of those in which snapshots come and go. */
 #include "blockcore/base/arena.h"
 #include "blockcore/crypto/cipher.h"
+#include "blockcore/graph/dirty_bitmap.h"
 #include "blockcore/io/snapshot.h"
 #include "blockcore/objects/object.h"
 #include "schema/cairn_types.h"
@@ -50,6 +52,7 @@ struct scene {
     bool pass_discard;
     size_t grown_sectors; /* 0: not resized */
     bool snapshots;       /* are made, deleted and applied on the way */
+    bool bitmaps;         /* dirty bitmaps, from before the beginning and made and removed on the way */
     bool encrypted;       /* in the old way: the vector of a sector is that of the guest */
 };
 
@@ -349,6 +352,20 @@ static void make_and_drop_snapshots(void)
     work(20);
 }
 
+/* Dirty bitmaps ----------------------------------------------------------------------------------------------- */
+
+static void change_bitmaps(void)
+{
+    struct dirty_bitmap *bitmap;
+    expect_success(dirty_bitmap_create(node_find("disk"), "new", 4096, &bitmap));
+    dirty_bitmap_set_persistent(bitmap, true);
+    size_t begin = recorder_tick();
+    expect_success(qcow2_driver.bitmap_remove(node_find("disk"), "gone"));
+    dirty_bitmap_destroy(dirty_bitmap_find(node_find("disk"), "gone"));
+    look_at(begin, recorder_tick());
+    work(60);
+}
+
 /* Moments ----------------------------------------------------------------------------------------------------- */
 
 /* When the last of the guest's flushes began that have ended. */
@@ -451,6 +468,29 @@ static void make_cipher(void)
     expect_success(object_add(&secret));
 }
 
+/* The bitmap was empty when the disk had its initial content. It never is lost. A disk that was shorter in between has
+ * forgotten what lay behind that end, and so has the bitmap. */
+static void check_bitmap(struct image image, const struct moment *moment, enum survivors survivors)
+{
+    struct stored_bitmap bitmap;
+    bool whole = moment->time == recorder.event_count && survivors == ALL;
+    if (!image_find_bitmap(image, "kept", &bitmap) || (bitmap.in_use && whole)) {
+        print_error("there is no bitmap, or it was not stored\n");
+        give_up(image, moment, survivors);
+    }
+    size_t sectors = guest.scene->grown_sectors ? guest.scene->sectors / 2 : guest.scene->sectors;
+    for (size_t i = 0; i < sectors && !bitmap.in_use; i++) {
+        uint8_t sector[SECTOR];
+        uint64_t value = guest.backing[i];
+        if (read_sector(image, -1, i, sector) && !sector_value(sector, &value))
+            give_up(image, moment, survivors);
+        if (value != guest.initial[i] && !stored_bitmap_has(image, &bitmap, i)) {
+            print_error("sector %zu was written, and the bitmap does not know it\n", i);
+            give_up(image, moment, survivors);
+        }
+    }
+}
+
 static void check_disk(struct moment *moment, enum survivors survivors, bool witness)
 {
     struct trial trial = { .moment = moment, .length = moment->length };
@@ -470,6 +510,8 @@ static void check_disk(struct moment *moment, enum survivors survivors, bool wit
     }
     check_sectors(image, moment, survivors);
     check_pictures(image, moment, survivors);
+    if (guest.scene->bitmaps)
+        check_bitmap(image, moment, survivors);
     if (witness) {
         char line[300];
         char output[4096];
@@ -540,6 +582,10 @@ static void make_image(const struct scene *scene)
         qemu_img("convert -q -f raw -O qcow2 %s -o %s '%s' '%s'", scene->compressed ? "-c" : "", create,
                  in_dir("content.raw"), path);
     }
+    if (scene->bitmaps) {
+        qemu_img("bitmap --add -g 512 '%s' kept", path);
+        qemu_img("bitmap --add '%s' gone", path);
+    }
     if (scene->snapshot)
         qemu_img("snapshot -c first '%s'", path);
     for (size_t i = 0; i < scene->sectors; i++)
@@ -600,10 +646,15 @@ static void act(const struct scene *scene)
     }
     if (scene->snapshots)
         make_and_drop_snapshots();
+    if (scene->bitmaps)
+        change_bitmaps();
     flush();
     work(60);
     handle_close(guest.disk);
+    size_t begin = recorder_tick();
     remove_image("disk");
+    if (scene->bitmaps)
+        look_at(begin, recorder_tick());
 }
 
 static void run_scene(const struct scene *scene, uint64_t seed)
@@ -744,6 +795,12 @@ POWER_CUT(resized_with_a_data_file, .create = "cluster_size=512", .sectors = 100
 POWER_CUT(resized_with_a_raw_data_file, .create = "cluster_size=4096", .sectors = 3000, .grown_sectors = 5000,
           .data_file = true, .raw = true)
 
+POWER_CUT(bitmaps, .create = "cluster_size=4096", .sectors = 3000, .bitmaps = true)
+POWER_CUT(bitmaps_of_a_disk_that_is_resized, .create = "cluster_size=4096", .sectors = 3000, .grown_sectors = 5000,
+          .bitmaps = true)
+POWER_CUT(bitmaps_on_a_backing_file, .create = "cluster_size=65536", .sectors = 3000, .backing = true, .bitmaps = true)
+POWER_CUT(bitmaps_beside_snapshots, .create = "cluster_size=4096", .sectors = 1500, .snapshots = true, .bitmaps = true)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -791,6 +848,10 @@ int main(void)
         cmocka_unit_test(a_raw_data_file),
         cmocka_unit_test(resized_with_a_data_file),
         cmocka_unit_test(resized_with_a_raw_data_file),
+        cmocka_unit_test(bitmaps),
+        cmocka_unit_test(bitmaps_of_a_disk_that_is_resized),
+        cmocka_unit_test(bitmaps_on_a_backing_file),
+        cmocka_unit_test(bitmaps_beside_snapshots),
         cmocka_unit_test(a_new_image_over_an_old_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
