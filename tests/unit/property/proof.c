@@ -155,11 +155,8 @@ static void prove_base(struct world *world, struct handle *handle, const struct 
         }
 }
 
-static void prove_content(struct handle *handle, const struct extents *extents)
+static void prove_content(struct handle *handle, const struct extents *extents, const unsigned char *content)
 {
-    uint64_t length = node_length(handle_node(handle));
-    unsigned char *content = xmalloc(length);
-    expect_int(get_bytes(handle, 0, content, length), 0);
     for (size_t i = 0; i < extents->count; i++) {
         const struct extent *extent = &extents->items[i];
         const unsigned char *bytes = content + extent->offset;
@@ -172,7 +169,6 @@ static void prove_content(struct handle *handle, const struct extents *extents)
         prove_map(extent, bytes);
         prove_layer(handle_node(handle), extent, bytes);
     }
-    free(content);
 }
 
 static void prove_node(struct world *world, struct node *node)
@@ -181,6 +177,9 @@ static void prove_node(struct world *world, struct node *node)
     if (node_length(node) == 0)
         return;
     expect_success(handle_open(node, "proof", READ, PERM_ALL, &handle));
+    /* First of all, since what is read through copy-on-read is allocated afterwards. */
+    CLEANUP(free) unsigned char *content = xmalloc(node_length(node));
+    expect_int(get_bytes(handle, 0, content, node_length(node)), 0);
     CLEANUP(extents_fini)
     struct extents whole = ask(handle, ASK_ALL, NULL, false);
     prove_form(&whole, node);
@@ -188,7 +187,7 @@ static void prove_node(struct world *world, struct node *node)
     prove_single(handle, &whole, ASK_ALLOCATED, EXTENT_ALLOCATED | EXTENT_PRESENT);
     prove_single(handle, &whole, ASK_ZERO, EXTENT_ZERO);
     prove_single(handle, &whole, ASK_MAP, EXTENT_DATA | EXTENT_MAPPED | EXTENT_COMPRESSED);
-    prove_content(handle, &whole);
+    prove_content(handle, &whole, content);
     prove_base(world, handle, &whole);
     handle_close(handle);
 }
