@@ -10,8 +10,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* Bits set, or looked for, before others get a turn: a millisecond or less. */
-#define BITS_AT_ONCE (UINT64_C(1) << 25)
+/* Bits set before others get a turn: some milliseconds at most. */
+#define BITS_AT_ONCE (UINT64_C(1) << 22)
 #define RUNS_AT_ONCE 4096
 #define COPY_BYTES 4096
 

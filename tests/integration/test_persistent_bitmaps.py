@@ -169,6 +169,20 @@ def test_reopened_for_reading_and_for_writing(qmp, daemon, path):
     assert stored(path) == {"b": (65536, ["auto"])}
 
 
+def test_an_image_in_the_hands_of_another_host(qmp, daemon, path):
+    open_disk(qmp, path)
+    add(qmp, "b", persistent=True)
+    with Writer(qmp, daemon.directory) as client:
+        client.pwrite(b"x" * 512, 0)
+    before = bitmaps(qmp), sha256(qmp, "b")
+    qmp.execute("blockdev-set-active", node_name="disk", active=False)
+    assert bitmaps(qmp) == [] and stored(path) == {"b": (65536, ["auto"])}
+    qmp.execute("blockdev-set-active", node_name="disk", active=True)
+    assert stored(path) == {"b": (65536, ["in-use", "auto"])}
+    assert (bitmaps(qmp), sha256(qmp, "b")) == before
+    close_disk(qmp, path)
+
+
 def test_an_image_that_is_only_read_stays_as_it_is(qmp, path):
     run("qemu-img", "bitmap", "--add", str(path), "b")
     open_disk(qmp, path, read_only=True)
