@@ -183,6 +183,24 @@ def test_an_image_in_the_hands_of_another_host(qmp, daemon, path):
     close_disk(qmp, path)
 
 
+def test_what_cannot_be_stored_stays_marked(qmp, daemon, path):
+    """Behind a cluster of data and an L2 table there is room for a part of what is to be stored only."""
+    run("qemu-img", "bitmap", "--add", str(path), "b")
+    full = -(-os.path.getsize(path) // 65536) * 128 + 3 * 128
+    qmp.execute("blockdev-add", driver="qcow2", node_name="disk",
+                file={"driver": "blkdebug", "image": {"driver": "file", "filename": str(path)},
+                      "inject-error": [{"event": "none", "iotype": "write", "errno": 28, "sector": sector}
+                                       for sector in range(full, full + 1024, 8)]})
+    with Writer(qmp, daemon.directory) as client:
+        client.pwrite(b"x" * 65536, 0)
+        client.flush()
+    qmp.execute("blockdev-del", node_name="disk")
+    assert "the dirty bitmaps cannot be stored: No space left on device" in daemon.log
+    assert stored(path) == {"b": (65536, ["in-use", "auto"])}
+    check(path, leaks_allowed=True)
+    daemon.expected_status = 1
+
+
 def test_an_image_that_is_only_read_stays_as_it_is(qmp, path):
     run("qemu-img", "bitmap", "--add", str(path), "b")
     open_disk(qmp, path, read_only=True)
