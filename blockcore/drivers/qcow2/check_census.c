@@ -29,6 +29,14 @@ int check_read_table(struct check *check, uint64_t offset, uint8_t *table)
     return child_pread(check->q->file, offset, table, (size_t)cluster_bytes(&check->q->geometry));
 }
 
+bool check_may_write_l2(const struct check *check, uint64_t offset)
+{
+    const struct qcow2 *q = check->q;
+    uint64_t bytes = cluster_bytes(&q->geometry);
+    unsigned l2 = TABLE_BIT(TABLE_ACTIVE_L2) | TABLE_BIT(TABLE_INACTIVE_L2);
+    return qcow2_table_in_file(q, offset, bytes) && !qcow2_tables_at(q, range_make(offset, bytes), TABLES_ALL & ~l2);
+}
+
 static void found_corruption(struct check *check)
 {
     check->numbers.in_tables += check->tell;
@@ -105,7 +113,7 @@ static bool mend_unaligned(struct check *check, struct l2_walk *walk, uint64_t i
 {
     const struct geometry *geometry = &check->q->geometry;
     bool has_data = geometry_is_extended(geometry) ? (uint32_t)entry.bitmap : !(entry.descriptor & ENTRY_ZERO);
-    if (has_data || !check->tell || !(check->fix & FIX_ERRORS))
+    if (has_data || !check->tell || !(check->fix & FIX_ERRORS) || !check_may_write_l2(check, walk->offset))
         return false;
     uint8_t *at = walk->table + (i << geometry->l2_entry_bits);
     store_be64(at, geometry_is_extended(geometry) ? 0 : ENTRY_ZERO);

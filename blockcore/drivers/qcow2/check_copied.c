@@ -7,20 +7,22 @@
 
 #include <errno.h>
 
-/* *@wrong: the flag has to be turned over. */
-static int compare_flag(struct check *check, uint64_t entry, uint64_t offset, bool *wrong)
+/* *@wrong: the flag has to be turned over. What will not be is counted. */
+static int compare_flag(struct check *check, uint64_t entry, uint64_t offset, bool may_fix, bool *wrong)
 {
     uint64_t count = 1;
     int ret = 0;
     if (offset != UINT64_MAX)
         ret = check_stored(check, offset >> check->q->geometry.cluster_bits, &count);
     *wrong = ret == 0 && (count == 1) != ((entry & ENTRY_COPIED) != 0);
-    if (*wrong && !(check->fix & FIX_ERRORS))
+    if (*wrong && !may_fix) {
         check->numbers.in_tables++;
+        *wrong = false;
+    }
     return ret;
 }
 
-static int check_entries(struct check *check, uint8_t *table, uint64_t *changed)
+static int check_entries(struct check *check, uint8_t *table, bool may_fix, uint64_t *changed)
 {
     const struct geometry *geometry = &check->q->geometry;
     for (uint64_t i = 0; i < UINT64_C(1) << geometry->l2_bits; i++) {
@@ -31,10 +33,10 @@ static int check_entries(struct check *check, uint8_t *table, uint64_t *changed)
         if ((entry & ENTRY_COMPRESSED) || !has_host)
             continue;
         bool wrong;
-        int ret = compare_flag(check, entry, geometry->data_file ? UINT64_MAX : host, &wrong);
+        int ret = compare_flag(check, entry, geometry->data_file ? UINT64_MAX : host, may_fix, &wrong);
         if (ret < 0)
             return ret;
-        if (wrong && (check->fix & FIX_ERRORS)) {
+        if (wrong) {
             store_be64(at, entry ^ ENTRY_COPIED);
             ++*changed;
         }
@@ -45,9 +47,10 @@ static int check_entries(struct check *check, uint8_t *table, uint64_t *changed)
 static int check_table(struct check *check, uint64_t offset, uint8_t *table)
 {
     uint64_t changed = 0;
+    bool may_fix = (check->fix & FIX_ERRORS) && check_may_write_l2(check, offset);
     int ret = check_read_table(check, offset, table);
     if (ret == 0)
-        ret = check_entries(check, table, &changed);
+        ret = check_entries(check, table, may_fix, &changed);
     if (ret == 0 && changed)
         ret = child_pwrite(check->q->file, offset, table, (size_t)cluster_bytes(&check->q->geometry), 0);
     if (ret == 0)
@@ -59,8 +62,8 @@ static int check_l1_entry(struct check *check, uint32_t i)
 {
     struct qcow2 *q = check->q;
     bool wrong;
-    int ret = compare_flag(check, q->l1[i], entry_offset(q->l1[i]), &wrong);
-    if (ret < 0 || !wrong || !(check->fix & FIX_ERRORS))
+    int ret = compare_flag(check, q->l1[i], entry_offset(q->l1[i]), check->fix & FIX_ERRORS, &wrong);
+    if (ret < 0 || !wrong)
         return ret;
     uint8_t field[8];
     store_be64(field, q->l1[i] ^ ENTRY_COPIED);

@@ -60,6 +60,8 @@ struct check {
 int check_census(struct check *check) CO_FN;
 /* Reads a cluster's worth of table; what lies behind the end of the file is zeroes. */
 int check_read_table(struct check *check, uint64_t offset, uint8_t *table) CO_FN;
+/* May the L2 table at @offset be corrected? Not if something else lies there that this would damage. */
+bool check_may_write_l2(const struct check *check, uint64_t offset);
 /* One more table was looked at: lets others run from time to time. */
 void check_turn(struct check *check) CO_FN;
 
