@@ -356,7 +356,9 @@ static void resize(struct world *world)
     if (!chance(world, 4))
         length = align_down(length, 512) + 512;
     tell("resize %llu to %llu", (unsigned long long)world->length, (unsigned long long)length);
-    int ret = handle_resize(world->disk, length, (enum truncate_mode)choose(world, 3));
+    bool preallocates = length > world->length && chance(world, 2);
+    enum truncate_mode mode = preallocates ? TRUNCATE_FALLOC + choose(world, 2) : TRUNCATE_SPARSE;
+    int ret = handle_resize(world->disk, length, mode);
     if (!went_well(CHANGE_RESIZE, ret < 0 ? error_errno(-ret, "resize") : NULL))
         length = world->length;
     expect_int(node_length(handle_node(world->disk)), length);
