@@ -3,6 +3,7 @@
 #include "blockcore/drivers/drivers.h"
 #include "blockcore/filters/cluster.h"
 #include "blockcore/filters/copy_before_write_private.h"
+#include "blockcore/graph/dirty_bitmap.h"
 #include "blockcore/graph/drain.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/graph/notice.h"
@@ -406,6 +407,39 @@ static struct error *bitsets_init(struct cbw *cbw)
     return error_new("no memory for the state of %llu clusters", (unsigned long long)count);
 }
 
+static struct error *find_bitmap(const struct cbw *cbw, const struct block_dirty_bitmap *ref, struct dirty_bitmap **out)
+{
+    const struct node *node = node_find(ref->node);
+    if (!node)
+        return error_wrap(node_not_found(ref->node), "bitmap.node");
+    *out = dirty_bitmap_find(node, ref->name);
+    if (!*out)
+        return error_new("bitmap.name: Dirty bitmap '%s' not found", ref->name);
+    if (dirty_bitmap_length(*out) != cbw->bytes)
+        return error_new("bitmap: dirty bitmap '%s' speaks of %llu bytes, but node '%s' has %llu", ref->name,
+                         (unsigned long long)dirty_bitmap_length(*out), node_name(child_node(cbw->file)),
+                         (unsigned long long)cbw->bytes);
+    return dirty_bitmap_check(*out, DIRTY_BITMAP_BUSY | DIRTY_BITMAP_INCONSISTENT);
+}
+
+/* Only what is dirty is wanted. */
+static struct error *choose_wanted(struct cbw *cbw, const struct block_dirty_bitmap *ref)
+{
+    if (!ref)
+        return NULL;
+    struct dirty_bitmap *bitmap = NULL;
+    struct error *err = find_bitmap(cbw, ref, &bitmap);
+    if (err || cbw->bytes == 0)
+        return err;
+    bitset_set(&cbw->settled, cbw_clusters(cbw, range_make(0, cbw->bytes)));
+    for (uint64_t begin = 0; (begin = dirty_bitmap_next_dirty(bitmap, begin)) < cbw->bytes;) {
+        uint64_t end = dirty_bitmap_next_clean(bitmap, begin);
+        bitset_clear(&cbw->settled, cbw_clusters(cbw, range_between(begin, min_u64(end, cbw->bytes))));
+        begin = end;
+    }
+    return NULL;
+}
+
 static struct error *cbw_open(struct node *node, const struct blockdev_options *options,
                               const struct open_context *context)
 {
@@ -423,6 +457,11 @@ static struct error *cbw_open(struct node *node, const struct blockdev_options *
         err = choose_cluster(cbw, own);
     if (!err)
         err = bitsets_init(cbw);
+    if (!err) {
+        err = choose_wanted(cbw, own->bitmap);
+        if (err)
+            bitsets_fini(cbw);
+    }
     if (!err)
         node_set_filename(node, node_filename(child_node(cbw->file)));
     return err;

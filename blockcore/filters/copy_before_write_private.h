@@ -5,8 +5,8 @@
  *     original   (none)             the disk still has the old bytes
  *     copying    copying            the same, and somebody is copying them to the target
  *     kept       settled, copied    the target has the old bytes
- *     unwanted   settled            nobody needs the old bytes: given up by a discard. A bitmap of what is wanted would
- *                                   make all others begin in this state
+ *     unwanted   settled            nobody needs the old bytes: given up by a discard, or clean in the bitmap that says
+ *                                   what is wanted
  *
  * Why every read of the point in time is exact, however many threads write and read:
  *

@@ -6,6 +6,7 @@
 
 #include "blockcore/base/memory.h"
 #include "blockcore/filters/gate.h"
+#include "blockcore/graph/dirty_bitmap.h"
 #include "blockcore/graph/drain.h"
 #include "blockcore/graph/notice.h"
 #include "blockcore/graph/rearrange.h"
@@ -260,6 +261,31 @@ NODE_TEST(what_is_not_needed_is_not_copied)
     close_both();
 }
 
+/* Clusters that the bitmap has no bit of are not copied, and cannot be read. What becomes of the bitmap later is its
+ * own affair. */
+NODE_TEST(only_what_a_bitmap_has_is_kept)
+{
+    add_disks(NULL);
+    fill_disk(1);
+    struct dirty_bitmap *bitmap;
+    expect_success(dirty_bitmap_create(node_find("disk"), "wanted", 4096, &bitmap));
+    dirty_bitmap_mark(bitmap, range_make(2 * CLUSTER + 5000, 1));
+    dirty_bitmap_mark(bitmap, range_make(5 * CLUSTER, 2 * CLUSTER));
+    struct block_dirty_bitmap wanted = { .node = "disk", .name = "wanted" };
+    struct blockdev_options options = cbw_options("above");
+    options.u.copy_before_write.bitmap = &wanted;
+    open_both(options);
+    dirty_bitmap_destroy(bitmap);
+    expect_int(put(guest, 0, BYTES, 2), 0);
+    expect_int(copies(), 2);
+    char byte;
+    expect_int(get_bytes(backup, 0, &byte, 1), -EACCES);
+    expect_int(get_bytes(backup, 3 * CLUSTER, &byte, 1), -EACCES);
+    expect(reads_as(backup, 2 * CLUSTER, CLUSTER, 1));
+    expect(reads_as(backup, 5 * CLUSTER, 2 * CLUSTER, 1));
+    close_both();
+}
+
 NODE_TEST(status_is_that_of_the_moment)
 {
     add_disks(NULL);
@@ -362,6 +388,12 @@ NODE_TEST(options_are_checked)
     options.u.copy_before_write.has_min_cluster_size = true;
     options.u.copy_before_write.min_cluster_size = 100000;
     add_fails(options, "min-cluster-size: 100000 is not a power of two");
+    struct block_dirty_bitmap none = { .node = "disk", .name = "none" };
+    options = cbw_options("above");
+    options.u.copy_before_write.bitmap = &none;
+    add_fails(options, "bitmap.name: Dirty bitmap 'none' not found");
+    none.node = "nowhere";
+    add_fails(options, "bitmap.node: Failed to find node with node-name='nowhere'");
     add_fails(snapshot_options("above"), "file: node 'above' is no copy-before-write filter");
     add(null_options("huge", INT64_MAX & ~0x1fffffLL));
     add(gate_options("huge-target", "huge"));
@@ -763,6 +795,7 @@ int main(void)
         cmocka_unit_test(a_larger_unit_is_taken_if_it_is_wanted),
         cmocka_unit_test(nobody_can_write_what_was),
         cmocka_unit_test(what_is_not_needed_is_not_copied),
+        cmocka_unit_test(only_what_a_bitmap_has_is_kept),
         cmocka_unit_test(status_is_that_of_the_moment),
         cmocka_unit_test(what_is_cut_off_is_kept),
         cmocka_unit_test(a_disk_may_end_inside_a_cluster),
