@@ -38,6 +38,7 @@ FOREIGN = [
     (r"^liburing", ["blockcore/runtime/"]),
     (r"^openssl/", ["blockcore/crypto/", "blockcore/net/"]),
     (r"^libnbd\.h$", ["blockcore/drivers/nbd/"]),
+    (r"^curl/", ["blockcore/drivers/curl/"]),
     (r"^jansson\.h$", ["schema/codec/", "schema/", "rpc/", "daemon/", "clients/"]),
     (r"^yaml\.h$", ["daemon/"]),
     (r"^(editline/|histedit\.h)", ["clients/cli/"]),

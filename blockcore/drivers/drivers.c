@@ -13,6 +13,8 @@ static const struct driver *const drivers[] = {
     &file_driver,
     &gate_driver,
     &host_device_driver,
+    &http_driver,
+    &https_driver,
     &luks_driver,
     &nbd_driver,
     &null_aio_driver,

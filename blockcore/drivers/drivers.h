@@ -13,6 +13,8 @@ extern const struct driver copy_on_read_driver;
 extern const struct driver file_driver;
 extern const struct driver gate_driver;
 extern const struct driver host_device_driver;
+extern const struct driver http_driver;
+extern const struct driver https_driver;
 extern const struct driver luks_driver;
 extern const struct driver nbd_driver;
 extern const struct driver null_aio_driver;

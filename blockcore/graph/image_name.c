@@ -1,6 +1,7 @@
 #include "blockcore/graph/image_name.h"
 
 #include "blockcore/base/memory.h"
+#include "blockcore/base/url.h"
 #include "blockcore/graph/driver.h"
 #include "blockcore/graph/open_private.h"
 #include "blockcore/graph/options.h"
@@ -190,8 +191,15 @@ static struct error *describe_path(struct named *named)
     return NULL;
 }
 
+/* The name in messages: an address may hold a password, and a description anything. */
+static char *shown_name(const char *name)
+{
+    return strncmp(name, "json:", 5) == 0 ? xstrdup("json:{...}") : url_without_user(name);
+}
+
 static struct error *describe_other(struct named *named)
 {
+    CLEANUP(free) char *shown = shown_name(named->file);
     size_t scheme = strcspn(named->file, ":");
     bool json = strncmp(named->file, "json:", 5) == 0;
     if (json && !policy->json)
@@ -200,11 +208,11 @@ static struct error *describe_other(struct named *named)
     if (!json && !scheme_allowed(named->file, scheme))
         return error_new("the image names '%s', which is not a plain path, and the image policy does not allow it (its "
                          "'schemes'); give the child with a driver, or change the policy",
-                         named->file);
+                         shown);
     if (!options_service()->from_name)
-        return error_new("the image names '%s', which is not a plain path", named->file);
+        return error_new("the image names '%s', which is not a plain path", shown);
     return error_wrap(options_service()->from_name(named->file, &named->arena, &named->options), "the image names '%s'",
-                      named->file);
+                      shown);
 }
 
 static struct error *find_format(const char *name, enum blockdev_driver *out)
