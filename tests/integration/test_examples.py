@@ -80,6 +80,15 @@ def need_bitmaps(qmp, daemon):
         qmp.execute("block-dirty-bitmap-add", node=node, name=name)
 
 
+def need_encryption(qmp, daemon):
+    path = daemon.path("crypt0.luks")
+    images.create_encrypted(path, "1M", "secret,id=s,data=first", **{"key-secret": "s", "iter-time": 50})
+    for number, password in enumerate(("first", "second")):
+        qmp.execute("object-add", qom_type="secret", id=f"sec{number}", data=password)
+    qmp.execute("blockdev-add", driver="luks", node_name="crypt0", key_secret="sec0",
+                file={"driver": "file", "filename": path})
+
+
 def need_gate(qmp, daemon):
     qmp.execute("blockdev-add", driver="gate", node_name="gate0", file={"driver": "null-co", "node-name": "null0"})
 
@@ -151,6 +160,7 @@ NEEDS = {
     "x-blockdev-change": need_quorum,
     "x-debug-block-dirty-bitmap-sha256": need_bitmaps,
     "x-debug-query-block-graph": need_disk,
+    "x-blockdev-amend": need_encryption,
     "x-gate-hold": need_gate,
     "x-gate-query": need_gate,
     "x-gate-release": need_gate,
