@@ -256,6 +256,13 @@ def test_it_can_only_be_read(web, qmp):
     assert qmp.execute("query-named-block-nodes")[0]["ro"]
 
 
+def test_a_reopened_node_stays_what_it_is(web, qmp):
+    add(qmp, web)
+    qmp.execute("blockdev-reopen", options=[options(web)])
+    assert "it can only be read" in qmp.error("blockdev-reopen", options=[options(web, **{"read-only": False})]).desc
+    assert "'url'" in qmp.error("blockdev-reopen", options=[options(web, "/other")]).desc
+
+
 # Servers that do it badly ------------------------------------------------------------------------------------------
 
 
@@ -438,3 +445,14 @@ def test_an_image_names_an_address_only_where_that_is_allowed(web, qmp, start_da
     generous_qmp.execute("blockdev-add", overlay)
     disk = nbd_client.connect(export(generous_qmp, generous, "disk"), "disk")
     assert disk.pread(4 * KIB, 0) == web.files["/disk"][:4 * KIB]
+
+
+@pytest.mark.parametrize("name", ["http://me:sesame@{place}/nothing",
+                                  'json:{{"driver": "http", "url": "http://me:sesame@{place}/nothing"}}',
+                                  'json:{{"driver": "http", "url": "http://me:sesame@{place}/disk", "readahead": 1}}',
+                                  'json:{{"driver": "http", "url": "http://me:sesame@{place}/disk", "ahead": "x"}}'])
+def test_no_error_about_an_image_shows_its_password(web, start_daemon, tmp_path, name):
+    overlay = overlay_of(name.format(place=f"127.0.0.1:{web.server_port}"), tmp_path)
+    daemon = start_daemon("--image-policy", "schemes.0=http,json=on")
+    assert "sesame" not in daemon.connect().error("blockdev-add", overlay).desc
+    assert "sesame" not in daemon.log
