@@ -1,6 +1,7 @@
 /* blockdev-create: header and slots are written, the data is as long as was asked for and decrypts to noise. */
 #include "blockcore/drivers/luks/luks_private.h"
 
+#include "blockcore/drivers/make_room.h"
 #include "blockcore/graph/handle.h"
 #include "blockcore/objects/secret.h"
 #include "schema/cairn_types.h"
@@ -48,28 +49,6 @@ static void target_close(struct target *target)
     node_unref(target->node);
 }
 
-static enum truncate_mode truncate_mode_of(enum prealloc_mode preallocation)
-{
-    switch (preallocation) {
-    case PREALLOC_MODE_FALLOC:
-        return TRUNCATE_FALLOC;
-    case PREALLOC_MODE_FULL:
-        return TRUNCATE_FULL;
-    default:
-        return TRUNCATE_SPARSE;
-    }
-}
-
-/* Empties the node and makes it so long; what has a fixed length must be long enough as it is. */
-static struct error *make_room(const struct target *target, uint64_t bytes, enum truncate_mode mode)
-{
-    bool emptied = handle_truncate(target->handle, 0, TRUNCATE_SPARSE) == 0;
-    int ret = handle_truncate(target->handle, bytes, mode);
-    if (ret == 0 || (!emptied && node_length(target->node) >= bytes))
-        return NULL;
-    return error_errno(-ret, "cannot make the file %" PRIu64 " bytes long", bytes);
-}
-
 static struct error *check_options(const struct blockdev_create_options_luks *options)
 {
     if (!options->file && !options->header)
@@ -95,9 +74,9 @@ static struct error *create_on(const struct blockdev_create_options_luks *option
         return error_new("size: %" PRIu64 " is too large", options->size);
     struct error *err = NULL;
     if (detached->node)
-        err = error_wrap(make_room(detached, luks_header_end(header), TRUNCATE_SPARSE), "header");
+        err = error_wrap(make_room(detached->handle, luks_header_end(header), TRUNCATE_SPARSE, NULL), "header");
     if (!err && file->node)
-        err = error_wrap(make_room(file, header->payload_offset + options->size, mode), "file");
+        err = error_wrap(make_room(file->handle, header->payload_offset + options->size, mode, NULL), "file");
     if (err)
         return err;
     CLEANUP(key_bytes_free) struct key_bytes *key = NULL;

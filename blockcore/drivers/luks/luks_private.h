@@ -39,6 +39,6 @@ int luks_write_growing(struct luks *luks, struct range range, const struct iov *
 int luks_truncate(struct node *node, uint64_t bytes, enum truncate_mode mode) CO_FN;
 
 /* create.c */
-struct error *luks_create(const struct blockdev_create_options *options) CO_FN CONTROL_FN MUST_CHECK;
+struct error *luks_create(const struct blockdev_create_options *all) CO_FN CONTROL_FN MUST_CHECK;
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "blockcore/base/endian.h"
 #include "blockcore/base/memory.h"
+#include "blockcore/drivers/make_room.h"
 #include "blockcore/drivers/qcow2/refcount_field.h"
 #include "blockcore/graph/handle.h"
 #include "blockcore/runtime/buffer.h"
@@ -120,30 +121,6 @@ static int put_tables(struct creation *creation)
     if (ret == 0 && !creation->reads_zero && !creation->data_file)
         ret = put_zeroes(creation, data, creation->data);
     return ret;
-}
-
-static enum truncate_mode truncate_mode_of(enum prealloc_mode preallocation)
-{
-    switch (preallocation) {
-    case PREALLOC_MODE_FALLOC:
-        return TRUNCATE_FALLOC;
-    case PREALLOC_MODE_FULL:
-        return TRUNCATE_FULL;
-    default:
-        return TRUNCATE_SPARSE;
-    }
-}
-
-/* Empties the file and makes it @bytes long. What has a fixed length must be long enough as it is. */
-static struct error *make_room(struct handle *handle, uint64_t bytes, enum truncate_mode mode, bool *reads_zero)
-{
-    *reads_zero = handle_truncate(handle, 0, TRUNCATE_SPARSE) == 0;
-    int ret = handle_truncate(handle, bytes, mode);
-    if (ret == 0)
-        return NULL;
-    if (!*reads_zero && node_length(handle_node(handle)) >= bytes)
-        return NULL;
-    return error_errno(-ret, "cannot make the file %" PRIu64 " bytes long", bytes);
 }
 
 /* A raw data file is the disk already; it only has to be long enough. Another one reads as zeroes where clusters are

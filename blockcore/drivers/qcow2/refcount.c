@@ -245,14 +245,20 @@ int refcount_alloc_run(struct qcow2 *q, uint64_t count, uint64_t *host)
     return ret;
 }
 
-/* Takes one reference from @count clusters, all counted by one block. */
-static int release_in_block(struct qcow2 *q, uint64_t cluster, uint64_t count)
+/* The block that counts @cluster, which is in use. */
+static int pin_counting_block(struct qcow2 *q, uint64_t cluster, struct table **block)
 {
     uint64_t block_index = block_of(q, cluster);
     if (block_index >= q->reftable_entries || !entry_offset(q->reftable[block_index]))
         return corrupt_count(q, cluster);
+    return block_pin(q, block_index, block);
+}
+
+/* Takes one reference from @count clusters, all counted by one block. */
+static int release_in_block(struct qcow2 *q, uint64_t cluster, uint64_t count)
+{
     struct table *block;
-    int ret = block_pin(q, block_index, &block);
+    int ret = pin_counting_block(q, cluster, &block);
     if (ret < 0)
         return ret;
     for (uint64_t i = cluster; i < cluster + count && ret == 0; i++) {
@@ -270,11 +276,8 @@ static int release_in_block(struct qcow2 *q, uint64_t cluster, uint64_t count)
 /* All of it in one block, or nothing. */
 static int retain_in_block(struct qcow2 *q, uint64_t cluster, uint64_t count)
 {
-    uint64_t block_index = block_of(q, cluster);
-    if (block_index >= q->reftable_entries || !entry_offset(q->reftable[block_index]))
-        return corrupt_count(q, cluster);
     struct table *block;
-    int ret = block_pin(q, block_index, &block);
+    int ret = pin_counting_block(q, cluster, &block);
     if (ret < 0)
         return ret;
     for (uint64_t i = cluster; i < cluster + count && ret == 0; i++) {
