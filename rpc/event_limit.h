@@ -45,9 +45,9 @@ enum event_limit_verdict {
 
 struct event_limit;
 
-/* Begins a time where none runs for such an event; else *limit is what holds it back. */
+/* Begins a time where none runs for such an event; else *out is what holds it back. */
 enum event_limit_verdict event_limits_judge(struct event_limits *limits, const struct event_descriptor *event,
-                                            const void *data, struct event_limit **limit) CONTROL_FN;
+                                            const void *data, struct event_limit **out) CONTROL_FN;
 
 /* Takes over @text, in place of what was held before. */
 void event_limit_hold(struct event_limit *limit, struct event_text *text);

@@ -23,13 +23,13 @@ struct node *cbw_find(struct node *node);
 /* Bytes of the point in time. */
 uint64_t cbw_snapshot_length(struct node *cbw);
 
-int cbw_snapshot_preadv(struct node *cbw, struct range range, const struct iov *iov) CO_FN;
+int cbw_snapshot_preadv(struct node *node, struct range range, const struct iov *iov) CO_FN;
 
 /* As driver->block_status: zero and data, no mapping, since what lies in the disk now may move to the target. */
-int cbw_snapshot_block_status(struct node *cbw, struct range range, unsigned ask, struct extents *extents) CO_FN;
+int cbw_snapshot_block_status(struct node *node, struct range range, unsigned ask, struct extents *extents) CO_FN;
 
 /* The range is not needed any more: it is not copied when it is written, and space in the target is given back. Whole
  * clusters only; of others nothing happens. */
-int cbw_snapshot_pdiscard(struct node *cbw, struct range range) CO_FN;
+int cbw_snapshot_pdiscard(struct node *node, struct range range) CO_FN;
 
 #endif

@@ -37,8 +37,8 @@ struct notice {
     int errnum; /* positive; 0: no error, but other data */
 };
 
-/* @listener NULL: nobody listens any more. The notice lives as long as the call. */
-void notice_set_listener(void (*listener)(const struct notice *notice, void *arg), void *arg) CONTROL_FN;
+/* @call NULL: nobody listens any more. The notice lives as long as the call. */
+void notice_set_listener(void (*call)(const struct notice *notice, void *arg), void *arg) CONTROL_FN;
 
 /* Strings are copied. */
 void notice_give(const struct notice *notice);

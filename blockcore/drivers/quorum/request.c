@@ -6,6 +6,7 @@
 #include "blockcore/runtime/coroutine.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 /* One request, put to all children. */
@@ -223,8 +224,8 @@ static void tell_difference(const struct ballot *ballot)
         at++;
     CLEANUP(free)
     char *message =
-        xasprintf("nodes '%s' and '%s' differ at offset %llu", node_name(child_node(ballot->votes[0].child)),
-                  node_name(child_node(ballot->votes[1].child)), (unsigned long long)(ballot->range.offset + at));
+        xasprintf("nodes '%s' and '%s' differ at offset %" PRIu64, node_name(child_node(ballot->votes[0].child)),
+                  node_name(child_node(ballot->votes[1].child)), ballot->range.offset + at);
     notice_give(&(struct notice){
         .kind = NOTICE_MISMATCH,
         .node_name = node_name(ballot->node),

@@ -82,9 +82,9 @@ CO_TEST(each_cipher_gives_back_what_it_was_given)
     static uint8_t there[4096];
     static uint8_t back[4096];
     fill(data, sizeof(data));
-    for (int algo = Q_CRYPTO_CIPHER_ALGO_AES_128; algo <= Q_CRYPTO_CIPHER_ALGO_AES_256; algo++) {
-        for (int mode = 0; mode < Q_CRYPTO_CIPHER_MODE_CTR; mode++) {
-            for (int ivgen = 0; ivgen < Q_CRYPTO_IV_GEN_ALGO__MAX; ivgen++) {
+    for (unsigned algo = Q_CRYPTO_CIPHER_ALGO_AES_128; algo <= Q_CRYPTO_CIPHER_ALGO_AES_256; algo++) {
+        for (unsigned mode = 0; mode < Q_CRYPTO_CIPHER_MODE_CTR; mode++) {
+            for (unsigned ivgen = 0; ivgen < Q_CRYPTO_IV_GEN_ALGO__MAX; ivgen++) {
                 struct cipher_spec spec = { algo, mode, ivgen, Q_CRYPTO_HASH_ALGO_SHA256 };
                 if (!cipher_key_bytes(&spec) || (algo == Q_CRYPTO_CIPHER_ALGO_AES_192 && mode == 2))
                     continue;

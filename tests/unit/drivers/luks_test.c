@@ -69,7 +69,7 @@ static void finish(struct handle *handle)
 }
 
 /* False when QEMU's tools are not installed. */
-static bool witness(const char *format, ...)
+static bool PRINTF_LIKE(1, 2) witness(const char *format, ...)
 {
     char command[600];
     char output[4096];

@@ -176,13 +176,14 @@ static bool ask_while_removed(void)
     bool removed = false;
     bool asked = false;
     co_start("removal", remove_disk, &removed);
-    for (; !removed; co_yield ()) {
+    while (!removed) {
         struct export *export = export_next(NULL);
-        if (!export)
-            continue;
-        expect_text(export_node_name(export), "disk");
-        expect(export_is_shutting_down(export));
-        asked = asked || !export_node(export);
+        if (export) {
+            expect_text(export_node_name(export), "disk");
+            expect(export_is_shutting_down(export));
+            asked = asked || !export_node(export);
+        }
+        co_yield ();
     }
     return asked;
 }

@@ -27,20 +27,20 @@ enum kind_of_change {
 };
 
 struct tally change_tallies[CHANGE_KINDS] = {
-    [CHANGE_OVERLAY_BELOW] = { "overlay of another length" },
-    [CHANGE_WINDOW] = { "window" },
-    [CHANGE_NESTED] = { "image in the disk" },
-    [CHANGE_OPEN_AGAIN] = { "all closed and opened again" },
-    [CHANGE_OVERLAY] = { "blockdev-snapshot" },
-    [CHANGE_FILTER_INSERT] = { "filter inserted" },
-    [CHANGE_FILTER_REMOVE] = { "filter removed" },
-    [CHANGE_REPLACE] = { "node replaced" },
-    [CHANGE_REOPEN] = { "reopened" },
-    [CHANGE_RESIZE] = { "resized" },
-    [CHANGE_SNAPSHOT_CREATE] = { "internal snapshot" },
-    [CHANGE_SNAPSHOT_DELETE] = { "internal snapshot deleted" },
-    [CHANGE_SNAPSHOT_APPLY] = { "internal snapshot applied" },
-    [CHANGE_KEEP_MOMENT] = { "copy-before-write" },
+    [CHANGE_OVERLAY_BELOW] = { .name = "overlay of another length" },
+    [CHANGE_WINDOW] = { .name = "window" },
+    [CHANGE_NESTED] = { .name = "image in the disk" },
+    [CHANGE_OPEN_AGAIN] = { .name = "all closed and opened again" },
+    [CHANGE_OVERLAY] = { .name = "blockdev-snapshot" },
+    [CHANGE_FILTER_INSERT] = { .name = "filter inserted" },
+    [CHANGE_FILTER_REMOVE] = { .name = "filter removed" },
+    [CHANGE_REPLACE] = { .name = "node replaced" },
+    [CHANGE_REOPEN] = { .name = "reopened" },
+    [CHANGE_RESIZE] = { .name = "resized" },
+    [CHANGE_SNAPSHOT_CREATE] = { .name = "internal snapshot" },
+    [CHANGE_SNAPSHOT_DELETE] = { .name = "internal snapshot deleted" },
+    [CHANGE_SNAPSHOT_APPLY] = { .name = "internal snapshot applied" },
+    [CHANGE_KEEP_MOMENT] = { .name = "copy-before-write" },
 };
 const unsigned change_tally_count = CHANGE_KINDS;
 
@@ -357,7 +357,9 @@ static void resize(struct world *world)
         length = align_down(length, 512) + 512;
     tell("resize %llu to %llu", (unsigned long long)world->length, (unsigned long long)length);
     bool preallocates = length > world->length && chance(world, 2);
-    enum truncate_mode mode = preallocates ? TRUNCATE_FALLOC + choose(world, 2) : TRUNCATE_SPARSE;
+    enum truncate_mode mode = TRUNCATE_SPARSE;
+    if (preallocates)
+        mode = chance(world, 2) ? TRUNCATE_FALLOC : TRUNCATE_FULL;
     int ret = handle_resize(world->disk, length, mode);
     if (!went_well(CHANGE_RESIZE, ret < 0 ? error_errno(-ret, "resize") : NULL))
         length = world->length;

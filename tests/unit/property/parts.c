@@ -184,7 +184,7 @@ static struct shape choose_shape(struct world *world, bool overlay)
         shape.data_file = chance(world, 6);
     }
     if (shape.subclusters && shape.cluster < 16384)
-        shape.cluster = 16384 << choose(world, 3);
+        shape.cluster = UINT64_C(16384) << choose(world, 3);
     shape.encrypted = chance(world, 8);
     return shape;
 }
