@@ -10,7 +10,7 @@
 #include "schema/cairn_types.h"
 
 /* Is this something that can be made? */
-struct error *chardev_check(const struct chardev_options *options) MUST_CHECK;
+struct error *chardev_check(const struct chardev_options *chardev) MUST_CHECK;
 struct error *monitor_check(const struct monitor_options *options) MUST_CHECK;
 
 /* Begins to listen. Errors: the id is taken, the kind is not supported, somebody listens there. */

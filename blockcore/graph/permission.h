@@ -19,8 +19,8 @@ struct child;
 struct node;
 
 /* The rule of a child's role, for what driver->child_permissions does not decide itself. */
-void permissions_of_role(const struct node *node, const struct child *child, unsigned perm, unsigned shared,
-                         unsigned *child_perm, unsigned *child_shared);
+void permissions_of_role(const struct node *node, const struct child *edge, unsigned perm, unsigned shared,
+                         unsigned *edge_perm, unsigned *edge_shared);
 
 /* "write", "resize", ...: @permission is one bit. */
 const char *permission_name(enum permission permission);
