@@ -238,9 +238,7 @@ static struct error *qcow2_inactivate(struct node *node)
     struct error *err = qcow2_bitmaps_store(q);
     if (err)
         return err;
-    int ret = q->writable ? qcow2_reclaim(q) : 0;
-    if (ret == 0 && q->writable)
-        ret = child_flush(q->file);
+    int ret = q->writable ? qcow2_settle(q) : 0;
     if (ret < 0)
         return error_errno(-ret, "the image cannot be flushed");
     q->writable = false;

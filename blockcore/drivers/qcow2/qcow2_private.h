@@ -344,10 +344,14 @@ void packed_space_leave(struct qcow2 *q, uint64_t cluster);
  */
 int refcount_alloc_area(struct qcow2 *q, uint64_t count, uint64_t *host) CO_FN;
 
-/* Makes room for more refcount blocks. Takes sync_mutex and metadata itself. */
+/* Makes room for more refcount blocks, when all that there are count no free cluster: after refcount_alloc() answered
+ * RETRY_WITH_LARGER_REFTABLE. Takes sync_mutex and metadata itself. */
 int reftable_grow(struct qcow2 *q) CO_FN;
-/* The same with both held. */
+/* The same with both held, and without condition. */
 int reftable_grow_held(struct qcow2 *q) CO_FN;
+/* refcount_alloc_run() with both held, which makes room as far as it is needed. There may be free clusters still, only
+ * not enough in a row, so reftable_grow() would not help. */
+int refcount_alloc_run_held(struct qcow2 *q, uint64_t count, uint64_t *host) CO_FN;
 
 /* freed.c */
 

@@ -235,6 +235,17 @@ int reftable_grow_held(struct qcow2 *q)
     return ret < 0 ? ret : grow_into(q, &area, entries);
 }
 
+int refcount_alloc_run_held(struct qcow2 *q, uint64_t count, uint64_t *host)
+{
+    int ret;
+    while ((ret = refcount_alloc_run(q, count, host)) == RETRY_WITH_LARGER_REFTABLE) {
+        ret = reftable_grow_held(q);
+        if (ret < 0)
+            return ret;
+    }
+    return ret;
+}
+
 int reftable_grow(struct qcow2 *q)
 {
     int ret = 0;

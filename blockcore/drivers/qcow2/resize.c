@@ -53,14 +53,7 @@ static int switch_l1(struct qcow2 *q, uint32_t entries, uint64_t offset)
 static int allocate_l1(struct qcow2 *q, uint64_t bytes, uint64_t *offset)
 {
     child_debug_event(q->file, "l1_grow_alloc_table");
-    uint64_t clusters = div_round_up(bytes, cluster_bytes(&q->geometry));
-    int ret;
-    while ((ret = refcount_alloc_run(q, clusters, offset)) == RETRY_WITH_LARGER_REFTABLE) {
-        ret = reftable_grow_held(q);
-        if (ret < 0)
-            return ret;
-    }
-    return ret;
+    return refcount_alloc_run_held(q, div_round_up(bytes, cluster_bytes(&q->geometry)), offset);
 }
 
 static int grow_l1_into(struct qcow2 *q, uint64_t *larger, uint32_t entries, uint64_t offset)

@@ -169,16 +169,12 @@ static int switch_table(struct qcow2 *q, uint32_t count, uint64_t offset)
 
 int snapshot_alloc(struct qcow2 *q, uint64_t bytes, uint64_t *offset)
 {
-    for (;;) {
-        co_mutex_lock(&q->metadata);
-        int ret = refcount_alloc_run(q, div_round_up(bytes, cluster_bytes(&q->geometry)), offset);
-        co_mutex_unlock(&q->metadata);
-        if (ret != RETRY_WITH_LARGER_REFTABLE)
-            return ret;
-        ret = reftable_grow(q);
-        if (ret < 0)
-            return ret;
-    }
+    co_mutex_lock(&q->sync_mutex);
+    co_mutex_lock(&q->metadata);
+    int ret = refcount_alloc_run_held(q, div_round_up(bytes, cluster_bytes(&q->geometry)), offset);
+    co_mutex_unlock(&q->metadata);
+    co_mutex_unlock(&q->sync_mutex);
+    return ret;
 }
 
 /* In clusters of its own. */

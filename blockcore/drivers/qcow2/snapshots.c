@@ -21,6 +21,8 @@
 #include "blockcore/base/arena.h"
 #include "blockcore/base/endian.h"
 #include "blockcore/base/memory.h"
+#include "blockcore/drivers/qcow2/bitmaps.h"
+#include "blockcore/drivers/qcow2/crypt.h"
 #include "blockcore/drivers/qcow2/refcount_field.h"
 #include "schema/cairn_types.h"
 
@@ -56,16 +58,21 @@ static int operation_begin(struct qcow2 *q, struct operation *operation)
     int ret = write_back(q);
     if (ret < 0 || q->geometry.version < 3 || (q->header.incompatible & QCOW2_DIRTY))
         return ret;
-    operation->marked = true;
-    return qcow2_set_features(q, QCOW2_DIRTY, 0);
+    ret = qcow2_set_features(q, QCOW2_DIRTY, 0);
+    /* With lazy refcounts all that is counted here stays in memory until the image is closed, and so does the mark. */
+    q->marked_late = ret == 0 && q->lazy_refcounts;
+    operation->marked = !q->marked_late;
+    return ret;
 }
 
 /* @ret: of the steps so far, which becomes the result. Only what is as it should be loses its mark. */
 static int operation_end(struct operation *operation, int ret)
 {
     struct qcow2 *q = operation->q;
-    if (operation->unmended)
+    if (operation->unmended) {
+        q->marked_late = false; /* closing the image does not mend it */
         return ret;
+    }
     int ended = write_back(q);
     if (ended == 0 && operation->marked)
         ended = qcow2_set_features(q, 0, QCOW2_DIRTY);
@@ -377,6 +384,13 @@ static struct error *load_state(struct qcow2 *q, const struct qcow2_snapshot *sn
     if (bytes > INT64_MAX || needed > QCOW2_L1_BYTES_MAX / sizeof(uint64_t))
         return error_new("snapshot '%s' says that the disk had %" PRIu64 " bytes, which cannot be", snapshot->name,
                          bytes);
+    if (q->crypt && bytes % CIPHER_SECTOR_BYTES)
+        return error_new("snapshot '%s' says that the disk ended inside a sector, which it cannot when it is encrypted",
+                         snapshot->name);
+    int ret = bytes == q->header.size ? 0 : qcow2_bitmaps_check_resize(q, bytes);
+    if (ret < 0)
+        return error_errno(-ret, "the dirty bitmaps of the image cannot get the length that it had in snapshot '%s'",
+                           snapshot->name);
     CLEANUP(free) uint64_t *l1 = NULL;
     struct error *err = snapshot_load_l1(q, snapshot, &l1);
     if (err)

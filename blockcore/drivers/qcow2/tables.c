@@ -113,21 +113,50 @@ struct error *qcow2_load_tables(struct qcow2 *q)
     return err;
 }
 
-int qcow2_reload_tables(struct qcow2 *q)
+/* What is read again. */
+struct tables {
+    uint64_t *l1;
+    uint64_t *reftable;
+    uint32_t l1_entries;
+    uint64_t reftable_entries;
+    struct qcow2_snapshot *snapshots;
+};
+
+/* The tables of @tables and those in use change places. */
+static void exchange(struct qcow2 *q, struct tables *tables)
+{
+    struct tables old = { q->l1, q->reftable, q->l1_entries, q->reftable_entries, q->snapshots };
+    spinlock_lock(&q->l2.lock);
+    q->l1 = tables->l1;
+    q->reftable = tables->reftable;
+    q->l1_entries = tables->l1_entries;
+    q->reftable_entries = tables->reftable_entries;
+    q->snapshots = tables->snapshots;
+    spinlock_unlock(&q->l2.lock);
+    *tables = old;
+}
+
+/* Of an image that is damaged changes may be left that were not written. They are lost, and what they gave up is still
+ * in use. */
+static void forget_changes(struct qcow2 *q)
 {
     table_cache_empty(&q->l2);
     table_cache_empty(&q->refblocks);
+    freed_fini(q);
+    q->freed_state = FREED_NONE;
+    q->l1_changed = (struct changed){ 0 };
+    q->reftable_changed = (struct changed){ 0 };
+    q->l2_needs_flush = false;
+}
+
+int qcow2_reload_tables(struct qcow2 *q)
+{
+    struct tables other = { 0 };
+    forget_changes(q);
+    exchange(q, &other);
     spinlock_lock(&q->l2.lock);
-    uint64_t *l1 = q->l1;
-    uint64_t *reftable = q->reftable;
-    q->l1 = q->reftable = NULL;
-    q->l1_entries = 0;
-    q->reftable_entries = 0;
     cluster_set_fini(&q->tables);
     spinlock_unlock(&q->l2.lock);
-    free(l1);
-    free(reftable);
-    snapshot_table_fini(q);
     q->tables_overlap = false;
     q->free_hint = 0;
     q->packed_next = 0;
@@ -135,5 +164,13 @@ int qcow2_reload_tables(struct qcow2 *q)
     struct error *err = qcow2_load_tables(q);
     bool failed = err;
     error_free(err);
+    if (failed) {
+        /* Good enough to go on reading. */
+        exchange(q, &other);
+        q->corrupt = true;
+    }
+    free(other.l1);
+    free(other.reftable);
+    snapshot_list_free(other.snapshots, q->header.snapshot_count);
     return failed ? -EIO : 0;
 }

@@ -3,6 +3,9 @@
 #include "tests/unit/qcow2/images.h"
 
 #include "blockcore/base/endian.h"
+#include "blockcore/drivers/qcow2/qcow2_private.h"
+#include "blockcore/io/check.h"
+#include "schema/cairn_types.h"
 
 #define CLUSTER 65536
 #define COPIED (UINT64_C(1) << 63)
@@ -417,6 +420,27 @@ NODE_TEST(compressed_data_that_does_not_unpack)
     check_image("a.qcow2");
 }
 
+/* The entries of what was discarded last are not written any more, so they are in use still after the repair. */
+NODE_TEST(what_was_discarded_before_the_damage_is_not_free_after_a_repair)
+{
+    make_image();
+    struct handle *disk = open_disk();
+    expect_int(handle_pdiscard(disk, range_make(0, 4 * CLUSTER)), 0);
+    struct qcow2 *q = node_state(node_find("disk"));
+    expect_int(qcow2_corrupt(q, range_make(0, 0), "as if something were damaged"), -EIO);
+    handle_close(disk);
+    struct image_check result = { 0 };
+    expect_success(node_check(node_find("disk"), IMAGE_REPAIR_ALL, &result));
+    disk = open_handle("disk", READ_WRITE);
+    expect_int(put(disk, 4 * MIB, MIB, 7), 0);
+    expect_int(handle_flush(disk), 0);
+    expect_int(qcow2_reclaim(q), 0);
+    expect_int(put(disk, 6 * MIB, MIB, 8), 0);
+    handle_close(disk);
+    remove_image("disk");
+    check_image("a.qcow2");
+}
+
 NODE_TEST(a_read_only_image_is_not_marked)
 {
     make_image();
@@ -554,6 +578,7 @@ int main(void)
         cmocka_unit_test(a_zero_flag_in_version_2),
         cmocka_unit_test(a_snapshot_table_that_cannot_be),
         cmocka_unit_test(compressed_data_that_does_not_unpack),
+        cmocka_unit_test(what_was_discarded_before_the_damage_is_not_free_after_a_repair),
         cmocka_unit_test(a_read_only_image_is_not_marked),
         cmocka_unit_test(bits_turned_over_anywhere),
     };

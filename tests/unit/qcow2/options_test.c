@@ -1,6 +1,8 @@
 /* The options of an image, each by what it changes: which discards reach the file, what is written when, what stays in
  * memory. */
 #include "blockcore/drivers/qcow2/qcow2_private.h"
+#include "blockcore/graph/active.h"
+#include "blockcore/io/snapshot.h"
 #include "tests/unit/qcow2/images.h"
 
 #define CLUSTER 65536
@@ -179,6 +181,36 @@ NODE_TEST(lazy_refcounts_are_written_when_the_image_is_closed)
     close_disk(disk);
 }
 
+/* Those of the snapshot stay in memory as well. */
+NODE_TEST(the_mark_of_lazy_refcounts_outlives_a_snapshot)
+{
+    qemu_img("create -q -f qcow2 -o lazy_refcounts=on '%s' %d", in_dir("a.qcow2"), DISK);
+    struct handle *disk = open_with((struct blockdev_options_qcow2){ 0 });
+    expect_int(put(disk, 0, MIB, 5), 0);
+    close_disk(disk);
+    expect_int(incompatible_features(), 0);
+    disk = open_with((struct blockdev_options_qcow2){ 0 });
+    expect_success(node_snapshot_create(node_find("disk"), "first"));
+    expect_int(count_in_file(), 1);
+    expect_int(incompatible_features(), 1);
+    close_disk(disk);
+    expect_int(count_in_file(), 2);
+    expect_int(incompatible_features(), 0);
+}
+
+NODE_TEST(lazy_refcounts_are_written_before_another_host_goes_on)
+{
+    qemu_img("create -q -f qcow2 -o lazy_refcounts=on '%s' %d", in_dir("a.qcow2"), DISK);
+    struct handle *disk = open_with((struct blockdev_options_qcow2){ 0 });
+    expect_int(put(disk, 0, MIB, 5), 0);
+    handle_close(disk);
+    expect_success(node_set_active(node_find("disk"), false));
+    expect_int(incompatible_features(), 0);
+    expect_int(count_in_file(), 1);
+    remove_image("disk");
+    check_image("a.qcow2");
+}
+
 /* As after a crash: the file is copied while it is dirty. */
 NODE_TEST(what_a_crash_leaves_is_repaired)
 {
@@ -291,6 +323,8 @@ int main(void)
         cmocka_unit_test(pass_discard_other),
         cmocka_unit_test(version_2_cannot_do_everything),
         cmocka_unit_test(lazy_refcounts_are_written_when_the_image_is_closed),
+        cmocka_unit_test(the_mark_of_lazy_refcounts_outlives_a_snapshot),
+        cmocka_unit_test(lazy_refcounts_are_written_before_another_host_goes_on),
         cmocka_unit_test(what_a_crash_leaves_is_repaired),
         cmocka_unit_test(cache_sizes_that_contradict_each_other),
         cmocka_unit_test(the_l2_cache_keeps_to_its_size),

@@ -1,6 +1,7 @@
 /* Internal snapshots: what they show, who may have them, and what becomes of an image when a step fails. qemu-img is
  * the witness: it finds no fault with the image, and reads each snapshot. */
 #include "blockcore/base/arena.h"
+#include "blockcore/drivers/qcow2/qcow2_private.h"
 #include "blockcore/drivers/qcow2/snapshot.h"
 #include "blockcore/io/snapshot.h"
 #include "schema/cairn_types.h"
@@ -39,6 +40,27 @@ static struct error *try_delete(const char *id, const char *name)
     expect(err || !name || strcmp(deleted.name, name) == 0);
     arena_fini(&arena);
     return err;
+}
+
+/* The L1 table of the snapshot takes more clusters in a row than the refcount table has left, at some point. */
+NODE_TEST(a_refcount_table_that_grows)
+{
+    qemu_img("create -q -f qcow2 -o cluster_size=512,refcount_bits=64 '%s' 64M", in_dir("a.qcow2"));
+    add_image("disk", in_dir("a.qcow2"));
+    struct handle *disk = open_handle("disk", READ_WRITE);
+    const struct qcow2 *q = node_state(node_find("disk"));
+    uint64_t at = 1700 * KIB;
+    expect_int(put(disk, 0, at, 1), 0);
+    expect_int(q->header.reftable_clusters, 1);
+    for (; q->header.reftable_clusters == 1; at += 8 * KIB) {
+        expect_int(put(disk, at, 8 * KIB, 1), 0);
+        expect_success(node_snapshot_create(node_find("disk"), "first"));
+        expect_success(try_delete(NULL, "first"));
+    }
+    expect(reads_as(disk, 0, at, 1));
+    handle_close(disk);
+    remove_image("disk");
+    check_image("a.qcow2");
 }
 
 /* Reads @bytes as the snapshot has them, by somebody else's hand. The image must be closed. */
@@ -321,6 +343,7 @@ int main(void)
         cmocka_unit_test(a_read_only_disk_gets_none),
         cmocka_unit_test(counts_that_cannot_grow),
         cmocka_unit_test(counts_that_grow_to_three),
+        cmocka_unit_test(a_refcount_table_that_grows),
         cmocka_unit_test(errors_on_the_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
