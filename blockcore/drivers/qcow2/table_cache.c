@@ -424,4 +424,19 @@ void table_cache_clean(struct table_cache *cache)
 void table_cache_empty(struct table_cache *cache)
 {
     give_up_unused(cache, 0);
+    struct list given_up;
+    list_init(&given_up);
+    spinlock_lock(&cache->lock);
+    struct table *table;
+    struct table *following;
+    list_for_each_safe (table, following, &cache->dirty, link) {
+        if (table->pins > 0)
+            continue;
+        cache->dirty_count--;
+        remove_unused(cache, table);
+        list_append(&given_up, &table->link);
+    }
+    spinlock_unlock(&cache->lock);
+    list_for_each_safe (table, following, &given_up, link)
+        table_free(cache, table);
 }

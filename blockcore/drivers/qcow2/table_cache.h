@@ -107,7 +107,7 @@ void table_cache_thaw(struct table_cache *cache, struct list *batch, bool writte
  * Under the metadata mutex. 0 or -errno. */
 int table_cache_make_room(struct table_cache *cache, struct child *file) CO_FN;
 
-/* Forgets all tables that are neither dirty nor pinned. */
+/* Forgets all tables that are not pinned. What is dirty is lost: the file has something newer by now. */
 void table_cache_empty(struct table_cache *cache);
 
 /* Gives back what has not been used since the last call. Any thread. */
