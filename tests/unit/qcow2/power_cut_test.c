@@ -10,6 +10,7 @@
  * CAIRN_TEST_SEED chooses the requests, CAIRN_POWER_CUTS how many moments of each run are looked at (0: all), and how
  * many more of those in which snapshots come and go. */
 #include "blockcore/base/arena.h"
+#include "blockcore/base/sanitizer.h"
 #include "blockcore/crypto/cipher.h"
 #include "blockcore/graph/dirty_bitmap.h"
 #include "blockcore/io/snapshot.h"
@@ -22,7 +23,11 @@
 #define SECTORS_MAX 16384
 #define WORKERS 5
 #define EVENTS_MAX 65536
+#ifdef WITH_ASAN
+#define CUTS_DEFAULT 10 /* the build without it looks at more of them in the same time */
+#else
 #define CUTS_DEFAULT 40
+#endif
 #define PASSWORD "sixteen letters!"
 #define SECRET "--object secret,id=s,data='" PASSWORD "'"
 #define ENCRYPTED "driver=qcow2,encrypt.format=aes,encrypt.key-secret=s"
