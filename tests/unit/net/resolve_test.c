@@ -47,8 +47,12 @@ static void numbers_are_quick(void **state)
     assert_true(resolve_is_quick(&six));
     struct socket_address name = inet("localhost", "1");
     assert_false(resolve_is_quick(&name));
-    assert_null(resolve(&name, &resolved));
-    assert_true(resolved.count > 0);
+    struct error *err = resolve(&name, &resolved);
+    if (err) /* a machine without /etc/hosts */
+        assert_non_null(strstr(error_message(err), "localhost"));
+    else
+        assert_true(resolved.count > 0);
+    error_free(err);
 }
 
 static void paths_are_taken_as_they_are(void **state)

@@ -106,7 +106,9 @@ static void a_file_may_end_inside_its_first_cluster(void **state)
 {
     (void)state;
     format_usual();
-    parsed(1000);
+    struct qcow2_header header = parsed(1000);
+    assert_int_equal(header.cluster_bits, 16);
+    qcow2_header_fini(&header);
 }
 
 static void what_is_no_image_is_refused(void **state)
