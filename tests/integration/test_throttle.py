@@ -118,10 +118,11 @@ def test_a_drain_does_not_wait(qmp, daemon, disk):
     cookies = start_writes(handle, 20)
     wait_for(handle, cookies[0])
     begin = time.monotonic()
-    error = qmp.error("block_resize", node_name="null", size=2 * MIB)  # drains, and then cannot
-    assert "cannot resize" in error.desc
-    for cookie in cookies[1:]:
-        wait_for(handle, cookie)
+    while cookies[1:]:
+        # Drains, and then cannot. What the socket still held comes too late for one drain, and waits for the next.
+        assert "cannot resize" in qmp.error("block_resize", node_name="null", size=2 * MIB).desc
+        handle.poll(10)
+        cookies[1:] = [cookie for cookie in cookies[1:] if not handle.aio_command_completed(cookie)]
     assert time.monotonic() - begin < 8
 
 
