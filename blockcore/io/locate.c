@@ -6,6 +6,9 @@
 
 #include <stdlib.h>
 
+/* Pieces that may be found before it is known how many of them the answer has room for. */
+#define FOUND_MAX (2 * STEP_MAX)
+
 /* One extent that has to be looked up in a child. */
 struct lookup {
     const struct extent *own;
@@ -26,6 +29,14 @@ static void located_fini(struct located *located)
 {
     free(located->lookups);
     free(located->found);
+}
+
+static void forget_found(struct located *located)
+{
+    located->found_count = 0;
+    located->done = 0;
+    for (size_t i = 0; i < located->lookups_count; i++)
+        located->lookups[i].count = 0;
 }
 
 static void located_add(struct located *located, const struct extent *extent)
@@ -138,8 +149,9 @@ static uint64_t hull_end_of(const struct located *located, size_t i)
     return end;
 }
 
-/* @enough: how many pieces are enough. Only lookups in the order of the answer can stop there. */
-static int locate_all(struct located *located, unsigned ask, size_t max, size_t enough)
+/* Ends early when there are @enough pieces. @ascending: lookups come in the order of the child's offsets, so what lies
+ * between this one and the last will be wanted too. */
+static int locate_all(struct located *located, unsigned ask, size_t max, size_t enough, bool ascending)
 {
     struct child_view view = { 0 };
     uint64_t hull_end = 0;
@@ -153,6 +165,8 @@ static int locate_all(struct located *located, unsigned ask, size_t max, size_t 
             view.at = 0;
             hull_end = hull_end_of(located, i);
         }
+        if (!ascending)
+            hull_end = lookup->own->file_offset + lookup->own->bytes;
         ret = view_lookup(&view, lookup, hull_end, ask, max, located);
         located->done = i + 1;
     }
@@ -173,13 +187,16 @@ static int locate(const struct extents *list, size_t count, const struct walk *w
                   struct located *located)
 {
     collect_lookups(list, count, located);
-    bool sorted = in_order(located);
-    if (!sorted)
-        qsort(located->lookups, count, sizeof(struct lookup), lookup_order);
-    int ret = locate_all(located, walk->ask, max, sorted ? max : SIZE_MAX);
-    if (!sorted)
-        qsort(located->lookups, count, sizeof(struct lookup), own_order);
-    return ret;
+    if (in_order(located))
+        return locate_all(located, walk->ask, max, max, true);
+    qsort(located->lookups, count, sizeof(struct lookup), lookup_order);
+    int ret = locate_all(located, walk->ask, max, FOUND_MAX, true);
+    qsort(located->lookups, count, sizeof(struct lookup), own_order);
+    if (ret < 0 || located->done == count)
+        return ret;
+    /* More than memory shall hold. In the order of the answer it can end where the answer does. */
+    forget_found(located);
+    return locate_all(located, walk->ask, max, max, false);
 }
 
 /* False when not all of it was found out: the answer ends here. */

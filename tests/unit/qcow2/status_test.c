@@ -48,6 +48,54 @@ NODE_TEST(what_the_overlay_has_not_is_the_backing_files)
     handle_close(disk);
 }
 
+#define LARGE (2 * MIB)
+#define LARGE_COUNT 40
+#define PIECE 4096
+
+/* Writes large clusters from the last one to the first; where the first one lies. */
+static uint64_t write_backwards(void)
+{
+    struct handle *disk = open_handle("disk", READ_WRITE);
+    for (unsigned i = LARGE_COUNT; i-- > 0;)
+        expect_int(put(disk, i * LARGE, 1, 1), 0);
+    expect_int(handle_flush(disk), 0);
+    CLEANUP(extents_fini) struct extents extents;
+    extents_init(&extents, 1);
+    expect_int(handle_block_status(disk, range_make(0, 1), ASK_MAP, NULL, false, &extents), 0);
+    handle_close(disk);
+    return extents.items[0].file_offset;
+}
+
+/* A disk that was written from its end to its begin, in a file in which every second piece is a hole: more pieces than
+ * are looked for at a time, in an order that is not that of the file. */
+NODE_TEST(a_disk_written_backwards_in_a_file_full_of_holes)
+{
+    qemu_img("create -q -f qcow2 -o cluster_size=2M '%s' %d", in_dir("a.qcow2"), LARGE_COUNT * LARGE);
+    add_image("disk", in_dir("a.qcow2"));
+    uint64_t last = write_backwards();
+    remove_image("disk");
+    CLEANUP(close_fd) int fd = open(in_dir("a.qcow2"), O_RDWR | O_CLOEXEC);
+    expect(fd >= 0 && ftruncate(fd, (off_t)(last + LARGE)) == 0);
+    for (uint64_t at = last + LARGE - LARGE_COUNT * LARGE; at < last + LARGE; at += 2 * PIECE)
+        expect(pwrite(fd, "x", 1, (off_t)at) == 1);
+
+    add_image("disk", in_dir("a.qcow2"));
+    struct handle *disk = open_handle("disk", READ_WRITE);
+    CLEANUP(extents_fini) struct extents extents;
+    extents_init(&extents, LARGE_COUNT * LARGE / PIECE + 1);
+    expect_int(handle_block_status(disk, range_make(0, LARGE_COUNT * LARGE), ASK_ALL, NULL, false, &extents), 0);
+    expect_int(extents.count, LARGE_COUNT * LARGE / PIECE);
+    for (uint64_t i = 0; i < extents.count; i++) {
+        const struct extent *extent = &extents.items[i];
+        uint64_t offset = i * PIECE;
+        expect_int(extent->offset, offset);
+        expect_int(extent->bytes, PIECE);
+        expect_int(extent->file_offset, last - offset / LARGE * LARGE + offset % LARGE);
+        expect(!(extent->flags & EXTENT_ZERO) == !(i % 2) && (extent->flags & EXTENT_DATA));
+    }
+    handle_close(disk);
+}
+
 NODE_TEST(compressed_clusters_lie_nowhere)
 {
     unsigned char *data = malloc(MIB);
@@ -165,6 +213,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_kind_of_cluster_is_told),
         cmocka_unit_test(what_the_overlay_has_not_is_the_backing_files),
+        cmocka_unit_test(a_disk_written_backwards_in_a_file_full_of_holes),
         cmocka_unit_test(compressed_clusters_lie_nowhere),
         cmocka_unit_test(preallocated_clusters_are_data_and_zero),
         cmocka_unit_test(each_kind_of_subcluster_is_told),
