@@ -88,7 +88,7 @@ static int run_block_status(struct nbd_request *request)
         .handle = request->conn->access.handle,
         .range = range_of(request),
         .cookie = request->header.cookie,
-        .contexts = request->conn->contexts,
+        .contexts = request->conn->agreed.contexts,
         .one = request->header.flags & NBD_CMD_FLAG_REQ_ONE,
     };
     return nbd_status_reply(&query, request->buffer, request->buffer_bytes, &request->payload_bytes);
@@ -122,7 +122,7 @@ static const struct command commands[NBD_COMMANDS] = {
 static bool flags_are_valid(const struct nbd_connection *conn, const struct nbd_request_header *header)
 {
     unsigned allowed = NBD_CMD_FLAG_FUA | commands[header->type].flags;
-    if (!conn->structured)
+    if (conn->agreed.mode == NBD_MODE_SIMPLE)
         allowed &= ~(unsigned)NBD_CMD_FLAG_DF;
     return (header->flags & ~allowed) == 0;
 }
@@ -138,7 +138,7 @@ int nbd_command_check(const struct nbd_connection *conn, const struct nbd_reques
         return -EINVAL;
     if (command->has_range && !range_inside(range_make(header->offset, header->bytes), conn->bytes))
         return command->beyond_end;
-    if (header->type == NBD_CMD_BLOCK_STATUS && (conn->contexts == 0 || header->bytes == 0))
+    if (header->type == NBD_CMD_BLOCK_STATUS && (conn->agreed.contexts == 0 || header->bytes == 0))
         return -EINVAL;
     return 0;
 }
@@ -148,7 +148,7 @@ uint64_t nbd_command_bytes(const struct nbd_connection *conn, const struct nbd_r
     if (commands[header->type].moves_data)
         return header->bytes;
     if (header->type == NBD_CMD_BLOCK_STATUS)
-        return nbd_status_bytes(conn->contexts, header->flags & NBD_CMD_FLAG_REQ_ONE);
+        return nbd_status_bytes(conn->agreed.contexts, header->flags & NBD_CMD_FLAG_REQ_ONE);
     if (header->type == NBD_CMD_CACHE)
         return min_u64(header->bytes, CACHE_BYTES);
     return 0;

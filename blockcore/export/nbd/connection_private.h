@@ -10,6 +10,7 @@
 
 #include "blockcore/base/list.h"
 #include "blockcore/export/nbd/connection.h"
+#include "blockcore/export/nbd/haggle.h"
 #include "blockcore/export/nbd/nbd_export.h"
 #include "blockcore/export/nbd/wire.h"
 #include "blockcore/net/stream.h"
@@ -32,9 +33,8 @@ struct nbd_connection {
     bool is_cut;            /* state == NBD_CUT, for the budget to look at */
     struct stream *stream;  /* NULL before the first and after the last state */
     struct timer *deadline; /* of the handshake */
-    bool structured;
-    unsigned contexts; /* set of those selected */
-    uint64_t bytes;    /* length of the export as the client was told */
+    struct nbd_agreement agreed;
+    uint64_t bytes; /* length of the export as the client was told */
     struct nbd_export_access access;
 
     unsigned in_flight;       /* requests, until their reply is sent or dropped */

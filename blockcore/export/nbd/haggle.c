@@ -17,24 +17,23 @@ struct nbd_haggle {
     void *arg;
     bool fixed_newstyle;
     bool no_zeroes;
-    bool structured;
-    unsigned contexts;
-    char *contexts_of; /* name of the export that they were selected for; NULL: none selected */
-    uint32_t option;   /* the one that is being answered */
-    int unsent;        /* 0, or why the client cannot be reached */
+    bool tls;         /* the server demands it */
+    bool tls_started; /* and has it */
+    struct nbd_agreement agreed;
+    uint64_t contexts_of; /* number of the export that they were selected for; 0: none selected */
+    uint32_t option;      /* the one that is being answered */
+    int unsent;           /* 0, or why the client cannot be reached */
     size_t output_bytes;
     uint8_t output[OUTPUT_BYTES];
-};
-
-static const char *const context_names[NBD_CONTEXTS] = {
-    [NBD_CONTEXT_ALLOCATION] = "base:allocation",
-    [NBD_CONTEXT_DEPTH] = "qemu:allocation-depth",
 };
 
 void nbd_offer_fini(struct nbd_offer *offer)
 {
     free(offer->name);
     free(offer->description);
+    for (unsigned i = 0; i < offer->bitmaps.count; i++)
+        free(offer->bitmaps.items[i]);
+    free(offer->bitmaps.items);
 }
 
 static void nbd_offer_fini_cleanup(struct nbd_offer *offer)
@@ -42,7 +41,7 @@ static void nbd_offer_fini_cleanup(struct nbd_offer *offer)
     nbd_offer_fini(offer);
 }
 
-struct nbd_haggle *nbd_haggle_create(const struct nbd_catalogue *catalogue, void *arg, uint32_t client_flags)
+struct nbd_haggle *nbd_haggle_create(const struct nbd_catalogue *catalogue, void *arg, uint32_t client_flags, bool tls)
 {
     if (client_flags & ~(uint32_t)(NBD_FLAG_C_FIXED_NEWSTYLE | NBD_FLAG_C_NO_ZEROES))
         return NULL;
@@ -51,14 +50,12 @@ struct nbd_haggle *nbd_haggle_create(const struct nbd_catalogue *catalogue, void
     haggle->arg = arg;
     haggle->fixed_newstyle = client_flags & NBD_FLAG_C_FIXED_NEWSTYLE;
     haggle->no_zeroes = client_flags & NBD_FLAG_C_NO_ZEROES;
+    haggle->tls = tls;
     return haggle;
 }
 
 void nbd_haggle_destroy(struct nbd_haggle *haggle)
 {
-    if (!haggle)
-        return;
-    free(haggle->contexts_of);
     free(haggle);
 }
 
@@ -111,36 +108,44 @@ static enum nbd_haggle_result refuse_malformed(struct nbd_haggle *haggle)
     return refuse(haggle, NBD_REP_ERR_INVALID, "the data of this option is malformed");
 }
 
-static enum nbd_haggle_result refuse_unknown(struct nbd_haggle *haggle, struct nbd_string name)
+/* Why the export was not found. */
+static enum nbd_haggle_result refuse_export(struct nbd_haggle *haggle, struct nbd_string name, int ret)
 {
-    int shown = name.bytes < 128 ? (int)name.bytes : 128;
-    return refuse(haggle, NBD_REP_ERR_UNKNOWN, "there is no export named '%.*s'", shown, name.data);
+    char shown[128];
+    if (ret == -ESHUTDOWN)
+        return refuse(haggle, NBD_REP_ERR_SHUTDOWN, "the server is shutting down");
+    nbd_string_show(name, shown, sizeof(shown));
+    return refuse(haggle, NBD_REP_ERR_UNKNOWN, "there is no export named '%s'", shown);
 }
 
 static uint16_t transmission_flags(const struct nbd_haggle *haggle, const struct nbd_offer *offer)
 {
-    return haggle->structured ? offer->flags | NBD_FLAG_SEND_DF : offer->flags;
+    return haggle->agreed.mode == NBD_MODE_SIMPLE ? offer->flags : offer->flags | NBD_FLAG_SEND_DF;
 }
 
-/* Contexts count for the export that they were selected for, and no other. */
-static void settle_contexts(struct nbd_haggle *haggle, const struct nbd_offer *offer)
+/* Those that were selected for this very export. */
+static uint64_t contexts_of(const struct nbd_haggle *haggle, const struct nbd_offer *offer)
 {
-    if (!haggle->contexts_of || strcmp(haggle->contexts_of, offer->name) != 0)
-        haggle->contexts = 0;
-    haggle->contexts &= offer->contexts;
+    return haggle->contexts_of == offer->number ? haggle->agreed.contexts & offer->contexts : 0;
 }
 
+static enum nbd_haggle_result enter_transmission(struct nbd_haggle *haggle, const struct nbd_offer *offer)
+{
+    haggle->agreed.contexts = contexts_of(haggle, offer);
+    return NBD_HAGGLE_TRANSMISSION;
+}
+
+/* This option knows no error reply. */
 static enum nbd_haggle_result export_name(struct nbd_haggle *haggle, const uint8_t *data, size_t bytes)
 {
     struct nbd_string name;
     CLEANUP(nbd_offer_fini) struct nbd_offer offer = { 0 };
-    if (!nbd_parse_name(data, bytes, &name) || !haggle->catalogue->find(haggle->arg, name, true, &offer))
-        return NBD_HAGGLE_END; /* this option knows no error reply */
-    settle_contexts(haggle, &offer);
+    if (!nbd_parse_name(data, bytes, &name) || haggle->catalogue->find(haggle->arg, name, true, &offer) < 0)
+        return NBD_HAGGLE_END;
     uint8_t *at =
         output_reserve(haggle, NBD_EXPORT_NAME_REPLY_BYTES + (haggle->no_zeroes ? 0 : NBD_EXPORT_NAME_ZEROES));
     nbd_put_export_name_reply(at, offer.bytes, transmission_flags(haggle, &offer), !haggle->no_zeroes);
-    return NBD_HAGGLE_TRANSMISSION;
+    return enter_transmission(haggle, &offer);
 }
 
 static void reply_info_text(struct nbd_haggle *haggle, uint16_t info, const char *text)
@@ -151,14 +156,17 @@ static void reply_info_text(struct nbd_haggle *haggle, uint16_t info, const char
     memcpy(at + 2, text, bytes);
 }
 
+/* Sizes are told unasked, too. A client that did not ask need not keep to them, and is told what it may do: any
+ * request works, those that are cut by the block cost more. */
 static void reply_infos(struct nbd_haggle *haggle, const struct nbd_info_query *query, const struct nbd_offer *offer)
 {
+    uint32_t minimum = nbd_info_query_wants(query, NBD_INFO_BLOCK_SIZE) ? offer->block_minimum : 1;
     if (nbd_info_query_wants(query, NBD_INFO_NAME))
         reply_info_text(haggle, NBD_INFO_NAME, offer->name);
     if (nbd_info_query_wants(query, NBD_INFO_DESCRIPTION) && offer->description)
         reply_info_text(haggle, NBD_INFO_DESCRIPTION, offer->description);
-    nbd_put_info_block_size(reply(haggle, NBD_REP_INFO, NBD_INFO_BLOCK_SIZE_BYTES), offer->block_minimum,
-                            offer->block_preferred, NBD_PAYLOAD_MAX);
+    nbd_put_info_block_size(reply(haggle, NBD_REP_INFO, NBD_INFO_BLOCK_SIZE_BYTES), minimum, offer->block_preferred,
+                            NBD_PAYLOAD_MAX);
     nbd_put_info_export(reply(haggle, NBD_REP_INFO, NBD_INFO_EXPORT_BYTES), offer->bytes,
                         transmission_flags(haggle, offer));
 }
@@ -171,14 +179,12 @@ static enum nbd_haggle_result info(struct nbd_haggle *haggle, const uint8_t *dat
     CLEANUP(nbd_offer_fini) struct nbd_offer offer = { 0 };
     if (!nbd_parse_info_query(data, bytes, &query))
         return refuse_malformed(haggle);
-    if (!haggle->catalogue->find(haggle->arg, query.name, go, &offer))
-        return refuse_unknown(haggle, query.name);
+    int ret = haggle->catalogue->find(haggle->arg, query.name, go, &offer);
+    if (ret < 0)
+        return refuse_export(haggle, query.name, ret);
     reply_infos(haggle, &query, &offer);
     acknowledge(haggle);
-    if (!go)
-        return NBD_HAGGLE_ON;
-    settle_contexts(haggle, &offer);
-    return NBD_HAGGLE_TRANSMISSION;
+    return go ? enter_transmission(haggle, &offer) : NBD_HAGGLE_ON;
 }
 
 static void reply_server(struct nbd_haggle *haggle, const struct nbd_offer *offer)
@@ -192,10 +198,10 @@ static void reply_server(struct nbd_haggle *haggle, const struct nbd_offer *offe
         memcpy(at + 4 + name_bytes, offer->description, description_bytes);
 }
 
-static enum nbd_haggle_result list_exports(struct nbd_haggle *haggle, size_t bytes)
+static enum nbd_haggle_result list_exports(struct nbd_haggle *haggle, const uint8_t *data, size_t bytes)
 {
-    if (bytes != 0)
-        return refuse_malformed(haggle);
+    (void)data;
+    (void)bytes;
     struct nbd_offer offers[NBD_LIST_BATCH];
     uint64_t cursor = 0;
     unsigned count;
@@ -209,105 +215,159 @@ static enum nbd_haggle_result list_exports(struct nbd_haggle *haggle, size_t byt
     return acknowledge(haggle);
 }
 
-static enum nbd_haggle_result structured_reply(struct nbd_haggle *haggle, size_t bytes)
+/* Data of the option, if there are any, are of no importance. */
+static enum nbd_haggle_result abort_session(struct nbd_haggle *haggle, const uint8_t *data, size_t bytes)
 {
-    if (bytes != 0)
-        return refuse_malformed(haggle);
-    haggle->structured = true;
+    (void)data;
+    (void)bytes;
+    acknowledge(haggle);
+    return NBD_HAGGLE_END;
+}
+
+static enum nbd_haggle_result structured_reply(struct nbd_haggle *haggle, const uint8_t *data, size_t bytes)
+{
+    (void)data;
+    (void)bytes;
+    haggle->agreed.mode = NBD_MODE_STRUCTURED;
     return acknowledge(haggle);
 }
 
-/* A query is a context's name; when listing, it may also be the beginning of one, up to a colon. */
-static bool context_matches(struct nbd_string query, const char *name, bool listing)
+static void forget_contexts(struct nbd_haggle *haggle)
 {
-    if (nbd_string_is(query, name))
-        return true;
-    if (!listing || query.bytes == 0 || query.data[query.bytes - 1] != ':')
-        return false;
-    return strncmp(name, query.data, query.bytes) == 0;
+    haggle->contexts_of = 0;
+    haggle->agreed.contexts = 0;
 }
 
-static unsigned contexts_matching(struct nbd_context_query *query, bool listing, unsigned offered)
+static enum nbd_haggle_result start_tls(struct nbd_haggle *haggle, const uint8_t *data, size_t bytes)
+{
+    (void)data;
+    (void)bytes;
+    if (!haggle->tls)
+        return refuse(haggle, NBD_REP_ERR_POLICY, "this server has no TLS credentials");
+    if (haggle->tls_started)
+        return refuse(haggle, NBD_REP_ERR_INVALID, "TLS has been started already");
+    acknowledge(haggle);
+    flush_output(haggle);
+    if (haggle->unsent != 0 || !haggle->catalogue->start_tls(haggle->arg))
+        return NBD_HAGGLE_END;
+    haggle->tls_started = true;
+    haggle->agreed.mode = NBD_MODE_SIMPLE;
+    forget_contexts(haggle);
+    return NBD_HAGGLE_ON;
+}
+
+static uint64_t contexts_meant(struct nbd_context_query *query, bool listing, const struct nbd_offer *offer)
 {
     if (query->count == 0)
-        return listing ? offered : 0;
-    unsigned found = 0;
+        return listing ? offer->contexts : 0;
+    uint64_t meant = 0;
     struct nbd_string one;
-    while (nbd_context_query_next(query, &one)) {
-        for (unsigned context = 0; context < NBD_CONTEXTS; context++) {
-            if (context_matches(one, context_names[context], listing))
-                found |= 1u << context;
-        }
-    }
-    return found & offered;
+    while (nbd_context_query_next(query, &one))
+        meant |= nbd_contexts_meant(&offer->bitmaps, offer->contexts, one, listing);
+    return meant;
 }
 
-static void reply_contexts(struct nbd_haggle *haggle, unsigned contexts, bool listing)
+static void reply_contexts(struct nbd_haggle *haggle, const struct nbd_offer *offer, uint64_t contexts, bool listing)
 {
-    for (unsigned context = 0; context < NBD_CONTEXTS; context++) {
-        if (!(contexts & 1u << context))
+    char name[NBD_CONTEXT_NAME_MAX];
+    for (unsigned context = 0; context < NBD_CONTEXTS_MAX; context++) {
+        if (!(contexts & nbd_context_bit(context)))
             continue;
-        size_t bytes = strlen(context_names[context]);
+        size_t bytes = nbd_context_name(&offer->bitmaps, context, name);
         uint8_t *at = reply(haggle, NBD_REP_META_CONTEXT, 4 + bytes);
         store_be32(at, listing ? 0 : context);
-        memcpy(at + 4, context_names[context], bytes);
+        memcpy(at + 4, name, bytes);
     }
 }
 
+/* LIST_META_CONTEXT and SET_META_CONTEXT. A selection that fails leaves none behind. */
 static enum nbd_haggle_result meta_context(struct nbd_haggle *haggle, const uint8_t *data, size_t bytes)
 {
     bool listing = haggle->option == NBD_OPT_LIST_META_CONTEXT;
     struct nbd_context_query query;
     CLEANUP(nbd_offer_fini) struct nbd_offer offer = { 0 };
-    if (!listing) {
-        free(steal(&haggle->contexts_of));
-        haggle->contexts = 0;
-    }
-    if (!haggle->structured)
+    if (!listing)
+        forget_contexts(haggle);
+    if (haggle->agreed.mode == NBD_MODE_SIMPLE)
         return refuse(haggle, NBD_REP_ERR_INVALID, "structured replies have to be negotiated first");
     if (!nbd_parse_context_query(data, bytes, &query))
         return refuse_malformed(haggle);
-    if (!haggle->catalogue->find(haggle->arg, query.name, false, &offer))
-        return refuse_unknown(haggle, query.name);
+    if (query.count > NBD_QUERIES_MAX)
+        return refuse(haggle, NBD_REP_ERR_TOO_BIG, "there are more than %d queries", NBD_QUERIES_MAX);
+    int ret = haggle->catalogue->find(haggle->arg, query.name, false, &offer);
+    if (ret < 0)
+        return refuse_export(haggle, query.name, ret);
 
-    unsigned contexts = contexts_matching(&query, listing, offer.contexts);
-    reply_contexts(haggle, contexts, listing);
+    uint64_t contexts = contexts_meant(&query, listing, &offer);
+    reply_contexts(haggle, &offer, contexts, listing);
     if (!listing) {
-        haggle->contexts = contexts;
-        haggle->contexts_of = steal(&offer.name);
+        haggle->agreed.contexts = contexts;
+        haggle->contexts_of = offer.number;
     }
     return acknowledge(haggle);
 }
 
-static enum nbd_haggle_result answer(struct nbd_haggle *haggle, const uint8_t *data, size_t bytes)
+/* What is said about an option before it is looked at. */
+struct option_rule {
+    uint32_t option;
+    enum nbd_haggle_result (*answer)(struct nbd_haggle *haggle, const uint8_t *data, size_t bytes) CO_FN;
+    bool has_data;   /* others must have none */
+    bool before_tls; /* granted where TLS is demanded and not there yet */
+};
+
+static const struct option_rule option_rules[] = {
+    { .option = NBD_OPT_EXPORT_NAME, .answer = export_name, .has_data = true },
+    { .option = NBD_OPT_ABORT, .answer = abort_session, .has_data = true, .before_tls = true },
+    { .option = NBD_OPT_LIST, .answer = list_exports },
+    { .option = NBD_OPT_STARTTLS, .answer = start_tls, .before_tls = true },
+    { .option = NBD_OPT_INFO, .answer = info, .has_data = true },
+    { .option = NBD_OPT_GO, .answer = info, .has_data = true },
+    { .option = NBD_OPT_STRUCTURED_REPLY, .answer = structured_reply },
+    { .option = NBD_OPT_LIST_META_CONTEXT, .answer = meta_context, .has_data = true },
+    { .option = NBD_OPT_SET_META_CONTEXT, .answer = meta_context, .has_data = true },
+};
+
+/* NULL: an option of the future. */
+static const struct option_rule *rule_of(uint32_t option)
 {
-    switch (haggle->option) {
-    case NBD_OPT_EXPORT_NAME:
-        return export_name(haggle, data, bytes);
-    case NBD_OPT_ABORT:
-        acknowledge(haggle);
-        return NBD_HAGGLE_END;
-    case NBD_OPT_LIST:
-        return list_exports(haggle, bytes);
-    case NBD_OPT_INFO:
-    case NBD_OPT_GO:
-        return info(haggle, data, bytes);
-    case NBD_OPT_STRUCTURED_REPLY:
-        return structured_reply(haggle, bytes);
-    case NBD_OPT_LIST_META_CONTEXT:
-    case NBD_OPT_SET_META_CONTEXT:
-        return meta_context(haggle, data, bytes);
-    case NBD_OPT_STARTTLS:
-        return refuse(haggle, NBD_REP_ERR_POLICY, "this server has no TLS credentials");
-    default:
-        return refuse(haggle, NBD_REP_ERR_UNSUP, "option %u is not supported", (unsigned)haggle->option);
+    for (size_t i = 0; i < ARRAY_SIZE(option_rules); i++) {
+        if (option_rules[i].option == option)
+            return &option_rules[i];
     }
+    return NULL;
 }
 
-enum nbd_haggle_result nbd_haggle_option(struct nbd_haggle *haggle, uint32_t option, const uint8_t *data, size_t bytes)
+/* @data NULL: there were too many of them. */
+static enum nbd_haggle_result answer(struct nbd_haggle *haggle, const uint8_t *data, size_t bytes)
 {
-    /* Without fixed newstyle there is nothing but the choice of an export, and no reply that says so. */
-    if (!haggle->fixed_newstyle && option != NBD_OPT_EXPORT_NAME)
+    const struct option_rule *rule = rule_of(haggle->option);
+    if (haggle->tls && !haggle->tls_started && !(rule && rule->before_tls))
+        return refuse(haggle, NBD_REP_ERR_TLS_REQD, "TLS has to be started first");
+    if (!rule)
+        return refuse(haggle, NBD_REP_ERR_UNSUP, "option %u is not supported", (unsigned)haggle->option);
+    if (!rule->has_data && bytes > 0)
+        return refuse(haggle, NBD_REP_ERR_INVALID, "this option has no data");
+    if (!data && rule->answer != abort_session)
+        return refuse(haggle, NBD_REP_ERR_TOO_BIG, "the data of this option is longer than %d bytes",
+                      NBD_OPTION_DATA_MAX);
+    return rule->answer(haggle, data, bytes);
+}
+
+/* There is no reply that could say why the choice of an export is refused by its name alone, or why it is all that a
+ * client of the first newstyle may do. */
+static bool must_end(const struct nbd_haggle *haggle, uint32_t option, const uint8_t *data)
+{
+    if (option != NBD_OPT_EXPORT_NAME)
+        return !haggle->fixed_newstyle;
+    return !data || (haggle->tls && !haggle->tls_started);
+}
+
+static enum nbd_haggle_result answer_option(struct nbd_haggle *haggle, uint32_t option, const uint8_t *data,
+                                            size_t bytes) CO_FN;
+static enum nbd_haggle_result answer_option(struct nbd_haggle *haggle, uint32_t option, const uint8_t *data,
+                                            size_t bytes)
+{
+    if (must_end(haggle, option, data))
         return NBD_HAGGLE_END;
     haggle->option = option;
     enum nbd_haggle_result result = answer(haggle, data, bytes);
@@ -315,32 +375,18 @@ enum nbd_haggle_result nbd_haggle_option(struct nbd_haggle *haggle, uint32_t opt
     return haggle->unsent == 0 ? result : NBD_HAGGLE_END;
 }
 
-static bool takes_long_data(uint32_t option)
+enum nbd_haggle_result nbd_haggle_option(struct nbd_haggle *haggle, uint32_t option, const uint8_t *data, size_t bytes)
 {
-    return option == NBD_OPT_INFO || option == NBD_OPT_GO || option == NBD_OPT_LIST_META_CONTEXT ||
-           option == NBD_OPT_SET_META_CONTEXT;
+    static const uint8_t none;
+    return answer_option(haggle, option, data ? data : &none, bytes);
 }
 
 enum nbd_haggle_result nbd_haggle_oversized(struct nbd_haggle *haggle, uint32_t option)
 {
-    /* No data at all is the wrong length for all other options too, and unknown ones do not care. */
-    static const uint8_t wrong = 0;
-    if (!haggle->fixed_newstyle || option == NBD_OPT_EXPORT_NAME)
-        return NBD_HAGGLE_END;
-    if (!takes_long_data(option))
-        return nbd_haggle_option(haggle, option, &wrong, sizeof(wrong));
-    haggle->option = option;
-    refuse(haggle, NBD_REP_ERR_TOO_BIG, "the data of this option is longer than %d bytes", NBD_OPTION_DATA_MAX);
-    flush_output(haggle);
-    return haggle->unsent == 0 ? NBD_HAGGLE_ON : NBD_HAGGLE_END;
+    return answer_option(haggle, option, NULL, NBD_OPTION_DATA_MAX + 1);
 }
 
-bool nbd_haggle_structured(const struct nbd_haggle *haggle)
+struct nbd_agreement nbd_haggle_agreed(const struct nbd_haggle *haggle)
 {
-    return haggle->structured;
-}
-
-unsigned nbd_haggle_contexts(const struct nbd_haggle *haggle)
-{
-    return haggle->contexts;
+    return haggle->agreed;
 }

@@ -18,11 +18,13 @@ struct find_call {
     struct nbd_offer *offer;
 };
 
-/* 0 or -ENOENT. A connection is attached once: choosing an export ends the handshake. */
+/* A connection is attached once: choosing an export ends the handshake. */
 static int find_on_control(void *arg)
 {
     struct find_call *call = arg;
     struct nbd_connection *conn = call->conn;
+    if (conn->cut_posted)
+        return -ESHUTDOWN;
     struct nbd_export *export = nbd_export_find(call->name);
     if (!export)
         return -ENOENT;
@@ -35,10 +37,10 @@ static int find_on_control(void *arg)
     return 0;
 }
 
-static bool find(void *arg, struct nbd_string name, bool attach, struct nbd_offer *offer)
+static int find(void *arg, struct nbd_string name, bool attach, struct nbd_offer *offer)
 {
     struct find_call call = { .conn = arg, .name = name, .attach = attach, .offer = offer };
-    return co_call_on(loop_control(), "NBD export look-up", find_on_control, &call) == 0;
+    return co_call_on(loop_control(), "NBD export look-up", find_on_control, &call);
 }
 
 struct list_call {
@@ -117,7 +119,7 @@ static struct nbd_haggle *greet(struct nbd_connection *conn)
         return NULL;
     if (stream_read_all(conn->stream, flags, sizeof(flags)) < 0)
         return NULL;
-    return nbd_haggle_create(&catalogue, conn, load_be32(flags));
+    return nbd_haggle_create(&catalogue, conn, load_be32(flags), false);
 }
 
 bool nbd_handshake(struct nbd_connection *conn)
@@ -128,8 +130,7 @@ bool nbd_handshake(struct nbd_connection *conn)
     enum nbd_haggle_result result = NBD_HAGGLE_ON;
     for (unsigned i = 0; i < OPTIONS_MAX && result == NBD_HAGGLE_ON; i++)
         result = one_option(conn, haggle);
-    conn->structured = nbd_haggle_structured(haggle);
-    conn->contexts = nbd_haggle_contexts(haggle);
+    conn->agreed = nbd_haggle_agreed(haggle);
     nbd_haggle_destroy(haggle);
     return result == NBD_HAGGLE_TRANSMISSION;
 }

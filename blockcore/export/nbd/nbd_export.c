@@ -91,13 +91,15 @@ struct nbd_offer nbd_export_offer(const struct nbd_export *export, bool single)
     const struct node *node = export_node(export->export);
     uint32_t minimum = minimum_block(node);
     return (struct nbd_offer){
+        .number = export->number,
         .name = xstrdup(export->name),
         .description = xstrdup_or_null(export->description),
         .bytes = node_length(node),
         .flags = flags_of(export, single),
         .block_minimum = minimum,
         .block_preferred = preferred_block(node, minimum),
-        .contexts = 1u << NBD_CONTEXT_ALLOCATION | (export->allocation_depth ? 1u << NBD_CONTEXT_DEPTH : 0),
+        .contexts = nbd_context_bit(NBD_CONTEXT_ALLOCATION) |
+                    (export->allocation_depth ? nbd_context_bit(NBD_CONTEXT_DEPTH) : 0),
     };
 }
 

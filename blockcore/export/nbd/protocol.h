@@ -43,6 +43,12 @@ enum nbd_option {
     NBD_OPT_SET_META_CONTEXT = 10,
 };
 
+/* How requests and replies look. */
+enum nbd_mode {
+    NBD_MODE_SIMPLE,
+    NBD_MODE_STRUCTURED, /* replies may be several chunks */
+};
+
 #define NBD_REP_ERROR(number) (UINT32_C(1) << 31 | (number))
 
 #define NBD_REP_ACK UINT32_C(1)
@@ -52,6 +58,7 @@ enum nbd_option {
 #define NBD_REP_ERR_UNSUP NBD_REP_ERROR(1)
 #define NBD_REP_ERR_POLICY NBD_REP_ERROR(2)
 #define NBD_REP_ERR_INVALID NBD_REP_ERROR(3)
+#define NBD_REP_ERR_TLS_REQD NBD_REP_ERROR(5)
 #define NBD_REP_ERR_UNKNOWN NBD_REP_ERROR(6)
 #define NBD_REP_ERR_SHUTDOWN NBD_REP_ERROR(7)
 #define NBD_REP_ERR_TOO_BIG NBD_REP_ERROR(9)

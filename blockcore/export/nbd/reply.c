@@ -188,7 +188,7 @@ static void compose_error(struct nbd_request *request, int ret)
 {
     uint32_t error = nbd_error_of(ret);
     request->payload_bytes = 0;
-    if (request->conn->structured)
+    if (request->conn->agreed.mode == NBD_MODE_STRUCTURED)
         request->head_bytes = (uint32_t)nbd_put_error_chunk(request->head, request->header.cookie, error);
     else
         request->head_bytes = (uint32_t)nbd_put_simple_reply(request->head, error, request->header.cookie);
@@ -200,7 +200,7 @@ static void compose_payload(struct nbd_request *request)
     uint64_t cookie = request->header.cookie;
     if (request->header.type == NBD_CMD_BLOCK_STATUS)
         request->head_bytes = 0;
-    else if (!request->conn->structured)
+    else if (request->conn->agreed.mode == NBD_MODE_SIMPLE)
         request->head_bytes = (uint32_t)nbd_put_simple_reply(request->head, NBD_SUCCESS, cookie);
     else if (request->payload_bytes == 0)
         request->head_bytes =

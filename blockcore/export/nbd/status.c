@@ -24,9 +24,9 @@ struct chunk {
     size_t extents_max;
 };
 
-size_t nbd_status_bytes(unsigned contexts, bool one)
+size_t nbd_status_bytes(uint64_t contexts, bool one)
 {
-    return (size_t)__builtin_popcount(contexts) * (one ? CHUNK_ONE_BYTES : CHUNK_BYTES);
+    return (size_t)__builtin_popcountll(contexts) * (one ? CHUNK_ONE_BYTES : CHUNK_BYTES);
 }
 
 static uint32_t allocation_flags(const struct extent *extent)
@@ -42,7 +42,7 @@ static uint32_t depth_flags(const struct extent *extent)
 static const struct {
     unsigned ask;
     uint32_t (*flags)(const struct extent *extent);
-} contexts[NBD_CONTEXTS] = {
+} contexts[NBD_CONTEXT_BITMAPS] = {
     [NBD_CONTEXT_ALLOCATION] = { ASK_ZERO | ASK_MAP, allocation_flags },
     [NBD_CONTEXT_DEPTH] = { ASK_ALLOCATED, depth_flags },
 };
@@ -92,10 +92,10 @@ static int fill_chunk(struct chunk *chunk, const struct nbd_status_query *query,
 
 int nbd_status_reply(const struct nbd_status_query *query, void *out, size_t out_bytes, size_t *used)
 {
-    size_t room = out_bytes / (size_t)__builtin_popcount(query->contexts);
+    size_t room = out_bytes / (size_t)__builtin_popcountll(query->contexts);
     uint8_t *at = out;
-    for (unsigned context = 0; context < NBD_CONTEXTS; context++) {
-        if (!(query->contexts & 1u << context))
+    for (unsigned context = 0; context < NBD_CONTEXT_BITMAPS; context++) {
+        if (!(query->contexts & nbd_context_bit(context)))
             continue;
         struct chunk chunk = { .at = at, .bytes = NBD_CHUNK_BYTES + 4 };
         chunk.extents_max = query->one ? 1 : (room - chunk.bytes) / NBD_EXTENT_BYTES;

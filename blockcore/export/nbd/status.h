@@ -18,12 +18,12 @@ struct nbd_status_query {
     struct handle *handle;
     struct range range; /* inside the export, not empty */
     uint64_t cookie;
-    unsigned contexts; /* set of NBD_CONTEXT_*, not empty */
+    uint64_t contexts; /* set of them, not empty */
     bool one;          /* a single extent is asked for (REQ_ONE) */
 };
 
 /* Memory that the reply needs. */
-size_t nbd_status_bytes(unsigned contexts, bool one);
+size_t nbd_status_bytes(uint64_t contexts, bool one);
 
 /* Writes all chunks of the reply to @out, of @out_bytes as nbd_status_bytes() said; *used of them. 0 or -errno. */
 int nbd_status_reply(const struct nbd_status_query *query, void *out, size_t out_bytes, size_t *used) CO_FN;

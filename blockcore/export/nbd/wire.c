@@ -55,10 +55,52 @@ bool nbd_string_is(struct nbd_string string, const char *text)
     return string.bytes == strlen(text) && memcmp(string.data, text, string.bytes) == 0;
 }
 
-bool nbd_string_begins(struct nbd_string string, const char *text)
+/* Bytes of the character that begins here; 0 if none does. Long forms, surrogates and what is beyond U+10FFFF are none:
+ * the second byte tells (Unicode, table 3-7). */
+static size_t character_bytes(const uint8_t *at, size_t left)
 {
-    size_t bytes = strlen(text);
-    return string.bytes >= bytes && memcmp(string.data, text, bytes) == 0;
+    static const struct {
+        uint8_t first, last; /* of the first byte */
+        uint8_t low, high;   /* of the second one */
+        uint8_t bytes;
+    } forms[] = {
+        { 0xc2, 0xdf, 0x80, 0xbf, 2 }, { 0xe0, 0xe0, 0xa0, 0xbf, 3 }, { 0xe1, 0xec, 0x80, 0xbf, 3 },
+        { 0xed, 0xed, 0x80, 0x9f, 3 }, { 0xee, 0xef, 0x80, 0xbf, 3 }, { 0xf0, 0xf0, 0x90, 0xbf, 4 },
+        { 0xf1, 0xf3, 0x80, 0xbf, 4 }, { 0xf4, 0xf4, 0x80, 0x8f, 4 },
+    };
+    if (at[0] < 0x80)
+        return 1;
+    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+        if (at[0] < forms[i].first || at[0] > forms[i].last)
+            continue;
+        if (left < forms[i].bytes || at[1] < forms[i].low || at[1] > forms[i].high)
+            return 0;
+        for (size_t k = 2; k < forms[i].bytes; k++) {
+            if ((at[k] & 0xc0) != 0x80)
+                return 0;
+        }
+        return forms[i].bytes;
+    }
+    return 0;
+}
+
+void nbd_string_show(struct nbd_string string, char *out, size_t bytes)
+{
+    size_t length = 0;
+    for (size_t at = 0; at < string.bytes;) {
+        const uint8_t *begin = (const uint8_t *)string.data + at;
+        size_t character = character_bytes(begin, string.bytes - at);
+        size_t shown = character ? character : 1;
+        if (length + shown >= bytes)
+            break;
+        if (character > 1 || (*begin >= 0x20 && *begin < 0x7f))
+            memcpy(out + length, begin, shown);
+        else
+            out[length] = '?';
+        length += shown;
+        at += shown;
+    }
+    out[length] = '\0';
 }
 
 bool nbd_parse_option(const uint8_t *bytes, struct nbd_option_header *out)

@@ -18,7 +18,8 @@ struct nbd_string {
 };
 
 bool nbd_string_is(struct nbd_string string, const char *text);
-bool nbd_string_begins(struct nbd_string string, const char *text);
+/* For messages: at most @bytes with the NUL, cut between two characters; what is no UTF-8 becomes '?'. */
+void nbd_string_show(struct nbd_string string, char *out, size_t bytes);
 
 /* Handshake: what the client sends ------------------------------------------------------------------------- */
 

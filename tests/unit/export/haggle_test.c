@@ -8,7 +8,8 @@
 
 #define FIXED (NBD_FLAG_C_FIXED_NEWSTYLE | NBD_FLAG_C_NO_ZEROES)
 
-/* A catalogue of "disk" (the default, 1 MiB, both contexts) and "tape" (base:allocation only). ------------------- */
+/* A catalogue of "disk" (the default, 1 MiB, all contexts, two bitmaps) and "tape" (base:allocation only).
+ * ------------------- */
 
 static struct {
     uint8_t sent[65536];
@@ -16,34 +17,46 @@ static struct {
     size_t read_bytes; /* of what was sent, by the test */
     const char *attached;
     int send_error;
+    size_t tls_after_bytes; /* sent in clear text */
+    bool tls_fails;
 } world;
 
 static struct nbd_offer offer_of(const char *name)
 {
     bool disk = strcmp(name, "disk") == 0;
-    return (struct nbd_offer){
+    struct nbd_offer offer = {
+        .number = disk ? 1 : 2,
         .name = xstrdup(name),
         .description = xstrdup_or_null(disk ? "the first" : NULL),
         .bytes = 1 << 20,
         .flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH,
-        .block_minimum = 1,
+        .block_minimum = 512,
         .block_preferred = 4096,
-        .contexts = disk ? 3 : 1,
+        .contexts = disk ? 0xf : 1,
     };
+    if (disk) {
+        offer.bitmaps.count = 2;
+        offer.bitmaps.items = xcalloc(2, sizeof(char *));
+        offer.bitmaps.items[0] = xstrdup("monday");
+        offer.bitmaps.items[1] = xstrdup("a:b");
+    }
+    return offer;
 }
 
-static bool find(void *arg, struct nbd_string name, bool attach, struct nbd_offer *offer)
+static int find(void *arg, struct nbd_string name, bool attach, struct nbd_offer *offer)
 {
     assert_ptr_equal(arg, &world);
     const char *found = name.bytes == 0 || nbd_string_is(name, "disk") ? "disk" : NULL;
     if (nbd_string_is(name, "tape"))
         found = "tape";
+    if (nbd_string_is(name, "late"))
+        return -ESHUTDOWN;
     if (!found)
-        return false;
+        return -ENOENT;
     if (attach)
         world.attached = found;
     *offer = offer_of(found);
-    return true;
+    return 0;
 }
 
 static unsigned list(void *arg, uint64_t *cursor, struct nbd_offer offers[NBD_LIST_BATCH])
@@ -65,12 +78,25 @@ static int send(void *arg, const void *data, size_t bytes)
     return world.send_error;
 }
 
-static const struct nbd_catalogue catalogue = { .find = find, .list = list, .send = send };
+static bool start_tls(void *arg)
+{
+    (void)arg;
+    world.tls_after_bytes = world.sent_bytes;
+    return !world.tls_fails;
+}
+
+static const struct nbd_catalogue catalogue = { .find = find, .list = list, .send = send, .start_tls = start_tls };
 
 static struct nbd_haggle *begin(uint32_t client_flags)
 {
     memset(&world, 0, sizeof(world));
-    return nbd_haggle_create(&catalogue, &world, client_flags);
+    return nbd_haggle_create(&catalogue, &world, client_flags, false);
+}
+
+static struct nbd_haggle *begin_with_tls(void)
+{
+    memset(&world, 0, sizeof(world));
+    return nbd_haggle_create(&catalogue, &world, FIXED, true);
 }
 
 /* Options ------------------------------------------------------------------------------------------------------- */
@@ -152,10 +178,14 @@ static void expect_ack(uint32_t option)
     expect_reply(option, NBD_REP_ACK, 0);
 }
 
-/* An error, with any message. */
+/* An error with a message for people. */
 static void expect_refused(uint32_t option, uint32_t type)
 {
-    expect_reply(option, type, SIZE_MAX);
+    const uint8_t *message = expect_reply(option, type, SIZE_MAX);
+    size_t length = load_be32(message - 4);
+    assert_true(length > 0);
+    for (size_t i = 0; i < length; i++)
+        assert_true(message[i] >= ' ' && message[i] < 0x7f);
 }
 
 static void expect_no_more(void)
@@ -226,10 +256,17 @@ static void info_tells_what_is_asked_and_size_in_any_case(void **state)
     assert_int_equal(info(haggle, NBD_OPT_INFO, "disk", 0), NBD_HAGGLE_ON);
     const uint8_t *at = expect_reply(NBD_OPT_INFO, NBD_REP_INFO, 14);
     static const uint8_t blocks[] = { 0, 3, 0, 0, 0, 1, 0, 0, 16, 0, 2, 0, 0, 0 };
-    assert_memory_equal(at, blocks, sizeof(blocks));
+    assert_memory_equal(at, blocks, sizeof(blocks)); /* nobody asked, so nobody need keep to a minimum */
     at = expect_reply(NBD_OPT_INFO, NBD_REP_INFO, 12);
     static const uint8_t size[] = { 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 5 };
     assert_memory_equal(at, size, sizeof(size));
+    expect_ack(NBD_OPT_INFO);
+
+    info(haggle, NBD_OPT_INFO, "disk", 1u << NBD_INFO_BLOCK_SIZE);
+    at = expect_reply(NBD_OPT_INFO, NBD_REP_INFO, 14);
+    static const uint8_t asked_blocks[] = { 0, 3, 0, 0, 2, 0, 0, 0, 16, 0, 2, 0, 0, 0 };
+    assert_memory_equal(at, asked_blocks, sizeof(asked_blocks));
+    expect_reply(NBD_OPT_INFO, NBD_REP_INFO, 12);
     expect_ack(NBD_OPT_INFO);
 
     info(haggle, NBD_OPT_INFO, "", 1u << NBD_INFO_NAME | 1u << NBD_INFO_DESCRIPTION);
@@ -254,7 +291,7 @@ static void go_is_info_with_consequences(void **state)
     assert_null(world.attached);
     assert_int_equal(info(haggle, NBD_OPT_GO, "tape", 0), NBD_HAGGLE_TRANSMISSION);
     assert_string_equal(world.attached, "tape");
-    assert_false(nbd_haggle_structured(haggle));
+    assert_int_equal(nbd_haggle_agreed(haggle).mode, NBD_MODE_SIMPLE);
     nbd_haggle_destroy(haggle);
 }
 
@@ -318,10 +355,10 @@ static void structured_replies_allow_unfragmented_reads(void **state)
     struct nbd_haggle *haggle = begin(FIXED);
     assert_int_equal(nbd_haggle_option(haggle, NBD_OPT_STRUCTURED_REPLY, (const uint8_t *)"x", 1), NBD_HAGGLE_ON);
     expect_refused(NBD_OPT_STRUCTURED_REPLY, NBD_REP_ERR_INVALID);
-    assert_false(nbd_haggle_structured(haggle));
+    assert_int_equal(nbd_haggle_agreed(haggle).mode, NBD_MODE_SIMPLE);
     plain(haggle, NBD_OPT_STRUCTURED_REPLY);
     expect_ack(NBD_OPT_STRUCTURED_REPLY);
-    assert_true(nbd_haggle_structured(haggle));
+    assert_int_equal(nbd_haggle_agreed(haggle).mode, NBD_MODE_STRUCTURED);
     info(haggle, NBD_OPT_INFO, "disk", 0);
     expect_reply(NBD_OPT_INFO, NBD_REP_INFO, 14);
     const uint8_t *at = expect_reply(NBD_OPT_INFO, NBD_REP_INFO, 12);
@@ -351,14 +388,31 @@ static void contexts_are_listed_by_beginnings(void **state)
     contexts(haggle, option, "disk", NULL, NULL);
     expect_context(option, 0, "base:allocation");
     expect_context(option, 0, "qemu:allocation-depth");
+    expect_context(option, 0, "qemu:dirty-bitmap:monday");
+    expect_context(option, 0, "qemu:dirty-bitmap:a:b");
     expect_ack(option);
     contexts(haggle, option, "tape", NULL, NULL);
     expect_context(option, 0, "base:allocation");
     expect_ack(option);
+    contexts(haggle, option, "disk", "base:", NULL);
+    expect_context(option, 0, "base:allocation");
+    expect_ack(option);
     contexts(haggle, option, "disk", "qemu:", "x-mine:");
     expect_context(option, 0, "qemu:allocation-depth");
+    expect_context(option, 0, "qemu:dirty-bitmap:monday");
+    expect_context(option, 0, "qemu:dirty-bitmap:a:b");
+    expect_ack(option);
+    contexts(haggle, option, "disk", "qemu:dirty-bitmap:", NULL);
+    expect_context(option, 0, "qemu:dirty-bitmap:monday");
+    expect_context(option, 0, "qemu:dirty-bitmap:a:b");
+    expect_ack(option);
+    contexts(haggle, option, "disk", "qemu:dirty-bitmap:monday", "base:allocation");
+    expect_context(option, 0, "base:allocation");
+    expect_context(option, 0, "qemu:dirty-bitmap:monday");
     expect_ack(option);
     contexts(haggle, option, "disk", "base:alloc", "base");
+    expect_ack(option);
+    contexts(haggle, option, "disk", "qemu:dirty-bitmap:a:", "");
     expect_ack(option);
     contexts(haggle, option, "nowhere", NULL, NULL);
     expect_refused(option, NBD_REP_ERR_UNKNOWN);
@@ -377,14 +431,26 @@ static void contexts_are_selected_by_name(void **state)
     expect_context(option, 0, "base:allocation");
     expect_context(option, 1, "qemu:allocation-depth");
     expect_ack(option);
-    assert_int_equal(nbd_haggle_contexts(haggle), 3);
+    assert_int_equal(nbd_haggle_agreed(haggle).contexts, 3);
     contexts(haggle, option, "disk", "qemu:allocation-depth", "qemu:allocation-depth");
     expect_context(option, 1, "qemu:allocation-depth");
     expect_ack(option);
-    assert_int_equal(nbd_haggle_contexts(haggle), 2);
+    assert_int_equal(nbd_haggle_agreed(haggle).contexts, 2);
+    contexts(haggle, option, "disk", "qemu:dirty-bitmap:a:b", "base:allocation");
+    expect_context(option, 0, "base:allocation");
+    expect_context(option, 3, "qemu:dirty-bitmap:a:b");
+    expect_ack(option);
+    assert_int_equal(nbd_haggle_agreed(haggle).contexts, 9);
+    contexts(haggle, option, "tape", "qemu:dirty-bitmap:a:b", "qemu:allocation-depth");
+    expect_ack(option);
+    assert_int_equal(nbd_haggle_agreed(haggle).contexts, 0);
     contexts(haggle, option, "disk", "base:", "x-mine:that");
     expect_ack(option);
-    assert_int_equal(nbd_haggle_contexts(haggle), 0);
+    contexts(haggle, option, "disk", "qemu:", "qemu:dirty-bitmap:");
+    expect_ack(option);
+    contexts(haggle, option, "disk", NULL, NULL);
+    expect_ack(option);
+    assert_int_equal(nbd_haggle_agreed(haggle).contexts, 0);
     expect_no_more();
     nbd_haggle_destroy(haggle);
 }
@@ -396,14 +462,14 @@ static void contexts_count_for_the_export_they_were_selected_for(void **state)
     plain(haggle, NBD_OPT_STRUCTURED_REPLY);
     contexts(haggle, NBD_OPT_SET_META_CONTEXT, "disk", "base:allocation", NULL);
     assert_int_equal(info(haggle, NBD_OPT_GO, "tape", 0), NBD_HAGGLE_TRANSMISSION);
-    assert_int_equal(nbd_haggle_contexts(haggle), 0);
+    assert_int_equal(nbd_haggle_agreed(haggle).contexts, 0);
     nbd_haggle_destroy(haggle);
 
     haggle = begin(FIXED);
     plain(haggle, NBD_OPT_STRUCTURED_REPLY);
     contexts(haggle, NBD_OPT_SET_META_CONTEXT, "", "base:allocation", NULL);
     assert_int_equal(info(haggle, NBD_OPT_GO, "disk", 0), NBD_HAGGLE_TRANSMISSION);
-    assert_int_equal(nbd_haggle_contexts(haggle), 1);
+    assert_int_equal(nbd_haggle_agreed(haggle).contexts, 1);
     nbd_haggle_destroy(haggle);
 }
 
@@ -416,7 +482,136 @@ static void contexts_are_gone_after_an_error(void **state)
     contexts(haggle, NBD_OPT_SET_META_CONTEXT, "disk", "base:allocation", NULL);
     contexts(haggle, NBD_OPT_SET_META_CONTEXT, "nowhere", "base:allocation", NULL);
     info(haggle, NBD_OPT_GO, "disk", 0);
-    assert_int_equal(nbd_haggle_contexts(haggle), 0);
+    assert_int_equal(nbd_haggle_agreed(haggle).contexts, 0);
+    nbd_haggle_destroy(haggle);
+}
+
+static void there_may_be_too_many_queries(void **state)
+{
+    (void)state;
+    static uint8_t data[10000] = "\0\0\0\4disk";
+    struct nbd_haggle *haggle = begin(FIXED);
+    plain(haggle, NBD_OPT_STRUCTURED_REPLY);
+    expect_ack(NBD_OPT_STRUCTURED_REPLY);
+    store_be32(data + 8, NBD_QUERIES_MAX + 1);
+    nbd_haggle_option(haggle, NBD_OPT_SET_META_CONTEXT, data, 12 + 4 * (NBD_QUERIES_MAX + 1));
+    expect_refused(NBD_OPT_SET_META_CONTEXT, NBD_REP_ERR_TOO_BIG);
+    store_be32(data + 8, NBD_QUERIES_MAX);
+    nbd_haggle_option(haggle, NBD_OPT_SET_META_CONTEXT, data, 12 + 4 * NBD_QUERIES_MAX);
+    expect_ack(NBD_OPT_SET_META_CONTEXT);
+    expect_no_more();
+    nbd_haggle_destroy(haggle);
+}
+
+/* Options without data ------------------------------------------------------------------------------------------- */
+
+static void options_that_have_no_data_must_have_none(void **state)
+{
+    (void)state;
+    static const uint32_t options[] = { NBD_OPT_LIST, NBD_OPT_STARTTLS, NBD_OPT_STRUCTURED_REPLY };
+    struct nbd_haggle *haggle = begin_with_tls();
+    plain(haggle, NBD_OPT_STARTTLS);
+    expect_ack(NBD_OPT_STARTTLS);
+    for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+        assert_int_equal(nbd_haggle_option(haggle, options[i], (const uint8_t *)"x", 1), NBD_HAGGLE_ON);
+        expect_refused(options[i], NBD_REP_ERR_INVALID);
+        assert_int_equal(nbd_haggle_oversized(haggle, options[i]), NBD_HAGGLE_ON);
+        expect_refused(options[i], NBD_REP_ERR_INVALID);
+    }
+    assert_int_equal(nbd_haggle_agreed(haggle).mode, NBD_MODE_SIMPLE);
+    nbd_haggle_destroy(haggle);
+}
+
+static void data_of_abort_are_ignored(void **state)
+{
+    (void)state;
+    struct nbd_haggle *haggle = begin(FIXED);
+    assert_int_equal(nbd_haggle_option(haggle, NBD_OPT_ABORT, (const uint8_t *)"bye", 3), NBD_HAGGLE_END);
+    expect_ack(NBD_OPT_ABORT);
+    assert_int_equal(nbd_haggle_oversized(haggle, NBD_OPT_ABORT), NBD_HAGGLE_END);
+    expect_ack(NBD_OPT_ABORT);
+    nbd_haggle_destroy(haggle);
+}
+
+static void a_server_that_stops_says_so(void **state)
+{
+    (void)state;
+    struct nbd_haggle *haggle = begin(FIXED);
+    assert_int_equal(info(haggle, NBD_OPT_GO, "late", 0), NBD_HAGGLE_ON);
+    expect_refused(NBD_OPT_GO, NBD_REP_ERR_SHUTDOWN);
+    assert_int_equal(nbd_haggle_option(haggle, NBD_OPT_EXPORT_NAME, (const uint8_t *)"late", 4), NBD_HAGGLE_END);
+    expect_no_more();
+    nbd_haggle_destroy(haggle);
+}
+
+/* Whoever reads the message may show it as it is. */
+static void messages_quote_names_as_utf8(void **state)
+{
+    (void)state;
+    struct nbd_haggle *haggle = begin(FIXED);
+    static const uint8_t query[] = "\0\0\0\6x\xff\xc3\xa9\ny\0\0";
+    nbd_haggle_option(haggle, NBD_OPT_GO, query, sizeof(query) - 1);
+    const uint8_t *message = expect_reply(NBD_OPT_GO, NBD_REP_ERR_UNKNOWN, SIZE_MAX);
+    static const char expected[] = "there is no export named 'x?\xc3\xa9?y'";
+    assert_int_equal(load_be32(message - 4), sizeof(expected) - 1);
+    assert_memory_equal(message, expected, sizeof(expected) - 1);
+    nbd_haggle_destroy(haggle);
+}
+
+/* TLS ------------------------------------------------------------------------------------------------------------ */
+
+static void without_tls_nothing_is_granted_where_it_is_demanded(void **state)
+{
+    (void)state;
+    struct nbd_haggle *haggle = begin_with_tls();
+    plain(haggle, NBD_OPT_LIST);
+    expect_refused(NBD_OPT_LIST, NBD_REP_ERR_TLS_REQD);
+    plain(haggle, NBD_OPT_STRUCTURED_REPLY);
+    expect_refused(NBD_OPT_STRUCTURED_REPLY, NBD_REP_ERR_TLS_REQD);
+    info(haggle, NBD_OPT_GO, "disk", 0);
+    expect_refused(NBD_OPT_GO, NBD_REP_ERR_TLS_REQD);
+    info(haggle, NBD_OPT_INFO, "nowhere", 0);
+    expect_refused(NBD_OPT_INFO, NBD_REP_ERR_TLS_REQD);
+    contexts(haggle, NBD_OPT_LIST_META_CONTEXT, "disk", NULL, NULL);
+    expect_refused(NBD_OPT_LIST_META_CONTEXT, NBD_REP_ERR_TLS_REQD);
+    plain(haggle, 4711);
+    expect_refused(4711, NBD_REP_ERR_TLS_REQD);
+    nbd_haggle_oversized(haggle, NBD_OPT_GO);
+    expect_refused(NBD_OPT_GO, NBD_REP_ERR_TLS_REQD);
+    expect_no_more();
+    assert_int_equal(nbd_haggle_option(haggle, NBD_OPT_EXPORT_NAME, (const uint8_t *)"disk", 4), NBD_HAGGLE_END);
+    expect_no_more();
+    assert_null(world.attached);
+    assert_int_equal(world.tls_after_bytes, 0);
+    nbd_haggle_destroy(haggle);
+
+    haggle = begin_with_tls();
+    assert_int_equal(plain(haggle, NBD_OPT_ABORT), NBD_HAGGLE_END);
+    expect_ack(NBD_OPT_ABORT);
+    nbd_haggle_destroy(haggle);
+}
+
+static void tls_begins_right_after_its_acknowledgement(void **state)
+{
+    (void)state;
+    struct nbd_haggle *haggle = begin_with_tls();
+    assert_int_equal(plain(haggle, NBD_OPT_STARTTLS), NBD_HAGGLE_ON);
+    expect_ack(NBD_OPT_STARTTLS);
+    assert_int_equal(world.tls_after_bytes, NBD_OPTION_REPLY_BYTES);
+    assert_int_equal(plain(haggle, NBD_OPT_STARTTLS), NBD_HAGGLE_ON);
+    expect_refused(NBD_OPT_STARTTLS, NBD_REP_ERR_INVALID);
+    assert_int_equal(world.tls_after_bytes, NBD_OPTION_REPLY_BYTES);
+    assert_int_equal(info(haggle, NBD_OPT_GO, "disk", 0), NBD_HAGGLE_TRANSMISSION);
+    assert_string_equal(world.attached, "disk");
+    nbd_haggle_destroy(haggle);
+}
+
+static void tls_that_fails_is_the_end(void **state)
+{
+    (void)state;
+    struct nbd_haggle *haggle = begin_with_tls();
+    world.tls_fails = true;
+    assert_int_equal(plain(haggle, NBD_OPT_STARTTLS), NBD_HAGGLE_END);
     nbd_haggle_destroy(haggle);
 }
 
@@ -449,6 +644,14 @@ int main(void)
         cmocka_unit_test(contexts_are_selected_by_name),
         cmocka_unit_test(contexts_count_for_the_export_they_were_selected_for),
         cmocka_unit_test(contexts_are_gone_after_an_error),
+        cmocka_unit_test(there_may_be_too_many_queries),
+        cmocka_unit_test(options_that_have_no_data_must_have_none),
+        cmocka_unit_test(data_of_abort_are_ignored),
+        cmocka_unit_test(a_server_that_stops_says_so),
+        cmocka_unit_test(messages_quote_names_as_utf8),
+        cmocka_unit_test(without_tls_nothing_is_granted_where_it_is_demanded),
+        cmocka_unit_test(tls_begins_right_after_its_acknowledgement),
+        cmocka_unit_test(tls_that_fails_is_the_end),
         cmocka_unit_test(a_client_that_cannot_be_reached_is_done_with),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
