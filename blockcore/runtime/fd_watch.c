@@ -40,7 +40,9 @@ static void wake(struct fd_waiter *waiter, int result)
 
 static void arm(struct fd_watch *watch, int events);
 
-/* A direction stays armed as long as somebody has come back to wait by the time it fires again. */
+/* The kernel reports a direction that is armed again in each turn as long as it is ready, so who comes to wait after it
+ * has become ready is woken too. It stays armed as long as somebody has come back to wait by the time it fires again.
+ */
 static void fired(uv_poll_t *poll, int status, int events)
 {
     struct fd_watch *watch = poll->data;

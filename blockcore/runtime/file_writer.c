@@ -70,28 +70,6 @@ static void run_writer(struct pool_job *job)
     wake_done(&done);
 }
 
-/* There is no thread to write with: everything that is queued fails. */
-static void fail_queued(struct file_writer *writer, int result)
-{
-    struct list batch;
-    struct list *link;
-    list_init(&batch);
-    while (take_batch(writer, &batch)) {
-        while ((link = list_take_first(&batch))) {
-            struct file_write *write = list_entry(link, struct file_write, link);
-            write->result = result;
-            co_event_set(&write->done);
-        }
-    }
-}
-
-static void start_writer(struct file_io *file)
-{
-    int ret = pool_submit(file->domain, &file->writer.job);
-    if (ret < 0)
-        fail_queued(&file->writer, ret);
-}
-
 int file_writer_write(struct file_io *file, uint64_t offset, const struct iov *iov)
 {
     struct file_writer *writer = &file->writer;
@@ -104,7 +82,7 @@ int file_writer_write(struct file_io *file, uint64_t offset, const struct iov *i
     writer->active = true;
     spinlock_unlock(&writer->guard);
     if (begin)
-        start_writer(file);
+        pool_submit(file->domain, &file->writer.job);
     co_event_wait(&write.done, "a write");
     return write.result;
 }
@@ -126,6 +104,6 @@ int file_writer_write_here(struct file_io *file, uint64_t offset, const struct i
     bool hand_over = writer->active;
     spinlock_unlock(&writer->guard);
     if (hand_over)
-        start_writer(file);
+        pool_submit(file->domain, &file->writer.job);
     return ret;
 }

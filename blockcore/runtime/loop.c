@@ -78,7 +78,10 @@ static void run_ready(struct loop *loop)
     }
 }
 
-/* False when something was posted at the last moment. */
+/* False when something was posted at the last moment. We say that we sleep and then look into the inbox; who posts
+ * fills the inbox and then looks whether we sleep. All four steps are in the one order that all threads see, so at
+ * least one of the two finds the other; with acquire and release alone both could read what was there before. To be
+ * taken for asleep when awake costs a system call and nothing else, so loop_awake() needs no order. */
 static bool go_to_sleep(struct loop *loop)
 {
     atomic_store(&loop->asleep, true);
@@ -119,9 +122,8 @@ void loop_post(struct loop *loop, struct loop_task *task)
     do {
         task->next = newest;
     } while (!atomic_compare_exchange_weak(&loop->inbox, &newest, task));
-    /* The loop's own thread takes its inbox before it sleeps. Another may find the loop gone to sleep after it looked
-     * into its inbox: the exchanges are sequentially consistent, so either the loop sees the task or we see it asleep.
-     */
+    /* The loop's own thread takes its inbox before it sleeps; for the others see go_to_sleep(). One of them is enough
+     * to wake it: the eventfd stays readable until the loop has read it, and the inbox is taken after that. */
     if (loop != current_loop && atomic_load(&loop->asleep) && atomic_exchange(&loop->asleep, false))
         wake(loop);
 }

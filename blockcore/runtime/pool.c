@@ -31,8 +31,14 @@ struct worker {
     struct list link; /* in the pool's `idle` */
     pthread_cond_t wake;
     struct pool_job *job; /* what it shall do next; NULL: nothing */
+    bool stays;           /* until the pool stops; the others end when they have been idle for a while */
 };
 
+/* Everything is read and written with the mutex held, so a worker that goes idle and a job that is submitted come one
+ * after the other. Invariant: while a domain is runnable no worker is idle. Whoever puts a job into a queue has found
+ * none idle (pool_submit) or sets those to work that are (queue_without_thread); a worker goes idle only when nothing
+ * is runnable (take_job). And one worker is always there, so what is queued is done even if the system gives no thread.
+ */
 static struct {
     pthread_mutex_t mutex;
     pthread_cond_t thread_ended;
@@ -91,6 +97,7 @@ static struct pool_job *take_job(void)
     return job;
 }
 
+/* Afterwards it has a job, or shall end. The mutex is held, except while it sleeps. */
 static void wait_for_work(struct worker *worker)
 {
     struct timespec until;
@@ -98,9 +105,21 @@ static void wait_for_work(struct worker *worker)
     until.tv_sec += IDLE_SECONDS;
     list_prepend(&pool.idle, &worker->link);
     int ret = 0;
-    while (!worker->job && !pool.stopping && ret != ETIMEDOUT)
-        ret = pthread_cond_timedwait(&worker->wake, &pool.mutex, &until);
+    while (!worker->job && !pool.stopping && ret != ETIMEDOUT) {
+        if (worker->stays)
+            pthread_cond_wait(&worker->wake, &pool.mutex);
+        else
+            ret = pthread_cond_timedwait(&worker->wake, &pool.mutex, &until);
+    }
     list_remove(&worker->link);
+}
+
+/* To a worker that is idle. The mutex is held. */
+static void hand_over(struct worker *worker, struct pool_job *job)
+{
+    list_remove(&worker->link);
+    worker->job = job;
+    pthread_cond_signal(&worker->wake);
 }
 
 /* Runs the worker's job. The mutex is held before and after, not meanwhile. */
@@ -122,23 +141,26 @@ static void worker_init(struct worker *worker, struct pool_job *job)
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    *worker = (struct worker){ .job = job };
+    *worker = (struct worker){ .job = job, .stays = !job };
     pthread_cond_init(&worker->wake, &attributes);
     pthread_condattr_destroy(&attributes);
     list_init(&worker->link);
 }
 
+/* Without a job it is the one that stays. */
 static void *worker_main(void *job)
 {
     struct worker worker;
     pthread_setname_np(pthread_self(), "pool");
     worker_init(&worker, job);
     pthread_mutex_lock(&pool.mutex);
-    while (worker.job) {
-        work(&worker);
-        if (!worker.job)
-            wait_for_work(&worker);
-    }
+    if (!worker.job)
+        worker.job = take_job();
+    do {
+        while (worker.job)
+            work(&worker);
+        wait_for_work(&worker);
+    } while (worker.job);
     pthread_cond_destroy(&worker.wake);
     pool.threads--;
     pthread_cond_signal(&pool.thread_ended);
@@ -163,25 +185,22 @@ static int start_worker(struct pool_job *job)
     return ret;
 }
 
-/* The system gives no thread: the job waits for one of those that are there. */
-static int queue_without_thread(struct pool_job *job)
+/* The system gives no thread: the job waits for one of those that are there, and some may have gone idle since it was
+ * submitted. */
+static void queue_without_thread(struct pool_job *job)
 {
     struct pool_domain *domain = job->domain;
     pthread_mutex_lock(&pool.mutex);
     pool.threads--;
     domain->running--;
-    bool others = pool.threads > 0;
-    if (others)
-        list_prepend(&domain->queue, &job->link);
+    list_prepend(&domain->queue, &job->link);
     update_runnable(domain);
+    while (!list_empty(&pool.runnable) && !list_empty(&pool.idle))
+        hand_over(list_first(&pool.idle, struct worker, link), take_job());
     pthread_mutex_unlock(&pool.mutex);
-    if (others)
-        return 0;
-    pool_domain_unref(domain);
-    return -EAGAIN;
 }
 
-int pool_submit(struct pool_domain *domain, struct pool_job *job)
+void pool_submit(struct pool_domain *domain, struct pool_job *job)
 {
     if (!domain)
         domain = pool.shared;
@@ -194,9 +213,7 @@ int pool_submit(struct pool_domain *domain, struct pool_job *job)
     if (domain->running < domain->threads_max && (worker || pool.threads < POOL_THREADS_MAX)) {
         domain->running++;
         if (worker) {
-            list_remove(&worker->link);
-            worker->job = job;
-            pthread_cond_signal(&worker->wake);
+            hand_over(worker, job);
         } else {
             pool.threads++;
             need_thread = true;
@@ -207,8 +224,7 @@ int pool_submit(struct pool_domain *domain, struct pool_job *job)
     }
     pthread_mutex_unlock(&pool.mutex);
     if (need_thread && start_worker(job) != 0)
-        return queue_without_thread(job);
-    return 0;
+        queue_without_thread(job);
 }
 
 struct blocking_call {
@@ -230,20 +246,23 @@ int co_blocking(struct pool_domain *domain, int (*fn)(void *arg), void *arg)
 {
     struct blocking_call call = { .job.run = run_call, .fn = fn, .arg = arg };
     co_event_init(&call.done);
-    int ret = pool_submit(domain, &call.job);
-    if (ret < 0)
-        return ret;
+    pool_submit(domain, &call.job);
     co_event_wait(&call.done, "a blocking call");
     return call.result;
 }
 
-void pool_start(void)
+int pool_start(void)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     list_init(&pool.idle);
     list_init(&pool.runnable);
     pool.stopping = false;
     pool.shared = pool_domain_create("shared", cores > 1 ? (unsigned)cores : 2);
+    pool.threads = 1;
+    int ret = start_worker(NULL);
+    if (ret != 0)
+        pool.threads = 0;
+    return -ret;
 }
 
 void pool_stop(void)

@@ -1,7 +1,8 @@
 /* pool - threads for calls that block
  *
  * What may block (open, stat, name look-up, fsync, ioctl, a read where io_uring is refused) runs on a thread of the
- * pool while the coroutine waits. Threads are made on demand and end when idle.
+ * pool while the coroutine waits. Threads are made on demand and end when idle, except one: where the system gives no
+ * others, calls wait for that one.
  *
  * Storage dies in units: one NFS server, one FUSE file. A *domain* is such a unit; it has a limit on the threads it
  * occupies, so that a dead one costs itself, not the others. Calls beyond the limit queue up inside their domain.

@@ -11,13 +11,13 @@ struct pool_job {
     void (*run)(struct pool_job *job); /* on a thread of the pool; the job may be gone when it returns */
 };
 
-/* Any thread. @job->run is set; the job stays where it is until run() is called. 0, or -EAGAIN when there is no thread
- * and the system gives none; run() is not called then. @domain NULL: the shared one. */
-int pool_submit(struct pool_domain *domain, struct pool_job *job);
+/* Any thread. @job->run is set; the job stays where it is until run() is called. @domain NULL: the shared one. */
+void pool_submit(struct pool_domain *domain, struct pool_job *job);
 
 struct pool_domain *pool_domain_ref(struct pool_domain *domain);
 
-void pool_start(void);
+/* Starts the thread that is always there; -errno when the system gives none. */
+int pool_start(void) MUST_CHECK;
 
 /* Ends the threads and waits for them. */
 void pool_stop(void);

@@ -15,6 +15,10 @@
 #define COMPLETIONS 4096
 #define NS_PER_SECOND UINT64_C(1000000000)
 
+/* A request waits in line, is in the submission queue, or is in the kernel. None is forgotten when the loop goes to
+ * sleep: those in line found the ring full, so completions will come and make room (ring_turn); while something is in
+ * the submission queue `unsubmitted` is set, and the loop does not sleep; for the rest the ring's descriptor becomes
+ * readable, and stays so until they have been reaped. */
 struct ring {
     struct io_uring uring;
     uv_poll_t poll;

@@ -79,12 +79,16 @@ struct error *runtime_start(const struct runtime_options *options)
     const char *no_io_uring = getenv("CAIRN_NO_IO_URING");
     runtime.io_uring_disabled = options->disable_io_uring || (no_io_uring && strcmp(no_io_uring, "1") == 0);
 
-    pool_start();
+    int ret = pool_start();
+    if (ret < 0) {
+        pool_stop();
+        return error_errno(-ret, "cannot start a thread");
+    }
     runtime.control = loop_create(io_loops);
     loop_adopt(runtime.control);
     while (runtime.io_count < io_loops) {
         struct loop *loop = loop_create(runtime.io_count);
-        int ret = start_thread(loop);
+        ret = start_thread(loop);
         if (ret != 0) {
             loop_destroy(loop);
             runtime_stop(false);

@@ -1,7 +1,10 @@
 /* timer_private - deadlines of a loop: a heap of timers above one timer of libuv
  *
  * A timer may live on the stack of the coroutine that waits. Starting and stopping costs O(log n) and no system call;
- * libuv's timer is only moved when an earlier deadline comes first. */
+ * libuv's timer is only moved when an earlier deadline comes first.
+ *
+ * Invariant: while a timer runs, libuv's goes off no later than the earliest deadline, but for the part of a
+ * millisecond that libuv does not know. It may go off too early, even in vain; then it is set again. */
 #ifndef CAIRN_RUNTIME_TIMER_PRIVATE_H
 #define CAIRN_RUNTIME_TIMER_PRIVATE_H
 

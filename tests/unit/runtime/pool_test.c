@@ -38,6 +38,22 @@ static int hang(void *arg)
     return (int)read(gate[0], &byte, 1);
 }
 
+/* The system gives no thread as long as this is set; @while_refusing runs before it says so. */
+static _Atomic bool no_threads;
+static void (*while_refusing)(void);
+
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*entry)(void *), void *arg);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*entry)(void *), void *arg);
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*entry)(void *), void *arg)
+{
+    if (!no_threads)
+        return __real_pthread_create(thread, attributes, entry, arg);
+    if (while_refusing)
+        while_refusing();
+    return EAGAIN;
+}
+
 /* Something that no test could be too impatient for: others get their turn until it is true. */
 #define await_that(condition)                                                                                          \
     do {                                                                                                               \
@@ -245,6 +261,55 @@ CO_TEST(hundreds_of_calls_may_hang_at_once)
     gate_destroy();
 }
 
+static int next_result(void *arg)
+{
+    return ++*(int *)arg;
+}
+
+CO_TEST(calls_wait_for_the_thread_that_is_there_if_the_system_gives_no_other)
+{
+    struct hanging calls[5] = { 0 };
+    struct co_group group;
+    int result = 0;
+    gate_create();
+    no_threads = true;
+    co_group_init(&group);
+    for (int i = 0; i < 5; i++)
+        co_group_start(&group, "hangs", call_and_hang, &calls[i]);
+    await_that(begun == 1);
+    gate_open(5);
+    co_group_join(&group);
+    expect_int(co_blocking(NULL, next_result, &result), 1);
+    no_threads = false;
+    gate_destroy();
+}
+
+/* The one that is there ends its call and goes idle while the system looks for another. */
+static void let_the_thread_go_idle(void)
+{
+    while_refusing = NULL;
+    gate_open(1);
+    for (int i = 0; i < 20000; i++)
+        sched_yield();
+}
+
+CO_TEST(a_thread_that_goes_idle_meanwhile_is_given_the_call)
+{
+    struct hanging call = { 0 };
+    struct co_group group;
+    int result = 0;
+    gate_create();
+    no_threads = true;
+    while_refusing = let_the_thread_go_idle;
+    co_group_init(&group);
+    co_group_start(&group, "hangs", call_and_hang, &call);
+    await_that(begun == 1);
+    expect_int(co_blocking(NULL, next_result, &result), 1);
+    co_group_join(&group);
+    no_threads = false;
+    gate_destroy();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -254,6 +319,8 @@ int main(void)
         cmocka_unit_test(a_domain_may_be_dropped_while_calls_hang_in_it),
         cmocka_unit_test(the_limit_holds_among_all_loops),
         cmocka_unit_test(hundreds_of_calls_may_hang_at_once),
+        cmocka_unit_test(calls_wait_for_the_thread_that_is_there_if_the_system_gives_no_other),
+        cmocka_unit_test(a_thread_that_goes_idle_meanwhile_is_given_the_call),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
