@@ -11,6 +11,7 @@
 #include "blockcore/drivers/drivers.h"
 #include "blockcore/filters/write_log.h"
 #include "blockcore/graph/node.h"
+#include "blockcore/graph/reopen.h"
 #include "blockcore/io/request.h"
 #include "blockcore/runtime/buffer.h"
 #include "blockcore/runtime/sync.h"
@@ -240,6 +241,22 @@ static struct error *log_open(struct node *node, const struct blockdev_options *
     return NULL;
 }
 
+static struct error *log_reopen_prepare(struct node *node, const struct blockdev_options *options,
+                                        struct reopen *reopen)
+{
+    const struct blockdev_options_blklogwrites *own = &options->u.blklogwrites;
+    (void)node;
+    struct error *err = reopen_child(reopen, "file", own->file);
+    return err ? err : reopen_same_child(reopen, "log", own->log);
+}
+
+/* A node that was opened read-only has begun no log. */
+static struct error *log_reopen_enter(struct node *node, struct reopen *reopen)
+{
+    struct log_writes *log = node_state(node);
+    return log->records == 0 && !reopen_read_only(reopen) ? begin_log(log) : NULL;
+}
+
 static void log_close(struct node *node)
 {
     struct log_writes *log = node_state(node);
@@ -253,6 +270,8 @@ const struct driver blklogwrites_driver = {
     .write_flags = REQ_FUA,
     .flushes_children = true,
     .open = log_open,
+    .reopen_prepare = log_reopen_prepare,
+    .reopen_enter = log_reopen_enter,
     .close = log_close,
     .pwritev = log_pwritev,
     .pwrite_zeroes = log_pwrite_zeroes,

@@ -10,6 +10,7 @@
 #include "blockcore/drivers/drivers.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/graph/notice.h"
+#include "blockcore/graph/reopen.h"
 #include "blockcore/io/request.h"
 #include "blockcore/runtime/buffer.h"
 #include "blockcore/runtime/coroutine.h"
@@ -197,6 +198,15 @@ static int verify_truncate(struct node *node, uint64_t bytes, enum truncate_mode
     return -ENOTSUP;
 }
 
+static struct error *check_lengths(const struct blkverify *verify)
+{
+    if (child_length(verify->raw) == child_length(verify->test))
+        return NULL;
+    return error_new("test: node '%s' is %llu bytes long, but node '%s' is %llu", node_name(child_node(verify->test)),
+                     (unsigned long long)child_length(verify->test), node_name(child_node(verify->raw)),
+                     (unsigned long long)child_length(verify->raw));
+}
+
 static struct error *verify_open(struct node *node, const struct blockdev_options *options,
                                  const struct open_context *context)
 {
@@ -206,25 +216,39 @@ static struct error *verify_open(struct node *node, const struct blockdev_option
     struct error *err = child_open(node, "raw", CHILD_FILTERED, own->raw, context, &verify->raw);
     if (!err)
         err = child_open(node, "test", CHILD_DATA, own->test, context, &verify->test);
+    if (!err)
+        err = check_lengths(verify);
     if (err)
         return err;
-    if (child_length(verify->raw) != child_length(verify->test))
-        return error_new("test: node '%s' is %llu bytes long, but node '%s' is %llu",
-                         node_name(child_node(verify->test)), (unsigned long long)child_length(verify->test),
-                         node_name(child_node(verify->raw)), (unsigned long long)child_length(verify->raw));
     node_limits_mutable(node)->max_transfer = TRANSFER_MAX;
     node_set_filename(node, node_filename(child_node(verify->test)));
     return NULL;
 }
 
-/* Nobody else writes one of the two, or they would differ. */
+/* That the nodes are alike is the business of who names them. */
+static struct error *verify_reopen_prepare(struct node *node, const struct blockdev_options *options,
+                                           struct reopen *reopen)
+{
+    const struct blockdev_options_blkverify *own = &options->u.blkverify;
+    (void)node;
+    struct error *err = reopen_child(reopen, "raw", own->raw);
+    return err ? err : reopen_child(reopen, "test", own->test);
+}
+
+static struct error *verify_reopen_enter(struct node *node, struct reopen *reopen)
+{
+    (void)reopen;
+    return check_lengths(node_state(node));
+}
+
+/* Nobody else writes one of the two, or they would differ, as long as the filter has users. */
 static void verify_child_permissions(const struct node *node, const struct child *child, unsigned perm, unsigned shared,
                                      unsigned *child_perm, unsigned *child_shared)
 {
     (void)node;
     (void)child;
     *child_perm = perm & ~(unsigned)PERM_RESIZE;
-    *child_shared = shared & (PERM_CONSISTENT_READ | PERM_WRITE_UNCHANGED);
+    *child_shared = perm ? shared & (PERM_CONSISTENT_READ | PERM_WRITE_UNCHANGED) : shared;
 }
 
 const struct driver blkverify_driver = {
@@ -233,6 +257,8 @@ const struct driver blkverify_driver = {
     .state_size = sizeof(struct blkverify),
     .write_flags = REQ_FUA,
     .open = verify_open,
+    .reopen_prepare = verify_reopen_prepare,
+    .reopen_enter = verify_reopen_enter,
     .preadv = verify_preadv,
     .pwritev = verify_pwritev,
     .pwrite_zeroes = verify_pwrite_zeroes,

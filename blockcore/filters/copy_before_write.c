@@ -7,6 +7,7 @@
 #include "blockcore/graph/drain.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/graph/notice.h"
+#include "blockcore/graph/reopen.h"
 #include "blockcore/io/block_status.h"
 #include "blockcore/io/request.h"
 #include "blockcore/runtime/buffer.h"
@@ -440,6 +441,12 @@ static struct error *choose_wanted(struct cbw *cbw, const struct block_dirty_bit
     return NULL;
 }
 
+static void set_error_options(struct cbw *cbw, const struct blockdev_options_cbw *own)
+{
+    cbw->break_snapshot = own->on_cbw_error == ON_CBW_ERROR_BREAK_SNAPSHOT;
+    cbw->timeout_ms = (uint64_t)own->cbw_timeout * 1000;
+}
+
 static struct error *cbw_open(struct node *node, const struct blockdev_options *options,
                               const struct open_context *context)
 {
@@ -448,8 +455,7 @@ static struct error *cbw_open(struct node *node, const struct blockdev_options *
     spinlock_init(&cbw->lock);
     list_init(&cbw->frozen);
     list_init(&cbw->waiters);
-    cbw->break_snapshot = own->on_cbw_error == ON_CBW_ERROR_BREAK_SNAPSHOT;
-    cbw->timeout_ms = (uint64_t)own->cbw_timeout * 1000;
+    set_error_options(cbw, own);
     struct error *err = child_open(node, "file", CHILD_FILTERED, own->file, context, &cbw->file);
     if (!err)
         err = child_open(node, "target", CHILD_DATA, own->target, context, &cbw->target);
@@ -477,6 +483,32 @@ static void cbw_close(struct node *node)
     spinlock_unlock(&cbw->lock);
     bitsets_fini(cbw);
 }
+
+/* The old bytes are in the target. */
+static struct error *cbw_reopen_prepare(struct node *node, const struct blockdev_options *options,
+                                        struct reopen *reopen)
+{
+    const struct blockdev_options_cbw *own = &options->u.copy_before_write;
+    struct blockdev_options_cbw *next = xmalloc(sizeof(*next));
+    (void)node;
+    *next = *own;
+    reopen_set_state(reopen, next);
+    struct error *err = reopen_child(reopen, "file", own->file);
+    return err ? err : reopen_same_child(reopen, "target", own->target);
+}
+
+static void cbw_reopen_commit(struct node *node, struct reopen *reopen)
+{
+    set_error_options(node_state(node), reopen_state(reopen));
+}
+
+static void cbw_reopen_end(struct node *node, struct reopen *reopen)
+{
+    (void)node;
+    free(reopen_state(reopen));
+}
+
+static const char *const cbw_reopenable[] = { "on-cbw-error", "cbw-timeout", NULL };
 
 /* Others may write the target: it may be an overlay of the disk itself. The disk is the filter's alone as long as it
  * has users. */
@@ -516,6 +548,11 @@ const struct driver copy_before_write_driver = {
     .write_flags = REQ_FUA | REQ_COMPRESSED,
     .flushes_children = true,
     .open = cbw_open,
+    .reopen_prepare = cbw_reopen_prepare,
+    .reopen_commit = cbw_reopen_commit,
+    .reopen_abort = cbw_reopen_end,
+    .reopen_end = cbw_reopen_end,
+    .reopenable = cbw_reopenable,
     .close = cbw_close,
     .pwritev = cbw_pwritev,
     .pwrite_zeroes = cbw_pwrite_zeroes,

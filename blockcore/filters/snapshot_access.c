@@ -5,6 +5,7 @@
 #include "blockcore/drivers/drivers.h"
 #include "blockcore/filters/copy_before_write_private.h"
 #include "blockcore/graph/node.h"
+#include "blockcore/graph/reopen.h"
 #include "blockcore/io/block_status.h"
 #include "blockcore/io/request.h"
 #include "schema/cairn_types.h"
@@ -249,6 +250,13 @@ static struct error *access_open(struct node *node, const struct blockdev_option
     return NULL;
 }
 
+static struct error *access_reopen_prepare(struct node *node, const struct blockdev_options *options,
+                                           struct reopen *reopen)
+{
+    (void)node;
+    return reopen_same_child(reopen, "file", options->u.snapshot_access.file);
+}
+
 /* It shows what was, so whatever others do is no concern of it. */
 static void access_child_permissions(const struct node *node, const struct child *child, unsigned perm, unsigned shared,
                                      unsigned *child_perm, unsigned *child_shared)
@@ -268,6 +276,7 @@ const struct driver snapshot_access_driver = {
     .stays = true,
     .flushes_children = true,
     .open = access_open,
+    .reopen_prepare = access_reopen_prepare,
     .preadv = access_preadv,
     .pwritev = access_pwritev,
     .pwrite_zeroes = access_pwrite_zeroes,

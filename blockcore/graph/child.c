@@ -6,10 +6,12 @@
 
 #include <assert.h>
 
-static struct error *check_open(const struct node *parent)
+static struct error *check_free(const struct node *parent)
 {
     if (parent->phase != NODE_OPEN)
         return error_new("node '%s' is being %s", parent->name, parent->phase == NODE_OPENING ? "opened" : "closed");
+    if (parent->in_reopen)
+        return error_new("node '%s' is being reopened", parent->name);
     return NULL;
 }
 
@@ -17,12 +19,14 @@ struct error *node_add_child(struct node *parent, struct node *node)
 {
     if (!parent->driver->add_child)
         return error_new("The node %s does not support adding a child", parent->name);
-    struct error *err = check_open(parent);
+    struct error *err = check_free(parent);
     if (err)
         return err;
     node_ref(parent);
     node_ref(node);
+    parent->changing_children++;
     err = parent->driver->add_child(parent, node);
+    parent->changing_children--;
     node_unref(node);
     node_unref(parent);
     return err;
@@ -32,13 +36,15 @@ struct error *node_remove_child(struct node *parent, const char *name)
 {
     if (!parent->driver->remove_child)
         return error_new("The node %s does not support removing a child", parent->name);
-    struct error *err = check_open(parent);
+    struct error *err = check_free(parent);
     if (err)
         return err;
     if (!node_child(parent, name))
         return error_new("Node '%s' does not have child '%s'", parent->name, name);
     node_ref(parent);
+    parent->changing_children++;
     err = parent->driver->remove_child(parent, name);
+    parent->changing_children--;
     node_unref(parent);
     return err;
 }

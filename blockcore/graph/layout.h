@@ -91,6 +91,7 @@ struct node {
     const struct blockdev_options *given; /* as they were given, without what is inherited; NULL: not known */
     struct arena options_arena;           /* of given */
     bool in_reopen;                       /* a command is reopening the node */
+    unsigned changing_children;           /* commands that add or remove a child */
     struct change *reopening;             /* the change that will give the node other settings */
     struct node_settings next;            /* those */
     void *next_state;                     /* what the driver prepared for them */

@@ -88,8 +88,11 @@ static struct reopen *find_entry(const struct reopen_set *set, const struct node
 
 static struct error *check_free(const struct node *node)
 {
-    return node->in_reopen ? error_new("node '%s' is given twice, or is being reopened by another command", node->name)
-                           : NULL;
+    if (node->in_reopen)
+        return error_new("node '%s' is given twice, or is being reopened by another command", node->name);
+    if (node->changing_children > 0)
+        return error_new("node '%s' is getting or losing a child", node->name);
+    return NULL;
 }
 
 /* @parent: whose options describe the node, what they do not say is inherited from; NULL: none. */
@@ -190,6 +193,14 @@ struct error *reopen_child(struct reopen *reopen, const char *name, const struct
     if (ref->kind == BLOCKDEV_REF_KIND_DEFINITION)
         return reopen_described(reopen, name, child, ref->u.definition);
     return reopen_named(reopen, name, child->role, child, ref->u.reference);
+}
+
+struct error *reopen_same_child(struct reopen *reopen, const char *name, const struct blockdev_ref *ref)
+{
+    const struct child *child = node_child(reopen->node, name);
+    if (ref && child && ref->kind == BLOCKDEV_REF_KIND_REFERENCE && node_find(ref->u.reference) != child->node)
+        return error_new("Cannot change the option '%s'", name);
+    return reopen_child(reopen, name, ref);
 }
 
 struct error *reopen_backing(struct reopen *reopen, const struct blockdev_ref_or_null *ref)

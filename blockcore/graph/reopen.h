@@ -30,6 +30,10 @@ struct error *blockdev_reopen(const struct blockdev_options *options, size_t cou
 struct error *reopen_child(struct reopen *reopen, const char *name, const struct blockdev_ref *ref)
     CO_FN CONTROL_FN MUST_CHECK;
 
+/* The same for a child that cannot become another node. */
+struct error *reopen_same_child(struct reopen *reopen, const char *name, const struct blockdev_ref *ref)
+    CO_FN CONTROL_FN MUST_CHECK;
+
 /* The same for the backing child, which may come and go. @ref NULL: an error if there is one. */
 struct error *reopen_backing(struct reopen *reopen, const struct blockdev_ref_or_null *ref) CO_FN CONTROL_FN MUST_CHECK;
 

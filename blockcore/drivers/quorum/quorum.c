@@ -14,6 +14,7 @@
 #include "blockcore/drivers/drivers.h"
 #include "blockcore/drivers/quorum/quorum_private.h"
 #include "blockcore/graph/child.h"
+#include "blockcore/graph/reopen.h"
 #include "blockcore/io/request.h"
 #include "schema/cairn_types.h"
 
@@ -33,7 +34,7 @@ static struct error *check_length(const struct quorum *quorum, const struct node
 
 static struct error *check_one_more(const struct quorum *quorum, const struct node *node)
 {
-    if (quorum->blkverify)
+    if (quorum->rules.blkverify)
         return error_new("Cannot add a child to a quorum in blkverify mode");
     if (quorum->children_count == CHILDREN_MAX)
         return error_new("Too many children: %d are allowed", CHILDREN_MAX);
@@ -82,8 +83,8 @@ static struct error *quorum_remove_child(struct node *node, const char *name)
     struct error *err = NULL;
     if (!child)
         err = error_new("Node '%s' does not have child '%s'", node_name(node), name);
-    else if (quorum->children_count <= quorum->threshold)
-        err = error_new("The number of children cannot be lower than the vote threshold %u", quorum->threshold);
+    else if (quorum->children_count <= quorum->rules.threshold)
+        err = error_new("The number of children cannot be lower than the vote threshold %u", quorum->rules.threshold);
     if (!err) {
         forget_child(quorum, child);
         child_end(child);
@@ -112,6 +113,17 @@ static struct error *check_options(const struct blockdev_options_quorum *own)
     if (own->blkverify && own->rewrite_corrupted)
         return error_new("rewrite-corrupted: true cannot be used with blkverify");
     return NULL;
+}
+
+static struct quorum_rules rules_of(const struct blockdev_options_quorum *own)
+{
+    bool fifo = own->read_pattern == QUORUM_READ_PATTERN_FIFO;
+    return (struct quorum_rules){
+        .threshold = (unsigned)own->vote_threshold,
+        .fifo = fifo,
+        .blkverify = own->blkverify && !fifo,
+        .rewrite = own->rewrite_corrupted && !fifo,
+    };
 }
 
 static struct error *open_children(struct node *node, const struct blockdev_options_quorum *own,
@@ -145,10 +157,7 @@ static struct error *quorum_open(struct node *node, const struct blockdev_option
     struct error *err = check_options(own);
     if (err)
         return err;
-    quorum->threshold = (unsigned)own->vote_threshold;
-    quorum->fifo = own->read_pattern == QUORUM_READ_PATTERN_FIFO;
-    quorum->blkverify = own->blkverify && !quorum->fifo;
-    quorum->rewrite = own->rewrite_corrupted && !quorum->fifo;
+    quorum->rules = rules_of(own);
     tracker_init(&quorum->tracker);
     err = open_children(node, own, context);
     if (err) {
@@ -167,13 +176,71 @@ static void quorum_close(struct node *node)
     free(quorum->children);
 }
 
+/* Reopening ---------------------------------------------------------------------------------------------------- */
+
+static struct error *reopen_children(const struct quorum *quorum, const struct blockdev_options_quorum *own,
+                                     struct reopen *reopen) CO_FN;
+
+/* x-blockdev-change waits meanwhile, see graph/child.c: they stay as many. */
+static struct error *reopen_children(const struct quorum *quorum, const struct blockdev_options_quorum *own,
+                                     struct reopen *reopen)
+{
+    struct error *err = NULL;
+    if (own->children_count != quorum->children_count)
+        return error_new("children: %zu are given, but there are %u; x-blockdev-change adds and removes them",
+                         own->children_count, quorum->children_count);
+    for (unsigned i = 0; i < quorum->children_count && !err; i++)
+        err = reopen_child(reopen, child_name(quorum->children[i]), &own->children[i]);
+    return err;
+}
+
+static struct error *quorum_reopen_prepare(struct node *node, const struct blockdev_options *options,
+                                           struct reopen *reopen)
+{
+    const struct blockdev_options_quorum *own = &options->u.quorum;
+    struct error *err = check_options(own);
+    if (err)
+        return err;
+    struct quorum_rules *next = xmalloc(sizeof(*next));
+    *next = rules_of(own);
+    reopen_set_state(reopen, next);
+    return reopen_children(node_state(node), own, reopen);
+}
+
+static struct error *quorum_reopen_enter(struct node *node, struct reopen *reopen)
+{
+    const struct quorum *quorum = node_state(node);
+    struct error *err = NULL;
+    (void)reopen;
+    for (unsigned i = 0; i < quorum->children_count && !err; i++)
+        err = error_wrap(check_length(quorum, child_node(quorum->children[i])), "children[%u]", i);
+    return err;
+}
+
+static void quorum_reopen_commit(struct node *node, struct reopen *reopen)
+{
+    struct quorum *quorum = node_state(node);
+    const struct quorum_rules *next = reopen_state(reopen);
+    quorum->rules = *next;
+}
+
+static void quorum_reopen_end(struct node *node, struct reopen *reopen)
+{
+    (void)node;
+    free(reopen_state(reopen));
+}
+
+static const char *const quorum_reopenable[] = { "children",     "vote-threshold", "rewrite-corrupted",
+                                                 "read-pattern", "blkverify",      NULL };
+
 /* Nobody else may write or resize one of the children, or they would differ. */
 static void quorum_child_permissions(const struct node *node, const struct child *child, unsigned perm, unsigned shared,
                                      unsigned *child_perm, unsigned *child_shared)
 {
     const struct quorum *quorum = node_state((struct node *)(uintptr_t)node);
+    const struct quorum_rules *next = node_next_state(node, child);
     *child_perm = perm;
-    if (quorum->rewrite && !node_is_read_only_for(node, child))
+    if ((next ? next->rewrite : quorum->rules.rewrite) && !node_is_read_only_for(node, child))
         *child_perm |= PERM_WRITE;
     *child_shared = shared & (PERM_CONSISTENT_READ | PERM_WRITE_UNCHANGED);
 }
@@ -185,6 +252,12 @@ const struct driver quorum_driver = {
     .flushes_children = true,
     .open = quorum_open,
     .close = quorum_close,
+    .reopen_prepare = quorum_reopen_prepare,
+    .reopen_enter = quorum_reopen_enter,
+    .reopen_commit = quorum_reopen_commit,
+    .reopen_abort = quorum_reopen_end,
+    .reopen_end = quorum_reopen_end,
+    .reopenable = quorum_reopenable,
     .preadv = quorum_preadv,
     .pwritev = quorum_pwritev,
     .pwrite_zeroes = quorum_pwrite_zeroes,

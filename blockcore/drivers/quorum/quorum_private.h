@@ -7,14 +7,18 @@
 #include "blockcore/graph/notice.h"
 #include "blockcore/runtime/tracking.h"
 
-struct quorum {
-    struct child **children; /* these three change while the node is drained */
-    unsigned children_count;
-    unsigned next_index; /* of the name of the next one */
+struct quorum_rules {
     unsigned threshold;
     bool blkverify;
     bool rewrite;
     bool fifo;
+};
+
+struct quorum {
+    struct child **children; /* all but the tracker changes while the node is drained */
+    unsigned children_count;
+    unsigned next_index; /* of the name of the next one */
+    struct quorum_rules rules;
     struct tracker tracker;
 };
 

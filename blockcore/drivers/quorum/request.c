@@ -136,7 +136,7 @@ static void report_failure(const struct ballot *ballot)
 {
     CLEANUP(free)
     char *message = xasprintf("no quorum: fewer than %u children agree about the %s of %llu bytes at %llu",
-                              ballot->quorum->threshold, request_names[ballot->request],
+                              ballot->quorum->rules.threshold, request_names[ballot->request],
                               (unsigned long long)ballot->range.bytes, (unsigned long long)ballot->range.offset);
     notice_give(&(struct notice){
         .kind = NOTICE_QUORUM_FAILURE,
@@ -171,7 +171,7 @@ static int error_of(const struct ballot *ballot)
 static int ballot_result(const struct ballot *ballot)
 {
     report_errors(ballot);
-    if (ballot->successes >= ballot->quorum->threshold)
+    if (ballot->successes >= ballot->quorum->rules.threshold)
         return 0;
     if (ballot->request != NOTICE_FLUSH)
         report_failure(ballot);
@@ -245,7 +245,7 @@ static void treat_losers(struct ballot *ballot, const struct vote *winner)
         if (vote->ret < 0 || &ballot->votes[vote->alike] == winner)
             continue;
         report_bad(ballot, vote, NOTICE_READ, 0);
-        if (!quorum->rewrite || node_is_read_only(ballot->node))
+        if (!quorum->rules.rewrite || node_is_read_only(ballot->node))
             continue;
         int ret = child_pwrite(vote->child, ballot->range.offset, winner->data, ballot->range.bytes, 0);
         if (ret < 0)
@@ -263,9 +263,9 @@ static int elect(struct ballot *ballot, struct vote **winner)
     *winner = find_winner(ballot);
     if ((*winner)->supporters == ballot->successes)
         return 0;
-    if (ballot->quorum->blkverify)
+    if (ballot->quorum->rules.blkverify)
         tell_difference(ballot);
-    if ((*winner)->supporters < ballot->quorum->threshold) {
+    if ((*winner)->supporters < ballot->quorum->rules.threshold) {
         report_failure(ballot);
         return -EIO;
     }
@@ -341,7 +341,7 @@ int quorum_preadv(struct node *node, struct range range, const struct iov *iov, 
 {
     const struct quorum *quorum = node_state(node);
     (void)flags;
-    return quorum->fifo ? read_first(node, range, iov) : read_quorum(node, range, iov);
+    return quorum->rules.fifo ? read_first(node, range, iov) : read_quorum(node, range, iov);
 }
 
 /* Writing ------------------------------------------------------------------------------------------------------ */
@@ -397,7 +397,7 @@ int quorum_truncate(struct node *node, uint64_t bytes, enum truncate_mode mode)
         successes += ret == 0;
         error = ret < 0 ? ret : error;
     }
-    if (successes < quorum->threshold)
+    if (successes < quorum->rules.threshold)
         return error;
     node_set_length(node, bytes);
     return 0;
