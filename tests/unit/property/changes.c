@@ -23,6 +23,8 @@ enum kind_of_change {
     CHANGE_SNAPSHOT_DELETE,
     CHANGE_SNAPSHOT_APPLY,
     CHANGE_KEEP_MOMENT,
+    CHANGE_VERIFY,
+    CHANGE_STORM,
     CHANGE_KINDS,
 };
 
@@ -41,6 +43,8 @@ struct tally change_tallies[CHANGE_KINDS] = {
     [CHANGE_SNAPSHOT_DELETE] = { .name = "internal snapshot deleted" },
     [CHANGE_SNAPSHOT_APPLY] = { .name = "internal snapshot applied" },
     [CHANGE_KEEP_MOMENT] = { .name = "copy-before-write" },
+    [CHANGE_VERIFY] = { .name = "blkverify" },
+    [CHANGE_STORM] = { .name = "errors for a while" },
 };
 const unsigned change_tally_count = CHANGE_KINDS;
 
@@ -146,7 +150,8 @@ static void window(struct world *world)
 static bool can_grow(const struct part *part)
 {
     if (part_is_filter(part))
-        return part->kind != PART_COPY_ON_READ && part->kind != PART_COMPRESS && can_grow(part->below[0]);
+        return part->kind != PART_COPY_ON_READ && part->kind != PART_COMPRESS && part->kind != PART_VERIFY &&
+               can_grow(part->below[0]);
     return part->kind == PART_FILE || (part->kind == PART_RAW && !part->windowed && can_grow(part->below[0]));
 }
 
@@ -162,6 +167,7 @@ static void nested(struct world *world)
     struct part *image = make_image(world, below, length, false);
     expect(image);
     tell("image %s in %s", image->name, below->name);
+    world->grown = true;
     memset(world->bytes, 0, LENGTH_MAX);
     world->length = length;
     put_on_top(world, image);
@@ -196,6 +202,8 @@ static struct plan {
     struct part *other;
     struct blockdev_options options;
     uint64_t length;
+    enum truncate_mode mode;
+    const char *name;
     struct error *err;
 } plan;
 
@@ -204,7 +212,7 @@ static struct error *run_plan(struct world *world, void (*change)(struct world *
     plan.err = NULL;
     if (chance(world, 2)) {
         tell("   with requests from all loops:");
-        with_requests(world, change);
+        with_requests(world, world->length, change);
     } else {
         change(world);
     }
@@ -251,8 +259,7 @@ static void overlay(struct world *world)
     world->top = image;
 }
 
-/* Something that is used at the moment. */
-static struct part *choose_part(struct world *world)
+struct part *choose_part(struct world *world)
 {
     struct part *part = world->top;
     for (uint64_t steps = choose(world, 6); steps > 0; steps--) {
@@ -340,12 +347,27 @@ static void reopen(struct world *world)
     struct part *part = choose_part(world);
     struct part before = *part;
     part->small_caches = chance(world, 2);
-    if (part->kind != PART_NULL)
+    if (part->kind != PART_NULL && part->kind != PART_NULL_AIO)
         part->detect_zeroes = (enum blockdev_detect_zeroes_options)choose(world, 3);
     plan.options = part_options(part);
     tell("reopen %s", part->name);
     if (!went_well(CHANGE_REOPEN, run_plan(world, run_reopen)))
         *part = before;
+}
+
+/* What the disk shows through filters, if it is of that kind. */
+static struct part *image_below(struct world *world, enum part_kind kind)
+{
+    struct part *part = world->top;
+    while (part_is_filter(part))
+        part = part->below[0];
+    return part->kind == kind ? part : NULL;
+}
+
+static void run_resize(struct world *world)
+{
+    int ret = handle_resize(world->disk, plan.length, plan.mode);
+    plan.err = ret < 0 ? error_errno(-ret, "resize") : NULL;
 }
 
 static void resize(struct world *world)
@@ -357,12 +379,20 @@ static void resize(struct world *world)
         length = align_down(length, 512) + 512;
     tell("resize %llu to %llu", (unsigned long long)world->length, (unsigned long long)length);
     bool preallocates = length > world->length && chance(world, 2);
-    enum truncate_mode mode = TRUNCATE_SPARSE;
+    plan.length = length;
+    plan.mode = TRUNCATE_SPARSE;
     if (preallocates)
-        mode = chance(world, 2) ? TRUNCATE_FALLOC : TRUNCATE_FULL;
-    int ret = handle_resize(world->disk, length, mode);
-    if (!went_well(CHANGE_RESIZE, ret < 0 ? error_errno(-ret, "resize") : NULL))
+        plan.mode = chance(world, 2) ? TRUNCATE_FALLOC : TRUNCATE_FULL;
+    if (chance(world, 2)) {
+        tell("   with requests from all loops to what stays");
+        with_requests(world, min_u64(length, world->length), run_resize);
+    } else {
+        run_resize(world);
+    }
+    if (!went_well(CHANGE_RESIZE, steal(&plan.err)))
         length = world->length;
+    else if (image_below(world, PART_LUKS)) /* whole sectors */
+        length = align_up(length, 512);
     expect_int(node_length(handle_node(world->disk)), length);
     world->grown = world->grown || length > world->length;
     set_length(world, length);
@@ -370,28 +400,85 @@ static void resize(struct world *world)
 
 /* Internal snapshots ---------------------------------------------------------------------------------------------- */
 
-static struct part *image_of_disk(struct world *world)
+static void run_snapshot_create(struct world *world)
 {
-    struct part *part = world->top;
-    while (part_is_filter(part))
-        part = part->below[0];
-    return part->kind == PART_QCOW2 ? part : NULL;
+    plan.err = node_snapshot_create(handle_node(world->disk), plan.name);
+}
+
+static void run_snapshot_delete(struct world *world)
+{
+    struct arena arena;
+    struct snapshot_info deleted;
+    arena_init(&arena, SIZE_MAX);
+    plan.err = node_snapshot_delete(handle_node(world->disk), NULL, plan.name, &arena, &deleted);
+    arena_fini(&arena);
+}
+
+/* False: a cluster has as many users as can be counted. */
+static bool apply(struct world *world, const char *name)
+{
+    disk_close(world);
+    struct error *err = node_snapshot_apply(node_find(world->top->name), NULL, name);
+    if (err)
+        tell("   %s", error_message(err));
+    bool applied = !err;
+    error_free(err);
+    disk_open(world);
+    return applied;
+}
+
+/* A snapshot of a moment in which requests were on their way: each byte has a value that it had at some time. Looking
+ * takes another snapshot to come back to. */
+static void look_at_moment(struct world *world, struct moment *moment)
+{
+    static const char now[] = "now";
+    struct error *err = node_snapshot_create(handle_node(world->disk), now);
+    bool looked = !err && apply(world, moment->name);
+    error_free(err);
+    if (looked) {
+        expect_int(get_bytes(world->disk, 0, moment->bytes, world->length), 0);
+        expect_was(world, moment->bytes);
+        if (!apply(world, now))
+            memcpy(world->bytes, moment->bytes, LENGTH_MAX);
+        check_content(world);
+    }
+    plan.name = now;
+    run_snapshot_delete(world);
+    error_free(steal(&plan.err));
+    if (looked)
+        return;
+    plan.name = moment->name;
+    run_snapshot_delete(world);
+    expect_success(steal(&plan.err));
+    moment->image = NULL;
+    free(steal(&moment->bytes));
 }
 
 static void snapshot_make(struct world *world)
 {
     struct moment *moment = &world->moments[choose(world, MOMENTS_MAX)];
-    struct part *image = image_of_disk(world);
+    struct part *image = image_below(world, PART_QCOW2);
     if (!image || moment->image)
         return;
+    bool busy = image == world->top && chance(world, 2);
     snprintf(moment->name, sizeof(moment->name), "s%llu", (unsigned long long)choose(world, 1000000));
-    tell("internal snapshot %s", moment->name);
-    if (!went_well(CHANGE_SNAPSHOT_CREATE, node_snapshot_create(handle_node(world->disk), moment->name)))
+    tell("internal snapshot %s%s", moment->name, busy ? ", with requests from all loops" : "");
+    plan.name = moment->name;
+    if (busy) {
+        watch_begin(world);
+        with_requests(world, world->length, run_snapshot_create);
+        world->watched = false;
+    } else {
+        run_snapshot_create(world);
+    }
+    if (!went_well(CHANGE_SNAPSHOT_CREATE, steal(&plan.err)))
         return;
     moment->image = image;
     moment->length = world->length;
     moment->bytes = xmalloc(LENGTH_MAX);
     memcpy(moment->bytes, world->bytes, LENGTH_MAX);
+    if (busy)
+        look_at_moment(world, moment);
 }
 
 /* One that the disk has. */
@@ -400,7 +487,7 @@ static struct moment *choose_moment(struct world *world)
     uint64_t first = choose(world, MOMENTS_MAX);
     for (unsigned i = 0; i < MOMENTS_MAX; i++) {
         struct moment *moment = &world->moments[(first + i) % MOMENTS_MAX];
-        if (moment->image && moment->image == image_of_disk(world))
+        if (moment->image && moment->image == image_below(world, PART_QCOW2))
             return moment;
     }
     return NULL;
@@ -411,13 +498,9 @@ static void snapshot_drop(struct world *world)
     struct moment *moment = choose_moment(world);
     if (!moment)
         return;
-    struct arena arena;
-    struct snapshot_info deleted;
-    arena_init(&arena, SIZE_MAX);
     tell("delete internal snapshot %s", moment->name);
-    struct error *err = node_snapshot_delete(handle_node(world->disk), NULL, moment->name, &arena, &deleted);
-    arena_fini(&arena);
-    if (!went_well(CHANGE_SNAPSHOT_DELETE, err))
+    plan.name = moment->name;
+    if (!went_well(CHANGE_SNAPSHOT_DELETE, run_plan(world, run_snapshot_delete)))
         return;
     moment->image = NULL;
     free(steal(&moment->bytes));
@@ -489,6 +572,29 @@ static void keep_moment(struct world *world)
     world->snapshot = open_handle("snapshot", READ);
 }
 
+/* blkverify ------------------------------------------------------------------------------------------------------- */
+
+/* Together with a copy of the disk. */
+static void verify(struct world *world)
+{
+    struct part *copy = make_file_part(world, world->length);
+    struct part *filter = part_new(world, PART_VERIFY);
+    struct handle *handle = open_handle(copy->name, READ_WRITE);
+    expect_int(put_bytes(handle, 0, world->bytes, world->length), 0);
+    handle_close(handle);
+    filter->below[0] = world->top;
+    filter->below[1] = copy;
+    tell("verify: %s on %s", filter->name, world->top->name);
+    disk_close(world);
+    put_on_top(world, filter);
+    went_well(CHANGE_VERIFY, NULL);
+}
+
+static void errors(struct world *world)
+{
+    went_well(CHANGE_STORM, storm(world));
+}
+
 /* All of it ------------------------------------------------------------------------------------------------------- */
 
 void do_change(struct world *world)
@@ -508,9 +614,13 @@ void do_change(struct world *world)
         [CHANGE_SNAPSHOT_DELETE] = snapshot_drop,
         [CHANGE_SNAPSHOT_APPLY] = snapshot_apply,
         [CHANGE_KEEP_MOMENT] = keep_moment,
+        [CHANGE_VERIFY] = verify,
+        [CHANGE_STORM] = errors,
     };
-    static const enum kind_of_change often[] = { CHANGE_FILTER_REMOVE,  CHANGE_SNAPSHOT_CREATE, CHANGE_SNAPSHOT_DELETE,
-                                                 CHANGE_SNAPSHOT_APPLY, CHANGE_RESIZE,          CHANGE_NESTED };
+    static const enum kind_of_change often[] = { CHANGE_FILTER_REMOVE,   CHANGE_SNAPSHOT_CREATE,
+                                                 CHANGE_SNAPSHOT_DELETE, CHANGE_SNAPSHOT_APPLY,
+                                                 CHANGE_RESIZE,          CHANGE_NESTED,
+                                                 CHANGE_STORM,           CHANGE_STORM };
     uint64_t kind = choose(world, CHANGE_KINDS + ARRAY_SIZE(often));
     if (world->count + 4 < PARTS_MAX)
         changes[kind < CHANGE_KINDS ? kind : often[kind - CHANGE_KINDS]](world);
@@ -530,12 +640,14 @@ void world_begin(struct world *world, const char *dir)
 {
     snprintf(world->dir, sizeof(world->dir), "%s", dir);
     world->bytes = xcalloc(1, LENGTH_MAX);
+    world->unsure = xcalloc(LENGTH_MAX, sizeof(bool));
+    world->values = xcalloc(LENGTH_MAX, sizeof(struct byte_values));
     world->random = world->seed * 1000003 + 17;
     add_objects();
     world->top = make_bottom(world);
     expect_success(part_open(world->top));
     world->length = node_length(node_find(world->top->name));
-    if (world->top->kind == PART_NULL) {
+    if (world->top->kind == PART_NULL || world->top->kind == PART_NULL_AIO) {
         struct part *image = NULL;
         while (!image)
             image = make_image(world, NULL, world->length, true);
@@ -557,4 +669,6 @@ void world_end(struct world *world)
     for (unsigned i = 0; i < MOMENTS_MAX; i++)
         free(world->moments[i].bytes);
     free(world->bytes);
+    free(world->unsure);
+    free(world->values);
 }

@@ -5,7 +5,9 @@
 
 static const enum blockdev_driver drivers[PART_KINDS] = {
     [PART_FILE] = BLOCKDEV_DRIVER_FILE,
+    [PART_HOST_DEVICE] = BLOCKDEV_DRIVER_HOST_DEVICE,
     [PART_NULL] = BLOCKDEV_DRIVER_NULL_CO,
+    [PART_NULL_AIO] = BLOCKDEV_DRIVER_NULL_AIO,
     [PART_RAW] = BLOCKDEV_DRIVER_RAW,
     [PART_QCOW2] = BLOCKDEV_DRIVER_QCOW2,
     [PART_LUKS] = BLOCKDEV_DRIVER_LUKS,
@@ -18,6 +20,7 @@ static const enum blockdev_driver drivers[PART_KINDS] = {
     [PART_PREALLOCATE] = BLOCKDEV_DRIVER_PREALLOCATE,
     [PART_LOG_WRITES] = BLOCKDEV_DRIVER_BLKLOGWRITES,
     [PART_COPY_BEFORE_WRITE] = BLOCKDEV_DRIVER_COPY_BEFORE_WRITE,
+    [PART_VERIFY] = BLOCKDEV_DRIVER_BLKVERIFY,
 };
 
 struct part *part_new(struct world *world, enum part_kind kind)
@@ -68,6 +71,7 @@ static void quorum_part_options(struct part *part, struct blockdev_options_quoru
 {
     own->children = part->refs;
     own->vote_threshold = 2;
+    own->rewrite_corrupted = part->rewrites;
     while (own->children_count < BELOW_MAX && part->below[own->children_count])
         own->children_count++;
 }
@@ -82,6 +86,14 @@ struct blockdev_options part_options(struct part *part)
     switch (part->kind) {
     case PART_FILE:
         options.u.file.filename = part->path;
+        break;
+    case PART_HOST_DEVICE:
+        options.u.host_device.filename = part->path;
+        break;
+    case PART_NULL_AIO:
+        options.u.null_aio = (struct blockdev_options_null){
+            .has_size = true, .size = (int64_t)part->size, .has_read_zeroes = true, .read_zeroes = true
+        };
         break;
     case PART_NULL:
         options = null_options(part->name, (int64_t)part->size);
@@ -115,6 +127,9 @@ struct blockdev_options part_options(struct part *part)
         break;
     case PART_COPY_BEFORE_WRITE:
         options.u.copy_before_write = (struct blockdev_options_cbw){ .file = file, .target = &part->refs[1] };
+        break;
+    case PART_VERIFY:
+        options.u.blkverify = (struct blockdev_options_blkverify){ .raw = file, .test = &part->refs[1] };
         break;
     case PART_PREALLOCATE:
         options.u.preallocate = (struct blockdev_options_preallocate){
@@ -282,14 +297,16 @@ static struct part *make_quorum(struct world *world)
 {
     struct part *part = part_new(world, PART_QUORUM);
     uint64_t length = 1 + choose(world, LENGTH_MAX / 2);
-    for (unsigned i = 0; i < 2 + choose(world, 2); i++)
+    unsigned count = 2 + (unsigned)choose(world, 2);
+    part->rewrites = chance(world, 2);
+    for (unsigned i = 0; i < count; i++)
         part->below[i] = make_file_part(world, length);
     return part;
 }
 
 static struct part *make_null(struct world *world)
 {
-    struct part *part = part_new(world, PART_NULL);
+    struct part *part = part_new(world, chance(world, 2) ? PART_NULL : PART_NULL_AIO);
     part->size = 1 + choose(world, LENGTH_MAX / 2);
     return part;
 }

@@ -1,4 +1,7 @@
-/* Requests against the model, one after the other, or from several loops while something else happens. */
+/* Requests against the model, one after the other, or from several loops while something else happens.
+ *
+ * Where requests may fail, the model is not sure of what they were to change: then it knows for each byte which values
+ * it may have. */
 #include "tests/unit/property/world.h"
 
 #include "blockcore/base/range.h"
@@ -13,7 +16,8 @@ struct writer {
     struct world *world;
     struct range own;
     uint64_t random;
-    bool alone; /* no other writers: all of the disk may be looked at */
+    bool alone;       /* no other writers: all of the disk may be looked at */
+    uint64_t cluster; /* of compressed writes; 0: the disk does not compress */
     _Atomic bool *stop;
     struct co_event done;
 };
@@ -58,33 +62,101 @@ static void fill(struct writer *writer, struct range range)
         memset(bytes, (int)(1 + pick(writer, 255)), range.bytes);
 }
 
-static void write_some(struct writer *writer, struct range range, unsigned flags)
+/* What a byte may be ---------------------------------------------------------------------------------------------- */
+
+static void add_value(struct world *world, uint64_t at, unsigned char value)
+{
+    world->values[at].bits[value / 64] |= UINT64_C(1) << value % 64;
+}
+
+static bool may_be(const struct world *world, uint64_t at, unsigned char value)
+{
+    return world->values[at].bits[value / 64] & UINT64_C(1) << value % 64;
+}
+
+static bool is_right(const struct world *world, uint64_t at, unsigned char value)
+{
+    return world->unsure[at] ? may_be(world, at, value) : value == world->bytes[at];
+}
+
+static void doubt(struct world *world, uint64_t at, unsigned char before)
+{
+    if (!world->unsure[at])
+        world->values[at] = (struct byte_values){ 0 };
+    world->unsure[at] = true;
+    add_value(world, at, before);
+}
+
+/* The model has the bytes that were to be there after a request; @before: what it had until then. */
+static void note_change(struct world *world, struct range range, const unsigned char *before, bool certain)
+{
+    for (uint64_t i = 0; i < range.bytes; i++) {
+        uint64_t at = range.offset + i;
+        if (!certain)
+            doubt(world, at, before[i]);
+        else if (!world->watched)
+            world->unsure[at] = false;
+        if (!certain || world->watched)
+            add_value(world, at, world->bytes[at]);
+    }
+}
+
+static void expect_result(const struct world *world, int ret)
+{
+    if (!world->errors || ret > 0)
+        expect_int(ret, 0);
+}
+
+/* Requests -------------------------------------------------------------------------------------------------------- */
+
+/* Other bytes, in the model and on the disk. */
+static int write_range(struct writer *writer, struct range range, unsigned flags)
 {
     struct iovec storage;
     struct iov iov = iov_of(&storage, writer->world->bytes + range.offset, range.bytes);
-    say(writer, flags & REQ_FUA ? "write through" : "write", range);
     fill(writer, range);
-    expect_int(handle_pwritev(writer->world->disk, range, &iov, flags), 0);
+    return handle_pwritev(writer->world->disk, range, &iov, flags);
+}
+
+static unsigned char *copy_of(const struct writer *writer, struct range range)
+{
+    return memcpy(xmalloc(range.bytes), writer->world->bytes + range.offset, range.bytes);
+}
+
+static void write_some(struct writer *writer, struct range range, unsigned flags)
+{
+    CLEANUP(free) unsigned char *before = copy_of(writer, range);
+    say(writer, flags & REQ_FUA ? "write through" : "write", range);
+    int ret = write_range(writer, range, flags);
+    expect_result(writer->world, ret);
+    note_change(writer->world, range, before, ret == 0);
+}
+
+static void expect_right(const struct world *world, struct range range, const unsigned char *data)
+{
+    for (uint64_t i = 0; i < range.bytes; i++)
+        if (!is_right(world, range.offset + i, data[i])) {
+            print_error("byte %llu is 0x%02x, not 0x%02x%s\n", (unsigned long long)(range.offset + i), data[i],
+                        world->bytes[range.offset + i], world->unsure[range.offset + i] ? ", or what it was" : "");
+            abort();
+        }
 }
 
 static void read_some(struct writer *writer, struct range range)
 {
-    unsigned char *data = xmalloc(range.bytes);
+    CLEANUP(free) unsigned char *data = xmalloc(range.bytes);
     say(writer, "read", range);
-    expect_int(get_bytes(writer->world->disk, range.offset, data, range.bytes), 0);
-    for (uint64_t i = 0; i < range.bytes; i++)
-        if (data[i] != writer->world->bytes[range.offset + i]) {
-            print_error("byte %llu is 0x%02x, not 0x%02x\n", (unsigned long long)(range.offset + i), data[i],
-                        writer->world->bytes[range.offset + i]);
-            abort();
-        }
-    free(data);
+    int ret = get_bytes(writer->world->disk, range.offset, data, range.bytes);
+    expect_result(writer->world, ret);
+    if (ret == 0)
+        expect_right(writer->world, range, data);
 }
 
 static void write_zeroes(struct writer *writer, struct range range)
 {
     static const unsigned kinds[] = { 0, REQ_MAY_UNMAP, REQ_FUA, REQ_NO_FALLBACK, REQ_NO_FALLBACK | REQ_MAY_UNMAP };
     unsigned flags = kinds[pick(writer, ARRAY_SIZE(kinds))];
+    CLEANUP(free) unsigned char *before = copy_of(writer, range);
     say(writer,
         flags & REQ_NO_FALLBACK ? "zero quickly or not at all"
         : flags & REQ_MAY_UNMAP ? "unmap"
@@ -93,53 +165,60 @@ static void write_zeroes(struct writer *writer, struct range range)
     int ret = handle_pwrite_zeroes(writer->world->disk, range, flags);
     if (ret == -ENOTSUP && flags & REQ_NO_FALLBACK) /* a part may be zero already */
         ret = handle_pwrite_zeroes(writer->world->disk, range, 0);
-    expect_int(ret, 0);
+    expect_result(writer->world, ret);
     memset(writer->world->bytes + range.offset, 0, range.bytes);
+    note_change(writer->world, range, before, ret == 0);
 }
 
 /* Afterwards each byte is zero or what it was. */
 static void discard(struct writer *writer, struct range range)
 {
-    unsigned char *model = writer->world->bytes + range.offset;
-    unsigned char *data = xmalloc(range.bytes);
+    struct world *world = writer->world;
+    CLEANUP(free) unsigned char *data = xcalloc(1, range.bytes);
+    CLEANUP(free) unsigned char *before = copy_of(writer, range);
     say(writer, "discard", range);
-    expect_int(handle_pdiscard(writer->world->disk, range), 0);
-    expect_int(get_bytes(writer->world->disk, range.offset, data, range.bytes), 0);
-    for (size_t i = 0; i < range.bytes; i++)
-        expect(data[i] == 0 || data[i] == model[i]);
-    memcpy(model, data, range.bytes);
-    free(data);
+    expect_result(world, handle_pdiscard(world->disk, range));
+    if (!world->errors) {
+        expect_int(get_bytes(world->disk, range.offset, data, range.bytes), 0);
+        for (size_t i = 0; i < range.bytes; i++)
+            expect(data[i] == 0 || data[i] == before[i]);
+    }
+    memcpy(world->bytes + range.offset, data, range.bytes);
+    note_change(world, range, before, !world->errors);
 }
 
 /* Whole clusters of a disk that can. */
 static void write_compressed(struct writer *writer, struct range range)
 {
     struct world *world = writer->world;
-    if (!writer->alone || !node_can_compress(handle_node(world->disk)))
+    if (!writer->cluster)
         return;
-    uint64_t cluster = max_u64(node_limits(handle_node(world->disk))->optimal_transfer, 1);
-    range = range_align_out(range, cluster);
-    range.bytes = min_u64(range.bytes, world->length - range.offset);
+    uint64_t begin = align_down(range.offset, writer->cluster);
+    if (begin < writer->own.offset)
+        begin += writer->cluster;
+    uint64_t end = align_up(range_end(range), writer->cluster);
+    if (end > range_end(writer->own))
+        end = writer->alone ? world->length : end - writer->cluster;
+    range = range_between(begin, end);
+    if (range.bytes == 0)
+        return;
     say(writer, "write compressed", range);
-    unsigned char *before = xmalloc(range.bytes);
-    memcpy(before, world->bytes + range.offset, range.bytes);
-    fill(writer, range);
-    struct iovec storage;
-    struct iov iov = iov_of(&storage, world->bytes + range.offset, range.bytes);
-    int ret = handle_pwritev(world->disk, range, &iov, REQ_COMPRESSED);
-    if (ret == -ENOTSUP || ret == -EINVAL) /* a window that does not begin at a cluster */
+    CLEANUP(free) unsigned char *before = copy_of(writer, range);
+    int ret = write_range(writer, range, REQ_COMPRESSED);
+    if (ret == -ENOTSUP || ret == -EINVAL) { /* a window that does not begin at a cluster */
         memcpy(world->bytes + range.offset, before, range.bytes);
-    else
-        expect_int(ret, 0);
-    free(before);
+        return;
+    }
+    expect_result(world, ret);
+    note_change(world, range, before, ret == 0);
 }
 
 static void ask_status(struct writer *writer, struct range range)
 {
     CLEANUP(extents_fini) struct extents extents;
     extents_init(&extents, 1 + pick(writer, 50));
-    expect_int(handle_block_status(writer->world->disk, range, 1 + (unsigned)pick(writer, 7), NULL, false, &extents),
-               0);
+    unsigned what = 1 + (unsigned)pick(writer, 7);
+    expect_result(writer->world, handle_block_status(writer->world->disk, range, what, NULL, false, &extents));
 }
 
 static void request(struct writer *writer)
@@ -157,7 +236,7 @@ static void request(struct writer *writer)
         break;
     case 5:
         say(writer, "flush", range_make(0, 0));
-        expect_int(handle_flush(writer->world->disk), 0);
+        expect_result(writer->world, handle_flush(writer->world->disk));
         break;
     case 6:
     case 7:
@@ -175,6 +254,12 @@ static void request(struct writer *writer)
     }
 }
 
+static uint64_t compressed_cluster(const struct world *world)
+{
+    struct node *node = handle_node(world->disk);
+    return node_can_compress(node) ? max_u64(node_limits(node)->optimal_transfer, 1) : 0;
+}
+
 void do_request(struct world *world)
 {
     struct writer writer = {
@@ -182,6 +267,7 @@ void do_request(struct world *world)
         .own = range_make(0, world->length),
         .random = choose(world, UINT64_MAX >> 24),
         .alone = true,
+        .cluster = compressed_cluster(world),
     };
     request(&writer);
 }
@@ -193,6 +279,34 @@ void check_content(struct world *world)
     read_some(&writer, writer.own);
 }
 
+void make_sure(struct world *world)
+{
+    struct range all = range_make(0, world->length);
+    CLEANUP(free) unsigned char *data = xmalloc(world->length);
+    expect_int(get_bytes(world->disk, 0, data, world->length), 0);
+    expect_right(world, all, data);
+    memcpy(world->bytes, data, world->length);
+    memset(world->unsure, 0, LENGTH_MAX);
+}
+
+void watch_begin(struct world *world)
+{
+    world->watched = true;
+    for (uint64_t at = 0; at < world->length; at++) {
+        world->values[at] = (struct byte_values){ 0 };
+        add_value(world, at, world->bytes[at]);
+    }
+}
+
+void expect_was(struct world *world, const unsigned char *bytes)
+{
+    for (uint64_t at = 0; at < world->length; at++)
+        if (!may_be(world, at, bytes[at])) {
+            print_error("byte %llu never was 0x%02x\n", (unsigned long long)at, bytes[at]);
+            abort();
+        }
+}
+
 static void writer_run(void *arg)
 {
     struct writer *writer = arg;
@@ -201,17 +315,18 @@ static void writer_run(void *arg)
     co_event_set(&writer->done);
 }
 
-void with_requests(struct world *world, void (*change)(struct world *world))
+void with_requests(struct world *world, uint64_t length, void (*change)(struct world *world))
 {
     struct writer writers[WORKERS];
     _Atomic bool stop = false;
-    unsigned count = world->length < WORKERS ? 0 : WORKERS;
-    uint64_t share = world->length / WORKERS;
+    unsigned count = length < WORKERS ? 0 : WORKERS;
+    uint64_t share = length / WORKERS;
     for (unsigned i = 0; i < count; i++) {
         writers[i] = (struct writer){
             .world = world,
-            .own = i == count - 1 ? range_between(i * share, world->length) : range_make(i * share, share),
+            .own = i == count - 1 ? range_between(i * share, length) : range_make(i * share, share),
             .random = choose(world, UINT64_MAX >> 24),
+            .cluster = compressed_cluster(world),
             .stop = &stop,
         };
         co_event_init(&writers[i].done);

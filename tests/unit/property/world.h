@@ -19,7 +19,9 @@
 
 enum part_kind {
     PART_FILE,
+    PART_HOST_DEVICE,
     PART_NULL,
+    PART_NULL_AIO,
     PART_RAW,
     PART_QCOW2,
     PART_LUKS,
@@ -33,6 +35,7 @@ enum part_kind {
     PART_PREALLOCATE,
     PART_LOG_WRITES,
     PART_COPY_BEFORE_WRITE,
+    PART_VERIFY,
     PART_KINDS,
 };
 
@@ -51,6 +54,7 @@ struct part {
     bool encrypted;
     bool made; /* the image is there */
     bool small_caches;
+    bool rewrites; /* a quorum: what is outvoted */
     enum blockdev_detect_zeroes_options detect_zeroes;
     char about[120]; /* for the drawing */
 
@@ -68,6 +72,11 @@ struct moment {
     uint64_t length;
 };
 
+/* A set of them. */
+struct byte_values {
+    uint64_t bits[256 / 64];
+};
+
 struct world {
     uint64_t seed;
     uint64_t random;
@@ -79,6 +88,12 @@ struct world {
     unsigned char *bytes;
     uint64_t length;
     bool grown; /* it has been resized */
+    /* Requests may fail now. What one of them was to change is unsure then: it has one of the values. */
+    bool errors;
+    bool *unsure;
+    struct byte_values *values;
+    bool watched; /* the values of each byte are collected */
+    bool leaks;   /* errors may have lost clusters */
     struct moment moments[MOMENTS_MAX];
     struct part *before_write; /* the filter that keeps a moment; NULL: there is none */
     struct moment kept;
@@ -124,8 +139,14 @@ struct part *make_filter(struct world *world, struct part *part) CO_FN;
 /* A request of a random kind; the model follows. */
 void do_request(struct world *world) CO_FN;
 void check_content(struct world *world) CO_FN;
-/* Runs @change while requests come from all loops; the model follows them. */
-void with_requests(struct world *world, void (*change)(struct world *world)) CO_FN;
+/* Runs @change while requests to the first @length bytes come from all loops; the model follows them. */
+void with_requests(struct world *world, uint64_t length, void (*change)(struct world *world)) CO_FN;
+/* After errors: each byte has one of the values it may have, and the model knows which. */
+void make_sure(struct world *world) CO_FN;
+/* From now on, until it is not watched any more: which values did each byte have? */
+void watch_begin(struct world *world);
+/* Each of @bytes is a value that was there at some time. */
+void expect_was(struct world *world, const unsigned char *bytes);
 
 /* proof.c: what block status says of the disk, and of all that lies below, is true. ------------------------------- */
 
@@ -134,11 +155,18 @@ void prove_status(struct world *world) CO_FN;
 /* changes.c ------------------------------------------------------------------------------------------------------- */
 
 void world_begin(struct world *world, const char *dir) CO_FN;
+/* Something that is used at the moment. */
+struct part *choose_part(struct world *world);
 /* Something else than a request. */
 void do_change(struct world *world) CO_FN;
 void world_end(struct world *world) CO_FN;
 extern struct tally change_tallies[];
 extern const unsigned change_tally_count;
+
+/* storm.c --------------------------------------------------------------------------------------------------------- */
+
+/* Somewhere below the disk requests fail for a while. */
+struct error *storm(struct world *world) CO_FN;
 
 /* witness.c: what qemu-img says of the images when all is closed. ------------------------------------------------ */
 
