@@ -2,7 +2,7 @@
 
 #include "blockcore/export/export.h"
 #include "blockcore/graph/notice.h"
-#include "blockcore/jobs/job.h"
+#include "daemon/job_events.h"
 #include "daemon/log.h"
 #include "schema/cairn_events.h"
 
@@ -11,11 +11,6 @@
 #define SECTOR 512
 
 static bool data_lost;
-
-static void job_changed(const struct job *job, enum job_status status, void *sink)
-{
-    event_job_status_change(sink, &(struct job_status_change_event){ .id = job_id(job), .status = status });
-}
 
 static void export_deleted(const char *id, void *sink)
 {
@@ -121,7 +116,7 @@ bool events_data_lost(void)
 
 void events_send_to(struct event_sink *sink)
 {
-    job_set_listener(sink ? job_changed : NULL, sink);
+    job_set_listener(sink ? job_events_send : NULL, sink);
     export_set_listener(sink ? export_deleted : NULL, sink);
     notice_set_listener(sink ? noticed : NULL, sink);
 }

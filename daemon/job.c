@@ -10,6 +10,41 @@ struct error *handle_blockdev_create(struct command_context *context, const stru
     return create_job_start(arguments->job_id, arguments->options, command_arena(context));
 }
 
+struct error *handle_job_pause(struct command_context *context, const struct job_pause_arguments *arguments)
+{
+    (void)context;
+    struct job *job = job_find(arguments->id);
+    return job ? job_pause(job) : job_not_found();
+}
+
+struct error *handle_job_resume(struct command_context *context, const struct job_resume_arguments *arguments)
+{
+    (void)context;
+    struct job *job = job_find(arguments->id);
+    return job ? job_resume(job) : job_not_found();
+}
+
+struct error *handle_job_cancel(struct command_context *context, const struct job_cancel_arguments *arguments)
+{
+    (void)context;
+    struct job *job = job_find(arguments->id);
+    return job ? job_cancel(job, true) : job_not_found();
+}
+
+struct error *handle_job_complete(struct command_context *context, const struct job_complete_arguments *arguments)
+{
+    (void)context;
+    struct job *job = job_find(arguments->id);
+    return job ? job_complete(job) : job_not_found();
+}
+
+struct error *handle_job_finalize(struct command_context *context, const struct job_finalize_arguments *arguments)
+{
+    (void)context;
+    struct job *job = job_find(arguments->id);
+    return job ? job_finalize(job) : job_not_found();
+}
+
 struct error *handle_job_dismiss(struct command_context *context, const struct job_dismiss_arguments *arguments)
 {
     (void)context;

@@ -73,7 +73,7 @@ struct error *amend_job_start(const char *id, const char *node_name, const struc
     struct job *job;
     struct error *err = find(node_name, options, &node);
     if (!err)
-        err = job_create(&amend_driver, id, JOB_MANUAL_DISMISS, &job);
+        err = job_create(&amend_driver, id, JOB_MANUAL_DISMISS, NULL, &job);
     if (err)
         return err;
     struct amend *amend = job_state(job);

@@ -43,7 +43,7 @@ struct error *create_job_start(const char *id, const struct blockdev_create_opti
 
     if (!driver || !driver->create)
         return error_new("driver '%s' cannot create images", name);
-    struct error *err = job_create(&create_driver, id, JOB_MANUAL_DISMISS, &job);
+    struct error *err = job_create(&create_driver, id, JOB_MANUAL_DISMISS, NULL, &job);
     if (err)
         return err;
     struct create *create = job_state(job);

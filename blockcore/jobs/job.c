@@ -1,34 +1,11 @@
-#include "blockcore/jobs/job.h"
+#include "blockcore/jobs/job_private.h"
 
-#include "blockcore/base/hash.h"
-#include "blockcore/base/list.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/runtime/coroutine.h"
-#include "blockcore/runtime/sync.h"
 
 #include <assert.h>
-#include <stdatomic.h>
-#include <string.h>
-
-struct job {
-    char *id;
-    const struct job_driver *driver;
-    void *state;
-    unsigned flags;
-    enum job_status status;
-    struct error *error;
-    bool started;
-    bool paused; /* by the client; the status follows at the next job_go_on() */
-    bool cancelled;
-    bool forced;
-    bool shall_complete;
-    bool finalized;
-    struct co_queue told; /* the coroutine waits here to be told something */
-    _Atomic uint64_t progress_current;
-    _Atomic uint64_t progress_total;
-    struct list in_order;
-    struct hash_link by_id;
-};
+#include <errno.h>
+#include <inttypes.h>
 
 static struct {
     struct hash by_id;
@@ -46,6 +23,16 @@ static struct {
 void *job_state(struct job *job)
 {
     return job->state;
+}
+
+const struct job_driver *job_get_driver(const struct job *job)
+{
+    return job->driver;
+}
+
+unsigned job_get_flags(const struct job *job)
+{
+    return job->flags;
 }
 
 const char *job_id(const struct job *job)
@@ -73,6 +60,21 @@ struct job *job_find(const char *id)
     struct hash_link *link = hash_find_string(&jobs.by_id, id);
 
     return link ? hash_entry(link, struct job, by_id) : NULL;
+}
+
+bool job_is_paused(const struct job *job)
+{
+    return job->paused;
+}
+
+int job_io_error(const struct job *job)
+{
+    return job->io_error;
+}
+
+uint64_t job_speed(const struct job *job)
+{
+    return job->speed;
 }
 
 struct error *job_not_found(void)
@@ -115,12 +117,22 @@ void job_set_listener(job_listener *listener, void *arg)
 
 /* Life ----------------------------------------------------------------------------------------------------------- */
 
-static void move_to(struct job *job, enum job_status status)
+static void tell_event(struct job *job, const struct job_event *event)
+{
+    if (jobs.listener)
+        jobs.listener(job, event, jobs.listener_arg);
+}
+
+void job_tell_listener(struct job *job, enum job_event_kind kind)
+{
+    tell_event(job, &(struct job_event){ .kind = kind, .status = job->status });
+}
+
+void job_move_to(struct job *job, enum job_status status)
 {
     assert(job_may_move(job->status, status));
     job->status = status;
-    if (jobs.listener)
-        jobs.listener(job, status, jobs.listener_arg);
+    job_tell_listener(job, JOB_EVENT_STATUS);
     co_queue_wake_all(&jobs.moved);
 }
 
@@ -131,7 +143,8 @@ static struct error *check_id(const char *id)
     return NULL;
 }
 
-struct error *job_create(const struct job_driver *driver, const char *id, unsigned flags, struct job **out)
+struct error *job_create(const struct job_driver *driver, const char *id, unsigned flags, struct job_txn *txn,
+                         struct job **out)
 {
     struct error *err = check_id(id);
     if (err)
@@ -143,18 +156,20 @@ struct error *job_create(const struct job_driver *driver, const char *id, unsign
     job->flags = flags;
     job->status = JOB_STATUS_UNDEFINED;
     co_queue_init(&job->told);
+    job_txn_join(txn, job);
     list_append(&jobs.in_order, &job->in_order);
     hash_insert_string(&jobs.by_id, &job->by_id, job->id);
-    move_to(job, JOB_STATUS_CREATED);
+    job_move_to(job, JOB_STATUS_CREATED);
     *out = job;
     return NULL;
 }
 
 static void forget(struct job *job)
 {
-    move_to(job, JOB_STATUS_NULL);
+    job_move_to(job, JOB_STATUS_NULL);
     hash_remove(&jobs.by_id, &job->by_id);
     list_remove(&job->in_order);
+    job_txn_leave(job);
     if (job->driver->fini)
         job->driver->fini(job);
     co_queue_fini(&job->told);
@@ -164,41 +179,38 @@ static void forget(struct job *job)
     free(job);
 }
 
-static struct error *cancelled_error(void)
+struct error *job_cancelled_error(void)
 {
     return error_new("the job was cancelled");
 }
 
-/* From the end of the work to the moment from which on nothing can fail. */
-static struct error *wait_and_prepare(struct job *job) CO_FN;
-
-static struct error *wait_and_prepare(struct job *job)
+/* Everything is decided. */
+static void conclude(struct job *job)
 {
-    move_to(job, JOB_STATUS_WAITING);
-    move_to(job, JOB_STATUS_PENDING);
-    while ((job->flags & JOB_MANUAL_FINALIZE) && !job->finalized && !job->cancelled)
-        co_queue_wait(&job->told, NULL, "job-finalize");
-    if (job->cancelled)
-        return cancelled_error();
-    return job->driver->prepare ? job->driver->prepare(job) : NULL;
+    bool started = job->started;
+    if (started)
+        job_tell_listener(job, job->error && job->cancelled ? JOB_EVENT_CANCELLED : JOB_EVENT_COMPLETED);
+    job_move_to(job, JOB_STATUS_CONCLUDED);
+    if (!started || !(job->flags & JOB_MANUAL_DISMISS))
+        forget(job);
 }
 
 static void job_main(void *arg)
 {
     struct job *job = arg;
 
-    move_to(job, JOB_STATUS_RUNNING);
+    job_move_to(job, JOB_STATUS_RUNNING);
     struct error *err = job_go_on(job) ? job->driver->run(job) : NULL;
     if (!err)
-        err = job->cancelled ? cancelled_error() : wait_and_prepare(job);
+        err = job->cancelled ? job_cancelled_error() : job_txn_settle(job);
     job->error = err;
-    if (err)
-        move_to(job, JOB_STATUS_ABORTING);
+    if (err) {
+        job_move_to(job, JOB_STATUS_ABORTING);
+        job_txn_fail(job);
+    }
     if (job->driver->finish)
         job->driver->finish(job, !err);
-    move_to(job, JOB_STATUS_CONCLUDED);
-    if (!(job->flags & JOB_MANUAL_DISMISS))
-        forget(job);
+    conclude(job);
 }
 
 void job_start(struct job *job)
@@ -212,12 +224,12 @@ bool job_go_on(struct job *job)
 {
     enum job_status working = job->status;
 
-    if (job->paused && !job->cancelled)
-        move_to(job, working == JOB_STATUS_READY ? JOB_STATUS_STANDBY : JOB_STATUS_PAUSED);
-    while (job->paused && !job->cancelled)
+    if (job->paused && !job->cancelled && !job->ends_ready)
+        job_move_to(job, working == JOB_STATUS_READY ? JOB_STATUS_STANDBY : JOB_STATUS_PAUSED);
+    while (job->paused && !job->cancelled && !job->ends_ready)
         co_queue_wait(&job->told, NULL, "job-resume");
     if (job->status != working)
-        move_to(job, working);
+        job_move_to(job, working);
     return !job->cancelled;
 }
 
@@ -226,19 +238,55 @@ bool job_is_cancelled(const struct job *job)
     return job->cancelled;
 }
 
-bool job_is_forced(const struct job *job)
-{
-    return job->forced;
-}
-
 void job_become_ready(struct job *job)
 {
-    move_to(job, JOB_STATUS_READY);
+    job_move_to(job, JOB_STATUS_READY);
+    job_tell_listener(job, JOB_EVENT_READY);
 }
 
 bool job_shall_complete(const struct job *job)
 {
     return job->shall_complete;
+}
+
+bool job_shall_end(const struct job *job)
+{
+    return job->ends_ready;
+}
+
+static enum block_error_action action_for(enum blockdev_on_error policy, int errnum)
+{
+    switch (policy) {
+    case BLOCKDEV_ON_ERROR_IGNORE:
+        return BLOCK_ERROR_ACTION_IGNORE;
+    case BLOCKDEV_ON_ERROR_STOP:
+        return BLOCK_ERROR_ACTION_STOP;
+    case BLOCKDEV_ON_ERROR_ENOSPC:
+    case BLOCKDEV_ON_ERROR_AUTO:
+        return errnum == ENOSPC ? BLOCK_ERROR_ACTION_STOP : BLOCK_ERROR_ACTION_REPORT;
+    case BLOCKDEV_ON_ERROR_REPORT:
+    case BLOCKDEV_ON_ERROR__MAX:
+        break;
+    }
+    return BLOCK_ERROR_ACTION_REPORT;
+}
+
+enum block_error_action job_met_error(struct job *job, enum blockdev_on_error policy, bool write, int errnum)
+{
+    enum block_error_action action = action_for(policy, errnum);
+
+    tell_event(job, &(struct job_event){
+                        .kind = JOB_EVENT_IO_ERROR,
+                        .status = job->status,
+                        .write = write,
+                        .action = action,
+                    });
+    if (action == BLOCK_ERROR_ACTION_STOP) {
+        job->io_error = errnum;
+        job->paused = true;
+        job_tell(job);
+    }
+    return action;
 }
 
 /* Verbs ---------------------------------------------------------------------------------------------------------- */
@@ -251,11 +299,25 @@ static struct error *check_verb(const struct job *job, enum job_verb verb)
                      job_verb_name(verb));
 }
 
-static void tell(struct job *job)
+void job_tell(struct job *job)
 {
     co_queue_wake_all(&job->told);
     if (job->driver->wake && job->started)
         job->driver->wake(job);
+}
+
+static void cancel_unstarted(struct job *job)
+{
+    job->cancelled = true;
+    job->error = job_cancelled_error();
+    job_move_to(job, JOB_STATUS_ABORTING);
+    job_txn_fail(job);
+    conclude(job);
+}
+
+static bool is_ready(const struct job *job)
+{
+    return job->status == JOB_STATUS_READY || job->status == JOB_STATUS_STANDBY;
 }
 
 struct error *job_cancel(struct job *job, bool force)
@@ -263,16 +325,15 @@ struct error *job_cancel(struct job *job, bool force)
     struct error *err = check_verb(job, JOB_VERB_CANCEL);
     if (err)
         return err;
-    job->cancelled = true;
-    job->forced = job->forced || force;
-    if (job->started) {
-        tell(job);
+    if (!job->started) {
+        cancel_unstarted(job);
         return NULL;
     }
-    job->error = cancelled_error();
-    move_to(job, JOB_STATUS_ABORTING);
-    move_to(job, JOB_STATUS_CONCLUDED);
-    forget(job);
+    if (job->driver->may_end_ready && is_ready(job) && !force)
+        job->ends_ready = true;
+    else
+        job->cancelled = true;
+    job_tell(job);
     return NULL;
 }
 
@@ -285,7 +346,7 @@ struct error *job_pause(struct job *job)
     if (err)
         return err;
     job->paused = true;
-    tell(job);
+    job_tell(job);
     return NULL;
 }
 
@@ -297,7 +358,8 @@ struct error *job_resume(struct job *job)
     if (err)
         return err;
     job->paused = false;
-    tell(job);
+    job->io_error = 0;
+    job_tell(job);
     return NULL;
 }
 
@@ -305,12 +367,12 @@ struct error *job_complete(struct job *job)
 {
     struct error *err = check_verb(job, JOB_VERB_COMPLETE);
 
-    if (!err && (job->paused || job->cancelled))
+    if (!err && (job->paused || job->cancelled || job->ends_ready))
         err = error_new("The active block job '%s' cannot be completed", job->id);
     if (err)
         return err;
     job->shall_complete = true;
-    tell(job);
+    job_tell(job);
     return NULL;
 }
 
@@ -320,9 +382,31 @@ struct error *job_finalize(struct job *job)
 
     if (err)
         return err;
-    job->finalized = true;
-    tell(job);
+    job_txn_finalize(job);
     return NULL;
+}
+
+struct error *job_set_speed(struct job *job, int64_t bytes_per_second)
+{
+    struct error *err = check_verb(job, JOB_VERB_SET_SPEED);
+
+    if (!err && bytes_per_second < 0)
+        err = error_new("speed: expected a non-negative value, found %" PRId64, bytes_per_second);
+    if (err)
+        return err;
+    job->speed = (uint64_t)bytes_per_second;
+    if (job->driver->speed_changed && job->started)
+        job->driver->speed_changed(job);
+    return NULL;
+}
+
+struct error *job_change(struct job *job, const struct block_job_change_options *options)
+{
+    struct error *err = check_verb(job, JOB_VERB_CHANGE);
+
+    if (!err && !job->driver->change)
+        err = error_new("Job type does not support change");
+    return err ? err : job->driver->change(job, options);
 }
 
 struct error *job_dismiss(struct job *job)

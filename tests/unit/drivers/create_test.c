@@ -97,12 +97,14 @@ struct listener {
     struct co_event concluded;
 };
 
-static void on_status(const struct job *job, enum job_status status, void *arg)
+static void on_event(const struct job *job, const struct job_event *event, void *arg)
 {
     struct listener *listener = arg;
     expect_text(job_id(job), "job0");
-    note(job_status_name(status));
-    if (status == JOB_STATUS_CONCLUDED)
+    if (event->kind != JOB_EVENT_STATUS)
+        return;
+    note(job_status_name(event->status));
+    if (event->status == JOB_STATUS_CONCLUDED)
         co_event_set(&listener->concluded);
 }
 
@@ -110,7 +112,7 @@ static void on_status(const struct job *job, enum job_status status, void *arg)
 static struct job *run_job(struct blockdev_create_options options, struct listener *listener)
 {
     co_event_init(&listener->concluded);
-    job_set_listener(on_status, listener);
+    job_set_listener(on_event, listener);
     struct arena arena;
     arena_init(&arena, SIZE_MAX);
     struct blockdev_create_options *kept = arena_alloc(&arena, sizeof(*kept));

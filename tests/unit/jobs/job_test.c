@@ -4,6 +4,9 @@
 #include "blockcore/jobs/job.h"
 #include "blockcore/runtime/sync.h"
 
+#include <errno.h>
+#include <string.h>
+
 static void expect_success(struct error *err)
 {
     if (err) {
@@ -95,7 +98,7 @@ static struct error *work(struct job *job)
         return error_new("%s", worker->fails);
     if (worker->becomes_ready && !job_is_cancelled(job))
         job_become_ready(job);
-    while (worker->becomes_ready && job_go_on(job) && !job_shall_complete(job))
+    while (worker->becomes_ready && job_go_on(job) && !job_shall_complete(job) && !job_shall_end(job))
         co_queue_wait(&worker->steps, NULL, "to be completed");
     return NULL;
 }
@@ -115,7 +118,8 @@ static struct error *prepare(struct job *job)
 
 static void finish(struct job *job, bool success)
 {
-    note(success ? "commit" : job_is_forced(job) ? "abort-at-once" : "abort");
+    (void)job;
+    note(success ? "commit" : "abort");
 }
 
 static void fini(struct job *job)
@@ -135,22 +139,60 @@ static const struct job_driver worker_driver = {
     .fini = fini,
 };
 
-static void on_status(const struct job *job, enum job_status status, void *arg)
+static void on_event(const struct job *job, const struct job_event *event, void *arg)
 {
     (void)job;
     (void)arg;
-    note(job_status_name(status));
+    static const char *const names[] = {
+        [JOB_EVENT_READY] = "READY",         [JOB_EVENT_PENDING] = "PENDING",   [JOB_EVENT_COMPLETED] = "COMPLETED",
+        [JOB_EVENT_CANCELLED] = "CANCELLED", [JOB_EVENT_IO_ERROR] = "IO_ERROR",
+    };
+    if (event->kind == JOB_EVENT_STATUS)
+        note(job_status_name(event->status));
+    else if (job_get_driver(job)->is_block_job)
+        note(names[event->kind]);
 }
 
-static struct job *make_job(const char *id, unsigned flags, struct worker like)
+static void speed_changed(struct job *job)
+{
+    (void)job;
+    note("speed");
+}
+
+/* The same, as clients of block jobs see it. */
+static const struct job_driver block_worker_driver = {
+    .type = JOB_TYPE_MIRROR,
+    .state_size = sizeof(struct worker),
+    .is_block_job = true,
+    .may_end_ready = true,
+    .run = work,
+    .wake = wake,
+    .speed_changed = speed_changed,
+    .prepare = prepare,
+    .finish = finish,
+    .fini = fini,
+};
+
+static struct job *make(const struct job_driver *driver, const char *id, unsigned flags, struct job_txn *txn,
+                        struct worker like)
 {
     struct job *job;
-    job_set_listener(on_status, NULL);
-    expect_success(job_create(&worker_driver, id, flags, &job));
+    job_set_listener(on_event, NULL);
+    expect_success(job_create(driver, id, flags, txn, &job));
     struct worker *worker = job_state(job);
     *worker = like;
     co_queue_init(&worker->steps);
     return job;
+}
+
+static struct job *make_job(const char *id, unsigned flags, struct worker like)
+{
+    return make(&worker_driver, id, flags, NULL, like);
+}
+
+static struct job *make_block_job(const char *id, unsigned flags, struct worker like)
+{
+    return make(&block_worker_driver, id, flags, NULL, like);
 }
 
 static void let_step(struct job *job, unsigned steps)
@@ -270,7 +312,6 @@ CO_TEST(cancelling_ends_a_job_wherever_it_is)
     co_yield ();
     expect_text(noted(), "created running aborting abort concluded");
     expect_text(error_message(job_error(job)), "the job was cancelled");
-    expect(!job_is_forced(job));
     expect_success(job_dismiss(job));
     noted();
 
@@ -280,7 +321,7 @@ CO_TEST(cancelling_ends_a_job_wherever_it_is)
     let_step(job, 1);
     expect_success(job_cancel(job, true));
     co_yield ();
-    expect_text(noted(), "created running paused running aborting abort-at-once concluded null fini");
+    expect_text(noted(), "created running paused running aborting abort concluded null fini");
 
     job = make_job("pending", JOB_MANUAL_FINALIZE, (struct worker){ 0 });
     job_start(job);
@@ -293,7 +334,7 @@ CO_TEST(ids_are_unique)
 {
     struct job *job = make_job("a-b_c.D1", 0, (struct worker){ 0 });
     struct job *other;
-    expect_error(job_create(&worker_driver, "a-b_c.D1", 0, &other), "Job ID 'a-b_c.D1' already in use");
+    expect_error(job_create(&worker_driver, "a-b_c.D1", 0, NULL, &other), "Job ID 'a-b_c.D1' already in use");
     expect_error(job_not_found(), "Job not found");
     expect_success(job_cancel(job, false));
     expect(!job_find("a-b_c.D1"));
@@ -342,6 +383,205 @@ CO_TEST(a_job_that_comes_at_the_end_is_ended_too)
     noted();
 }
 
+/* Block jobs ------------------------------------------------------------------------------------------------------ */
+
+CO_TEST(clients_of_block_jobs_hear_of_its_end_before_it_is_concluded)
+{
+    struct job *job = make_block_job("job0", JOB_MANUAL_FINALIZE, (struct worker){ .becomes_ready = true });
+    job_start(job);
+    expect_text(noted(), "created running ready READY");
+    expect_success(job_complete(job));
+    co_yield ();
+    expect_text(noted(), "waiting pending PENDING");
+    expect_success(job_finalize(job));
+    co_yield ();
+    expect_text(noted(), "prepare commit COMPLETED concluded null fini");
+}
+
+CO_TEST(a_ready_job_that_may_end_so_succeeds_when_it_is_cancelled_without_force)
+{
+    struct job *job = make_block_job("job0", 0, (struct worker){ .becomes_ready = true });
+    job_start(job);
+    noted();
+    expect_success(job_cancel(job, false));
+    co_yield ();
+    expect_text(noted(), "waiting pending prepare commit COMPLETED concluded null fini");
+
+    job = make_block_job("job0", 0, (struct worker){ .becomes_ready = true });
+    job_start(job);
+    noted();
+    expect_success(job_cancel(job, true));
+    co_yield ();
+    expect_text(noted(), "aborting abort CANCELLED concluded null fini");
+
+    job = make_block_job("job0", 0, (struct worker){ .becomes_ready = true });
+    job_start(job);
+    expect_success(job_pause(job));
+    co_yield ();
+    noted();
+    expect_success(job_cancel(job, false));
+    co_yield ();
+    expect_text(noted(), "ready waiting pending prepare commit COMPLETED concluded null fini");
+}
+
+CO_TEST(a_job_that_is_not_ready_is_cancelled_also_without_force)
+{
+    struct job *job = make_block_job("job0", 0, (struct worker){ .last = 3, .becomes_ready = true });
+    job_start(job);
+    expect_success(job_cancel(job, false));
+    co_yield ();
+    expect_text(noted(), "created running aborting abort CANCELLED concluded null fini");
+}
+
+CO_TEST(the_speed_can_change_while_the_job_works)
+{
+    struct job *job = make_block_job("job0", JOB_MANUAL_DISMISS, (struct worker){ .last = 1 });
+    expect_success(job_set_speed(job, 1000));
+    job_start(job);
+    expect_text(noted(), "created running");
+    expect_success(job_set_speed(job, 2000));
+    expect_text(noted(), "speed");
+    expect_int(job_speed(job), 2000);
+    expect_error(job_set_speed(job, -1), "speed: expected a non-negative value, found -1");
+    expect_int(job_speed(job), 2000);
+    let_step(job, 1);
+    expect_error(job_set_speed(job, 1), "Job 'job0' in state 'concluded' cannot accept command verb 'set-speed'");
+    expect_success(job_dismiss(job));
+    noted();
+}
+
+CO_TEST(errors_of_storage_do_what_the_policy_says)
+{
+    static const struct {
+        enum blockdev_on_error policy;
+        int errnum;
+        enum block_error_action action;
+    } cases[] = {
+        { BLOCKDEV_ON_ERROR_REPORT, EIO, BLOCK_ERROR_ACTION_REPORT },
+        { BLOCKDEV_ON_ERROR_IGNORE, EIO, BLOCK_ERROR_ACTION_IGNORE },
+        { BLOCKDEV_ON_ERROR_ENOSPC, EIO, BLOCK_ERROR_ACTION_REPORT },
+        { BLOCKDEV_ON_ERROR_ENOSPC, ENOSPC, BLOCK_ERROR_ACTION_STOP },
+        { BLOCKDEV_ON_ERROR_AUTO, EIO, BLOCK_ERROR_ACTION_REPORT },
+        { BLOCKDEV_ON_ERROR_AUTO, ENOSPC, BLOCK_ERROR_ACTION_STOP },
+        { BLOCKDEV_ON_ERROR_STOP, EIO, BLOCK_ERROR_ACTION_STOP },
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct job *job = make_block_job("job0", 0, (struct worker){ .last = 2 });
+        job_start(job);
+        noted();
+        bool stops = cases[i].action == BLOCK_ERROR_ACTION_STOP;
+        expect_int(job_met_error(job, cases[i].policy, true, cases[i].errnum), cases[i].action);
+        expect_text(noted(), "IO_ERROR");
+        expect_int(job_is_paused(job), stops);
+        expect_int(job_io_error(job), stops ? cases[i].errnum : 0);
+        let_step(job, 1);
+        expect_text(noted(), stops ? "paused" : "");
+        if (stops)
+            expect_success(job_resume(job));
+        expect_int(job_io_error(job), 0);
+        let_step(job, 1);
+        expect_text(noted(), stops ? "running waiting pending prepare commit COMPLETED concluded null fini"
+                                   : "waiting pending prepare commit COMPLETED concluded null fini");
+    }
+}
+
+/* Transactions ---------------------------------------------------------------------------------------------------- */
+
+struct pair {
+    struct job *a;
+    struct job *b;
+};
+
+static struct pair make_pair(unsigned flags, struct worker a, struct worker b)
+{
+    struct job_txn *txn = job_txn_create();
+    struct pair pair = {
+        .a = make(&worker_driver, "a", flags | JOB_MANUAL_DISMISS, txn, a),
+        .b = make(&worker_driver, "b", JOB_MANUAL_DISMISS, txn, b),
+    };
+    job_txn_unref(txn);
+    job_start(pair.a);
+    job_start(pair.b);
+    noted();
+    return pair;
+}
+
+/* Until each has answered to what the other did. */
+static void let_both_go_on(void)
+{
+    for (int i = 0; i < 6; i++)
+        co_yield ();
+}
+
+static void dismiss_pair(struct pair pair)
+{
+    expect_success(job_dismiss(pair.a));
+    expect_success(job_dismiss(pair.b));
+    noted();
+}
+
+CO_TEST(jobs_of_a_transaction_take_effect_when_all_have_done_their_work)
+{
+    struct pair pair = make_pair(0, (struct worker){ .last = 1 }, (struct worker){ .last = 1 });
+    let_step(pair.a, 1);
+    let_both_go_on();
+    expect_text(noted(), "waiting");
+    let_step(pair.b, 1);
+    let_both_go_on();
+    expect_text(noted(), "waiting pending prepare pending prepare commit concluded commit concluded");
+    expect(!job_error(pair.a) && !job_error(pair.b));
+    dismiss_pair(pair);
+}
+
+CO_TEST(finalizing_one_job_of_a_transaction_finalizes_all)
+{
+    struct pair pair = make_pair(JOB_MANUAL_FINALIZE, (struct worker){ .last = 1 }, (struct worker){ .last = 1 });
+    let_step(pair.a, 1);
+    let_step(pair.b, 1);
+    let_both_go_on();
+    expect_text(noted(), "waiting waiting pending pending");
+    expect_success(job_finalize(pair.b));
+    let_both_go_on();
+    expect_text(noted(), "prepare prepare commit concluded commit concluded");
+    dismiss_pair(pair);
+}
+
+CO_TEST(when_one_job_of_a_transaction_fails_the_others_are_cancelled)
+{
+    struct pair pair = make_pair(0, (struct worker){ .last = 1, .fails = "no luck" }, (struct worker){ .last = 9 });
+    let_step(pair.a, 1);
+    let_both_go_on();
+    expect_text(noted(), "aborting abort concluded aborting abort concluded");
+    expect_text(error_message(job_error(pair.a)), "no luck");
+    expect_text(error_message(job_error(pair.b)), "the job was cancelled");
+    dismiss_pair(pair);
+}
+
+CO_TEST(when_a_last_step_fails_nothing_of_the_transaction_takes_effect)
+{
+    struct pair pair =
+        make_pair(0, (struct worker){ .last = 1 }, (struct worker){ .last = 1, .prepare_fails = "too late" });
+    let_step(pair.a, 1);
+    let_step(pair.b, 1);
+    let_both_go_on();
+    expect_text(error_message(job_error(pair.a)), "the job was cancelled");
+    expect_text(error_message(job_error(pair.b)), "too late");
+    expect(!strstr(noted(), "commit"));
+    dismiss_pair(pair);
+}
+
+CO_TEST(cancelling_one_job_of_a_transaction_cancels_all)
+{
+    struct pair pair = make_pair(0, (struct worker){ .last = 1 }, (struct worker){ .last = 1 });
+    let_step(pair.a, 1);
+    expect_success(job_cancel(pair.b, false));
+    let_both_go_on();
+    expect_text(error_message(job_error(pair.a)), "the job was cancelled");
+    expect_text(error_message(job_error(pair.b)), "the job was cancelled");
+    expect(!strstr(noted(), "commit"));
+    dismiss_pair(pair);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -357,8 +597,18 @@ int main(void)
         cmocka_unit_test(cancelling_ends_a_job_wherever_it_is),
         cmocka_unit_test(ids_are_unique),
         cmocka_unit_test(jobs_are_listed_in_order),
-        cmocka_unit_test(a_job_that_comes_at_the_end_is_ended_too),
         cmocka_unit_test(at_the_end_all_jobs_are_ended),
+        cmocka_unit_test(a_job_that_comes_at_the_end_is_ended_too),
+        cmocka_unit_test(clients_of_block_jobs_hear_of_its_end_before_it_is_concluded),
+        cmocka_unit_test(a_ready_job_that_may_end_so_succeeds_when_it_is_cancelled_without_force),
+        cmocka_unit_test(a_job_that_is_not_ready_is_cancelled_also_without_force),
+        cmocka_unit_test(the_speed_can_change_while_the_job_works),
+        cmocka_unit_test(errors_of_storage_do_what_the_policy_says),
+        cmocka_unit_test(jobs_of_a_transaction_take_effect_when_all_have_done_their_work),
+        cmocka_unit_test(finalizing_one_job_of_a_transaction_finalizes_all),
+        cmocka_unit_test(when_one_job_of_a_transaction_fails_the_others_are_cancelled),
+        cmocka_unit_test(when_a_last_step_fails_nothing_of_the_transaction_takes_effect),
+        cmocka_unit_test(cancelling_one_job_of_a_transaction_cancels_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
