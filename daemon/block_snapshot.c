@@ -1,8 +1,11 @@
 /* Overlays and the names of backing files (schema/block-graph.json). */
+#include "blockcore/base/arena.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/graph/driver.h"
 #include "blockcore/graph/node.h"
+#include "blockcore/graph/options.h"
 #include "blockcore/graph/rearrange.h"
+#include "blockcore/graph/reopen.h"
 #include "blockcore/io/block_status.h"
 #include "blockcore/runtime/pool.h"
 #include "schema/cairn_commands.h"
@@ -187,17 +190,64 @@ static const struct node *without_filters(const struct node *node)
     return node;
 }
 
-static struct error *CO_FN change_name(struct node *image, const char *name)
+/* With the options that it has, but for this one. */
+static struct error *CO_FN make_read_only(struct node *image, const struct blockdev_options *given, bool read_only)
+{
+    struct blockdev_ref_or_null backing = {
+        .kind = BLOCKDEV_REF_OR_NULL_KIND_REFERENCE,
+        .u.reference = node_name(child_node(node_backing(image))),
+    };
+    struct blockdev_options options = *given;
+    options.node_name = node_name(image);
+    options.has_read_only = true;
+    options.read_only = read_only;
+    options.has_auto_read_only = given->has_auto_read_only && read_only;
+    /* What the header names is not in the options, and stays the same node. */
+    if (options.driver == BLOCKDEV_DRIVER_QCOW2)
+        options.u.qcow2.backing = &backing;
+    return blockdev_reopen(&options, 1);
+}
+
+static struct error *CO_FN write_name(struct node *image, const char *name)
 {
     const struct node *backing = without_filters(child_node(node_backing(image)));
     const char *format = node_driver(backing)->kind == DRIVER_PROTOCOL ? "raw" : node_driver(backing)->name;
+    return error_wrap(node_driver(image)->change_backing_file(image, *name ? name : NULL, format),
+                      "Could not change the backing file of '%s' to '%s'", node_name(image), name);
+}
+
+/* @given: its options. The node is writable for as long as this takes. */
+static struct error *CO_FN write_name_of_read_only(struct node *image, const struct blockdev_options *given,
+                                                   const char *name)
+{
+    struct error *err = make_read_only(image, given, false);
+    if (err)
+        return err;
+    /* Others may have changed the graph meanwhile. */
+    if (!node_backing(image))
+        return error_new("node '%s' has lost its backing node, and stays writable", node_name(image));
+    err = write_name(image, name);
+    struct error *back = make_read_only(image, given, true);
+    if (!err)
+        return error_wrap(back, "node '%s' stays writable", node_name(image));
+    error_free(back);
+    return err;
+}
+
+static struct error *CO_FN change_name(struct node *image, const char *name)
+{
     if (!node_driver(image)->change_backing_file)
         return error_new("driver '%s' of node '%s' does not support a backing file", node_driver(image)->name,
                          node_name(image));
-    node_ref(image);
-    struct error *err = error_wrap(node_driver(image)->change_backing_file(image, *name ? name : NULL, format),
-                                   "Could not change the backing file of '%s' to '%s'", node_name(image), name);
-    node_unref(image);
+    if (!node_is_read_only(image))
+        return write_name(image, name);
+    struct arena arena;
+    arena_init(&arena, SIZE_MAX);
+    const struct blockdev_options *given = node_options(image);
+    given = given ? options_service()->copy(given, &arena) : NULL;
+    struct error *err = given ? write_name_of_read_only(image, given, name)
+                              : error_new("the options of node '%s' are not known any more", node_name(image));
+    arena_fini(&arena);
     return err;
 }
 
@@ -215,5 +265,8 @@ struct error *handle_change_backing_file(struct command_context *context,
         return error_new("not allowing backing file change on an image without a backing file");
     if (!chain_contains(top, image))
         return error_new("'%s' and image file are not in the same chain", arguments->device);
-    return change_name(image, arguments->backing_file);
+    node_ref(image);
+    struct error *err = change_name(image, arguments->backing_file);
+    node_unref(image);
+    return err;
 }

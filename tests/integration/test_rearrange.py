@@ -162,6 +162,36 @@ def test_the_name_in_the_header(daemon, qmp, tmp_path):
     assert content(tmp_path / "top")[:65536] == b"\x05" * 65536
 
 
+def test_the_name_in_the_header_of_a_read_only_image(daemon, qmp, tmp_path):
+    """It is writable for as long as that takes, if its file can be."""
+    create(tmp_path / "base", MIB)
+    create(tmp_path / "middle", MIB, backing=tmp_path / "base")
+    create(tmp_path / "top", MIB, backing=tmp_path / "middle")
+    add_image(qmp, tmp_path / "top", "top", **{"read-only": True})
+
+    def read_only(name):
+        nodes = qmp.execute("query-named-block-nodes", {"flat": True})
+        return next(info["ro"] for info in nodes if info["node-name"] == name)
+
+    middle = children(qmp, "top")["backing"]
+    for image in "top", middle, "top":
+        qmp.execute("change-backing-file", device="top", image_node_name=image, backing_file="./" + image.strip("#"))
+        assert read_only(image)
+    qmp.execute("blockdev-add", {"driver": "file", "node-name": "file", "filename": str(tmp_path / "base"),
+                                 "read-only": True})
+    create(tmp_path / "other", MIB, backing=tmp_path / "base")
+    qmp.execute("blockdev-add", {"driver": "file", "node-name": "locked", "filename": str(tmp_path / "other"),
+                                 "read-only": True})
+    qmp.execute("blockdev-add", {"driver": "qcow2", "node-name": "other", "file": "locked", "backing": "file",
+                                 "read-only": True})
+    refused(qmp, "locked", "change-backing-file", device="other", image_node_name="other", backing_file="x")
+    assert read_only("other")
+    daemon.stop()
+    assert "backing file: ./top" in run("qemu-img", "info", tmp_path / "top").stdout
+    assert f"backing file: ./{middle.strip('#')}" in run("qemu-img", "info", tmp_path / "middle").stdout
+    assert f"backing file: {tmp_path / 'base'}" in run("qemu-img", "info", tmp_path / "other").stdout
+
+
 def test_children_of_a_quorum(qmp):
     qmp.execute("blockdev-add", {"driver": "quorum", "node-name": "q", "vote-threshold": 1, "children": [
         {"driver": "null-co", "node-name": f"n{i}"} for i in range(2)]})

@@ -22,7 +22,6 @@
 #define EXTENSION_BITMAPS 0x23852875u
 #define EXTENSION_HEADER_BYTES 8
 #define DATA_BYTES 24
-#define SECTOR_BYTES 512
 #define FIELD_BACKING_OFFSET 8
 #define FIELD_BACKING_BYTES 16
 
@@ -116,7 +115,7 @@ static int add_extension(struct qcow2 *q, const struct header_cluster *cluster, 
 
 static bool lies_in_one_sector(size_t at, size_t bytes)
 {
-    return at / SECTOR_BYTES == (at + bytes - 1) / SECTOR_BYTES;
+    return at / QCOW2_SECTOR_BYTES == (at + bytes - 1) / QCOW2_SECTOR_BYTES;
 }
 
 static int write_data(struct qcow2 *q, const struct header_cluster *cluster, const uint8_t *data) CO_FN;
@@ -179,7 +178,7 @@ static void remember_directory(struct qcow2 *q, struct range directory)
 int qcow2_header_set_bitmaps(struct qcow2 *q, struct range directory, uint32_t count)
 {
     CLEANUP(co_mutex_release) struct co_mutex *metadata = co_mutex_hold(&q->metadata);
-    CLEANUP(co_mutex_release) struct co_mutex *features = co_mutex_hold(&q->features);
+    CLEANUP(co_mutex_release) struct co_mutex *header = co_mutex_hold(&q->header_mutex);
     struct header_cluster cluster;
     int ret = read_cluster(q, &cluster);
     if (ret < 0)
@@ -215,7 +214,7 @@ static int remove_extension(struct qcow2 *q)
 int qcow2_header_drop_bitmaps(struct qcow2 *q)
 {
     CLEANUP(co_mutex_release) struct co_mutex *metadata = co_mutex_hold(&q->metadata);
-    CLEANUP(co_mutex_release) struct co_mutex *features = co_mutex_hold(&q->features);
+    CLEANUP(co_mutex_release) struct co_mutex *header = co_mutex_hold(&q->header_mutex);
     int ret = set_feature(q, false);
     if (ret < 0 && set_feature(q, true) < 0)
         q->corrupt = true;

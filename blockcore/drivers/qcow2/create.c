@@ -16,8 +16,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SECTOR_BYTES 512
-
 /* Writes the cluster in memory as cluster @index of the file. */
 static int put_cluster(struct creation *creation, uint64_t index)
 {
@@ -99,7 +97,25 @@ static int put_zeroes(struct creation *creation, uint64_t index, uint64_t cluste
 /* Stable before anything else is written. One sector, which disks write as a whole: there is the old image, or none. */
 static int put_no_header(struct creation *creation)
 {
-    int ret = handle_pwrite_zeroes(creation->handle, range_make(0, SECTOR_BYTES), 0);
+    int ret = handle_pwrite_zeroes(creation->handle, range_make(0, QCOW2_SECTOR_BYTES), 0);
+    return ret < 0 ? ret : handle_flush(creation->handle);
+}
+
+/* Everything else is stable. The extensions and the name of the backing file may take more than one sector, so the
+ * first one comes when the others are stable. */
+static int put_header(struct creation *creation)
+{
+    size_t rest = (size_t)cluster_bytes(&creation->geometry) - QCOW2_SECTOR_BYTES;
+    struct iovec piece;
+    struct iov iov = iov_of(&piece, creation->cluster + QCOW2_SECTOR_BYTES, rest);
+    int ret = 0;
+    if (rest > 0)
+        ret = handle_pwritev(creation->handle, range_make(QCOW2_SECTOR_BYTES, rest), &iov, 0);
+    if (ret == 0 && rest > 0)
+        ret = handle_flush(creation->handle);
+    iov = iov_of(&piece, creation->cluster, QCOW2_SECTOR_BYTES);
+    if (ret == 0)
+        ret = handle_pwritev(creation->handle, range_make(0, QCOW2_SECTOR_BYTES), &iov, 0);
     return ret < 0 ? ret : handle_flush(creation->handle);
 }
 
@@ -163,7 +179,7 @@ static struct error *write_image(struct creation *creation)
     if (!creation->cluster)
         return error_errno(ENOMEM, "cannot make the image");
     /* Before anything is written: does all of it fit into the header? */
-    struct error *err = qcow2_header_format(&creation->header, creation->cluster);
+    struct error *err = qcow2_header_format(&creation->header, creation->cluster, NULL);
     if (!err)
         err = make_file(creation);
     if (err)
@@ -178,11 +194,9 @@ static struct error *write_image(struct creation *creation)
     if (ret == 0)
         ret = handle_flush(creation->handle);
     if (ret == 0) {
-        err = qcow2_header_format(&creation->header, creation->cluster);
-        ret = err ? 0 : put_cluster(creation, 0);
+        err = qcow2_header_format(&creation->header, creation->cluster, NULL);
+        ret = err ? 0 : put_header(creation);
     }
-    if (ret == 0 && !err)
-        ret = handle_flush(creation->handle);
     return ret < 0 ? error_errno(-ret, "cannot write the image") : err;
 }
 

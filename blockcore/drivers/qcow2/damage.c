@@ -11,7 +11,7 @@
 
 int qcow2_set_features(struct qcow2 *q, uint64_t set, uint64_t clear)
 {
-    co_mutex_lock(&q->features);
+    co_mutex_lock(&q->header_mutex);
     uint64_t wanted = (q->header.incompatible & ~clear) | set;
     int ret = 0;
     if (wanted != q->header.incompatible) {
@@ -23,7 +23,7 @@ int qcow2_set_features(struct qcow2 *q, uint64_t set, uint64_t clear)
         if (ret == 0)
             q->header.incompatible = wanted;
     }
-    co_mutex_unlock(&q->features);
+    co_mutex_unlock(&q->header_mutex);
     return ret;
 }
 

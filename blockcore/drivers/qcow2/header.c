@@ -245,7 +245,7 @@ static struct error *refuse_unknown_features(const struct qcow2_header *header, 
 
 static struct error *read_backing_name(const uint8_t *data, size_t bytes, struct qcow2_header *header)
 {
-    uint64_t offset = load_be64(data + 8);
+    uint64_t offset = load_be64(data + QCOW2_FIELD_BACKING);
     uint32_t length = load_be32(data + 16);
     if (offset == 0 || length == 0)
         return NULL;
@@ -332,7 +332,7 @@ static struct error *check_fields(const struct qcow2_header *header)
 /* Extensions end where the backing file name begins: its place lies behind them. */
 static size_t extensions_end(const uint8_t *data, size_t bytes, const struct qcow2_header *header)
 {
-    uint64_t backing = load_be64(data + 8);
+    uint64_t backing = load_be64(data + QCOW2_FIELD_BACKING);
     return backing > header->header_bytes && backing < bytes ? (size_t)backing : bytes;
 }
 
@@ -489,32 +489,65 @@ static struct error *check_fits(const struct qcow2_header *header)
     return NULL;
 }
 
-struct error *qcow2_header_format(const struct qcow2_header *header, void *cluster)
+/* All extensions and their end; returns where the next thing may be. */
+static size_t format_extensions(const struct qcow2_header *header, bool with_names, uint8_t *out)
 {
-    struct error *err = check_fits(header);
-    if (err)
-        return err;
-    size_t cluster_bytes = (size_t)1 << header->cluster_bits;
-    uint8_t *out = cluster;
-    memset(out, 0, cluster_bytes);
-    format_fields(header, out);
     size_t position = fixed_bytes(header);
     if (header->backing_format)
         position = format_extension(out, position, EXTENSION_BACKING_FORMAT, header->backing_format,
                                     strlen(header->backing_format));
     if (header->data_file)
         position = format_extension(out, position, EXTENSION_DATA_FILE, header->data_file, strlen(header->data_file));
-    for (size_t i = 0; i < header->kept_count; i++)
-        position = format_extension(out, position, header->kept[i].type, header->kept[i].data, header->kept[i].bytes);
+    for (size_t i = 0; i < header->kept_count; i++) {
+        const struct qcow2_extension *kept = &header->kept[i];
+        if (with_names || kept->type != EXTENSION_FEATURE_NAMES)
+            position = format_extension(out, position, kept->type, kept->data, kept->bytes);
+    }
     /* The table of names is a courtesy: where clusters are tiny, the name of the backing file goes first. */
     size_t names = extension_bytes(ARRAY_SIZE(feature_names) * FEATURE_ENTRY_BYTES);
-    if (wants_feature_names(header) && needed_bytes(header) + names <= cluster_bytes)
+    size_t cluster_bytes = (size_t)1 << header->cluster_bits;
+    if (with_names && wants_feature_names(header) && needed_bytes(header) + names <= cluster_bytes)
         position = format_feature_names(out, position);
-    position += EXTENSION_HEADER_BYTES; /* the end of the list: type and length zero */
-    if (header->backing_file) {
-        store_be64(out + 8, position);
-        store_be32(out + 16, (uint32_t)strlen(header->backing_file));
-        memcpy(out + position, header->backing_file, strlen(header->backing_file));
-    }
+    return position + EXTENSION_HEADER_BYTES; /* the end of the list: type and length zero */
+}
+
+/* Where it ends. */
+static size_t format_name(const struct qcow2_header *header, size_t position, uint8_t *out)
+{
+    if (!header->backing_file)
+        return position;
+    size_t bytes = strlen(header->backing_file);
+    store_be64(out + QCOW2_FIELD_BACKING, position);
+    store_be32(out + QCOW2_FIELD_BACKING + 8, (uint32_t)bytes);
+    memcpy(out + position, header->backing_file, bytes);
+    return position + bytes;
+}
+
+struct error *qcow2_header_format(const struct qcow2_header *header, void *cluster, size_t *used)
+{
+    struct error *err = check_fits(header);
+    if (err)
+        return err;
+    memset(cluster, 0, (size_t)1 << header->cluster_bits);
+    format_fields(header, cluster);
+    size_t end = format_name(header, format_extensions(header, true, cluster), cluster);
+    if (used)
+        *used = end;
     return NULL;
+}
+
+bool qcow2_header_format_short(const struct qcow2_header *header, size_t name_at, void *cluster)
+{
+    size_t name_bytes = header->backing_file ? strlen(header->backing_file) : 0;
+    size_t most = needed_bytes(header) - name_bytes;
+    uint8_t *out = xcalloc(1, max_u64((size_t)1 << header->cluster_bits, most));
+    format_fields(header, out);
+    size_t end = format_extensions(header, false, out);
+    bool fits = end <= QCOW2_SECTOR_BYTES && (name_bytes == 0 || end <= name_at);
+    if (fits) {
+        format_name(header, name_at, out);
+        memcpy(cluster, out, QCOW2_SECTOR_BYTES);
+    }
+    free(out);
+    return fits;
 }

@@ -28,6 +28,9 @@
 #define QCOW2_REFTABLE_BYTES_MAX (8u * 1024 * 1024)
 #define QCOW2_SNAPSHOTS_MAX 65536u
 #define QCOW2_BACKING_NAME_MAX 1023
+/* What a disk writes as a whole or not at all, whatever it calls a sector. Whoever changes a header in use relies on no
+ * more than that (README.md, "The header"). */
+#define QCOW2_SECTOR_BYTES 512
 #define QCOW2_HOST_OFFSET_END (UINT64_C(1) << 56) /* L1 and L2 entries cannot point beyond */
 
 enum qcow2_incompatible {
@@ -61,6 +64,7 @@ enum qcow2_compression {
 
 /* Where fields lie that are changed in place. */
 enum qcow2_header_field {
+    QCOW2_FIELD_BACKING = 8, /* backing_file_offset (8 bytes), backing_file_size (4 bytes) */
     QCOW2_FIELD_SIZE = 24,
     QCOW2_FIELD_L1 = 36,        /* l1_size (4 bytes), l1_table_offset (8 bytes) */
     QCOW2_FIELD_REFTABLE = 48,  /* refcount_table_offset (8 bytes), refcount_table_clusters (4 bytes) */
@@ -131,13 +135,40 @@ static inline void qcow2_header_fini_cleanup(struct qcow2_header *header)
 void qcow2_header_set_crypto(struct qcow2_header *header, uint64_t offset, uint64_t bytes);
 
 /* Writes a header with its extensions and the backing file name into @cluster, which has one cluster's bytes and is
- * overwritten. What was parsed is written again, all that is unknown included. Fails when it does not fit. */
-struct error *qcow2_header_format(const struct qcow2_header *header, void *cluster) MUST_CHECK;
+ * overwritten; the first *@used of them mean something (may be NULL). What was parsed is written again, all that is
+ * unknown included. Fails when it does not fit. */
+struct error *qcow2_header_format(const struct qcow2_header *header, void *cluster, size_t *used) MUST_CHECK;
 
-/* Copies the header of an image into @cluster, with another backing file name and format (NULL: none). @old and
- * @cluster have one cluster's @bytes. What is unknown is kept. Fails when it does not fit. In header_edit.c. */
-struct error *qcow2_header_set_backing(const void *old, size_t bytes, const char *file, const char *format,
-                                       void *cluster) MUST_CHECK;
+/* The first QCOW2_SECTOR_BYTES of a header that means the same, all of whose extensions end inside of them: without the
+ * table of names of features, which is only for people. The name of the backing file begins at @name_at, where the
+ * caller puts what does not lie in these bytes. False: they do not fit. @cluster is untouched then. */
+bool qcow2_header_format_short(const struct qcow2_header *header, size_t name_at, void *cluster) MUST_CHECK;
+
+/* header_edit.c: the change to another backing file name and format (NULL: none) of the first cluster of an image, in
+ * steps, each of which changes the first sector, or anything but the first sector. */
+struct qcow2_header_change {
+    size_t bytes;      /* of the cluster */
+    uint8_t *now;      /* as it is in the file */
+    uint8_t *next;     /* as the next step leaves it */
+    uint8_t *goal;     /* as it shall be */
+    size_t goal_bytes; /* that mean something */
+    uint8_t *meantime; /* first sector of a header that means the same as now, and needs nothing else */
+    size_t name_at;    /* where the name that was there lies meanwhile */
+    size_t name_bytes;
+    unsigned step;
+};
+
+/* @old: the cluster, @bytes long. What is unknown is kept. Fails when it cannot be done in such steps. The caller calls
+ * qcow2_header_change_fini() in any case. */
+struct error *qcow2_header_change_plan(struct qcow2_header_change *change, const void *old, size_t bytes,
+                                       const char *file, const char *format) MUST_CHECK;
+void qcow2_header_change_fini(struct qcow2_header_change *change);
+static inline void qcow2_header_change_fini_cleanup(struct qcow2_header_change *change)
+{
+    qcow2_header_change_fini(change);
+}
+/* Makes change->next. Once that is stable in the file the caller calls it again. False: it is all done. */
+bool qcow2_header_change_next(struct qcow2_header_change *change);
 
 /* L1 entries that a disk of @size bytes needs in an image with these clusters and L2 entries; may be more than the
  * limit. */

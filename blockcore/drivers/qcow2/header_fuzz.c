@@ -12,7 +12,7 @@ static void round_trip(const struct qcow2_header *header)
 {
     size_t cluster_bytes = (size_t)1 << header->cluster_bits;
     CLEANUP(free) void *cluster = xmalloc(cluster_bytes);
-    CLEANUP(error_free) struct error *does_not_fit = qcow2_header_format(header, cluster);
+    CLEANUP(error_free) struct error *does_not_fit = qcow2_header_format(header, cluster, NULL);
     if (does_not_fit)
         return;
     struct qcow2_header again;

@@ -109,7 +109,7 @@ static void state_init(struct qcow2 *q, struct node *node)
     co_mutex_init(&q->bitmap_mutex);
     co_mutex_init(&q->sync_mutex);
     co_mutex_init(&q->metadata);
-    co_mutex_init(&q->features);
+    co_mutex_init(&q->header_mutex);
     list_init(&q->in_flight);
     q->lane_count = loop_io_count() + 1;
     q->lanes = try_aligned_alloc(_Alignof(struct lane), q->lane_count * sizeof(struct lane));
@@ -133,7 +133,7 @@ static void state_fini(struct qcow2 *q)
     free(q->l1);
     free(q->reftable);
     free(q->lanes);
-    co_mutex_fini(&q->features);
+    co_mutex_fini(&q->header_mutex);
     co_mutex_fini(&q->metadata);
     co_mutex_fini(&q->sync_mutex);
     co_mutex_fini(&q->bitmap_mutex);

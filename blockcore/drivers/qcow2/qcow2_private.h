@@ -16,8 +16,8 @@
  *
  * Why the image is consistent at every moment, and who may use what at the same time, is told in README.md.
  *
- * Locks, outermost first: bitmap_mutex, sync_mutex, metadata, l2.lock. The mutexes are held across I/O on tables, never
- * across I/O on guest data. */
+ * Locks, outermost first: bitmap_mutex, sync_mutex, metadata, header_mutex, l2.lock. The mutexes are held across I/O on
+ * tables, never across I/O on guest data. */
 #ifndef CAIRN_QCOW2_PRIVATE_H
 #define CAIRN_QCOW2_PRIVATE_H
 
@@ -126,7 +126,7 @@ struct qcow2 {
     struct co_mutex bitmap_mutex; /* one change of the directory of bitmaps at a time; outermost */
     struct co_mutex sync_mutex;   /* one write-back at a time */
     struct co_mutex metadata;     /* whoever changes tables, refcounts, or what is in flight */
-    struct co_mutex features;     /* whoever writes the feature bits of the header; innermost */
+    struct co_mutex header_mutex; /* whoever writes the header of an image in use; innermost */
 
     struct table_cache l2;
     struct table_cache refblocks;

@@ -148,6 +148,7 @@ static int write_table(struct qcow2 *q, uint64_t offset)
 
 static int write_header(struct qcow2 *q, uint64_t offset, uint32_t clusters)
 {
+    CLEANUP(co_mutex_release) struct co_mutex *header = co_mutex_hold(&q->header_mutex);
     uint8_t fields[12];
     store_be64(fields, offset);
     store_be32(fields + 8, clusters);

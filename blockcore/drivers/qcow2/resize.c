@@ -33,6 +33,7 @@ static int write_l1(struct qcow2 *q, const uint64_t *l1, uint32_t entries, uint6
 
 static int write_l1_fields(struct qcow2 *q, uint32_t entries, uint64_t offset)
 {
+    CLEANUP(co_mutex_release) struct co_mutex *header = co_mutex_hold(&q->header_mutex);
     uint8_t fields[12];
     store_be32(fields, entries);
     store_be64(fields + 4, offset);
@@ -115,6 +116,7 @@ static int grow_l1(struct qcow2 *q, uint64_t bytes)
 
 static int write_size(struct qcow2 *q, uint64_t bytes)
 {
+    CLEANUP(co_mutex_release) struct co_mutex *header = co_mutex_hold(&q->header_mutex);
     uint8_t field[8];
     store_be64(field, bytes);
     int ret = child_pwrite(q->file, QCOW2_FIELD_SIZE, field, sizeof(field), 0);

@@ -151,6 +151,7 @@ static int write_table(struct qcow2 *q, const struct qcow2_snapshot *list, uint3
 
 static int write_fields(struct qcow2 *q, uint32_t count, uint64_t offset)
 {
+    CLEANUP(co_mutex_release) struct co_mutex *header = co_mutex_hold(&q->header_mutex);
     uint8_t fields[12];
     store_be32(fields, count);
     store_be64(fields + 4, offset);

@@ -407,6 +407,7 @@ static struct error *load_state(struct qcow2 *q, const struct qcow2_snapshot *sn
 /* Size and L1 table lie in one sector, with the encryption between them. */
 static int write_state_fields(struct qcow2 *q, uint64_t disk_bytes, uint32_t l1_entries, uint64_t l1_offset)
 {
+    CLEANUP(co_mutex_release) struct co_mutex *header = co_mutex_hold(&q->header_mutex);
     uint8_t fields[24];
     store_be64(fields, disk_bytes);
     store_be32(fields + 8, q->header.crypt_method);

@@ -29,7 +29,7 @@ static struct qcow2_header usual_header(void)
 
 static void format(const struct qcow2_header *header)
 {
-    assert_null(qcow2_header_format(header, cluster));
+    assert_null(qcow2_header_format(header, cluster, NULL));
 }
 
 static void format_usual(void)
@@ -279,7 +279,10 @@ static void what_is_unknown_is_written_again(void **state)
 
     /* A change of one thing leaves the others. */
     qcow2_header_fini(&header);
-    assert_null(qcow2_header_set_backing(first, CLUSTER, "somewhere/else/entirely", "raw", cluster));
+    CLEANUP(qcow2_header_change_fini) struct qcow2_header_change change;
+    assert_null(qcow2_header_change_plan(&change, first, CLUSTER, "somewhere/else/entirely", "raw"));
+    while (qcow2_header_change_next(&change))
+        memcpy(cluster, change.next, CLUSTER);
     header = parsed(CLUSTER);
     assert_string_equal(header.backing_file, "somewhere/else/entirely");
     assert_string_equal(header.backing_format, "raw");
@@ -301,10 +304,10 @@ static void what_does_not_fit_into_a_cluster_is_refused(void **state)
     header.backing_file = name;
     memset(name, 'x', sizeof(name));
     name[392] = '\0'; /* 112 bytes of header, 8 of the end of the extensions, 392 of name: exactly a cluster */
-    assert_null(qcow2_header_format(&header, cluster));
+    assert_null(qcow2_header_format(&header, cluster, NULL));
     name[392] = 'x';
     name[393] = '\0';
-    struct error *err = qcow2_header_format(&header, cluster);
+    struct error *err = qcow2_header_format(&header, cluster, NULL);
     assert_non_null(err);
     error_free(err);
 }
