@@ -63,11 +63,27 @@ static struct error *check_arguments(struct making *making)
     return find_format(arguments->format ? arguments->format : "qcow2", &making->format_name, &making->format);
 }
 
+/* Of what is looked up while the graph may change. */
+struct lookup {
+    char *filename;
+    char *absolute; /* NULL: there is no such file */
+};
+
 static int find_absolute(void *arg)
 {
-    struct making *making = arg;
-    making->backing_file = realpath(node_filename(making->node), NULL);
+    struct lookup *lookup = arg;
+    lookup->absolute = realpath(lookup->filename, NULL);
     return 0;
+}
+
+static enum blockdev_driver format_of(const struct node *node)
+{
+    enum blockdev_driver format = BLOCKDEV_DRIVER_RAW;
+    for (int i = 0; node_driver(node)->kind != DRIVER_PROTOCOL && blockdev_driver_names[i]; i++) {
+        if (strcmp(blockdev_driver_names[i], node_driver(node)->name) == 0)
+            format = (enum blockdev_driver)i;
+    }
+    return format;
 }
 
 /* What the header of the new image will say of its backing file: the file that the node below shows, in its format. */
@@ -76,21 +92,20 @@ static struct error *find_backing(struct making *making)
     const struct node *node = making->node;
     while (node_driver(node)->kind == DRIVER_FILTER && node_filtered(node))
         node = child_node(node_filtered(node));
-    struct pool_domain *domain = pool_domain_create(node_filename(node), 1);
-    (void)co_blocking(domain, find_absolute, making);
-    pool_domain_unref(domain);
-    if (!making->backing_file)
-        return error_new("node '%s' is not a file that an image could name ('%s'); create the overlay, add it, and "
-                         "use blockdev-snapshot",
-                         node_name(node), node_filename(node));
-    for (int i = 0; blockdev_driver_names[i]; i++) {
-        if (strcmp(blockdev_driver_names[i], node_driver(node)->name) == 0)
-            making->backing_format = (enum blockdev_driver)i;
-    }
-    if (node_driver(node)->kind == DRIVER_PROTOCOL)
-        making->backing_format = BLOCKDEV_DRIVER_RAW;
+    making->backing_format = format_of(node);
     making->has_backing_format = true;
-    return NULL;
+    struct lookup lookup = { .filename = xstrdup(node_filename(node)) };
+    struct pool_domain *domain = pool_domain_create(lookup.filename, 1);
+    (void)co_blocking(domain, find_absolute, &lookup);
+    pool_domain_unref(domain);
+    making->backing_file = lookup.absolute;
+    struct error *err = NULL;
+    if (!making->backing_file)
+        err = error_new("node '%s' is not a file that an image could name ('%s'); create the overlay, add it, and use "
+                        "blockdev-snapshot",
+                        node_name(making->node), lookup.filename);
+    free(lookup.filename);
+    return err;
 }
 
 static struct error *CO_FN create_file(const char *path)
