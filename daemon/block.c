@@ -32,7 +32,7 @@ struct error *handle_block_resize(struct command_context *context, const struct 
     if (err)
         return err;
     struct handle *handle;
-    err = handle_open(node, "block_resize", PERM_RESIZE, PERM_ALL, &handle);
+    err = handle_open_here(node, "block_resize", PERM_RESIZE, PERM_ALL, &handle);
     if (err)
         return err;
     int ret = handle_resize(handle, (uint64_t)arguments->size, TRUNCATE_SPARSE);

@@ -119,6 +119,13 @@ static struct error *check_parent(struct node *parent, struct node *node)
     return NULL;
 }
 
+/* A node may have been deleted while a command that holds it waited for something. An edge would keep it, and the
+ * deletion would wait for that. */
+static struct error *check_node(const struct node *node)
+{
+    return node->phase == NODE_CLOSING ? error_new("node '%s' is being closed", node->name) : NULL;
+}
+
 static struct error *check_free(const struct child *edge)
 {
     if (!edge->leaving)
@@ -137,6 +144,8 @@ static struct error *check_active(const struct node *parent, const char *name, c
 struct error *change_edge(struct change *change, struct child *edge, struct node *node)
 {
     struct error *err = check_free(edge);
+    if (!err)
+        err = check_node(node);
     if (!err && edge->parent && node != edge->node)
         err = check_active(edge->parent, edge->name, node);
     if (!err && edge->parent)
@@ -160,6 +169,8 @@ struct error *change_add(struct change *change, struct node *parent, const char 
                          struct child **out)
 {
     struct error *err = check_parent(parent, node);
+    if (!err)
+        err = check_node(node);
     if (!err)
         err = check_active(parent, name, node);
     if (!err && (has_edge(&parent->children, name) || has_edge(&parent->claims, name)))
@@ -190,7 +201,8 @@ struct error *change_replace(struct change *change, struct node *from, struct no
         struct child *next = node_parent_next(from, edge);
         bool below_to = edge->parent && (edge->parent == to || node_reaches(to, edge->parent));
         /* A node that closes keeps what it stands on until it is gone. */
-        bool stays = edge->parent && (edge->parent->phase == NODE_CLOSING || edge->parent->driver->stays);
+        bool stays =
+            edge->parent ? edge->parent->phase == NODE_CLOSING || edge->parent->driver->stays : edge->handle->stays;
         if (!edge->claim && !below_to && !stays)
             err = change_edge(change, edge, to);
         edge = next;

@@ -36,7 +36,7 @@ struct error *node_flush_in_use(struct node *node, const char *user)
     struct handle *handle;
     if (node_refuses_writes(node))
         return NULL;
-    struct error *err = handle_open(node, user, 0, PERM_ALL, &handle);
+    struct error *err = handle_open_here(node, user, 0, PERM_ALL, &handle);
     if (err)
         return err;
     handle_enter(handle);

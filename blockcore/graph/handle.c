@@ -180,7 +180,8 @@ void handle_leave(struct handle *handle)
         lane_answer(lane);
 }
 
-struct error *handle_open(struct node *node, const char *user, unsigned perm, unsigned shared, struct handle **out)
+/* NULL when there is no memory. */
+static struct handle *handle_make(const char *user)
 {
     struct handle *handle = xcalloc(1, sizeof(*handle));
     handle->user = xstrdup(user);
@@ -190,14 +191,26 @@ struct error *handle_open(struct node *node, const char *user, unsigned perm, un
     handle->lanes = try_aligned_alloc(_Alignof(struct lane), handle->lanes_count * sizeof(struct lane));
     if (!handle->lanes) {
         handle_put(handle);
-        return error_errno(ENOMEM, "%s", user);
+        return NULL;
     }
     for (unsigned i = 0; i < handle->lanes_count; i++) {
         handle->lanes[i] = (struct lane){ 0 };
         list_init(&handle->lanes[i].waiters);
     }
-
     handle->edge.handle = handle;
+    return handle;
+}
+
+static struct error *open_door(struct node *node, const char *user, unsigned perm, unsigned shared, bool stays,
+                               struct handle **out) CO_FN;
+
+static struct error *open_door(struct node *node, const char *user, unsigned perm, unsigned shared, bool stays,
+                               struct handle **out)
+{
+    struct handle *handle = handle_make(user);
+    if (!handle)
+        return error_errno(ENOMEM, "%s", user);
+    handle->stays = stays;
     edge_attach(&handle->edge, node);
     struct error *err = edge_claim(&handle->edge, perm, shared);
     if (err) {
@@ -210,6 +223,16 @@ struct error *handle_open(struct node *node, const char *user, unsigned perm, un
     handle_wait_quiet(handle);
     *out = handle;
     return NULL;
+}
+
+struct error *handle_open(struct node *node, const char *user, unsigned perm, unsigned shared, struct handle **out)
+{
+    return open_door(node, user, perm, shared, false, out);
+}
+
+struct error *handle_open_here(struct node *node, const char *user, unsigned perm, unsigned shared, struct handle **out)
+{
+    return open_door(node, user, perm, shared, true, out);
 }
 
 void handle_hasten(struct handle *handle)

@@ -18,6 +18,11 @@ struct handle;
 struct error *handle_open(struct node *node, const char *user, unsigned perm, unsigned shared, struct handle **out)
     CO_FN CONTROL_FN MUST_CHECK;
 
+/* The same for who means just this node: its handle stays where it is when a filter, an overlay or a replacement takes
+ * over the node's users. */
+struct error *handle_open_here(struct node *node, const char *user, unsigned perm, unsigned shared, struct handle **out)
+    CO_FN CONTROL_FN MUST_CHECK;
+
 /* The node may not become inactive while the handle is there (active.h). */
 void handle_need_active(struct handle *handle) CONTROL_FN;
 

@@ -137,6 +137,7 @@ struct handle {
     struct child edge;
     char *user;
     bool needs_active;       /* the node must not be inactivated */
+    bool stays;              /* with this node, when others are moved to what replaces it */
     unsigned holds;          /* drains that hold it */
     struct hold *hold;       /* while holds > 0 */
     struct co_queue quieted; /* drains that wait for the requests in flight */

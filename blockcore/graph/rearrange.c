@@ -54,6 +54,8 @@ static struct error *snapshot(struct node *node, struct node *overlay)
 {
     struct error *err = node_flush_in_use(node, "a snapshot");
     if (!err)
+        err = check_snapshot(node, overlay); /* others had their turn */
+    if (!err)
         err = switch_to_overlay(node, overlay);
     if (err)
         return err;

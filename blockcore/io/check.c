@@ -46,7 +46,7 @@ struct error *node_check(struct node *node, enum image_repair repair, struct ima
     struct job job = { .fix = fixes_of(repair), .result = result };
     unsigned perm = PERM_CONSISTENT_READ | (repairs ? PERM_WRITE | PERM_RESIZE : 0);
     unsigned shared = repairs ? 0 : PERM_CONSISTENT_READ;
-    struct error *err = handle_open(node, "blockdev-check", perm, shared, &job.handle);
+    struct error *err = handle_open_here(node, "blockdev-check", perm, shared, &job.handle);
     if (err)
         return err;
     int ret = co_call_on(loop_io_next(), "blockdev-check", check, &job);

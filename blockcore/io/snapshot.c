@@ -57,7 +57,7 @@ static struct error *session_begin(struct node *node, unsigned perm, unsigned sh
     *session = (struct session){ 0 };
     struct error *err = check(skip_filters(node));
     if (!err)
-        err = handle_open(node, "internal snapshot", perm, shared, &session->handle);
+        err = handle_open_here(node, "internal snapshot", perm, shared, &session->handle);
     if (err)
         return err;
     drain_storage(session);

@@ -42,7 +42,7 @@ static struct error *amend_run(struct job *job)
         return err;
     job_progress_add_total(job, 1);
     node_ref(node);
-    err = handle_open(node, "x-blockdev-amend", PERM_CONSISTENT_READ | PERM_WRITE_UNCHANGED, PERM_ALL, &handle);
+    err = handle_open_here(node, "x-blockdev-amend", PERM_CONSISTENT_READ | PERM_WRITE_UNCHANGED, PERM_ALL, &handle);
     if (!err) {
         err = node_driver(node)->amend(node, handle, amend->options, amend->force);
         handle_close(handle);

@@ -38,8 +38,8 @@ static struct error *target_open(const struct blockdev_ref *ref, const char *wha
 {
     struct error *err = ref ? node_open_ref(ref, &target->node) : NULL;
     if (!err && target->node)
-        err = handle_open(target->node, "blockdev-create", PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE,
-                          PERM_CONSISTENT_READ, &target->handle);
+        err = handle_open_here(target->node, "blockdev-create", PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE,
+                               PERM_CONSISTENT_READ, &target->handle);
     return error_wrap(err, "%s", what);
 }
 

@@ -207,8 +207,8 @@ static struct error *open_for_writing(const char *option, const struct blockdev_
     struct error *err = node_open_ref(ref, &node);
     if (err)
         return error_wrap(err, "%s", option);
-    err = handle_open(node, "blockdev-create", PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE, PERM_CONSISTENT_READ,
-                      out);
+    err = handle_open_here(node, "blockdev-create", PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE,
+                           PERM_CONSISTENT_READ, out);
     node_unref(node);
     return err;
 }

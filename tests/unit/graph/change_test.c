@@ -1,6 +1,8 @@
 /* Altering the shape, all of it or nothing. */
 #include "tests/unit/graph/fixture.h"
 
+#include "blockcore/graph/rearrange.h"
+
 /*  before  user --> a      after  user --> b */
 IN_GRAPH(replace_moves_the_users)
 {
@@ -227,6 +229,45 @@ IN_GRAPH(a_node_that_opens_is_not_moved)
     co_event_wait(&adding.done, "test");
 }
 
+/* Another command still holds "b" when it is deleted: whatever would stand on it now would keep it for ever. */
+IN_GRAPH(nothing_moves_to_a_node_that_is_deleted)
+{
+    add_mem("a", 4096);
+    add_mem("b", 4096);
+    add_mem("data", 4096);
+    add_cow("overlay", 4096, NULL, "data");
+    struct node *b = node_ref(node_find("b"));
+    struct handle *handle = open_handle("a", "user", PERM_WRITE, PERM_ALL);
+    struct deletion deletion;
+    delete_start(&deletion, "b");
+
+    struct change *change = change_begin();
+    struct child *backing;
+    expect_error(change_replace(change, node_find("a"), b), "node 'b' is being closed");
+    expect_error(change_add(change, node_find("overlay"), "backing", CHILD_BACKING, b, &backing), "is being closed");
+    change_abort(change);
+    expect_error(node_snapshot(b, node_find("overlay")), "node 'b' is being closed");
+    node_unref(b);
+    co_event_wait(&deletion.done, "test");
+    assert_ptr_equal(handle_node(handle), node_find("a"));
+    handle_close(handle);
+}
+
+/*  user ----> a      user --> filter --> a <-- check: it was asked about "a", and the filter could not answer */
+IN_GRAPH(who_means_just_this_node_stays)
+{
+    add_mem("a", 4096);
+    add_filter("filter", "a");
+    struct handle *user = open_handle("a", "user", PERM_WRITE, PERM_ALL);
+    struct handle *check;
+    expect_success(handle_open_here(node_find("a"), "check", PERM_CONSISTENT_READ, PERM_ALL, &check));
+    expect_success(filter_insert(node_find("a"), node_find("filter"), NULL));
+    assert_ptr_equal(handle_node(user), node_find("filter"));
+    assert_ptr_equal(handle_node(check), node_find("a"));
+    handle_close(check);
+    handle_close(user);
+}
+
 /* Many writers on two threads, filters going in and out below them: each write is there in the end. */
 #define STRESS_WRITERS 16
 #define STRESS_WRITES 200
@@ -337,6 +378,8 @@ int main(void)
         cmocka_unit_test(a_change_moves_permissions_as_they_are_when_it_is_made),
         cmocka_unit_test(a_node_that_closes_is_not_moved),
         cmocka_unit_test(a_node_that_opens_is_not_moved),
+        cmocka_unit_test(nothing_moves_to_a_node_that_is_deleted),
+        cmocka_unit_test(who_means_just_this_node_stays),
         cmocka_unit_test(the_graph_changes_under_load),
         cmocka_unit_test(flushes_do_not_see_changes_that_are_prepared),
     };
