@@ -31,16 +31,28 @@ static bool scheme_allowed(const char *scheme, size_t length)
     return false;
 }
 
-/* A driver that some allowed scheme stands for: 'nbd' for "nbd" and "nbd+unix". */
-static bool driver_allowed(const char *driver)
+static struct error *check_scheme(const char *scheme)
 {
-    size_t length = strlen(driver);
-    for (size_t i = 0; i < policy->schemes_count; i++) {
-        const char *scheme = policy->schemes[i];
-        if (strncmp(scheme, driver, length) == 0 && (scheme[length] == '\0' || scheme[length] == '+'))
-            return true;
+    if (scheme_allowed(scheme, strlen(scheme)))
+        return NULL;
+    return error_new("an image names something that '%s' stands for, which the image policy does not allow (its "
+                     "'schemes')",
+                     scheme);
+}
+
+/* However it was written: "nbd:unix:/path" and a description lead to a socket of this host as "nbd+unix" does. */
+static struct error *check_nbd(const struct socket_address *server)
+{
+    switch (server->type) {
+    case SOCKET_ADDRESS_TYPE_INET:
+        return scheme_allowed("nbd+tcp", strlen("nbd+tcp")) ? NULL : check_scheme("nbd");
+    case SOCKET_ADDRESS_TYPE_UNIX:
+        return check_scheme("nbd+unix");
+    case SOCKET_ADDRESS_TYPE_VSOCK:
+        return check_scheme("nbd+vsock");
+    default:
+        return error_new("an image names a descriptor of the daemon, which an image cannot do");
     }
-    return false;
 }
 
 static bool is_below(const char *path, const char *directory)
@@ -85,23 +97,31 @@ static struct error *check_file(const char *path)
     return error_new("an image names '%s', which is in none of the directories that the image policy allows", path);
 }
 
+/* Only what is known to lead nowhere but to its children, each of which is looked at in its turn, and to what is looked
+ * at here. Others may read a file for their rules (blkdebug), or refer to something of the daemon (throttle). */
 struct error *image_policy_check(const struct driver *driver, const struct blockdev_options *options)
 {
-    if (driver->kind != DRIVER_PROTOCOL)
-        return NULL;
     switch (options->driver) {
     case BLOCKDEV_DRIVER_FILE:
         return check_file(options->u.file.filename);
     case BLOCKDEV_DRIVER_HOST_DEVICE:
         return check_file(options->u.host_device.filename);
+    case BLOCKDEV_DRIVER_NBD:
+        return check_nbd(options->u.nbd.server);
+    case BLOCKDEV_DRIVER_HTTP:
+    case BLOCKDEV_DRIVER_HTTPS:
+        return check_scheme(driver->name);
     case BLOCKDEV_DRIVER_NULL_CO:
+    case BLOCKDEV_DRIVER_RAW:
+    case BLOCKDEV_DRIVER_QCOW2:
+    case BLOCKDEV_DRIVER_LUKS:
+    case BLOCKDEV_DRIVER_COMPRESS:
+    case BLOCKDEV_DRIVER_COPY_ON_READ:
+    case BLOCKDEV_DRIVER_PREALLOCATE:
+    case BLOCKDEV_DRIVER_QUORUM:
         return NULL;
     default:
-        if (driver_allowed(driver->name))
-            return NULL;
-        return error_new("an image names something that needs driver '%s', which the image policy does not allow "
-                         "(its 'schemes')",
-                         driver->name);
+        return error_new("an image describes a node of driver '%s', which images cannot do", driver->name);
     }
 }
 

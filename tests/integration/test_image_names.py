@@ -120,6 +120,12 @@ def test_descriptions_that_are_allowed(start_daemon, tmp_path, base, description
     ({"driver": "qcow2", "file": {"driver": "file", "filename": "BASE"}}, "gives 'raw' as its format"),
     ({"driver": "raw", "file": {"driver": "file"}}, "filename"),
     ({"driver": "raw", "file": {"driver": "file", "filename": 1.5}}, "fraction"),
+    ({"driver": "raw", "file": {"driver": "blkdebug", "config": "/etc/hostname",
+                                "image": {"driver": "file", "filename": "BASE"}}}, "driver 'blkdebug', which images"),
+    ({"driver": "raw", "file": {"driver": "throttle", "throttle-group": "g",
+                                "file": {"driver": "file", "filename": "BASE"}}}, "driver 'throttle', which images"),
+    ({"driver": "raw", "file": {"driver": "blklogwrites", "log": {"driver": "file", "filename": "BASE"},
+                                "file": {"driver": "file", "filename": "BASE"}}}, "driver 'blklogwrites', which images"),
 ])
 def test_descriptions_that_reach_too_far(start_daemon, tmp_path, base, description, message):
     qmp = start_daemon(*policy(json="on", directories=[tmp_path])).connect()
@@ -127,6 +133,22 @@ def test_descriptions_that_reach_too_far(start_daemon, tmp_path, base, descripti
     path = with_backing(tmp_path / "top", json_name(description).replace("BASE", str(base)))
     with pytest.raises(QMPError, match=message):
         add(qmp, path)
+
+
+@pytest.mark.parametrize("allowed, name, message", [
+    ("nbd", "nbd:unix:/run/some.sock", "'nbd\\+unix' stands for"),
+    ("nbd", json_name({"driver": "nbd", "server": {"type": "unix", "path": "/run/some.sock"}}), "'nbd\\+unix' stands for"),
+    ("nbd+unix", json_name({"driver": "nbd", "server": {"type": "inet", "host": "127.0.0.1", "port": "1"}}),
+     "'nbd' stands for"),
+    ("nbd", json_name({"driver": "nbd", "server": {"type": "fd", "str": "0"}}), "a descriptor of the daemon"),
+    ("http", json_name({"driver": "https", "url": "https://127.0.0.1/x"}), "'https' stands for"),
+    ("http", json_name({"driver": "http", "url": "file:///etc/hostname"}), "does not begin with 'http://'"),
+])
+def test_one_scheme_is_not_another(start_daemon, tmp_path, allowed, name, message):
+    qmp = start_daemon(*policy(json="on", schemes=[allowed])).connect()
+    with pytest.raises(QMPError, match=message):
+        add(qmp, with_backing(tmp_path / "top", name))
+    assert nodes(qmp) == {}
 
 
 def test_directories(start_daemon, tmp_path, base):
