@@ -3,6 +3,7 @@
 #include "blockcore/base/memory.h"
 #include "blockcore/graph/layout.h"
 #include "blockcore/io/extents_private.h"
+#include "blockcore/io/sweep.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -10,22 +11,22 @@
 
 /* How an answer comes about
  *
- *     layer_status(n, window)
- *         own     = driver's extents of n over the window, own layer only
- *         below   = layer_status(backing of n, hull of the absent parts), if there are any
- *         merge own and below in one pass
+ *     sweep_chain(n, window)
+ *         driver's extents of n over the window, own layer only;
+ *         of its backing node over the hull of what is absent; of its backing node over what is absent there; ...
+ *         all of it is laid over one another (sweep.h)
  *     extents_locate()
  *         for extents that lie in a data child, of whichever layer: the child's zero and mapping (locate.c)
  *
  * Children are asked last, about what made it into the answer, since each question may cost a system call. Filters are
- * stepped over before. Depth and deciding layer are absolute from the start, so a layer that has nothing of its own in
- * the window hands on the list from below untouched: the cost of a deep chain is that of the layers that have something
- * to say. Windows shrink to what one step can hold (STEP_MAX extents), so memory is bounded too. */
+ * stepped over before. Depth and deciding layer are absolute from the start, so what a layer decides is put into the
+ * answer as it is: the cost of a deep chain is that of the extents that its layers have. Windows shrink to what one
+ * step can hold (STEP_MAX extents), so memory is bounded too. */
 
 #define WINDOW_UNIT (UINT64_C(1) << 20) /* bytes: no window is smaller */
 
-static int layer_status(struct node *node, struct range range, const struct walk *walk, uint32_t depth, size_t max,
-                        struct extents *out) CO_FN;
+static int status_in_units(struct node *node, struct range range, uint64_t unit, const struct walk *walk,
+                           uint32_t depth, size_t max, struct extents *out) CO_FN;
 
 /* The node that decides for @node: filters are transparent. */
 static struct node *skip_filters(const struct node *node)
@@ -73,7 +74,7 @@ static int own_status(struct node *node, struct range range, unsigned ask, struc
     return 0;
 }
 
-void append_answer(struct extents *out, struct extent extent, const struct walk *walk)
+struct extent answer_of(struct extent extent, const struct walk *walk)
 {
     bool known = !(extent.flags & EXTENT_TO_LOCATE);
     if (known && !(walk->ask & ASK_MAP))
@@ -89,7 +90,7 @@ void append_answer(struct extents *out, struct extent extent, const struct walk 
         extent.depth = 0;
         extent.layer = NULL;
     }
-    extents_append(out, &extent);
+    return extent;
 }
 
 static bool needs_child(const struct extent *own, unsigned ask)
@@ -127,125 +128,6 @@ static struct extent absent_zero(struct range range, struct node *layer, uint32_
     return extent;
 }
 
-/* What shows through @node in @range, which it does not decide itself. @below covers a prefix of the range. */
-static int below_status(struct node *node, struct range range, const struct walk *walk, uint32_t depth, size_t max,
-                        struct extents *below)
-{
-    if (!node->backing) { /* also when it is the base: there is nobody else to decide */
-        struct extent zero = absent_zero(range, node, depth);
-        append_answer(below, zero, walk);
-        return 0;
-    }
-    if (node == walk->base) { /* included, and the last to be looked at */
-        struct extent decided_below = extent_make(range, 0);
-        extents_append(below, &decided_below);
-        return 0;
-    }
-    struct node *backing = skip_filters(node->backing->node);
-    uint64_t length = node_length(node->backing->node);
-    struct range inside = range_between(range.offset, min_u64(range_end(range), length));
-    if (inside.bytes > 0) {
-        int ret = layer_status(node->backing->node, inside, walk, depth + 1, max, below);
-        if (ret < 0 || extents_end(below) < range_end(inside))
-            return ret;
-    }
-    struct range past = range_between(max_u64(range.offset, length), range_end(range));
-    bool looked_at = !(backing == walk->base && !walk->include_base);
-    struct extent zero = looked_at ? absent_zero(past, backing, depth + 1) : extent_make(past, 0);
-    append_answer(below, zero, walk);
-    return 0;
-}
-
-/* Merging ----------------------------------------------------------------------------------------------------- */
-
-struct merge {
-    struct node *node;
-    const struct walk *walk;
-    uint32_t depth;
-    size_t max;
-    const struct extents *below;
-    size_t next_below;
-    struct extents *out;
-};
-
-static bool merge_full(const struct merge *merge)
-{
-    return merge->out->count > merge->max;
-}
-
-static void merge_own(struct merge *merge, struct extent extent)
-{
-    extent.flags |= EXTENT_PRESENT;
-    if (needs_child(&extent, merge->walk->ask))
-        extent.flags |= EXTENT_TO_LOCATE;
-    else if ((extent.flags & EXTENT_MAPPED) && extent.file.child)
-        extent.flags &= ~(uint32_t)EXTENT_MAPPED; /* not asked for */
-    else if (extent.flags & EXTENT_MAPPED)
-        extent.file.node = merge->node;
-    extent.depth = merge->depth;
-    extent.layer = merge->node;
-    append_answer(merge->out, extent, merge->walk);
-}
-
-/* False when the list from below ends before @range does. */
-static bool merge_below(struct merge *merge, struct range range)
-{
-    const struct extents *below = merge->below;
-    while (range.bytes > 0 && !merge_full(merge)) {
-        while (merge->next_below < below->count &&
-               range_end(extent_range(&below->items[merge->next_below])) <= range.offset)
-            merge->next_below++;
-        if (merge->next_below == below->count)
-            return false;
-        struct extent part = extent_cut(&below->items[merge->next_below], range);
-        extents_append(merge->out, &part);
-        range = range_between(range.offset + part.bytes, range_end(range));
-    }
-    return true;
-}
-
-static void merge_all(struct merge *merge, const struct extents *own)
-{
-    for (size_t i = 0; i < own->count && !merge_full(merge); i++) {
-        const struct extent *extent = &own->items[i];
-        if (!(extent->flags & EXTENT_ALLOCATED)) {
-            if (!merge_below(merge, extent_range(extent)))
-                return;
-        } else {
-            merge_own(merge, *extent);
-        }
-    }
-}
-
-static int resolve(struct node *node, const struct extents *own, const struct walk *walk, uint32_t depth, size_t max,
-                   struct extents *out)
-{
-    struct extents below;
-    extents_init(&below, max);
-    struct range hull = absent_hull(own);
-    int ret = hull.bytes ? below_status(node, hull, walk, depth, max, &below) : 0;
-    if (ret == 0 && own->count == 1 && hull.bytes) {
-        extents_fini(out);
-        *out = below; /* nothing of its own: the answer from below is the answer */
-        return 0;
-    }
-    if (ret == 0) {
-        struct merge merge = {
-            .node = node,
-            .walk = walk,
-            .depth = depth,
-            .max = max,
-            .below = &below,
-            .out = out,
-        };
-        merge_all(&merge, own);
-    }
-    extents_fini(&below);
-    return ret;
-}
-
-/* Units ------------------------------------------------------------------------------------------------------- */
-
 /* Steps from @node through filters to the layer that decides, and lets them interfere on the way (tests make them).
  * @unit: the largest of the units that are met; the others divide it. */
 static int pass_filters(struct node **node, struct range range, unsigned ask, uint64_t *unit)
@@ -261,17 +143,119 @@ static int pass_filters(struct node **node, struct range range, unsigned ask, ui
     return ret;
 }
 
-static int exact_status(struct node *node, struct range range, const struct walk *walk, uint32_t depth, size_t max,
-                        struct extents *out)
+/* The driver's extents that decide, as an answer. */
+static void keep_decided(struct node *node, struct extents *own, const struct walk *walk, uint32_t depth)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < own->count; i++) {
+        struct extent extent = own->items[i];
+        if (!(extent.flags & EXTENT_ALLOCATED))
+            continue;
+        extent.flags |= EXTENT_PRESENT;
+        if (needs_child(&extent, walk->ask))
+            extent.flags |= EXTENT_TO_LOCATE;
+        else if ((extent.flags & EXTENT_MAPPED) && extent.file.child)
+            extent.flags &= ~(uint32_t)EXTENT_MAPPED; /* not asked for */
+        else if (extent.flags & EXTENT_MAPPED)
+            extent.file.node = node;
+        extent.depth = depth;
+        extent.layer = node;
+        own->items[kept++] = answer_of(extent, walk);
+    }
+    own->count = kept;
+}
+
+/* Adds what @node itself decides of @range; *@absent becomes what the layers below have to be asked about. */
+static int sweep_layer(struct sweep *sweep, struct node *node, struct range range, const struct walk *walk,
+                       uint32_t depth, size_t max, struct range *absent)
 {
     struct extents own;
     extents_init(&own, max);
     int ret = own_status(node, range, walk->ask, &own);
-    if (ret == 0)
-        ret = resolve(node, &own, walk, depth, max, out);
+    if (ret == 0) {
+        sweep_shorten(sweep, extents_end(&own));
+        *absent = absent_hull(&own);
+        keep_decided(node, &own, walk, depth);
+        sweep_add(sweep, &own);
+        *absent = range_intersect(*absent, sweep->window);
+    }
     extents_fini(&own);
     return ret;
 }
+
+/* Past the end of the backing node of @node. */
+static void sweep_past_end(struct sweep *sweep, struct node *node, struct range past, const struct walk *walk,
+                           uint32_t depth)
+{
+    struct node *backing = skip_filters(node->backing->node);
+    bool looked_at = !(backing == walk->base && !walk->include_base);
+    struct extent zero = looked_at ? answer_of(absent_zero(past, backing, depth + 1), walk) : extent_make(past, 0);
+    sweep_add_one(sweep, &zero);
+}
+
+/* A layer with units: what it and those below it say is put together first. */
+static int sweep_units(struct sweep *sweep, struct node *node, struct range range, uint64_t unit,
+                       const struct walk *walk, uint32_t depth, size_t max)
+{
+    struct extents below;
+    extents_init(&below, max);
+    int ret = status_in_units(node, range, unit, walk, depth, max, &below);
+    if (ret == 0) {
+        if (extents_end(&below) < range_end(range))
+            sweep_shorten(sweep, extents_end(&below));
+        sweep_add(sweep, &below);
+    }
+    extents_fini(&below);
+    return ret;
+}
+
+/* From @node, which is no filter and has no units, down to the layer behind which nothing shows through any more. */
+static int sweep_chain(struct sweep *sweep, struct node *node, const struct walk *walk, uint32_t depth, size_t max)
+{
+    struct range range = sweep->window;
+    for (;; depth++) {
+        struct range absent;
+        int ret = sweep_layer(sweep, node, range, walk, depth, max, &absent);
+        if (ret < 0 || absent.bytes == 0)
+            return ret;
+        if (!node->backing || node == walk->base) {
+            /* Without a backing node also when it is the base: there is nobody else to decide. */
+            struct extent rest =
+                node->backing ? extent_make(absent, 0) : answer_of(absent_zero(absent, node, depth), walk);
+            sweep_add_one(sweep, &rest);
+            return 0;
+        }
+        uint64_t length = node_length(node->backing->node);
+        sweep_past_end(sweep, node, range_between(max_u64(absent.offset, length), range_end(absent)), walk, depth);
+        range = range_between(absent.offset, min_u64(range_end(absent), length));
+        node = node->backing->node;
+        uint64_t unit;
+        ret = range.bytes > 0 ? pass_filters(&node, range, walk->ask, &unit) : 0;
+        if (ret < 0 || range.bytes == 0)
+            return ret;
+        if (node == walk->base && !walk->include_base) {
+            struct extent below_base = extent_make(range, 0);
+            sweep_add_one(sweep, &below_base);
+            return 0;
+        }
+        if (unit != 1)
+            return sweep_units(sweep, node, range, unit, walk, depth + 1, max);
+    }
+}
+
+static int exact_status(struct node *node, struct range range, const struct walk *walk, uint32_t depth, size_t max,
+                        struct extents *out)
+{
+    struct sweep sweep;
+    sweep_init(&sweep, range);
+    int ret = sweep_chain(&sweep, node, walk, depth, max);
+    if (ret == 0)
+        sweep_finish(&sweep, max, out);
+    sweep_fini(&sweep);
+    return ret;
+}
+
+/* Units ------------------------------------------------------------------------------------------------------- */
 
 /* In units. A step that does not reach the end of the first unit is followed by another. */
 static int status_in_units(struct node *node, struct range range, uint64_t unit, const struct walk *walk,

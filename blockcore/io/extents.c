@@ -32,7 +32,7 @@ void extents_append(struct extents *extents, const struct extent *extent)
         return;
     if (extents->count > 0) {
         struct extent *last = &extents->items[extents->count - 1];
-        if (extents_alike(last, extent)) {
+        if (last->offset + last->bytes == extent->offset && extents_alike(last, extent)) {
             last->bytes += extent->bytes;
             return;
         }

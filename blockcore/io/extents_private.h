@@ -26,8 +26,8 @@ int located_status(struct node *node, struct range range, const struct walk *wal
  * how many extents are wanted, a few more may stay. */
 int extents_locate(struct extents *extents, const struct walk *walk, size_t max) CO_FN;
 
-/* Appends what of @extent was asked for, so that alike is alike whatever the driver told besides. */
-void append_answer(struct extents *out, struct extent extent, const struct walk *walk);
+/* What of @extent was asked for, so that alike is alike whatever the driver told besides. */
+struct extent answer_of(struct extent extent, const struct walk *walk);
 
 static inline struct extent extent_make(struct range range, uint32_t flags)
 {

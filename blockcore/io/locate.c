@@ -208,7 +208,8 @@ static bool append_found(const struct located *located, size_t i, const struct w
     uint64_t bytes = 0;
     for (size_t n = 0; n < lookup->count; n++) {
         const struct extent *found = &located->found[lookup->first + n];
-        append_answer(out, *found, walk);
+        struct extent answer = answer_of(*found, walk);
+        extents_append(out, &answer);
         bytes += found->bytes;
     }
     return bytes == lookup->own->bytes;

@@ -11,6 +11,10 @@
 #define ABSENT_TABLES_MAX 512
 /* Entries that one look-up walks along, for the same reason: some 10 us. */
 #define RUN_ENTRIES_MAX 4096
+/* A scan reads so much at a time: the processor's cache holds it until it has been looked at. */
+#define SCAN_BYTES (64u * 1024)
+/* Whoever asks about fewer clusters will want the rest of the slice soon. */
+#define SCAN_CLUSTERS_MIN 2048
 
 static uint64_t guest_cluster(const struct qcow2 *q, uint64_t offset)
 {
@@ -42,9 +46,9 @@ static uint64_t slice_offset_of(const struct qcow2 *q, uint64_t table_offset, ui
     return table_offset + align_down(l2_index << q->geometry.l2_entry_bits, q->l2.table_bytes);
 }
 
-static struct l2_entry entry_at(const struct geometry *geometry, const struct table *slice, size_t index)
+static struct l2_entry entry_at(const struct geometry *geometry, const uint8_t *slice, size_t index)
 {
-    const uint8_t *at = slice->data + (index << geometry->l2_entry_bits);
+    const uint8_t *at = slice + (index << geometry->l2_entry_bits);
     return (struct l2_entry){
         .descriptor = load_be64(at),
         .bitmap = geometry_is_extended(geometry) ? load_be64(at + sizeof(uint64_t)) : 0,
@@ -82,10 +86,10 @@ static bool continues_run(const struct geometry *geometry, const struct cluster 
 
 /* The first entry from @index on that is not all zeroes, or @end. Zeroes say that a cluster is absent, and in a large
  * image are nearly all there is. */
-static size_t skip_absent(const struct geometry *geometry, const struct table *slice, size_t index, size_t end)
+static size_t skip_absent(const struct geometry *geometry, const uint8_t *slice, size_t index, size_t end)
 {
     unsigned words_of_entry = 1u << (geometry->l2_entry_bits - 3);
-    const uint64_t *word = (const uint64_t *)(const void *)slice->data + index * words_of_entry;
+    const uint64_t *word = (const uint64_t *)(const void *)slice + index * words_of_entry;
     const uint64_t *limit = word + (end - index) * words_of_entry;
     const uint64_t *at = word;
     while (limit - at >= 8 && !(at[0] | at[1] | at[2] | at[3] | at[4] | at[5] | at[6] | at[7]))
@@ -96,7 +100,7 @@ static size_t skip_absent(const struct geometry *geometry, const struct table *s
 }
 
 /* Under l2.lock. */
-static void describe_run(const struct qcow2 *q, const struct table *slice, struct range range, struct mapping *out)
+static void describe_run(const struct qcow2 *q, const uint8_t *slice, struct range range, struct mapping *out)
 {
     const struct geometry *geometry = &q->geometry;
     uint64_t guest = align_down(range.offset, cluster_bytes(geometry));
@@ -138,33 +142,41 @@ static bool may_be_data(const struct qcow2 *q, const struct mapping *mapping)
     return last < child_length(q->data) && !qcow2_is_protected(q, mapping->host, mapping->bytes);
 }
 
-/* Is it in memory? Then describes the run that begins at range.offset and returns true. Otherwise *@load is where the
- * slice lies that is needed. Takes l2.lock. */
-static bool look_up_cached(struct qcow2 *q, struct range range, enum lookup_for purpose, struct mapping *out,
-                           uint64_t *load)
+/* Under l2.lock: the bytes of the slice at @offset of the file, if they are in memory. */
+static const uint8_t *find_slice(struct qcow2 *q, uint64_t offset, const struct map_scan *scan)
 {
-    bool known = true;
-    spinlock_lock(&q->l2.lock);
+    const struct table *table = table_find(&q->l2, offset);
+    if (table)
+        return table->data;
+    if (scan && scan->version == q->l2.version && range_contains(scan->place, range_make(offset, q->l2.table_bytes)))
+        return scan->data + (offset - scan->place.offset);
+    return NULL;
+}
+
+/* Under l2.lock. Is it in memory? Then describes the run that begins at range.offset and returns true. Otherwise *@load
+ * is where the slice lies that is needed. @scan may be NULL. */
+static bool look_up_cached(struct qcow2 *q, struct range range, enum lookup_for purpose, const struct map_scan *scan,
+                           struct mapping *out, uint64_t *load)
+{
     uint64_t index = l1_index_of(q, range.offset);
     uint64_t table_offset = index < q->l1_entries ? entry_offset(q->l1[index]) : 0;
     if (table_offset == 0) {
         describe_absent(q, range, out);
-    } else {
-        *load = slice_offset_of(q, table_offset, range.offset);
-        const struct table *slice = table_find(&q->l2, *load);
-        known = slice;
-        if (slice)
-            describe_run(q, slice, range, out);
-        /* A table that a snapshot shares is copied before any of its clusters is written. */
-        if (slice && !entry_is_own(q->l1[index]))
-            out->own = false;
-        if (slice && purpose == FOR_WRITING && out->kind == CLUSTER_DATA && !may_be_data(q, out)) {
-            out->kind = CLUSTER_INVALID;
-            out->misplaced = true;
-        }
+        return true;
     }
-    spinlock_unlock(&q->l2.lock);
-    return known;
+    *load = slice_offset_of(q, table_offset, range.offset);
+    const uint8_t *slice = find_slice(q, *load, scan);
+    if (!slice)
+        return false;
+    describe_run(q, slice, range, out);
+    /* A table that a snapshot shares is copied before any of its clusters is written. */
+    if (!entry_is_own(q->l1[index]))
+        out->own = false;
+    if (purpose == FOR_WRITING && out->kind == CLUSTER_DATA && !may_be_data(q, out)) {
+        out->kind = CLUSTER_INVALID;
+        out->misplaced = true;
+    }
+    return true;
 }
 
 /* Not taken on trust: an L1 entry may point anywhere. */
@@ -201,18 +213,114 @@ static int corrupt_mapping(struct qcow2 *q, const struct mapping *mapping)
 int map_lookup(struct qcow2 *q, struct range range, enum lookup_for purpose, struct mapping *out)
 {
     struct table *held = NULL;
-    uint64_t load;
-    while (!look_up_cached(q, range, purpose, out, &load)) {
+    for (;;) {
+        uint64_t load;
+        spinlock_lock(&q->l2.lock);
+        bool known = look_up_cached(q, range, purpose, NULL, out, &load);
+        spinlock_unlock(&q->l2.lock);
         if (held)
             table_unpin(&q->l2, held);
+        if (known)
+            break;
         int ret = pin_slice(q, load, &held);
         if (ret < 0)
             return ret;
     }
-    if (held)
-        table_unpin(&q->l2, held);
     return likely(out->kind != CLUSTER_INVALID) ? 0 : corrupt_mapping(q, out);
 }
+
+/* Scans --------------------------------------------------------------------------------------------------------- */
+
+void map_scan_begin(const struct qcow2 *q, struct range range, struct map_scan *scan)
+{
+    bool is_long = range.bytes >> q->geometry.cluster_bits >= SCAN_CLUSTERS_MIN;
+    *scan = (struct map_scan){ .past_cache = is_long && q->l2.table_bytes <= SCAN_BYTES };
+}
+
+void map_scan_end(struct map_scan *scan)
+{
+    buffer_put(scan->data, SCAN_BYTES);
+}
+
+/* Under l2.lock: how much from @load on, where the slice for range.offset lies, is tables that the range needs. */
+static uint64_t bytes_to_scan(const struct qcow2 *q, struct range range, uint64_t load)
+{
+    uint64_t bytes = 0;
+    for (uint64_t at = range.offset; at < range_end(range) && bytes < SCAN_BYTES;) {
+        uint64_t index = l1_index_of(q, at);
+        uint64_t table_offset = index < q->l1_entries ? entry_offset(q->l1[index]) : 0;
+        uint64_t slice = slice_offset_of(q, table_offset, at);
+        if (slice != load + bytes || !qcow2_table_in_file(q, slice, q->l2.table_bytes))
+            break;
+        uint64_t guest = min_u64(bytes_of_table(q, at), range_end(range) - at);
+        uint64_t needed = align_up(guest >> (q->geometry.cluster_bits - q->geometry.l2_entry_bits), q->l2.table_bytes);
+        bytes += min_u64(max_u64(needed, q->l2.table_bytes), table_offset + cluster_bytes(&q->geometry) - slice);
+        at += guest;
+    }
+    return min_u64(bytes, SCAN_BYTES);
+}
+
+/* Afterwards the slice at @load is in the scan, unless tables change all the time, or it cannot be there. */
+static int load_scan(struct qcow2 *q, struct range range, uint64_t load, struct map_scan *scan)
+{
+    spinlock_lock(&q->l2.lock);
+    scan->version = q->l2.version;
+    uint64_t bytes = bytes_to_scan(q, range, load);
+    spinlock_unlock(&q->l2.lock);
+    if (!scan->data)
+        scan->data = buffer_get(SCAN_BYTES);
+    scan->place = range_make(load, scan->data ? bytes : 0);
+    if (scan->place.bytes == 0)
+        return 0;
+    child_debug_event(q->file, q->l2.load_event);
+    int ret = child_pread(q->file, load, scan->data, bytes);
+    if (ret < 0)
+        scan->place.bytes = 0;
+    return ret;
+}
+
+/* What is in memory of @range, at most @max runs. 0: the slice at *@load is not. */
+static size_t scan_cached(struct qcow2 *q, struct range range, const struct map_scan *scan, struct mapping *runs,
+                          size_t max, uint64_t *load)
+{
+    size_t count = 0;
+    uint64_t at = range.offset;
+    uint64_t end = min_u64(range_end(range), at + ((uint64_t)RUN_ENTRIES_MAX << q->geometry.cluster_bits));
+    spinlock_lock(&q->l2.lock);
+    while (count < max && at < end) {
+        struct mapping *run = &runs[count];
+        if (!look_up_cached(q, range_between(at, range_end(range)), FOR_READING, scan, run, load))
+            break;
+        if (run->kind == CLUSTER_INVALID && count > 0)
+            break;
+        count++;
+        at += run->bytes;
+    }
+    spinlock_unlock(&q->l2.lock);
+    return count;
+}
+
+int map_scan_next(struct qcow2 *q, struct range range, struct map_scan *scan, struct mapping *runs, size_t max,
+                  size_t *count)
+{
+    struct table *held = NULL;
+    int ret = 0;
+    for (bool past_cache = scan->past_cache;; past_cache = false) {
+        uint64_t load;
+        *count = scan_cached(q, range, scan, runs, max, &load);
+        if (held)
+            table_unpin(&q->l2, held);
+        held = NULL;
+        if (*count > 0)
+            break;
+        ret = past_cache ? load_scan(q, range, load, scan) : pin_slice(q, load, &held);
+        if (ret < 0)
+            return ret;
+    }
+    return likely(runs[0].kind != CLUSTER_INVALID) ? 0 : corrupt_mapping(q, &runs[0]);
+}
+
+/* Tables that are changed --------------------------------------------------------------------------------------- */
 
 /* Copies the table at @from, which a snapshot shares, to @to. What is cached of it is clean: shared tables are not
  * changed. No cluster of it may be written in place. */
@@ -347,7 +455,7 @@ static uint64_t run_guest(const struct qcow2 *q, const struct l2_run *run, size_
 
 struct l2_entry l2_run_get(const struct qcow2 *q, const struct l2_run *run, size_t i)
 {
-    return entry_at(&q->geometry, run->slice, run->first + i);
+    return entry_at(&q->geometry, run->slice->data, run->first + i);
 }
 
 struct cluster l2_run_cluster(const struct qcow2 *q, const struct l2_run *run, size_t i)

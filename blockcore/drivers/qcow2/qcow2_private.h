@@ -99,6 +99,15 @@ struct mapping {
     bool misplaced; /* kind INVALID: the entry has a meaning, but leads to where no data can be */
 };
 
+/* Tables that somebody goes through from one end to the other. What is not in the cache is read in large pieces, and
+ * does not take the place of what others use again and again. */
+struct map_scan {
+    bool past_cache;
+    uint8_t *data;
+    struct range place; /* of the file: what @data holds, of all tables that are not in the cache */
+    uint64_t version;   /* of the cache; with another one, what it holds is out of date */
+};
+
 struct qcow2 {
     struct node *node;
     struct child *file;        /* tables */
@@ -290,6 +299,13 @@ enum lookup_for {
 
 /* The run of like clusters that begins at range.offset. 0, or -errno (-EIO: the image is damaged). */
 int map_lookup(struct qcow2 *q, struct range range, enum lookup_for purpose, struct mapping *out) CO_FN;
+
+/* Goes through @range, all of which will be looked at; inside of an epoch, from begin to end. */
+void map_scan_begin(const struct qcow2 *q, struct range range, struct map_scan *scan);
+/* The next runs from range.offset on, at least one and at most @max. 0 or -errno, as map_lookup() for reading. */
+int map_scan_next(struct qcow2 *q, struct range range, struct map_scan *scan, struct mapping *runs, size_t max,
+                  size_t *count) CO_FN;
+void map_scan_end(struct map_scan *scan);
 
 /* qcow2_corrupt() because of this L2 entry. */
 int qcow2_corrupt_entry(struct qcow2 *q, uint64_t entry) CO_FN;

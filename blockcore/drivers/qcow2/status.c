@@ -3,6 +3,8 @@
 
 #include "blockcore/io/block_status.h"
 
+#define RUNS 64 /* looked up at a time */
+
 static struct extent extent_of(const struct qcow2 *q, uint64_t offset, const struct mapping *mapping)
 {
     struct extent extent = { .offset = offset, .bytes = mapping->bytes };
@@ -32,16 +34,19 @@ static struct extent extent_of(const struct qcow2 *q, uint64_t offset, const str
     return extent;
 }
 
-static int fill_extents(struct qcow2 *q, struct range range, struct extents *extents)
+static int fill_extents(struct qcow2 *q, struct range range, struct map_scan *scan, struct extents *extents)
 {
     while (range.bytes > 0 && !extents_full(extents)) {
-        struct mapping mapping;
-        int ret = map_lookup(q, range, FOR_READING, &mapping);
+        struct mapping runs[RUNS];
+        size_t count;
+        int ret = map_scan_next(q, range, scan, runs, min_u64(RUNS, extents->max - extents->count), &count);
         if (ret < 0)
             return ret;
-        struct extent extent = extent_of(q, range.offset, &mapping);
-        extents_append(extents, &extent);
-        range = range_make(range.offset + mapping.bytes, range.bytes - mapping.bytes);
+        for (size_t i = 0; i < count; i++) {
+            struct extent extent = extent_of(q, range.offset, &runs[i]);
+            extents_append(extents, &extent);
+            range = range_make(range.offset + runs[i].bytes, range.bytes - runs[i].bytes);
+        }
     }
     return 0;
 }
@@ -53,7 +58,10 @@ int qcow2_block_status(struct node *node, struct range range, unsigned ask, stru
     (void)ask; /* the entry that answers one question answers all */
     struct qcow2 *q = node_state(node);
     unsigned epoch = freed_epoch_enter(q);
-    int ret = fill_extents(q, range, extents);
+    struct map_scan scan;
+    map_scan_begin(q, range, &scan);
+    int ret = fill_extents(q, range, &scan, extents);
+    map_scan_end(&scan);
     freed_epoch_leave(q, epoch);
     return ret;
 }

@@ -21,6 +21,7 @@ void table_cache_init(struct table_cache *cache, size_t table_bytes, size_t limi
     list_init(&cache->dirty);
     cache->count = 0;
     cache->dirty_count = 0;
+    cache->version = 0;
     cache->limit = limit;
     cache->table_bytes = table_bytes;
     co_queue_init(&cache->loaded);
@@ -232,6 +233,7 @@ static void mark_changed(struct table_cache *cache, struct table *table, size_t 
 {
     if (!is_dirty(table)) {
         cache->dirty_count++;
+        cache->version++;
         if (!table->frozen) {
             list_remove(&table->link);
             list_append(&cache->dirty, &table->link);
@@ -354,6 +356,7 @@ int table_batch_write(struct table_cache *cache, struct child *file, struct list
 void table_cache_thaw(struct table_cache *cache, struct list *batch, bool written)
 {
     spinlock_lock(&cache->lock);
+    cache->version++;
     struct list *link;
     while ((link = list_take_first(batch))) {
         struct table *table = list_entry(link, struct table, link);
@@ -427,6 +430,7 @@ void table_cache_empty(struct table_cache *cache)
     struct list given_up;
     list_init(&given_up);
     spinlock_lock(&cache->lock);
+    cache->version++;
     struct table *table;
     struct table *following;
     list_for_each_safe (table, following, &cache->dirty, link) {

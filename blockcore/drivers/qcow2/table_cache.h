@@ -64,6 +64,9 @@ struct table_cache {
     struct list dirty GUARDED_BY(lock);
     size_t count GUARDED_BY(lock);
     size_t dirty_count GUARDED_BY(lock);
+    /* Another number whenever a table becomes dirty, or is written back: until then, what was read of the file past
+     * the cache is up to date for all tables that are not in the cache. */
+    uint64_t version GUARDED_BY(lock);
     size_t limit; /* tables, at least 2 */
     size_t table_bytes;
     struct co_queue loaded;

@@ -96,6 +96,40 @@ NODE_TEST(a_disk_written_backwards_in_a_file_full_of_holes)
     handle_close(disk);
 }
 
+/* So many clusters of so few bytes that the tables are read past the cache, which holds two of them. */
+#define SMALL_CLUSTER 512
+#define SMALL_CLUSTERS 16384
+
+static void expect_each_second(struct handle *disk, unsigned count)
+{
+    CLEANUP(extents_fini) struct extents extents;
+    extents_init(&extents, 2 * SMALL_CLUSTERS);
+    struct range all = range_make(0, SMALL_CLUSTERS * SMALL_CLUSTER);
+    expect_int(handle_block_status(disk, all, ASK_ALLOCATED, NULL, false, &extents), 0);
+    expect_int(extents.count, count);
+    for (uint64_t i = 0; i < extents.count; i++)
+        expect_int((extents.items[i].flags & EXTENT_PRESENT) != 0, i % 2 == 0);
+}
+
+/* Tables that are not written back, tables that are, and those that somebody wrote back in between. */
+NODE_TEST(what_is_read_past_the_cache_is_up_to_date)
+{
+    qemu_img("create -q -f qcow2 -o cluster_size=512 '%s' 8M", in_dir("a.qcow2"));
+    struct blockdev_options options = image_options("disk", in_dir("a.qcow2"));
+    options.u.qcow2.has_l2_cache_size = true;
+    options.u.qcow2.l2_cache_size = 2 * SMALL_CLUSTER;
+    add(options);
+    struct handle *disk = open_handle("disk", READ_WRITE);
+    for (unsigned i = 0; i < SMALL_CLUSTERS; i += 2)
+        expect_int(put(disk, i * SMALL_CLUSTER, SMALL_CLUSTER, 1), 0);
+    expect_each_second(disk, SMALL_CLUSTERS);
+    expect_int(handle_flush(disk), 0);
+    expect_each_second(disk, SMALL_CLUSTERS);
+    expect_int(put(disk, SMALL_CLUSTER, SMALL_CLUSTER, 1), 0);
+    expect_each_second(disk, SMALL_CLUSTERS - 2);
+    handle_close(disk);
+}
+
 NODE_TEST(compressed_clusters_lie_nowhere)
 {
     unsigned char *data = malloc(MIB);
@@ -214,6 +248,7 @@ int main(void)
         cmocka_unit_test(each_kind_of_cluster_is_told),
         cmocka_unit_test(what_the_overlay_has_not_is_the_backing_files),
         cmocka_unit_test(a_disk_written_backwards_in_a_file_full_of_holes),
+        cmocka_unit_test(what_is_read_past_the_cache_is_up_to_date),
         cmocka_unit_test(compressed_clusters_lie_nowhere),
         cmocka_unit_test(preallocated_clusters_are_data_and_zero),
         cmocka_unit_test(each_kind_of_subcluster_is_told),
