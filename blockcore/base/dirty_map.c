@@ -86,10 +86,11 @@ static uint64_t set_level(_Atomic uint64_t *words, uint64_t first, uint64_t last
     return added;
 }
 
-/* Each setter looks at every level, though it finds its bits set: whoever set them may not have come up there yet. */
-static void set_any(struct dirty_map *map, uint64_t first, uint64_t last)
+/* Bits of @level are set. Each setter looks at every level above, though it finds its bits set: whoever set them may
+ * not have come up there yet. */
+static void set_any(struct dirty_map *map, unsigned level, uint64_t first, uint64_t last)
 {
-    for (unsigned level = 1; level < map->levels; level++) {
+    while (++level < map->levels) {
         first /= WORD_BITS;
         last /= WORD_BITS;
         set_level(map->any[level], first, last);
@@ -97,9 +98,9 @@ static void set_any(struct dirty_map *map, uint64_t first, uint64_t last)
 }
 
 /* Words in the middle of a range that was set are full; the outer two may be. */
-static void set_all(struct dirty_map *map, uint64_t first, uint64_t last)
+static void set_all(struct dirty_map *map, unsigned level, uint64_t first, uint64_t last)
 {
-    for (unsigned level = 0; level + 1 < map->levels; level++) {
+    for (; level + 1 < map->levels; level++) {
         uint64_t begin = first / WORD_BITS;
         uint64_t end = last / WORD_BITS + 1;
         if (load(map->all[level], begin) != NOTHING)
@@ -122,8 +123,8 @@ void dirty_map_set(struct dirty_map *map, struct range bits)
     uint64_t added = set_level(map->any[0], bits.offset, last);
     if (added)
         atomic_fetch_add_explicit(&map->set, added, memory_order_relaxed);
-    set_any(map, bits.offset, last);
-    set_all(map, bits.offset, last);
+    set_any(map, 0, bits.offset, last);
+    set_all(map, 0, bits.offset, last);
 }
 
 /* Searching --------------------------------------------------------------------------------------------------- */
@@ -191,36 +192,90 @@ void dirty_map_clear(struct dirty_map *map, struct range bits)
 
 /* As bytes ---------------------------------------------------------------------------------------------------- */
 
+/* Words from @word on that one word of the level above speaks of, at most @max. */
+static size_t words_of_group(uint64_t word, uint64_t max)
+{
+    return (size_t)min_u64(WORD_BITS - word % WORD_BITS, max);
+}
+
+static void read_group(const struct dirty_map *map, uint64_t word, uint8_t *out, size_t count)
+{
+    /* Memory of what is clear is not touched: it may never have been. */
+    if (map->levels > 1 && load(map->any[1], word / WORD_BITS) == 0)
+        return;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t value = htole64(load(map->any[0], word + i));
+        memcpy(out + i * sizeof(value), &value, sizeof(value));
+    }
+}
+
 void dirty_map_read(const struct dirty_map *map, uint64_t first_byte, void *data, size_t bytes)
 {
-    uint64_t words = words_for(map->count);
+    uint64_t word = first_byte / sizeof(uint64_t);
+    uint64_t end = min_u64(words_for(map->count), word + bytes / sizeof(uint64_t));
     uint8_t *out = data;
-    for (size_t at = 0; at < bytes; at += sizeof(uint64_t)) {
-        uint64_t word = (first_byte + at) / sizeof(uint64_t);
-        uint64_t value = htole64(word < words ? load(map->any[0], word) : 0);
-        memcpy(out + at, &value, min_u64(sizeof(value), bytes - at));
+    memset(data, 0, bytes);
+    while (word < end) {
+        size_t count = words_of_group(word, end - word);
+        read_group(map, word, out, count);
+        word += count;
+        out += count * sizeof(uint64_t);
     }
+}
+
+static bool is_clear(const uint8_t *data, size_t words)
+{
+    uint64_t any = 0;
+    for (size_t i = 0; i < words; i++) {
+        uint64_t value;
+        memcpy(&value, data + i * sizeof(value), sizeof(value));
+        any |= value;
+    }
+    return !any;
+}
+
+/* The levels above are told once for all words. */
+static void add_group(struct dirty_map *map, uint64_t word, const uint8_t *in, size_t count)
+{
+    uint64_t added = 0;
+    uint64_t any = 0;  /* words of the group that have a bit */
+    uint64_t full = 0; /* words that have all */
+    for (size_t i = 0; i < count; i++) {
+        uint64_t value;
+        memcpy(&value, in + i * sizeof(value), sizeof(value));
+        uint64_t first = (word + i) * WORD_BITS;
+        value = le64toh(value) & mask_in_word(word + i, first, map->count - 1);
+        if (!value)
+            continue;
+        uint64_t old = atomic_fetch_or(&map->any[0][word + i], value);
+        added += (uint64_t)__builtin_popcountll(value & ~old);
+        any |= UINT64_C(1) << (word + i) % WORD_BITS;
+        if ((old | value) == NOTHING)
+            full |= UINT64_C(1) << (word + i) % WORD_BITS;
+    }
+    if (added)
+        atomic_fetch_add_explicit(&map->set, added, memory_order_relaxed);
+    if (!any || map->levels == 1)
+        return;
+    atomic_fetch_or(&map->any[1][word / WORD_BITS], any);
+    set_any(map, 1, word, word);
+    if (full)
+        atomic_fetch_or(&map->all[1][word / WORD_BITS], full);
+    set_all(map, 1, word, word);
 }
 
 void dirty_map_add(struct dirty_map *map, uint64_t first_byte, const void *data, size_t bytes)
 {
+    uint64_t word = first_byte / sizeof(uint64_t);
+    uint64_t end = min_u64(div_round_up(map->count, WORD_BITS), word + bytes / sizeof(uint64_t));
     const uint8_t *in = data;
-    uint64_t added = 0;
-    for (size_t at = 0; at < bytes; at += sizeof(uint64_t)) {
-        uint64_t value = 0;
-        memcpy(&value, in + at, min_u64(sizeof(value), bytes - at));
-        uint64_t first = (first_byte + at) * 8;
-        if (first >= map->count)
-            break;
-        value = le64toh(value) & mask_in_word(first / WORD_BITS, first, map->count - 1);
-        if (!value)
-            continue;
-        uint64_t old = atomic_fetch_or(&map->any[0][first / WORD_BITS], value);
-        added += (uint64_t)__builtin_popcountll(value & ~old);
-        set_any(map, first, first);
-        set_all(map, first, first);
+    while (word < end) {
+        size_t count = words_of_group(word, end - word);
+        if (!is_clear(in, count))
+            add_group(map, word, in, count);
+        word += count;
+        in += count * sizeof(uint64_t);
     }
-    atomic_fetch_add_explicit(&map->set, added, memory_order_relaxed);
 }
 
 /* Resizing ---------------------------------------------------------------------------------------------------- */

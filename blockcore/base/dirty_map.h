@@ -54,7 +54,7 @@ static inline uint64_t dirty_map_set_count(const struct dirty_map *map)
 }
 
 /* Copies bits as bytes, the first bit in bit 0 of the first byte: as bitmaps are stored in qcow2 images, and what QEMU
- * takes the checksum of. @first_byte is a multiple of 8; what lies behind the last bit is zero. */
+ * takes the checksum of. @first_byte and @bytes are multiples of 8; what lies behind the last bit is zero. */
 void dirty_map_read(const struct dirty_map *map, uint64_t first_byte, void *data, size_t bytes);
 
 /* The reverse of dirty_map_read(): adds the bits that are set in @data. Those behind the last bit are ignored. */
