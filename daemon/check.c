@@ -3,6 +3,7 @@
 #include "blockcore/base/arena.h"
 #include "blockcore/base/hash.h"
 #include "blockcore/base/memory.h"
+#include "blockcore/export/nbd/server.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/objects/object.h"
 #include "daemon/config.h"
@@ -18,10 +19,10 @@ struct check {
     struct hash objects;
     struct hash nodes;
     struct hash exports;
-    struct hash export_names;
+    struct hash export_names; /* "SERVER/NAME" */
+    struct hash nbd_servers;
     struct hash chardevs;
     struct hash monitors;
-    bool nbd_server;
     const char *path; /* of what is looked at, in its file, where there is one; else "" */
 };
 
@@ -37,6 +38,7 @@ struct check *check_create(void)
     hash_init(&check->nodes);
     hash_init(&check->exports);
     hash_init(&check->export_names);
+    hash_init(&check->nbd_servers);
     hash_init(&check->chardevs);
     hash_init(&check->monitors);
     return check;
@@ -48,6 +50,7 @@ void check_destroy(struct check *check)
     hash_fini(&check->nodes);
     hash_fini(&check->exports);
     hash_fini(&check->export_names);
+    hash_fini(&check->nbd_servers);
     hash_fini(&check->chardevs);
     hash_fini(&check->monitors);
     arena_fini(&check->arena);
@@ -188,11 +191,35 @@ struct error *check_monitor(struct check *check, const struct monitor_options *o
 
 struct error *check_nbd_server(struct check *check, const struct nbd_server_options *options)
 {
-    (void)options;
-    if (check->nbd_server)
-        return error_new("NBD server already running");
-    check->nbd_server = true;
+    const char *id = options->id ? options->id : NBD_SERVER_DEFAULT_ID;
+    return take_name(check, &check->nbd_servers, id) ? NULL : nbd_server_already_running(id);
+}
+
+static struct error *check_shown_name(struct check *check, const char *server, const char *name)
+{
+    if (!take_name(check, &check->export_names, arena_printf(&check->arena, "%s/%s", server, name)))
+        return error_new("NBD server already has export named '%s'", name);
     return NULL;
+}
+
+static struct error *check_nbd_export(struct check *check, const struct block_export_options *options)
+{
+    const struct block_export_options_nbd *nbd = &options->u.nbd;
+    const char *name = nbd->name ? nbd->name : options->node_name;
+    struct error *err = NULL;
+    if (check->nbd_servers.count == 0)
+        return nbd_server_not_running(NULL);
+    for (size_t i = 0; i < nbd->servers_count && !err; i++) {
+        if (!hash_find_string(&check->nbd_servers, nbd->servers[i]))
+            return nbd_server_not_running(nbd->servers[i]);
+        err = check_shown_name(check, nbd->servers[i], name);
+    }
+    if (nbd->has_servers)
+        return err;
+    for (struct hash_link *link = hash_next(&check->nbd_servers, NULL); link && !err;
+         link = hash_next(&check->nbd_servers, link))
+        err = check_shown_name(check, link->key.string, name);
+    return err;
 }
 
 struct error *check_export(struct check *check, const struct block_export_options *options)
@@ -201,14 +228,9 @@ struct error *check_export(struct check *check, const struct block_export_option
         return error_new("Block export id '%s' is already in use", options->id);
     if (!hash_find_string(&check->nodes, options->node_name))
         return node_not_found(options->node_name);
-    if (!check->nbd_server)
-        return error_new("NBD server not running");
     if (options->iothread && !hash_find_string(&check->objects, options->iothread))
         return error_new("iothread \"%s\" not found", options->iothread);
-    const char *name = options->u.nbd.name ? options->u.nbd.name : options->node_name;
-    if (!take_name(check, &check->export_names, name))
-        return error_new("NBD server already has export named '%s'", name);
-    return NULL;
+    return check_nbd_export(check, options);
 }
 
 static struct error *check_config_objects(struct check *check, const struct config *config,
@@ -234,6 +256,22 @@ static struct error *check_config_nodes(struct check *check, const struct config
     return NULL;
 }
 
+static struct error *check_config_servers(struct check *check, const struct config *config,
+                                          const struct cairn_config *values)
+{
+    if (values->nbd_server) {
+        struct error *err = check_nbd_server(check, values->nbd_server);
+        if (err)
+            return config_error(config, "nbd-server", err);
+    }
+    for (size_t i = 0; i < values->nbd_servers_count; i++) {
+        struct error *err = check_nbd_server(check, &values->nbd_servers[i]);
+        if (err)
+            return config_error(config, arena_printf(&check->arena, "nbd-servers.%zu", i), err);
+    }
+    return NULL;
+}
+
 static struct error *check_config_exports(struct check *check, const struct config *config,
                                           const struct cairn_config *values)
 {
@@ -251,8 +289,8 @@ struct error *check_config(struct check *check, const struct config *config)
     struct error *err = check_config_objects(check, config, values);
     if (!err)
         err = check_config_nodes(check, config, values);
-    if (!err && values->nbd_server)
-        err = config_error(config, "nbd-server", check_nbd_server(check, values->nbd_server));
+    if (!err)
+        err = check_config_servers(check, config, values);
     if (!err)
         err = check_config_exports(check, config, values);
     return err;

@@ -160,6 +160,20 @@ static struct error *CO_FN add_nodes(const struct config *config)
     return NULL;
 }
 
+static struct error *CO_FN add_nbd_servers(const struct config *config)
+{
+    const struct cairn_config *values = config->values;
+    struct error *err = NULL;
+    if (values->nbd_server)
+        err = config_error(config, "nbd-server", nbd_server_add(values->nbd_server));
+    for (size_t i = 0; i < values->nbd_servers_count && !err; i++) {
+        err = nbd_server_add(&values->nbd_servers[i]);
+        if (err)
+            err = element_error(config, "nbd-servers", i, err);
+    }
+    return err;
+}
+
 static struct error *CO_FN add_exports(const struct config *config)
 {
     for (size_t i = 0; i < config->values->exports_count; i++) {
@@ -177,8 +191,8 @@ struct error *config_add(const struct config *config)
         err = add_monitors(config);
     if (!err)
         err = add_nodes(config);
-    if (!err && config->values->nbd_server)
-        err = config_error(config, "nbd-server", nbd_server_add(config->values->nbd_server));
+    if (!err)
+        err = add_nbd_servers(config);
     if (!err)
         err = add_exports(config);
     return err;

@@ -82,16 +82,15 @@ static void open_gates(void)
 
 static void CO_FN end_exports(void)
 {
-    if (nbd_server_is_running())
-        error_free(nbd_server_stop());
-    export_del_all(BLOCK_EXPORT_TYPE_NBD);
+    nbd_server_stop_all();
+    export_del_all(BLOCK_EXPORT_TYPE_NBD, NULL);
 }
 
 /* Requests of exports may hang in a node, which cannot be closed before they end; others have been closed by now. */
 static void CO_FN close_what_hung(void)
 {
     while (export_next(NULL)) {
-        export_del_all(BLOCK_EXPORT_TYPE_NBD);
+        export_del_all(BLOCK_EXPORT_TYPE_NBD, NULL);
         blockdev_del_all();
     }
 }
@@ -105,9 +104,11 @@ void shutdown_run(struct rpc_server *server)
     end_exports();
     job_end_all();
     bool idle = rpc_server_wait_idle(server, COMMANDS_GRACE_MS);
+    end_exports(); /* what commands were about to add comes after all */
     blockdev_del_all();
-    if (!idle) { /* what they were about to add comes after all */
+    if (!idle) {
         rpc_server_wait_idle(server, RPC_WAIT_FOREVER);
+        end_exports();
         blockdev_del_all();
     }
     close_what_hung();

@@ -196,9 +196,9 @@ static void export_end(void *arg)
 {
     struct export *export = arg;
     CLEANUP(free) char *id = xstrdup(export->id);
-    export->kind->destroy(export->state_of_kind);
     export->node_name = xstrdup(node_name(export_node(export)));
     handle_close(steal(&export->handle));
+    export->kind->destroy(export->state_of_kind);
     grace_over(&export->grace);
     export_free(export);
     if (exports.deleted)
@@ -254,23 +254,27 @@ struct error *export_del(const char *id, enum block_export_remove_mode mode)
     return NULL;
 }
 
-static struct export *next_of_type(enum block_export_type type, enum export_state state)
+static bool is_one(const struct export *export, enum block_export_type type, enum export_state state,
+                   bool (*chosen)(const void *state))
 {
-    struct export *export = NULL;
-    while ((export = export_next(export))) {
-        if (export->kind->type == type && export->state == state)
-            return export;
-    }
-    return NULL;
+    return export->kind->type == type && export->state == state && (!chosen || chosen(export->state_of_kind));
 }
 
-void export_del_all(enum block_export_type type)
+static struct export *find_one(enum block_export_type type, enum export_state state, bool (*chosen)(const void *state))
+{
+    struct export *export = export_next(NULL);
+    while (export && !is_one(export, type, state, chosen))
+        export = export_next(export);
+    return export;
+}
+
+void export_del_all(enum block_export_type type, bool (*chosen)(const void *state))
 {
     struct export *export;
-    while ((export = next_of_type(type, EXPORT_RUNNING)))
+    while ((export = find_one(type, EXPORT_RUNNING, chosen)))
         shut_down(export);
     uint64_t end = loop_now_ns() + EXPORT_GRACE_MS * (uint64_t)NS_PER_MS;
-    while ((export = next_of_type(type, EXPORT_SHUTTING_DOWN)) && loop_now_ns() < end) {
+    while ((export = find_one(type, EXPORT_SHUTTING_DOWN, chosen)) && loop_now_ns() < end) {
         CLEANUP(free) char *id = xstrdup(export->id);
         wait_gone(id, (end - loop_now_ns()) / NS_PER_MS + 1);
     }

@@ -28,8 +28,9 @@ struct error *export_add(const struct block_export_options *options) CO_FN CONTR
  * gone, or is still shutting down after EXPORT_GRACE_MS; then it goes by itself later. */
 struct error *export_del(const char *id, enum block_export_remove_mode mode) CO_FN CONTROL_FN MUST_CHECK;
 
-/* Removes all exports of @type, users or not, and waits as export_del() does: EXPORT_GRACE_MS for all together. */
-void export_del_all(enum block_export_type type) CO_FN CONTROL_FN;
+/* Removes all exports of @type, users or not, and waits as export_del() does: EXPORT_GRACE_MS for all together. With
+ * @chosen only those for whose state (export_kind.h) it says yes. */
+void export_del_all(enum block_export_type type, bool (*chosen)(const void *state)) CO_FN CONTROL_FN;
 
 /* Who is told that an export is gone (BLOCK_EXPORT_DELETED). Must not wait. NULL: nobody. */
 void export_set_listener(void (*deleted)(const char *id, void *arg), void *arg) CONTROL_FN;

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/vm_sockets.h>
-#include <string.h>
 #include <unistd.h>
 
 int listen_socket(int family, int protocol)
@@ -133,23 +132,4 @@ void listening_close(struct listening *listening)
 {
     if (listening->count > 0)
         call_on_pool(close_blocking, listening);
-}
-
-char *address_describe(const struct socket_address *address)
-{
-    switch (address->type) {
-    case SOCKET_ADDRESS_TYPE_INET: {
-        const struct inet_socket_address *inet = &address->u.inet;
-        return xasprintf(strchr(inet->host, ':') ? "[%s]:%s" : "%s:%s", inet->host, inet->port);
-    }
-    case SOCKET_ADDRESS_TYPE_UNIX:
-        return xasprintf("unix:%s", address->u.unix_.path);
-    case SOCKET_ADDRESS_TYPE_VSOCK:
-        return xasprintf("vsock:%s:%s", address->u.vsock.cid, address->u.vsock.port);
-    case SOCKET_ADDRESS_TYPE_FD:
-        return xasprintf("fd:%s", address->u.fd.str);
-    case SOCKET_ADDRESS_TYPE__MAX:
-        break;
-    }
-    return xstrdup("nowhere");
 }

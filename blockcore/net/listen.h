@@ -34,7 +34,4 @@ struct error *listen_at(const struct socket_address *address, struct listening *
 /* Removes the Unix socket, if it is still ours, and closes. Harmless when nothing is open. */
 void listening_close(struct listening *listening) CO_FN;
 
-/* "unix:/run/x.sock", "192.0.2.1:10809": for messages. The caller frees it. */
-char *address_describe(const struct socket_address *address);
-
 #endif

@@ -35,7 +35,7 @@ def assert_no_sanitizer_output(text):
 class Daemon:
     """Started with a monitor on self.socket unless @monitor is false; @args are further command line options."""
 
-    def __init__(self, directory, *args, monitor=True, env=None):
+    def __init__(self, directory, *args, monitor=True, env=None, pass_fds=()):
         self.directory = pathlib.Path(directory)
         self.socket = self.directory / "qmp.sock"
         self.expected_status = 0
@@ -46,7 +46,7 @@ class Daemon:
             command += ["--chardev", f"socket,id=monitor,path={self.socket},server=on,wait=off",
                         "--monitor", "chardev=monitor"]
         self.process = subprocess.Popen(command, cwd=directory, stdin=subprocess.DEVNULL, stdout=self._log,
-                                        stderr=subprocess.STDOUT, env={**os.environ, **(env or {})})
+                                        stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}, pass_fds=pass_fds)
         if monitor:
             try:
                 self.wait_for_socket(self.socket)

@@ -112,6 +112,11 @@ def need_export(qmp, daemon):
     qmp.execute("block-export-add", type="nbd", id="export0", node_name="disk0")
 
 
+def need_older_export(qmp, daemon):
+    need_disk_and_server(qmp, daemon)
+    qmp.execute("nbd-server-add", device="disk0")
+
+
 def need_job(qmp, daemon):
     qmp.execute("blockdev-create", job_id="create0",
                 options={"driver": "file", "filename": daemon.path("job.raw"), "size": 65536})
@@ -148,6 +153,8 @@ NEEDS = {
     "blockdev-snapshot-delete-internal-sync": need_snapshot,
     "blockdev-snapshot-internal-sync": need_format,
     "job-dismiss": need_job,
+    "nbd-server-add": need_disk_and_server,
+    "nbd-server-remove": need_older_export,
     "nbd-server-stop": need_server,
     "object-del": need_object,
     "qom-get": need_object,
@@ -156,6 +163,7 @@ NEEDS = {
     "query-block-exports": need_export,
     "query-block-status": need_disk,
     "query-jobs": need_job,
+    "query-nbd-servers": need_export,
     "query-named-block-nodes": need_disk,
     "x-blockdev-change": need_quorum,
     "x-debug-block-dirty-bitmap-sha256": need_bitmaps,

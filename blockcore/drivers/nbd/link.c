@@ -2,7 +2,7 @@
 #include "blockcore/drivers/nbd/link_private.h"
 #include "blockcore/graph/notice.h"
 #include "blockcore/io/block_status.h"
-#include "blockcore/net/listen.h"
+#include "blockcore/net/address.h"
 #include "blockcore/net/resolve.h"
 #include "blockcore/runtime/fd_watch.h"
 

@@ -9,7 +9,7 @@
 #include "blockcore/graph/node.h"
 #include "blockcore/io/block_status.h"
 #include "blockcore/io/request.h"
-#include "blockcore/net/listen.h"
+#include "blockcore/net/address.h"
 #include "blockcore/runtime/buffer.h"
 #include "schema/cairn_types.h"
 

@@ -1,15 +1,20 @@
 #include "blockcore/export/nbd/connection.h"
 
+#include "blockcore/base/arena.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/export/nbd/budget.h"
 #include "blockcore/export/nbd/connection_private.h"
+#include "blockcore/net/address.h"
+#include "schema/cairn_types.h"
 
 #include <assert.h>
 
 static void unref(struct nbd_connection *conn)
 {
-    if (atomic_fetch_sub(&conn->refs, 1) == 1)
-        free(conn);
+    if (atomic_fetch_sub(&conn->refs, 1) != 1)
+        return;
+    free(conn->peer);
+    free(conn);
 }
 
 void nbd_connection_wake(struct nbd_connection *conn)
@@ -91,6 +96,7 @@ void nbd_connection_start(int fd, const struct nbd_connection_options *options, 
 {
     struct nbd_connection *conn = xcalloc(1, sizeof(*conn));
     conn->fd = fd;
+    conn->peer = address_of_peer(fd);
     conn->options = *options;
     conn->loop = loop_io_next();
     conn->refs = 1;
@@ -98,6 +104,24 @@ void nbd_connection_start(int fd, const struct nbd_connection_options *options, 
     list_init(&conn->in_export);
     list_append(connections, &conn->in_server);
     co_start_on(conn->loop, "NBD connection", connection_main, conn);
+}
+
+void nbd_connections_describe(const struct list *connections, struct arena *arena,
+                              const struct nbd_client_info **clients, size_t *count)
+{
+    const struct nbd_connection *conn;
+    size_t used = 0;
+    *count = 0;
+    list_for_each (conn, connections, in_server)
+        ++*count;
+    struct nbd_client_info *infos = arena_array(arena, *count, sizeof(*infos));
+    list_for_each (conn, connections, in_server) {
+        infos[used++] = (struct nbd_client_info){
+            .address = arena_strdup(arena, conn->peer),
+            .export_ = conn->export ? arena_strdup(arena, nbd_export_id(conn->export)) : NULL,
+        };
+    }
+    *clients = infos;
 }
 
 static void run_cut(struct loop_task *task)

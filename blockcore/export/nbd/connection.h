@@ -24,10 +24,14 @@
 #include "blockcore/base/annotations.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
+struct arena;
 struct list;
+struct nbd_client_info;
 struct nbd_connection;
+struct nbd_shelf;
 
 #define NBD_REQUESTS_MAX 256 /* in flight, of one connection */
 
@@ -37,9 +41,10 @@ struct nbd_connection;
 
 /* What a connection asks of its server. */
 struct nbd_connection_options {
-    uint64_t handshake_ms; /* 0: any time */
-    uint64_t stall_ms;     /* NBD_STALL_MS, or less in tests */
-    bool single;           /* the server lets in one connection at a time */
+    const struct nbd_shelf *shelf; /* what the client may choose from; lives until closed() is called */
+    uint64_t handshake_ms;         /* 0: any time */
+    uint64_t stall_ms;             /* NBD_STALL_MS, or less in tests */
+    bool single;                   /* the server lets in one connection at a time */
     /* On the control thread, when the connection is closed and everything in it has ended. */
     void (*closed)(void *arg);
     void *arg;
@@ -48,6 +53,10 @@ struct nbd_connection_options {
 /* Takes over @fd, which is non-blocking, and starts on the next I/O loop. @link is appended to @connections, and taken
  * out before closed() is called. */
 void nbd_connection_start(int fd, const struct nbd_connection_options *options, struct list *connections) CONTROL_FN;
+
+/* Who is connected, of a server's list; from @arena. */
+void nbd_connections_describe(const struct list *connections, struct arena *arena,
+                              const struct nbd_client_info **clients, size_t *count) CONTROL_FN;
 
 /* Cuts all connections of a list: a server's, or an export's. Does not wait for them. */
 void nbd_connections_cut(struct list *connections) CONTROL_FN;

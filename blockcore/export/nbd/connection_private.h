@@ -45,7 +45,8 @@ struct nbd_connection {
     struct list replies;      /* requests that are to be answered, first come first served */
     size_t reply_sent;        /* bytes of the first of them */
 
-    int fd; /* until there is a stream */
+    int fd;     /* until there is a stream */
+    char *peer; /* its address, for people */
     struct loop *loop;
     struct nbd_connection_options options;
 

@@ -1,5 +1,6 @@
 #include "blockcore/export/nbd/connection_private.h"
 #include "blockcore/export/nbd/haggle.h"
+#include "blockcore/export/nbd/shelf.h"
 
 #include "blockcore/base/endian.h"
 #include "blockcore/base/range.h"
@@ -25,7 +26,7 @@ static int find_on_control(void *arg)
     struct nbd_connection *conn = call->conn;
     if (conn->cut_posted)
         return -ESHUTDOWN;
-    struct nbd_export *export = nbd_export_find(call->name);
+    struct nbd_export *export = nbd_shelf_find(conn->options.shelf, call->name);
     if (!export)
         return -ENOENT;
     *call->offer = nbd_export_offer(export, conn->options.single);
@@ -52,14 +53,11 @@ struct list_call {
 static int list_on_control(void *arg)
 {
     struct list_call *call = arg;
-    struct nbd_export *export = NULL;
-    unsigned count = 0;
-    while (count < NBD_LIST_BATCH && (export = nbd_export_next(export))) {
-        if (nbd_export_number(export) <= *call->cursor)
-            continue;
-        *call->cursor = nbd_export_number(export);
-        call->offers[count++] = nbd_export_offer(export, call->conn->options.single);
-    }
+    const struct nbd_connection_options *options = &call->conn->options;
+    struct nbd_export *exports[NBD_LIST_BATCH];
+    unsigned count = nbd_shelf_list(options->shelf, call->cursor, exports, NBD_LIST_BATCH);
+    for (unsigned i = 0; i < count; i++)
+        call->offers[i] = nbd_export_offer(exports[i], options->single);
     return (int)count;
 }
 

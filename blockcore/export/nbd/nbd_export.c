@@ -1,11 +1,11 @@
 #include "blockcore/export/nbd/nbd_export.h"
 
-#include "blockcore/base/hash.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/base/range.h"
 #include "blockcore/export/export_kind.h"
 #include "blockcore/export/nbd/connection.h"
 #include "blockcore/export/nbd/server.h"
+#include "blockcore/export/nbd/shelf.h"
 #include "blockcore/graph/handle.h"
 
 #include <string.h>
@@ -21,34 +21,25 @@ struct nbd_export {
     bool writethrough;
     bool allocation_depth;
     uint64_t number;
-    struct hash_link by_name;
+    bool everywhere;    /* shown by all servers, those that start later included */
+    struct list places; /* on their shelves; none when it is shutting down */
     struct list link;
     struct list connections;
 };
 
 static struct {
-    struct hash by_name;
-    struct list all;
+    struct list all; /* but those that are shutting down */
     uint64_t last_number;
 } exports = { .all = LIST_INIT(exports.all) };
 
-struct nbd_export *nbd_export_find(struct nbd_string name)
+const char *nbd_export_name(const struct nbd_export *export)
 {
-    char text[NBD_STRING_MAX + 1];
-    memcpy(text, name.data, name.bytes);
-    text[name.bytes] = '\0';
-    struct hash_link *link = hash_find_string(&exports.by_name, text);
-    if (link)
-        return hash_entry(link, struct nbd_export, by_name);
-    if (name.bytes == 0 && exports.by_name.count == 1)
-        return list_first(&exports.all, struct nbd_export, link);
-    return NULL;
+    return export->name;
 }
 
-struct nbd_export *nbd_export_next(const struct nbd_export *after)
+const char *nbd_export_id(const struct nbd_export *export)
 {
-    const struct list *link = after ? after->link.next : exports.all.next;
-    return link == &exports.all ? NULL : list_entry((struct list *)(uintptr_t)link, struct nbd_export, link);
+    return export_id(export->export);
 }
 
 uint64_t nbd_export_number(const struct nbd_export *export)
@@ -120,13 +111,62 @@ void nbd_export_detach(struct nbd_export *export, struct list *link)
     export_leave(export->export);
 }
 
-static struct error *check_name(const char *name)
+/* Does @server show an export with these options? Only those that run at the time are asked. */
+static bool is_for(const struct block_export_options_nbd *nbd, const struct nbd_server *server)
 {
-    if (!nbd_server_is_running())
-        return error_new("NBD server not running");
-    if (hash_find_string(&exports.by_name, name))
-        return error_new("NBD server already has export named '%s'", name);
+    for (size_t i = 0; i < nbd->servers_count; i++) {
+        if (strcmp(nbd->servers[i], nbd_server_id(server)) == 0)
+            return true;
+    }
+    return !nbd->has_servers;
+}
+
+static struct error *check_servers(const struct block_export_options_nbd *nbd)
+{
+    if (nbd->has_servers && nbd->servers_count == 0)
+        return error_new("'servers' is empty: nobody would see the export");
+    for (size_t i = 0; i < nbd->servers_count; i++) {
+        if (!nbd_server_find(nbd->servers[i]))
+            return nbd_server_not_running(nbd->servers[i]);
+    }
+    return nbd_server_next(NULL) ? NULL : nbd_server_not_running(NBD_SERVER_DEFAULT_ID);
+}
+
+static struct error *check_name(const struct block_export_options_nbd *nbd, const char *name)
+{
+    for (struct nbd_server *server = nbd_server_next(NULL); server; server = nbd_server_next(server)) {
+        if (is_for(nbd, server) && nbd_shelf_has(nbd_server_shelf(server), name))
+            return error_new("NBD server already has export named '%s'", name);
+    }
     return NULL;
+}
+
+static void show(struct nbd_export *export, const struct block_export_options_nbd *nbd)
+{
+    for (struct nbd_server *server = nbd_server_next(NULL); server; server = nbd_server_next(server)) {
+        if (is_for(nbd, server))
+            nbd_shelf_put(nbd_server_shelf(server), export, &export->places);
+    }
+}
+
+void nbd_exports_fill(struct nbd_shelf *shelf)
+{
+    struct nbd_export *export;
+    list_for_each (export, &exports.all, link) {
+        if (export->everywhere)
+            nbd_shelf_put(shelf, export, &export->places);
+    }
+}
+
+static bool is_unseen(const void *state)
+{
+    const struct nbd_export *export = state;
+    return list_empty(&export->places);
+}
+
+void nbd_exports_remove_unseen(void)
+{
+    export_del_all(BLOCK_EXPORT_TYPE_NBD, is_unseen);
 }
 
 /* There are no dirty bitmaps yet that a name could mean. */
@@ -143,7 +183,9 @@ static struct error *start(struct export *common, const struct block_export_opti
 {
     const struct block_export_options_nbd *nbd = &options->u.nbd;
     const char *name = nbd->name ? nbd->name : options->node_name;
-    struct error *err = check_name(name);
+    struct error *err = check_servers(nbd);
+    if (!err)
+        err = check_name(nbd, name);
     if (!err)
         err = check_bitmaps(nbd);
     if (err)
@@ -157,9 +199,11 @@ static struct error *start(struct export *common, const struct block_export_opti
     export->writethrough = options->has_writethrough && options->writethrough;
     export->allocation_depth = nbd->has_allocation_depth && nbd->allocation_depth;
     export->number = ++exports.last_number;
+    export->everywhere = !nbd->has_servers;
     list_init(&export->connections);
+    list_init(&export->places);
     list_append(&exports.all, &export->link);
-    hash_insert_string(&exports.by_name, &export->by_name, export->name);
+    show(export, nbd);
     *state = export;
     return NULL;
 }
@@ -169,9 +213,7 @@ static void shut_down(void *state)
 {
     struct nbd_export *export = state;
     list_remove(&export->link);
-    hash_remove(&exports.by_name, &export->by_name);
-    if (exports.by_name.count == 0)
-        hash_fini(&exports.by_name);
+    nbd_shelves_withdraw(&export->places);
     nbd_export_connections_cut(&export->connections);
 }
 

@@ -1,7 +1,7 @@
 /* nbd_export - the exports that NBD clients may choose from
  *
- * All servers show the same exports. They are looked up on the control thread only; a connection that was let in holds
- * what it needs until it is gone. */
+ * They stand on the shelves of servers, all or some (shelf.h), where they are looked up on the control thread only; a
+ * connection that was let in holds what it needs until it is gone. */
 #ifndef CAIRN_EXPORT_NBD_NBD_EXPORT_H
 #define CAIRN_EXPORT_NBD_NBD_EXPORT_H
 
@@ -10,16 +10,18 @@
 
 struct handle;
 struct nbd_export;
+struct nbd_shelf;
 
-/* The export of that name. The empty name means the export that has it, else the only one there is. NULL when there is
- * none, or it is shutting down. */
-struct nbd_export *nbd_export_find(struct nbd_string name) CONTROL_FN;
+const char *nbd_export_name(const struct nbd_export *export) CONTROL_FN;
+const char *nbd_export_id(const struct nbd_export *export) CONTROL_FN;
 
-/* In the order of their making: the one after @after, which is NULL at first; NULL ends. Without awaits between. */
-struct nbd_export *nbd_export_next(const struct nbd_export *after) CONTROL_FN;
-
-/* Numbers grow in that order and are not given out again. */
+/* Numbers begin with 1, grow in the order of their making, and are not given out again. */
 uint64_t nbd_export_number(const struct nbd_export *export) CONTROL_FN;
+
+/* A server has begun to run: exports that name no servers are shown there too. */
+void nbd_exports_fill(struct nbd_shelf *shelf) CONTROL_FN;
+/* A server ends: removes, users or not, the exports that are shown nowhere any more, as export_del_all() does. */
+void nbd_exports_remove_unseen(void) CO_FN CONTROL_FN;
 
 /* What clients are told of it; nbd_offer_fini(). @single: the server lets in one connection at a time. */
 struct nbd_offer nbd_export_offer(const struct nbd_export *export, bool single) CONTROL_FN;

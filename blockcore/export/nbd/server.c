@@ -1,16 +1,32 @@
 #include "blockcore/export/nbd/server.h"
 
+#include "blockcore/base/arena.h"
 #include "blockcore/base/list.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/export/export.h"
 #include "blockcore/export/grace.h"
 #include "blockcore/export/nbd/connection.h"
+#include "blockcore/export/nbd/nbd_export.h"
+#include "blockcore/export/nbd/shelf.h"
 #include "blockcore/net/acceptor.h"
+#include "blockcore/net/address.h"
 #include "blockcore/net/listen.h"
+
+#include <stdlib.h>
+#include <string.h>
 
 #define MS_PER_SECOND 1000u
 
+enum server_state {
+    SERVER_STARTING,
+    SERVER_RUNNING,
+    SERVER_STOPPING,
+    SERVER_STOPPED, /* it goes with its last connection */
+};
+
 struct nbd_server {
+    char *id;
+    enum server_state state;
     struct listening listening;
     struct acceptor *acceptors[LISTEN_SOCKETS_MAX];
     unsigned acceptors_count;
@@ -18,14 +34,12 @@ struct nbd_server {
     unsigned connections_max; /* 0: any number */
     unsigned connections_count;
     struct list connections;
-    struct grace grace; /* of the one who waits until they are closed */
-    bool stopped;       /* it goes with its last connection */
+    struct nbd_shelf shelf;
+    struct list link;   /* in `servers`, until it is stopped */
+    struct grace grace; /* of the one who waits until its connections are closed */
 };
 
-static struct {
-    struct nbd_server *server;
-    bool busy; /* starting or stopping */
-} running;
+static struct list servers = LIST_INIT(servers);
 
 static uint64_t stall_ms = NBD_STALL_MS;
 
@@ -34,25 +48,80 @@ void nbd_server_set_stall_ms(uint64_t ms)
     stall_ms = ms;
 }
 
-bool nbd_server_is_running(void)
+/* In whatever state. There are few servers. */
+static struct nbd_server *find(const char *id)
 {
-    return running.server && !running.busy;
+    struct nbd_server *server;
+    list_for_each (server, &servers, link) {
+        if (strcmp(server->id, id ? id : NBD_SERVER_DEFAULT_ID) == 0)
+            return server;
+    }
+    return NULL;
 }
 
-unsigned nbd_server_connections(void)
+struct nbd_server *nbd_server_find(const char *id)
 {
-    return running.server ? running.server->connections_count : 0;
+    struct nbd_server *server = find(id);
+    return server && server->state == SERVER_RUNNING ? server : NULL;
 }
 
-int nbd_server_fd(void)
+struct nbd_server *nbd_server_next(const struct nbd_server *after)
 {
-    return nbd_server_is_running() ? running.server->listening.fds[0] : -1;
+    struct list *link = after ? after->link.next : servers.next;
+    for (; link != &servers; link = link->next) {
+        struct nbd_server *server = list_entry(link, struct nbd_server, link);
+        if (server->state == SERVER_RUNNING)
+            return server;
+    }
+    return NULL;
+}
+
+const char *nbd_server_id(const struct nbd_server *server)
+{
+    return server->id;
+}
+
+struct nbd_shelf *nbd_server_shelf(struct nbd_server *server)
+{
+    return &server->shelf;
+}
+
+unsigned nbd_server_connections(const struct nbd_server *server)
+{
+    return server->connections_count;
+}
+
+int nbd_server_fd(const struct nbd_server *server)
+{
+    return server->listening.fds[0];
+}
+
+static bool is_default(const char *id)
+{
+    return !id || strcmp(id, NBD_SERVER_DEFAULT_ID) == 0;
+}
+
+struct error *nbd_server_not_running(const char *id)
+{
+    return is_default(id) ? error_new("NBD server not running") : error_new("NBD server '%s' not running", id);
+}
+
+struct error *nbd_server_already_running(const char *id)
+{
+    return is_default(id) ? error_new("NBD server already running") : error_new("NBD server '%s' already running", id);
+}
+
+static void server_free(struct nbd_server *server)
+{
+    list_remove(&server->link);
+    free(server->id);
+    free(server);
 }
 
 static void free_if_over(struct nbd_server *server)
 {
-    if (server->stopped && server->connections_count == 0)
-        free(server);
+    if (server->state == SERVER_STOPPED && server->connections_count == 0)
+        server_free(server);
 }
 
 /* While there are clients enough, later ones wait in the kernel's queue. */
@@ -95,48 +164,47 @@ static struct nbd_server *server_create(const struct nbd_server_options *options
 {
     struct nbd_server *server = xcalloc(1, sizeof(*server));
     uint32_t seconds = options->has_handshake_max_seconds ? options->handshake_max_seconds : NBD_HANDSHAKE_SECONDS;
+    server->id = xstrdup(options->id ? options->id : NBD_SERVER_DEFAULT_ID);
     server->connections_max = options->has_max_connections ? options->max_connections : NBD_CONNECTIONS_MAX;
     server->connection_options = (struct nbd_connection_options){
+        .shelf = &server->shelf,
         .handshake_ms = (uint64_t)seconds * MS_PER_SECOND,
         .stall_ms = stall_ms,
         .single = server->connections_max == 1,
         .closed = connection_closed,
         .arg = server,
     };
+    nbd_shelf_init(&server->shelf);
     list_init(&server->connections);
     grace_init(&server->grace);
+    list_append(&servers, &server->link);
     return server;
 }
 
-static struct error *server_listen(struct nbd_server *server, const struct socket_address *address)
+static void server_begin(struct nbd_server *server)
 {
-    struct error *err = listen_at(address, &server->listening);
-    if (err)
-        return err;
+    server->state = SERVER_RUNNING;
+    nbd_exports_fill(&server->shelf);
     server->acceptors_count = server->listening.count;
     for (unsigned i = 0; i < server->acceptors_count; i++)
         server->acceptors[i] = acceptor_create(server->listening.fds[i], connection_accepted, server);
     hold_if_full(server);
-    return NULL;
 }
 
 struct error *nbd_server_start(const struct nbd_server_options *options)
 {
-    if (running.server || running.busy)
-        return error_new("NBD server already running");
+    if (find(options->id))
+        return nbd_server_already_running(options->id);
     struct error *err = check_options(options);
     if (err)
         return err;
     struct nbd_server *server = server_create(options);
-    running.busy = true;
-    err = server_listen(server, options->addr);
-    running.busy = false;
-    if (err) {
-        free(server);
-        return err;
-    }
-    running.server = server;
-    return NULL;
+    err = listen_at(options->addr, &server->listening);
+    if (err)
+        server_free(server);
+    else
+        server_begin(server);
+    return err;
 }
 
 static void stop_listening(struct nbd_server *server)
@@ -148,20 +216,69 @@ static void stop_listening(struct nbd_server *server)
     listening_close(&server->listening);
 }
 
-struct error *nbd_server_stop(void)
+static void CO_FN stop(struct nbd_server *server)
 {
-    if (!nbd_server_is_running())
-        return error_new("NBD server not running");
-    struct nbd_server *server = running.server;
-    running.busy = true;
+    server->state = SERVER_STOPPING;
     stop_listening(server);
+    nbd_shelf_clear(&server->shelf);
     nbd_connections_cut(&server->connections);
-    export_del_all(BLOCK_EXPORT_TYPE_NBD);
+    nbd_exports_remove_unseen();
     if (server->connections_count > 0)
         grace_wait(&server->grace, EXPORT_GRACE_MS);
-    running.server = NULL;
-    running.busy = false;
-    server->stopped = true;
+    list_remove(&server->link);
+    server->state = SERVER_STOPPED;
     free_if_over(server);
+}
+
+struct error *nbd_server_stop(const char *id)
+{
+    struct nbd_server *server = nbd_server_find(id);
+    if (!server)
+        return nbd_server_not_running(id);
+    stop(server);
     return NULL;
+}
+
+void nbd_server_stop_all(void)
+{
+    struct nbd_server *server;
+    while ((server = nbd_server_next(NULL)))
+        stop(server);
+}
+
+static void describe_addresses(const struct nbd_server *server, struct arena *arena, struct nbd_server_info *out)
+{
+    struct socket_address *addresses = arena_array(arena, server->listening.count, sizeof(*addresses));
+    for (unsigned i = 0; i < server->listening.count; i++) {
+        if (address_of_listener(server->listening.fds[i], arena, &addresses[out->addresses_count]))
+            out->addresses_count++;
+    }
+    out->addresses = addresses;
+}
+
+static void describe_exports(const struct nbd_server *server, struct arena *arena, struct nbd_server_info *out)
+{
+    struct nbd_shown_export *exports = arena_array(arena, server->shelf.by_name.count, sizeof(*exports));
+    uint64_t cursor = 0;
+    struct nbd_export *export;
+    while (nbd_shelf_list(&server->shelf, &cursor, &export, 1) == 1) {
+        exports[out->exports_count++] = (struct nbd_shown_export){
+            .id = arena_strdup(arena, nbd_export_id(export)),
+            .name = arena_strdup(arena, nbd_export_name(export)),
+        };
+    }
+    out->exports = exports;
+}
+
+void nbd_server_describe(const struct nbd_server *server, struct arena *arena, struct nbd_server_info *out)
+{
+    *out = (struct nbd_server_info){
+        .id = arena_strdup(arena, server->id),
+        .connections = server->connections_count,
+        .max_connections = server->connections_max,
+        .handshake_max_seconds = (uint32_t)(server->connection_options.handshake_ms / MS_PER_SECOND),
+    };
+    describe_addresses(server, arena, out);
+    describe_exports(server, arena, out);
+    nbd_connections_describe(&server->connections, arena, &out->clients, &out->clients_count);
 }

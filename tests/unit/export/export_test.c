@@ -74,7 +74,7 @@ NBD_TEST(objects_that_do_not_exist_are_named)
     options.u.nbd.bitmaps_count = 1;
     export_fails(options, "Bitmap 'b0' is not found");
     struct nbd_server_options server = { .tls_creds = "tls0" };
-    expect_success(nbd_server_stop());
+    expect_success(nbd_server_stop(NULL));
     expect_error(nbd_server_start(&server), "No TLS credentials with id 'tls0'");
 }
 
@@ -100,8 +100,8 @@ NBD_TEST(an_exported_node_is_in_use)
 NBD_TEST(there_is_one_server_at_a_time)
 {
     expect_error(start_server_with(0, 10), "NBD server already running");
-    expect_success(nbd_server_stop());
-    expect_error(nbd_server_stop(), "NBD server not running");
+    expect_success(nbd_server_stop(NULL));
+    expect_error(nbd_server_stop(NULL), "NBD server not running");
     add(null_options("disk", MIB));
     export_fails(export_options("disk", "disk"), "NBD server not running");
     expect(!export_find("disk"));
@@ -155,7 +155,7 @@ NBD_TEST(removal_does_not_wait_for_storage)
     expect_text(deleted_ids, "");
 
     gate_release(gate, GATE_WRITE, GATE_ALL);
-    expect_success(nbd_server_stop());
+    expect_success(nbd_server_stop(NULL));
     expect_text(deleted_ids, "disk");
     struct handle *handle = open_handle("disk", READ);
     expect(reads_as(handle, 0, 512, 'w'));
@@ -227,7 +227,7 @@ NBD_TEST(stopping_does_not_wait_for_storage)
     ask(client, NBD_CMD_READ, 0, 1, 0, 512);
     ask(client, NBD_CMD_FLUSH, 0, 2, 0, 0);
     gate_wait_held(gate, 2);
-    expect_success(nbd_server_stop());
+    expect_success(nbd_server_stop(NULL));
     expect_closed(client);
     leave(client);
 
@@ -306,7 +306,7 @@ NBD_TEST(many_exports_are_added_and_removed_under_clients)
     }
     for (int i = 1; i < 40; i += 2)
         expect_simple(clients[i], 0, 1);
-    expect_success(nbd_server_stop());
+    expect_success(nbd_server_stop(NULL));
     for (int i = 0; i < 40; i++)
         leave(clients[i]);
     expect(!export_next(NULL));

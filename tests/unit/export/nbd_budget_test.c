@@ -153,7 +153,7 @@ NBD_TEST(a_good_bye_has_an_end)
     struct client *client = enter("disk");
     ask(client, NBD_CMD_READ, 0, 1, 0, 16 * MIB);
     ask(client, NBD_CMD_DISC, 0, 2, 0, 0);
-    while (nbd_server_connections() > 0)
+    while (nbd_server_connections(nbd_server_find(NULL)) > 0)
         co_sleep_ms(10);
     expect_success(export_del("disk", BLOCK_EXPORT_REMOVE_MODE_SAFE));
     nbd_server_set_stall_ms(10000);

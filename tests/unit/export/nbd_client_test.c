@@ -418,7 +418,7 @@ NBD_TEST(exports_and_servers_come_and_go_under_load)
             expect_success(export_del("disk", BLOCK_EXPORT_REMOVE_MODE_HARD));
     }
     enough = true;
-    expect_success(nbd_server_stop());
+    expect_success(nbd_server_stop(NULL));
     co_group_join(&group);
     for (unsigned i = 0; i < CLIENTS; i++)
         expect(comers[i].sessions > 0);

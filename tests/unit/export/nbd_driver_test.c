@@ -179,7 +179,7 @@ NBD_TEST(without_a_server_a_node_is_closed_at_once)
     struct blockdev_options options = remote_options();
     options.u.nbd.reconnect_delay = 3600;
     add(options);
-    expect_success(nbd_server_stop());
+    expect_success(nbd_server_stop(NULL));
     expect_success(blockdev_del("remote"));
 }
 
@@ -193,7 +193,7 @@ NBD_TEST(when_the_process_ends_nobody_waits_for_a_server)
     expect_int(put(handle, 0, 512, 1), 0);
     nbd_links_give_up();
     expect(reads_as(handle, 0, 512, 1)); /* the connection stands */
-    expect_success(nbd_server_stop());
+    expect_success(nbd_server_stop(NULL));
     char byte;
     expect_int(get_bytes(handle, 0, &byte, 1), -EIO);
     handle_close(handle);

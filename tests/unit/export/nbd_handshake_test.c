@@ -169,16 +169,16 @@ NBD_TEST(the_server_speaks_tcp)
     struct nbd_server_options options = { .addr = &address };
     struct sockaddr_in bound;
     socklen_t bytes = sizeof(bound);
-    expect_success(nbd_server_stop());
+    expect_success(nbd_server_stop(NULL));
     expect_success(nbd_server_start(&options));
-    expect(getsockname(nbd_server_fd(), (struct sockaddr *)&bound, &bytes) == 0);
+    expect(getsockname(nbd_server_fd(nbd_server_find(NULL)), (struct sockaddr *)&bound, &bytes) == 0);
     export_null("disk", MIB);
     struct client *client = connect_to(&bound);
     expect_greeting(client);
     put_client_flags(client, NBD_FLAG_C_FIXED_NEWSTYLE | NBD_FLAG_C_NO_ZEROES);
     choose_export(client, "disk");
     expect_alive(client);
-    expect_int(nbd_server_connections(), 1);
+    expect_int(nbd_server_connections(nbd_server_find(NULL)), 1);
     leave(client);
 }
 
@@ -228,7 +228,7 @@ NBD_TEST(a_server_may_stop_between_any_two_bytes)
         clients[sent] = client_connect();
         put_raw(clients[sent], session, sent);
     }
-    expect_success(nbd_server_stop());
+    expect_success(nbd_server_stop(NULL));
     for (size_t sent = 0; sent < bytes; sent++) {
         char scratch[4096];
         while (stream_read_all(clients[sent]->stream, scratch, 1) == 0)

@@ -63,7 +63,7 @@ static inline struct error *start_server_with(uint32_t connections_max, uint32_t
 
 static inline void restart_server_with(uint32_t connections_max, uint32_t handshake_seconds)
 {
-    expect_success(nbd_server_stop());
+    expect_success(nbd_server_stop(NULL));
     expect_success(start_server_with(connections_max, handshake_seconds));
 }
 
@@ -73,8 +73,7 @@ static inline void with_server(void (*body)(void))
     export_set_listener(note_deleted, NULL);
     expect_success(start_server_with(0, 10));
     body();
-    if (nbd_server_is_running())
-        expect_success(nbd_server_stop());
+    nbd_server_stop_all();
     expect(!export_next(NULL));
     expect(access(in_dir("nbd.sock"), F_OK) < 0);
 }

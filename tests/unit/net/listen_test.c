@@ -1,5 +1,7 @@
 /* From addresses to sockets that listen: what is taken, what is replaced, what is left alone, what is removed. */
 #include "blockcore/net/listen.h"
+
+#include "blockcore/net/address.h"
 #include "tests/unit/drivers/nodes.h"
 
 #include <netinet/in.h>
