@@ -280,54 +280,25 @@ static bool file_describe_stats(struct node *node, struct block_stats_specific *
 
 static const char *const file_reopenable[] = { "drop-cache", "x-check-cache-dropped", NULL };
 
+/* A device is a file that cannot be made or cut, whose length is looked up elsewhere. */
+#define ON_HOST_STORAGE                                                                                                \
+    .kind = DRIVER_PROTOCOL, .state_size = sizeof(struct file), .close = file_close, .preadv = file_preadv,            \
+    .pwritev = file_pwritev, .pwrite_zeroes = file_pwrite_zeroes, .pdiscard = file_pdiscard, .flush = file_flush,      \
+    .truncate = file_truncate, .block_status = file_block_status, .allocated_bytes = file_allocated_bytes,             \
+    .set_permissions = file_set_permissions, .describe_stats = file_describe_stats, .activate = file_activate,         \
+    .reopen_prepare = file_reopen_prepare, .reopen_enter = file_reopen_enter, .reopen_commit = file_reopen_commit,     \
+    .reopen_abort = file_reopen_abort, .reopen_end = file_reopen_end, .reopenable = file_reopenable
+
 const struct driver file_driver = {
     .name = "file",
-    .kind = DRIVER_PROTOCOL,
-    .state_size = sizeof(struct file),
     .open = file_open,
-    .close = file_close,
-    .preadv = file_preadv,
-    .pwritev = file_pwritev,
-    .pwrite_zeroes = file_pwrite_zeroes,
-    .pdiscard = file_pdiscard,
-    .flush = file_flush,
-    .truncate = file_truncate,
-    .block_status = file_block_status,
-    .allocated_bytes = file_allocated_bytes,
     .describe = file_describe,
-    .set_permissions = file_set_permissions,
-    .describe_stats = file_describe_stats,
-    .activate = file_activate,
-    .reopen_prepare = file_reopen_prepare,
-    .reopen_enter = file_reopen_enter,
-    .reopen_commit = file_reopen_commit,
-    .reopen_abort = file_reopen_abort,
-    .reopen_end = file_reopen_end,
-    .reopenable = file_reopenable,
     .create = file_create,
+    ON_HOST_STORAGE,
 };
 
 const struct driver host_device_driver = {
     .name = "host_device",
-    .kind = DRIVER_PROTOCOL,
-    .state_size = sizeof(struct file),
     .open = host_device_open,
-    .close = file_close,
-    .preadv = file_preadv,
-    .pwritev = file_pwritev,
-    .pwrite_zeroes = file_pwrite_zeroes,
-    .pdiscard = file_pdiscard,
-    .flush = file_flush,
-    .truncate = file_truncate,
-    .block_status = file_block_status,
-    .allocated_bytes = file_allocated_bytes,
-    .set_permissions = file_set_permissions,
-    .describe_stats = file_describe_stats,
-    .activate = file_activate,
-    .reopen_prepare = file_reopen_prepare,
-    .reopen_enter = file_reopen_enter,
-    .reopen_commit = file_reopen_commit,
-    .reopen_abort = file_reopen_abort,
-    .reopen_end = file_reopen_end,
-    .reopenable = file_reopenable,
+    ON_HOST_STORAGE,
 };

@@ -25,6 +25,7 @@ enum kind_of_change {
     CHANGE_KEEP_MOMENT,
     CHANGE_VERIFY,
     CHANGE_STORM,
+    CHANGE_REMOTE,
     CHANGE_KINDS,
 };
 
@@ -45,6 +46,7 @@ struct tally change_tallies[CHANGE_KINDS] = {
     [CHANGE_KEEP_MOMENT] = { .name = "copy-before-write" },
     [CHANGE_VERIFY] = { .name = "blkverify" },
     [CHANGE_STORM] = { .name = "errors for a while" },
+    [CHANGE_REMOTE] = { .name = "served to ourselves" },
 };
 const unsigned change_tally_count = CHANGE_KINDS;
 
@@ -76,7 +78,7 @@ static void disk_open(struct world *world)
     disk_open_for(world, chance(world, 2) ? READ_WRITE_RESIZE : READ_WRITE);
 }
 
-static void set_length(struct world *world, uint64_t length)
+void set_length(struct world *world, uint64_t length)
 {
     if (length < world->length)
         memset(world->bytes + length, 0, world->length - length);
@@ -155,6 +157,23 @@ static bool can_grow(const struct part *part)
     return part->kind == PART_FILE || (part->kind == PART_RAW && !part->windowed && can_grow(part->below[0]));
 }
 
+static void server_path(const struct world *world, char *path, size_t bytes)
+{
+    snprintf(path, bytes, "%s/nbd.sock", world->dir);
+}
+
+/* The disk is exported, and used through the server from now on. */
+static void remote(struct world *world)
+{
+    struct part *client = part_new(world, PART_REMOTE);
+    client->below[0] = world->top;
+    server_path(world, client->path, sizeof(client->path));
+    tell("%s is served to %s", world->top->name, client->name);
+    disk_close(world);
+    put_on_top(world, client);
+    went_well(CHANGE_REMOTE, NULL);
+}
+
 /* An image that lies in the disk, whose content is lost. */
 static void nested(struct world *world)
 {
@@ -175,7 +194,7 @@ static void nested(struct world *world)
 }
 
 /* A copy-before-write filter cannot be opened again on a disk that has become longer than its target. */
-static bool can_open_again(const struct world *world)
+bool can_open_again(const struct world *world)
 {
     for (unsigned i = 0; i < world->count && world->grown; i++)
         if (world->parts[i].kind == PART_COPY_BEFORE_WRITE)
@@ -189,9 +208,29 @@ static void open_again(struct world *world)
         return;
     tell("all closed and opened again");
     disk_close(world);
-    blockdev_del_all();
+    close_nodes(world);
     disk_open(world);
     went_well(CHANGE_OPEN_AGAIN, NULL);
+}
+
+void come_back(struct world *world)
+{
+    tell("   all closed and opened again");
+    disk_close(world);
+    close_nodes(world);
+    expect_success(part_open(world->top));
+    uint64_t length = node_length(node_find(world->top->name));
+    if (length != world->length) {
+        expect_int(length, world->length_tried);
+        set_length(world, length);
+    }
+    disk_open(world);
+    unsigned char *data = xcalloc(1, LENGTH_MAX);
+    expect_int(get_bytes(world->disk, 0, data, world->length), 0);
+    expect_was(world, data);
+    free(world->bytes);
+    world->bytes = data;
+    memset(world->unsure, 0, LENGTH_MAX);
 }
 
 /* While it is in use ---------------------------------------------------------------------------------------------- */
@@ -355,8 +394,7 @@ static void reopen(struct world *world)
         *part = before;
 }
 
-/* What the disk shows through filters, if it is of that kind. */
-static struct part *image_below(struct world *world, enum part_kind kind)
+struct part *image_below(struct world *world, enum part_kind kind)
 {
     struct part *part = world->top;
     while (part_is_filter(part))
@@ -616,6 +654,7 @@ void do_change(struct world *world)
         [CHANGE_KEEP_MOMENT] = keep_moment,
         [CHANGE_VERIFY] = verify,
         [CHANGE_STORM] = errors,
+        [CHANGE_REMOTE] = remote,
     };
     static const enum kind_of_change often[] = { CHANGE_FILTER_REMOVE,   CHANGE_SNAPSHOT_CREATE,
                                                  CHANGE_SNAPSHOT_DELETE, CHANGE_SNAPSHOT_APPLY,
@@ -636,15 +675,29 @@ static void add_objects(void)
         .qom_type = OBJECT_TYPE_THROTTLE_GROUP, .id = "limits0", .u.throttle_group = { .limits = &limits } }));
 }
 
-void world_begin(struct world *world, const char *dir)
+static void start_server(const struct world *world)
+{
+    char path[96];
+    server_path(world, path, sizeof(path));
+    struct socket_address address = { .type = SOCKET_ADDRESS_TYPE_UNIX, .u.unix_ = { .path = path } };
+    expect_success(nbd_server_start(&(struct nbd_server_options){ .addr = &address }));
+}
+
+void world_prepare(struct world *world, const char *dir)
 {
     snprintf(world->dir, sizeof(world->dir), "%s", dir);
     world->bytes = xcalloc(1, LENGTH_MAX);
     world->unsure = xcalloc(LENGTH_MAX, sizeof(bool));
     world->values = xcalloc(LENGTH_MAX, sizeof(struct byte_values));
+    world->seen = xcalloc(LENGTH_MAX, sizeof(struct byte_values));
     world->random = world->seed * 1000003 + 17;
     add_objects();
-    world->top = make_bottom(world);
+    start_server(world);
+}
+
+void world_begin(struct world *world, struct part *bottom)
+{
+    world->top = bottom;
     expect_success(part_open(world->top));
     world->length = node_length(node_find(world->top->name));
     if (world->top->kind == PART_NULL || world->top->kind == PART_NULL_AIO) {
@@ -663,7 +716,8 @@ void world_begin(struct world *world, const char *dir)
 void world_end(struct world *world)
 {
     disk_close(world);
-    blockdev_del_all();
+    close_nodes(world);
+    expect_success(nbd_server_stop(NULL));
     object_del_all();
     ask_witness(world);
     for (unsigned i = 0; i < MOMENTS_MAX; i++)
@@ -671,4 +725,5 @@ void world_end(struct world *world)
     free(world->bytes);
     free(world->unsure);
     free(world->values);
+    free(world->seen);
 }

@@ -12,6 +12,7 @@ static const enum blockdev_driver drivers[PART_KINDS] = {
     [PART_QCOW2] = BLOCKDEV_DRIVER_QCOW2,
     [PART_LUKS] = BLOCKDEV_DRIVER_LUKS,
     [PART_QUORUM] = BLOCKDEV_DRIVER_QUORUM,
+    [PART_REMOTE] = BLOCKDEV_DRIVER_NBD,
     [PART_GATE] = BLOCKDEV_DRIVER_GATE,
     [PART_BLKDEBUG] = BLOCKDEV_DRIVER_BLKDEBUG,
     [PART_THROTTLE] = BLOCKDEV_DRIVER_THROTTLE,
@@ -113,6 +114,10 @@ struct blockdev_options part_options(struct part *part)
     case PART_QUORUM:
         quorum_part_options(part, &options.u.quorum);
         break;
+    case PART_REMOTE:
+        part->server = (struct socket_address){ .type = SOCKET_ADDRESS_TYPE_UNIX, .u.unix_ = { .path = part->path } };
+        options.u.nbd = (struct blockdev_options_nbd){ .server = &part->server, .export_ = part->name };
+        break;
     case PART_BLKDEBUG:
         options.u.blkdebug =
             (struct blockdev_options_blkdebug){ .image = file, .has_align = part->align, .align = part->align };
@@ -146,6 +151,18 @@ struct blockdev_options part_options(struct part *part)
     return with_discard(options);
 }
 
+static struct error *serve(const struct part *part, const char *name)
+{
+    return export_add(&(struct block_export_options){
+        .type = BLOCK_EXPORT_TYPE_NBD,
+        .id = name,
+        .node_name = part->name,
+        .has_writable = true,
+        .writable = true,
+        .u.nbd = { .name = name },
+    });
+}
+
 struct error *part_open(struct part *part)
 {
     struct error *err = NULL;
@@ -155,10 +172,34 @@ struct error *part_open(struct part *part)
         err = part_open(part->below[i]);
     if (!err)
         err = part_open(part->backing);
+    if (!err && part->kind == PART_REMOTE)
+        err = serve(part->below[0], part->name);
     if (err)
         return err;
     struct blockdev_options options = part_options(part);
     return blockdev_add(&options);
+}
+
+/* True when the node has been closed, or was. */
+static bool try_close(struct part *part)
+{
+    struct error *err = node_find(part->name) ? blockdev_del(part->name) : NULL;
+    bool closed = !err;
+    error_free(err);
+    if (closed && part->kind == PART_REMOTE && export_find(part->name))
+        expect_success(export_del(part->name, BLOCK_EXPORT_REMOVE_MODE_HARD));
+    return closed;
+}
+
+void close_nodes(struct world *world)
+{
+    if (!export_next(NULL))
+        blockdev_del_all();
+    for (bool all = false; !all;) {
+        all = true;
+        for (unsigned i = 0; i < world->count; i++)
+            all = try_close(&world->parts[i]) && all;
+    }
 }
 
 /* Making ---------------------------------------------------------------------------------------------------------- */

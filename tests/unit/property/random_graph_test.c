@@ -20,7 +20,8 @@ static void run_graph(const char *dir)
     struct world *world = xcalloc(1, sizeof(*world));
     world->seed = seed_now;
     history_begin(world);
-    world_begin(world, dir);
+    world_prepare(world, dir);
+    world_begin(world, make_bottom(world));
     for (int i = 0; i < STEPS; i++) {
         if (chance(world, 4))
             do_change(world);

@@ -64,19 +64,19 @@ static void fill(struct writer *writer, struct range range)
 
 /* What a byte may be ---------------------------------------------------------------------------------------------- */
 
-static void add_value(struct world *world, uint64_t at, unsigned char value)
+static void add_value(struct byte_values *values, unsigned char value)
 {
-    world->values[at].bits[value / 64] |= UINT64_C(1) << value % 64;
+    values->bits[value / 64] |= UINT64_C(1) << value % 64;
 }
 
-static bool may_be(const struct world *world, uint64_t at, unsigned char value)
+static bool has_value(const struct byte_values *values, unsigned char value)
 {
-    return world->values[at].bits[value / 64] & UINT64_C(1) << value % 64;
+    return values->bits[value / 64] & UINT64_C(1) << value % 64;
 }
 
 static bool is_right(const struct world *world, uint64_t at, unsigned char value)
 {
-    return world->unsure[at] ? may_be(world, at, value) : value == world->bytes[at];
+    return world->unsure[at] ? has_value(&world->values[at], value) : value == world->bytes[at];
 }
 
 static void doubt(struct world *world, uint64_t at, unsigned char before)
@@ -84,7 +84,8 @@ static void doubt(struct world *world, uint64_t at, unsigned char before)
     if (!world->unsure[at])
         world->values[at] = (struct byte_values){ 0 };
     world->unsure[at] = true;
-    add_value(world, at, before);
+    add_value(&world->values[at], before);
+    add_value(&world->values[at], world->bytes[at]);
 }
 
 /* The model has the bytes that were to be there after a request; @before: what it had until then. */
@@ -94,17 +95,19 @@ static void note_change(struct world *world, struct range range, const unsigned 
         uint64_t at = range.offset + i;
         if (!certain)
             doubt(world, at, before[i]);
-        else if (!world->watched)
+        else
             world->unsure[at] = false;
-        if (!certain || world->watched)
-            add_value(world, at, world->bytes[at]);
+        if (world->watched)
+            add_value(&world->seen[at], world->bytes[at]);
     }
 }
 
-static void expect_result(const struct world *world, int ret)
+/* Of the errors that are injected, none other. */
+static void expect_result(struct world *world, int ret)
 {
-    if (!world->errors || ret > 0)
+    if (!world->errors || (ret != -EIO && ret != -ENOSPC))
         expect_int(ret, 0);
+    atomic_fetch_add(&world->failures, ret < 0);
 }
 
 /* Requests -------------------------------------------------------------------------------------------------------- */
@@ -293,15 +296,15 @@ void watch_begin(struct world *world)
 {
     world->watched = true;
     for (uint64_t at = 0; at < world->length; at++) {
-        world->values[at] = (struct byte_values){ 0 };
-        add_value(world, at, world->bytes[at]);
+        world->seen[at] = (struct byte_values){ 0 };
+        add_value(&world->seen[at], world->bytes[at]);
     }
 }
 
 void expect_was(struct world *world, const unsigned char *bytes)
 {
     for (uint64_t at = 0; at < world->length; at++)
-        if (!may_be(world, at, bytes[at])) {
+        if (!has_value(&world->seen[at], bytes[at])) {
             print_error("byte %llu never was 0x%02x\n", (unsigned long long)at, bytes[at]);
             abort();
         }

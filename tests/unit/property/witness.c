@@ -51,11 +51,11 @@ static void append_image(struct text *text, const struct part *part)
         text_append_string(text, ",\"backing\":null");
 }
 
-/* What a part looks like to QEMU. Filters are what they stand on, a quorum is its first child. */
+/* What a part looks like to QEMU. Filters and clients of ours are what they stand on, a quorum is its first child. */
 static void append_part(struct text *text, const struct part *part)
 {
     char members[200] = "";
-    if (part_is_filter(part) || part->kind == PART_QUORUM) {
+    if (part_is_filter(part) || part->kind == PART_QUORUM || part->kind == PART_REMOTE) {
         append_part(text, part->below[0]);
         return;
     }

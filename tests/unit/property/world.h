@@ -10,7 +10,11 @@
 
 #include "blockcore/base/memory.h"
 #include "blockcore/drivers/drivers.h"
+#include "blockcore/export/export.h"
+#include "blockcore/export/nbd/server.h"
 #include "tests/unit/drivers/nodes.h"
+
+#include <stdatomic.h>
 
 #define LENGTH_MAX (640 * KIB)
 #define PARTS_MAX 64
@@ -26,6 +30,7 @@ enum part_kind {
     PART_QCOW2,
     PART_LUKS,
     PART_QUORUM,
+    PART_REMOTE, /* an NBD client, of our own server */
     /* Filters */
     PART_GATE,
     PART_BLKDEBUG,
@@ -61,6 +66,7 @@ struct part {
     /* What its options point to. */
     struct blockdev_ref refs[BELOW_MAX];
     struct blockdev_ref_or_null backing_ref;
+    struct socket_address server;
     struct blockdev_qcow2_encryption encryption;
 };
 
@@ -90,10 +96,13 @@ struct world {
     bool grown; /* it has been resized */
     /* Requests may fail now. What one of them was to change is unsure then: it has one of the values. */
     bool errors;
+    _Atomic unsigned failures;
     bool *unsure;
     struct byte_values *values;
-    bool watched; /* the values of each byte are collected */
-    bool leaks;   /* errors may have lost clusters */
+    bool watched; /* all values of each byte are collected: */
+    struct byte_values *seen;
+    uint64_t length_tried; /* by a resize that failed */
+    bool leaks;            /* errors may have lost clusters */
     struct moment moments[MOMENTS_MAX];
     struct part *before_write; /* the filter that keeps a moment; NULL: there is none */
     struct moment kept;
@@ -124,6 +133,7 @@ struct blockdev_options part_options(struct part *part);
 bool part_is_filter(const struct part *part);
 /* blockdev-add of what is not there yet, from the bottom up. */
 struct error *part_open(struct part *part) CO_FN;
+void close_nodes(struct world *world) CO_FN;
 /* A file of @length bytes, open. */
 struct part *make_file_part(struct world *world, uint64_t length) CO_FN;
 /* A new qcow2 image with all kinds of options, not open yet. @file: what it lies in; NULL: a file of its own. NULL:
@@ -145,7 +155,7 @@ void with_requests(struct world *world, uint64_t length, void (*change)(struct w
 void make_sure(struct world *world) CO_FN;
 /* From now on, until it is not watched any more: which values did each byte have? */
 void watch_begin(struct world *world);
-/* Each of @bytes is a value that was there at some time. */
+/* Each of @bytes, as many as the disk has, is a value that was there at some time. */
 void expect_was(struct world *world, const unsigned char *bytes);
 
 /* proof.c: what block status says of the disk, and of all that lies below, is true. ------------------------------- */
@@ -154,7 +164,16 @@ void prove_status(struct world *world) CO_FN;
 
 /* changes.c ------------------------------------------------------------------------------------------------------- */
 
-void world_begin(struct world *world, const char *dir) CO_FN;
+/* Everything but the graph; then the disk is what it begins with. */
+void world_prepare(struct world *world, const char *dir) CO_FN;
+void world_begin(struct world *world, struct part *bottom) CO_FN;
+void set_length(struct world *world, uint64_t length);
+/* What the disk shows through filters, if it is of that kind. */
+struct part *image_below(struct world *world, enum part_kind kind);
+/* Closes all and opens it again, after errors that left the image without a header that anybody knows. What was not
+ * flushed may be lost. */
+void come_back(struct world *world) CO_FN;
+bool can_open_again(const struct world *world);
 /* Something that is used at the moment. */
 struct part *choose_part(struct world *world);
 /* Something else than a request. */
@@ -167,6 +186,9 @@ extern const unsigned change_tally_count;
 
 /* Somewhere below the disk requests fail for a while. */
 struct error *storm(struct world *world) CO_FN;
+/* The same with these rules, from @place on down, for @requests requests and a snapshot; 0: from all loops. */
+struct error *storm_at(struct world *world, const struct part *place, const struct blkdebug_inject_error_options *rules,
+                       size_t count, unsigned requests) CO_FN;
 
 /* witness.c: what qemu-img says of the images when all is closed. ------------------------------------------------ */
 
