@@ -10,14 +10,15 @@
 struct export_kind {
     enum block_export_type type;
 
-    /* Begins to serve; *state is handed to the others. Must not wait. */
-    struct error *(*start)(struct export *export, const struct block_export_options *options, void **state)CONTROL_FN;
+    /* Begins to serve; *state is handed to the others. */
+    struct error *(*start)(struct export *export, const struct block_export_options *options,
+                           void **state)CO_FN CONTROL_FN;
 
     /* Lets no new user in and cuts off those that are there, without waiting for them. Called once. */
     void (*shut_down)(void *state) CONTROL_FN;
 
     /* The last user is gone. Called after shut_down. */
-    void (*destroy)(void *state) CONTROL_FN;
+    void (*destroy)(void *state) CO_FN CONTROL_FN;
 };
 
 extern const struct export_kind nbd_export_kind;

@@ -47,8 +47,8 @@ struct dirty_bitmap *dirty_bitmap_next(const struct node *node, const struct dir
 const char *dirty_bitmap_name(const struct dirty_bitmap *bitmap);
 struct node *dirty_bitmap_node(const struct dirty_bitmap *bitmap);
 uint32_t dirty_bitmap_granularity(const struct dirty_bitmap *bitmap);
-/* Bytes of the node that it speaks of. */
-uint64_t dirty_bitmap_length(struct dirty_bitmap *bitmap) CONTROL_FN;
+/* Bytes of the node that it speaks of. Any loop, while the bitmap stays. */
+uint64_t dirty_bitmap_length(struct dirty_bitmap *bitmap);
 
 /* Properties --------------------------------------------------------------------------------------------------- */
 
@@ -85,9 +85,10 @@ void dirty_bitmap_clean(struct dirty_bitmap *bitmap, struct range range) CONTROL
 /* All of it, however much that is, at once. False when there is no memory, and all is as before. */
 bool dirty_bitmap_clear(struct dirty_bitmap *bitmap) CONTROL_FN MUST_CHECK;
 
-/* The first byte from @offset on that is dirty (or is not); the length when there is none. */
-uint64_t dirty_bitmap_next_dirty(struct dirty_bitmap *bitmap, uint64_t offset) CONTROL_FN;
-uint64_t dirty_bitmap_next_clean(struct dirty_bitmap *bitmap, uint64_t offset) CONTROL_FN;
+/* The first byte from @offset on that is dirty (or is not); the length when there is none, or @offset is not below it.
+ * Any loop, while the bitmap stays (it is busy). */
+uint64_t dirty_bitmap_next_dirty(struct dirty_bitmap *bitmap, uint64_t offset);
+uint64_t dirty_bitmap_next_clean(struct dirty_bitmap *bitmap, uint64_t offset);
 /* Bytes of all granules that are dirty; the last one counts as a whole. */
 uint64_t dirty_bitmap_count(struct dirty_bitmap *bitmap) CONTROL_FN;
 

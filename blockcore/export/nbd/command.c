@@ -29,15 +29,6 @@ static bool wants_fua(const struct nbd_request *request)
     return (request->header.flags & NBD_CMD_FLAG_FUA) || request->conn->access.writethrough;
 }
 
-static int run_read(struct nbd_request *request)
-{
-    struct iov iov = iov_of(&request->vec, request->buffer, request->header.bytes);
-    int ret = handle_preadv(request->conn->access.handle, range_of(request), &iov);
-    if (ret == 0)
-        request->payload_bytes = request->header.bytes;
-    return ret;
-}
-
 static int run_write(struct nbd_request *request)
 {
     struct iov iov = iov_of(&request->vec, request->buffer, request->header.bytes);
@@ -84,23 +75,31 @@ static int run_cache(struct nbd_request *request)
 
 static int run_block_status(struct nbd_request *request)
 {
+    const struct nbd_export_access *access = &request->conn->access;
     struct nbd_status_query query = {
-        .handle = request->conn->access.handle,
+        .handle = access->handle,
+        .bitmaps = access->bitmaps,
+        .block = access->block,
         .range = range_of(request),
-        .cookie = request->header.cookie,
-        .contexts = request->conn->agreed.contexts,
+        .to = nbd_reply_to(request),
+        .contexts = request->contexts,
         .one = request->header.flags & NBD_CMD_FLAG_REQ_ONE,
     };
-    return nbd_status_reply(&query, request->buffer, request->buffer_bytes, &request->payload_bytes);
+    size_t used;
+    int ret = nbd_status_reply(&query, request->buffer, request->buffer_bytes, &used);
+    if (ret == 0)
+        nbd_reply_part(request, request->buffer, used);
+    return ret;
 }
 
 static const struct command commands[NBD_COMMANDS] = {
-    [NBD_CMD_READ] = { .run = run_read,
+    [NBD_CMD_READ] = { .run = nbd_read,
                        .flags = NBD_CMD_FLAG_DF,
                        .has_range = true,
                        .moves_data = true,
                        .beyond_end = -EINVAL },
     [NBD_CMD_WRITE] = { .run = run_write,
+                        .flags = NBD_CMD_FLAG_PAYLOAD_LEN,
                         .writes = true,
                         .has_range = true,
                         .moves_data = true,
@@ -114,41 +113,61 @@ static const struct command commands[NBD_COMMANDS] = {
                                .has_range = true,
                                .beyond_end = -ENOSPC },
     [NBD_CMD_BLOCK_STATUS] = { .run = run_block_status,
-                               .flags = NBD_CMD_FLAG_REQ_ONE,
+                               .flags = NBD_CMD_FLAG_REQ_ONE | NBD_CMD_FLAG_PAYLOAD_LEN,
                                .has_range = true,
                                .beyond_end = -EINVAL },
 };
 
+/* Flags that say how the request looks depend on how requests look. */
 static bool flags_are_valid(const struct nbd_connection *conn, const struct nbd_request_header *header)
 {
     unsigned allowed = NBD_CMD_FLAG_FUA | commands[header->type].flags;
     if (conn->agreed.mode == NBD_MODE_SIMPLE)
         allowed &= ~(unsigned)NBD_CMD_FLAG_DF;
+    if (conn->agreed.mode != NBD_MODE_EXTENDED)
+        allowed &= ~(unsigned)NBD_CMD_FLAG_PAYLOAD_LEN;
+    else if (header->type == NBD_CMD_WRITE && !(header->flags & NBD_CMD_FLAG_PAYLOAD_LEN))
+        return false;
     return (header->flags & ~allowed) == 0;
 }
 
-int nbd_command_check(const struct nbd_connection *conn, const struct nbd_request_header *header)
+static int refuse(const char **message, int ret, const char *reason)
 {
-    if (header->type >= NBD_COMMANDS || !commands[header->type].run || !flags_are_valid(conn, header))
-        return -EINVAL;
-    const struct command *command = &commands[header->type];
-    if (command->writes && !conn->access.writable)
-        return -EPERM;
-    if (command->moves_data && header->bytes > NBD_PAYLOAD_MAX)
-        return -EINVAL;
-    if (command->has_range && !range_inside(range_make(header->offset, header->bytes), conn->bytes))
-        return command->beyond_end;
-    if (header->type == NBD_CMD_BLOCK_STATUS && (conn->agreed.contexts == 0 || header->bytes == 0))
-        return -EINVAL;
-    return 0;
+    *message = reason;
+    return ret;
 }
 
-uint64_t nbd_command_bytes(const struct nbd_connection *conn, const struct nbd_request_header *header)
+static int check_status(const struct nbd_request_header *header, uint64_t contexts, const char **message)
+{
+    if (contexts == 0)
+        return refuse(message, -EINVAL, "no context has been negotiated");
+    return header->bytes > 0 ? 0 : refuse(message, -EINVAL, "the status of no bytes is asked for");
+}
+
+int nbd_command_check(const struct nbd_connection *conn, const struct nbd_request_header *header, uint64_t contexts,
+                      const char **message)
+{
+    if (header->type >= NBD_COMMANDS || !commands[header->type].run)
+        return refuse(message, -EINVAL, "unknown command");
+    const struct command *command = &commands[header->type];
+    if (!flags_are_valid(conn, header))
+        return refuse(message, -EINVAL, "this command does not go with these flags");
+    if (command->writes && !conn->access.writable)
+        return refuse(message, -EPERM, "the export is read-only");
+    if (command->moves_data && header->bytes > NBD_PAYLOAD_MAX)
+        return refuse(message, header->flags & NBD_CMD_FLAG_DF ? -EOVERFLOW : -EINVAL,
+                      "more than 32 MiB of data in one request");
+    if (command->has_range && !range_inside(range_make(header->offset, header->bytes), conn->bytes))
+        return refuse(message, command->beyond_end, "the range ends behind the end of the export");
+    return header->type == NBD_CMD_BLOCK_STATUS ? check_status(header, contexts, message) : 0;
+}
+
+uint64_t nbd_command_bytes(const struct nbd_request_header *header, uint64_t contexts)
 {
     if (commands[header->type].moves_data)
         return header->bytes;
     if (header->type == NBD_CMD_BLOCK_STATUS)
-        return nbd_status_bytes(conn->agreed.contexts, header->flags & NBD_CMD_FLAG_REQ_ONE);
+        return nbd_status_bytes(contexts, header->flags & NBD_CMD_FLAG_REQ_ONE);
     if (header->type == NBD_CMD_CACHE)
         return min_u64(header->bytes, CACHE_BYTES);
     return 0;

@@ -4,6 +4,7 @@
  *     handshake.c   greeting and options, until an export is chosen
  *     receive.c     bytes to requests, and the limits
  *     command.c     what each command does
+ *     read.c        reads, and what of them are holes
  *     reply.c       results to bytes */
 #ifndef CAIRN_EXPORT_NBD_CONNECTION_PRIVATE_H
 #define CAIRN_EXPORT_NBD_CONNECTION_PRIVATE_H
@@ -59,22 +60,34 @@ struct nbd_connection {
     _Atomic unsigned refs; /* the main coroutine's, and the cut task's while it is posted */
 };
 
-#define NBD_HEAD_MAX NBD_DATA_CHUNK_BYTES
+/* A piece of a reply: a head, and then data that lie elsewhere. */
+struct nbd_part {
+    uint8_t head[NBD_CHUNK_HEAD_MAX];
+    uint32_t head_bytes;
+    size_t data_bytes;
+    const void *data;
+};
+
+#define NBD_READ_PARTS_MAX 32 /* chunks of one read */
 
 struct nbd_request {
     struct list link; /* in the connection's replies, or among the spare ones */
     struct nbd_connection *conn;
     struct nbd_request_header header;
+    uint64_t contexts;   /* that BLOCK_STATUS asks about */
     int result;          /* decided before it was started, or 0 */
+    const char *message; /* for people, why it failed; static; NULL: what the error's number says */
+    uint64_t failed_at;  /* where a read failed that was begun */
     uint64_t charged;    /* bytes, to bytes_in_flight */
     void *buffer;        /* data to write or data that were read; or NULL */
     size_t buffer_bytes; /* as given to buffer_get() */
-    struct iovec vec;    /* the buffer, for the request inside the graph */
+    struct iovec vec;    /* a piece of the buffer, for the request inside the graph */
 
-    /* The reply: head, then the first bytes of the buffer. */
-    uint8_t head[NBD_HEAD_MAX];
-    uint32_t head_bytes;
-    size_t payload_bytes;
+    /* The reply. */
+    struct nbd_part *parts; /* `own`, or NBD_READ_PARTS_MAX from buffer_get() */
+    unsigned parts_count;
+    size_t reply_bytes;
+    struct nbd_part own[2];
 };
 
 /* connection.c */
@@ -95,14 +108,26 @@ void nbd_receive(struct nbd_connection *conn) CO_FN LOOP_FN;
 
 /* command.c */
 
-/* 0 if the request is allowed, else the -errno that is its answer. */
-int nbd_command_check(const struct nbd_connection *conn, const struct nbd_request_header *header);
+/* 0 if a request for @contexts is allowed, else the -errno that is its answer, and why. */
+int nbd_command_check(const struct nbd_connection *conn, const struct nbd_request_header *header, uint64_t contexts,
+                      const char **message);
 /* Bytes of memory that the command needs for data, at most 32 MiB, given that it is allowed. */
-uint64_t nbd_command_bytes(const struct nbd_connection *conn, const struct nbd_request_header *header);
+uint64_t nbd_command_bytes(const struct nbd_request_header *header, uint64_t contexts);
 /* Runs in a coroutine of its own; @arg is the request, whose charge is taken and whose data to write are there. */
 void nbd_command_run(void *arg) CO_FN LOOP_FN;
 
+/* read.c: reads into the buffer and makes the parts of the reply. 0 or -errno. */
+int nbd_read(struct nbd_request *request) CO_FN LOOP_FN;
+
 /* reply.c */
+
+static inline struct nbd_reply_to nbd_reply_to(const struct nbd_request *request)
+{
+    return (struct nbd_reply_to){ request->conn->agreed.mode, request->header.cookie, request->header.offset };
+}
+
+/* One more part, whose head the caller fills in, with @bytes of @data behind it. */
+struct nbd_part *nbd_reply_part(struct nbd_request *request, const void *data, size_t bytes);
 
 /* A request with nothing charged yet. Counted in in_flight. */
 struct nbd_request *nbd_request_create(struct nbd_connection *conn, const struct nbd_request_header *header) LOOP_FN;

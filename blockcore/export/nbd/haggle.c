@@ -118,15 +118,20 @@ static enum nbd_haggle_result refuse_export(struct nbd_haggle *haggle, struct nb
     return refuse(haggle, NBD_REP_ERR_UNKNOWN, "there is no export named '%s'", shown);
 }
 
-static uint16_t transmission_flags(const struct nbd_haggle *haggle, const struct nbd_offer *offer)
-{
-    return haggle->agreed.mode == NBD_MODE_SIMPLE ? offer->flags : offer->flags | NBD_FLAG_SEND_DF;
-}
-
 /* Those that were selected for this very export. */
 static uint64_t contexts_of(const struct nbd_haggle *haggle, const struct nbd_offer *offer)
 {
     return haggle->contexts_of == offer->number ? haggle->agreed.contexts & offer->contexts : 0;
+}
+
+static uint16_t transmission_flags(const struct nbd_haggle *haggle, const struct nbd_offer *offer)
+{
+    unsigned flags = offer->flags;
+    if (haggle->agreed.mode != NBD_MODE_SIMPLE)
+        flags |= NBD_FLAG_SEND_DF;
+    if (haggle->agreed.mode == NBD_MODE_EXTENDED && contexts_of(haggle, offer) != 0)
+        flags |= NBD_FLAG_BLOCK_STATUS_PAYLOAD;
+    return (uint16_t)flags;
 }
 
 static enum nbd_haggle_result enter_transmission(struct nbd_haggle *haggle, const struct nbd_offer *offer)
@@ -228,7 +233,17 @@ static enum nbd_haggle_result structured_reply(struct nbd_haggle *haggle, const 
 {
     (void)data;
     (void)bytes;
+    if (haggle->agreed.mode == NBD_MODE_EXTENDED)
+        return refuse(haggle, NBD_REP_ERR_EXT_HEADER_REQD, "extended headers have been negotiated already");
     haggle->agreed.mode = NBD_MODE_STRUCTURED;
+    return acknowledge(haggle);
+}
+
+static enum nbd_haggle_result extended_headers(struct nbd_haggle *haggle, const uint8_t *data, size_t bytes)
+{
+    (void)data;
+    (void)bytes;
+    haggle->agreed.mode = NBD_MODE_EXTENDED;
     return acknowledge(haggle);
 }
 
@@ -280,16 +295,15 @@ static void reply_contexts(struct nbd_haggle *haggle, const struct nbd_offer *of
     }
 }
 
-/* LIST_META_CONTEXT and SET_META_CONTEXT. A selection that fails leaves none behind. */
+/* LIST_META_CONTEXT and SET_META_CONTEXT. */
 static enum nbd_haggle_result meta_context(struct nbd_haggle *haggle, const uint8_t *data, size_t bytes)
 {
     bool listing = haggle->option == NBD_OPT_LIST_META_CONTEXT;
     struct nbd_context_query query;
     CLEANUP(nbd_offer_fini) struct nbd_offer offer = { 0 };
-    if (!listing)
-        forget_contexts(haggle);
     if (haggle->agreed.mode == NBD_MODE_SIMPLE)
-        return refuse(haggle, NBD_REP_ERR_INVALID, "structured replies have to be negotiated first");
+        return refuse(haggle, NBD_REP_ERR_INVALID,
+                      "structured replies or extended headers have to be negotiated first");
     if (!nbd_parse_context_query(data, bytes, &query))
         return refuse_malformed(haggle);
     if (query.count > NBD_QUERIES_MAX)
@@ -325,6 +339,7 @@ static const struct option_rule option_rules[] = {
     { .option = NBD_OPT_STRUCTURED_REPLY, .answer = structured_reply },
     { .option = NBD_OPT_LIST_META_CONTEXT, .answer = meta_context, .has_data = true },
     { .option = NBD_OPT_SET_META_CONTEXT, .answer = meta_context, .has_data = true },
+    { .option = NBD_OPT_EXTENDED_HEADERS, .answer = extended_headers },
 };
 
 /* NULL: an option of the future. */
@@ -353,13 +368,13 @@ static enum nbd_haggle_result answer(struct nbd_haggle *haggle, const uint8_t *d
     return rule->answer(haggle, data, bytes);
 }
 
-/* There is no reply that could say why the choice of an export is refused by its name alone, or why it is all that a
- * client of the first newstyle may do. */
+/* No reply could say why an export is refused to a client that chooses it by its name alone, as one with extended
+ * headers must not do; or that this is all that a client of the first newstyle may do. */
 static bool must_end(const struct nbd_haggle *haggle, uint32_t option, const uint8_t *data)
 {
     if (option != NBD_OPT_EXPORT_NAME)
         return !haggle->fixed_newstyle;
-    return !data || (haggle->tls && !haggle->tls_started);
+    return !data || haggle->agreed.mode == NBD_MODE_EXTENDED || (haggle->tls && !haggle->tls_started);
 }
 
 static enum nbd_haggle_result answer_option(struct nbd_haggle *haggle, uint32_t option, const uint8_t *data,
@@ -370,6 +385,8 @@ static enum nbd_haggle_result answer_option(struct nbd_haggle *haggle, uint32_t 
     if (must_end(haggle, option, data))
         return NBD_HAGGLE_END;
     haggle->option = option;
+    if (option == NBD_OPT_SET_META_CONTEXT)
+        forget_contexts(haggle); /* also when it fails, for whatever reason */
     enum nbd_haggle_result result = answer(haggle, data, bytes);
     flush_output(haggle);
     return haggle->unsent == 0 ? result : NBD_HAGGLE_END;

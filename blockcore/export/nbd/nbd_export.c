@@ -3,6 +3,7 @@
 #include "blockcore/base/memory.h"
 #include "blockcore/base/range.h"
 #include "blockcore/export/export_kind.h"
+#include "blockcore/export/nbd/bitmaps.h"
 #include "blockcore/export/nbd/connection.h"
 #include "blockcore/export/nbd/server.h"
 #include "blockcore/export/nbd/shelf.h"
@@ -20,6 +21,7 @@ struct nbd_export {
     bool writable;
     bool writethrough;
     bool allocation_depth;
+    struct nbd_bitmaps *bitmaps;
     uint64_t number;
     bool everywhere;    /* shown by all servers, those that start later included */
     struct list places; /* on their shelves; none when it is shutting down */
@@ -77,6 +79,16 @@ static uint32_t preferred_block(const struct node *node, uint32_t minimum)
     return (uint32_t)max_u64(optimal, minimum);
 }
 
+static uint64_t contexts_of(const struct nbd_export *export)
+{
+    uint64_t contexts = nbd_context_bit(NBD_CONTEXT_ALLOCATION);
+    if (export->allocation_depth)
+        contexts |= nbd_context_bit(NBD_CONTEXT_DEPTH);
+    for (unsigned i = 0; i < export->bitmaps->count; i++)
+        contexts |= nbd_context_bit(NBD_CONTEXT_BITMAPS + i);
+    return contexts;
+}
+
 struct nbd_offer nbd_export_offer(const struct nbd_export *export, bool single)
 {
     const struct node *node = export_node(export->export);
@@ -89,8 +101,8 @@ struct nbd_offer nbd_export_offer(const struct nbd_export *export, bool single)
         .flags = flags_of(export, single),
         .block_minimum = minimum,
         .block_preferred = preferred_block(node, minimum),
-        .contexts = nbd_context_bit(NBD_CONTEXT_ALLOCATION) |
-                    (export->allocation_depth ? nbd_context_bit(NBD_CONTEXT_DEPTH) : 0),
+        .contexts = contexts_of(export),
+        .bitmaps = nbd_bitmaps_names(export->bitmaps),
     };
 }
 
@@ -102,6 +114,8 @@ struct nbd_export_access nbd_export_attach(struct nbd_export *export, struct lis
         .handle = export_handle(export->export),
         .writable = export->writable,
         .writethrough = export->writethrough,
+        .block = minimum_block(export_node(export->export)),
+        .bitmaps = export->bitmaps,
     };
 }
 
@@ -169,27 +183,21 @@ void nbd_exports_remove_unseen(void)
     export_del_all(BLOCK_EXPORT_TYPE_NBD, is_unseen);
 }
 
-/* There are no dirty bitmaps yet that a name could mean. */
-static struct error *check_bitmaps(const struct block_export_options_nbd *nbd)
-{
-    if (nbd->bitmaps_count == 0)
-        return NULL;
-    const struct block_dirty_bitmap_or_str *bitmap = &nbd->bitmaps[0];
-    bool local = bitmap->kind == BLOCK_DIRTY_BITMAP_OR_STR_KIND_LOCAL;
-    return error_new("Bitmap '%s' is not found", local ? bitmap->u.local : bitmap->u.external->name);
-}
-
 static struct error *start(struct export *common, const struct block_export_options *options, void **state)
 {
     const struct block_export_options_nbd *nbd = &options->u.nbd;
     const char *name = nbd->name ? nbd->name : options->node_name;
-    struct error *err = check_servers(nbd);
-    if (!err)
-        err = check_name(nbd, name);
-    if (!err)
-        err = check_bitmaps(nbd);
+    struct nbd_bitmaps *bitmaps;
+    struct error *err = nbd_bitmaps_take(export_handle(common), options, &bitmaps);
     if (err)
         return err;
+    err = check_servers(nbd);
+    if (!err)
+        err = check_name(nbd, name);
+    if (err) {
+        nbd_bitmaps_release(bitmaps);
+        return err;
+    }
 
     struct nbd_export *export = xcalloc(1, sizeof(*export));
     export->export = common;
@@ -198,6 +206,7 @@ static struct error *start(struct export *common, const struct block_export_opti
     export->writable = options->has_writable && options->writable;
     export->writethrough = options->has_writethrough && options->writethrough;
     export->allocation_depth = nbd->has_allocation_depth && nbd->allocation_depth;
+    export->bitmaps = bitmaps;
     export->number = ++exports.last_number;
     export->everywhere = !nbd->has_servers;
     list_init(&export->connections);
@@ -220,6 +229,7 @@ static void shut_down(void *state)
 static void destroy(void *state)
 {
     struct nbd_export *export = state;
+    nbd_bitmaps_release(export->bitmaps);
     free(export->description);
     free(export->name);
     free(export);

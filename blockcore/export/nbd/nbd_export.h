@@ -9,6 +9,7 @@
 #include "blockcore/export/nbd/haggle.h"
 
 struct handle;
+struct nbd_bitmaps;
 struct nbd_export;
 struct nbd_shelf;
 
@@ -31,6 +32,8 @@ struct nbd_export_access {
     struct handle *handle;
     bool writable;
     bool writethrough;
+    uint32_t block; /* minimum block as the client was told */
+    const struct nbd_bitmaps *bitmaps;
 };
 
 /* A connection comes (its @link goes into the export's list) and goes. */

@@ -1,7 +1,7 @@
 /* protocol - the numbers of the NBD protocol
  *
- * Source of all of them: NetworkBlockDevice/nbd, doc/proto.md. Names are the specification's, without what C adds.
- * Everything on the wire is big-endian. */
+ * Source of all of them: NetworkBlockDevice/nbd, doc/proto.md; of extended headers, its branch extension-ext-header.
+ * Names are the specification's, without what C adds. Everything on the wire is big-endian. */
 #ifndef CAIRN_EXPORT_NBD_PROTOCOL_H
 #define CAIRN_EXPORT_NBD_PROTOCOL_H
 
@@ -41,12 +41,14 @@ enum nbd_option {
     NBD_OPT_STRUCTURED_REPLY = 8,
     NBD_OPT_LIST_META_CONTEXT = 9,
     NBD_OPT_SET_META_CONTEXT = 10,
+    NBD_OPT_EXTENDED_HEADERS = 11,
 };
 
 /* How requests and replies look. */
 enum nbd_mode {
     NBD_MODE_SIMPLE,
     NBD_MODE_STRUCTURED, /* replies may be several chunks */
+    NBD_MODE_EXTENDED,   /* all replies are chunks, and lengths have 64 bits */
 };
 
 #define NBD_REP_ERROR(number) (UINT32_C(1) << 31 | (number))
@@ -62,6 +64,7 @@ enum nbd_mode {
 #define NBD_REP_ERR_UNKNOWN NBD_REP_ERROR(6)
 #define NBD_REP_ERR_SHUTDOWN NBD_REP_ERROR(7)
 #define NBD_REP_ERR_TOO_BIG NBD_REP_ERROR(9)
+#define NBD_REP_ERR_EXT_HEADER_REQD NBD_REP_ERROR(10)
 
 enum nbd_info {
     NBD_INFO_EXPORT = 0,
@@ -82,17 +85,23 @@ enum nbd_transmission_flags {
     NBD_FLAG_CAN_MULTI_CONN = 1 << 8,
     NBD_FLAG_SEND_CACHE = 1 << 10,
     NBD_FLAG_SEND_FAST_ZERO = 1 << 11,
+    NBD_FLAG_BLOCK_STATUS_PAYLOAD = 1 << 12,
 };
 
 /* "Transmission" */
 #define NBD_REQUEST_MAGIC UINT32_C(0x25609513)
+#define NBD_EXTENDED_REQUEST_MAGIC UINT32_C(0x21e41c71)
 #define NBD_SIMPLE_REPLY_MAGIC UINT32_C(0x67446698)
 #define NBD_CHUNK_MAGIC UINT32_C(0x668e33ef) /* of a structured reply's chunk */
+#define NBD_EXTENDED_CHUNK_MAGIC UINT32_C(0x6e8a278c)
 
 #define NBD_REQUEST_BYTES 28
+#define NBD_EXTENDED_REQUEST_BYTES 32
 #define NBD_SIMPLE_REPLY_BYTES 16
 #define NBD_CHUNK_BYTES 20
+#define NBD_EXTENDED_CHUNK_BYTES 32
 #define NBD_EXTENT_BYTES 8
+#define NBD_EXTENDED_EXTENT_BYTES 16
 
 #define NBD_PAYLOAD_MAX (UINT32_C(32) << 20) /* bytes of data in one request or reply, as told with INFO_BLOCK_SIZE */
 
@@ -114,6 +123,7 @@ enum nbd_command_flags {
     NBD_CMD_FLAG_DF = 1 << 2,
     NBD_CMD_FLAG_REQ_ONE = 1 << 3,
     NBD_CMD_FLAG_FAST_ZERO = 1 << 4,
+    NBD_CMD_FLAG_PAYLOAD_LEN = 1 << 5, /* extended headers: the length is that of the data that follow */
 };
 
 #define NBD_REPLY_FLAG_DONE 1
@@ -121,8 +131,11 @@ enum nbd_command_flags {
 enum nbd_chunk_type {
     NBD_REPLY_TYPE_NONE = 0,
     NBD_REPLY_TYPE_OFFSET_DATA = 1,
+    NBD_REPLY_TYPE_OFFSET_HOLE = 2,
     NBD_REPLY_TYPE_BLOCK_STATUS = 5,
+    NBD_REPLY_TYPE_BLOCK_STATUS_EXT = 6,
     NBD_REPLY_TYPE_ERROR = 1 << 15 | 1,
+    NBD_REPLY_TYPE_ERROR_OFFSET = 1 << 15 | 2,
 };
 
 /* Flags of an extent of base:allocation. */
@@ -130,6 +143,9 @@ enum nbd_state {
     NBD_STATE_HOLE = 1 << 0,
     NBD_STATE_ZERO = 1 << 1,
 };
+
+/* The flag of an extent of qemu:dirty-bitmap:NAME (QEMU, docs/interop/nbd.txt). */
+#define NBD_STATE_DIRTY UINT32_C(1)
 
 /* "Error values" */
 enum nbd_error {

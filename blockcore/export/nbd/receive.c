@@ -18,6 +18,10 @@
 #define LARGE_BYTES (64 * 1024)
 #define CHUNK_AFTER_LARGE_BYTES 4096
 
+/* Data of a request that is refused are skipped, up to what a header without extensions can announce. With more, the
+ * client is. */
+#define SKIP_BYTES_MAX UINT32_MAX
+
 /* After so much data, what is answered leaves, while it is in the processor's cache, and others on the loop get a turn.
  */
 #define BATCH_BYTES (1024 * 1024)
@@ -30,7 +34,7 @@ struct receiver {
     bool drained;         /* the last read brought less than it could have: the socket is empty */
     bool large;           /* the last data were large */
     uint64_t batch_bytes; /* of data since the others had a turn */
-    uint8_t stash[NBD_REQUEST_BYTES];
+    uint8_t stash[NBD_REQUEST_BYTES_MAX];
 };
 
 /* Before the main coroutine waits, for whatever it is: replies leave now, and later ones leave by themselves. */
@@ -38,6 +42,11 @@ static void stop_reading(struct nbd_connection *conn)
 {
     conn->reading = false;
     nbd_replies_send(conn);
+}
+
+static size_t header_bytes(const struct receiver *receiver)
+{
+    return nbd_request_bytes(receiver->conn->agreed.mode);
 }
 
 static size_t left_in_chunk(const struct receiver *receiver)
@@ -49,7 +58,7 @@ static size_t left_in_chunk(const struct receiver *receiver)
 static void put_chunk(struct receiver *receiver)
 {
     size_t left = left_in_chunk(receiver);
-    assert(left < NBD_REQUEST_BYTES);
+    assert(left < NBD_REQUEST_BYTES_MAX);
     memcpy(receiver->stash, receiver->chunk + receiver->begin, left);
     buffer_put(receiver->chunk, CHUNK_BYTES);
     receiver->chunk = NULL;
@@ -153,7 +162,7 @@ static int receive_data(struct receiver *receiver, uint8_t *data, size_t bytes)
     memcpy(data, receiver->chunk + receiver->begin, have);
     receiver->begin += have;
     while (have < bytes) {
-        size_t ahead = receiver->large ? NBD_REQUEST_BYTES : CHUNK_BYTES;
+        size_t ahead = receiver->large ? header_bytes(receiver) : CHUNK_BYTES;
         struct iovec vec[2] = { { data + have, bytes - have }, { receiver->chunk, ahead } };
         ssize_t n = read_some(receiver, vec, 2, true);
         if (n < 0)
@@ -224,10 +233,9 @@ static int charge(struct nbd_request *request, uint64_t bytes)
     return 0;
 }
 
-/* Memory for the data of @request, and the data if the client sends some. */
-static int provide_data(struct receiver *receiver, struct nbd_request *request, uint64_t bytes)
+/* Memory for the data of @request, and the @payload that the client sends. */
+static int provide_data(struct receiver *receiver, struct nbd_request *request, uint64_t bytes, uint64_t payload)
 {
-    bool sends_data = request->header.type == NBD_CMD_WRITE;
     int ret = charge(request, bytes);
     if (ret < 0)
         return ret;
@@ -237,11 +245,9 @@ static int provide_data(struct receiver *receiver, struct nbd_request *request, 
         if (!request->buffer)
             request->result = -ENOMEM;
     }
-    receiver->large = sends_data && bytes >= LARGE_BYTES;
-    if (!sends_data)
-        return 0;
-    return request->buffer ? receive_data(receiver, request->buffer, bytes)
-                           : skip_data(receiver, request->header.bytes);
+    receiver->large = payload >= LARGE_BYTES;
+    return request->buffer && payload > 0 ? receive_data(receiver, request->buffer, payload)
+                                          : skip_data(receiver, payload);
 }
 
 static void let_others_run(struct receiver *receiver)
@@ -252,28 +258,77 @@ static void let_others_run(struct receiver *receiver)
     receiver->batch_bytes = 0;
 }
 
-/* Reads and starts one request. -ESHUTDOWN when the client wants to go, -ECONNRESET when it is gone. */
+/* A request as it comes in, before it has anything. */
+struct intake {
+    struct nbd_request_header header;
+    uint64_t contexts;
+    uint64_t payload; /* bytes that have not been read yet */
+    int result;
+    const char *message;
+};
+
+/* BLOCK_STATUS that says in its payload what it asks: then that is what the header says. */
+static int receive_filter(struct receiver *receiver, struct intake *intake)
+{
+    uint8_t data[8 + 4 * NBD_CONTEXTS_MAX];
+    struct nbd_status_filter filter;
+    bool fits = intake->payload <= sizeof(data);
+    size_t bytes = fits ? (size_t)intake->payload : 0;
+    int ret = receive_data(receiver, data, bytes);
+    if (ret < 0)
+        return ret;
+    intake->payload -= bytes;
+    if (!fits || !nbd_parse_status_filter(data, bytes, intake->contexts, &filter)) {
+        intake->result = -EINVAL;
+        intake->message = "the payload is no list of contexts that were negotiated";
+        return 0;
+    }
+    intake->header.bytes = filter.bytes;
+    intake->contexts = filter.contexts;
+    return 0;
+}
+
+/* -ESHUTDOWN when the client wants to go, -ECONNRESET when it is gone. */
+static int receive_header(struct receiver *receiver, struct intake *intake)
+{
+    struct nbd_connection *conn = receiver->conn;
+    struct nbd_request_header *header = &intake->header;
+    int ret = fill(receiver, header_bytes(receiver));
+    if (ret < 0)
+        return ret;
+    if (!nbd_parse_request(receiver->chunk + receiver->begin, conn->agreed.mode, header))
+        return -EPROTO;
+    receiver->begin += header_bytes(receiver);
+    if (header->type == NBD_CMD_DISC)
+        return -ESHUTDOWN;
+    intake->contexts = conn->agreed.contexts;
+    intake->payload = nbd_request_payload(header, conn->agreed.mode);
+    if (intake->payload > SKIP_BYTES_MAX)
+        return -EPROTO;
+    if (header->type == NBD_CMD_BLOCK_STATUS && intake->payload > 0)
+        ret = receive_filter(receiver, intake);
+    if (ret == 0 && intake->result == 0)
+        intake->result = nbd_command_check(conn, header, intake->contexts, &intake->message);
+    return ret;
+}
+
+/* Reads and starts one request. */
 static int receive_request(struct receiver *receiver)
 {
     struct nbd_connection *conn = receiver->conn;
-    struct nbd_request_header header;
-    int ret = fill(receiver, NBD_REQUEST_BYTES);
+    struct intake intake = { .result = 0 };
+    int ret = receive_header(receiver, &intake);
     if (ret < 0)
         return ret;
-    if (!nbd_parse_request(receiver->chunk + receiver->begin, &header))
-        return -EPROTO;
-    receiver->begin += NBD_REQUEST_BYTES;
-    if (header.type == NBD_CMD_DISC)
-        return -ESHUTDOWN;
-
-    int result = nbd_command_check(conn, &header);
-    uint64_t bytes = result == 0 ? nbd_command_bytes(conn, &header) : 0;
+    uint64_t bytes = intake.result == 0 ? nbd_command_bytes(&intake.header, intake.contexts) : 0;
     ret = wait_for_place(conn, bytes);
     if (ret < 0)
         return ret;
-    struct nbd_request *request = nbd_request_create(conn, &header);
-    request->result = result;
-    ret = provide_data(receiver, request, bytes);
+    struct nbd_request *request = nbd_request_create(conn, &intake.header);
+    request->contexts = intake.contexts;
+    request->result = intake.result;
+    request->message = intake.message;
+    ret = provide_data(receiver, request, bytes, intake.payload);
     if (ret < 0)
         nbd_request_destroy(request);
     else if (request->result < 0)

@@ -1,5 +1,6 @@
 #include "blockcore/export/nbd/connection_private.h"
 
+#include "blockcore/base/endian.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/export/nbd/budget.h"
 #include "blockcore/runtime/buffer.h"
@@ -8,7 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define VECS_MAX 128 /* pieces of one send: those of 64 read replies */
+#define VECS_MAX 128 /* of one send: those of 64 reads, or of two that have as many holes as they may */
 
 /* Spare request structures, kept by each loop, the control loop included; at most as many as were in flight at once. */
 static struct spare {
@@ -31,14 +32,36 @@ struct nbd_request *nbd_request_create(struct nbd_connection *conn, const struct
         request = xmalloc(sizeof(*request));
     request->conn = conn;
     request->header = *header;
+    request->contexts = 0;
     request->result = 0;
+    request->message = NULL;
+    request->failed_at = header->offset;
     request->charged = 0;
     request->buffer = NULL;
     request->buffer_bytes = 0;
-    request->head_bytes = 0;
-    request->payload_bytes = 0;
+    request->parts = request->own;
+    request->parts_count = 0;
+    request->reply_bytes = 0;
     conn->in_flight++;
     return request;
+}
+
+/* None of the parts that were made. */
+static void drop_parts(struct nbd_request *request)
+{
+    if (request->parts != request->own)
+        buffer_put(request->parts, NBD_READ_PARTS_MAX * sizeof(*request->parts));
+    request->parts = request->own;
+    request->parts_count = 0;
+}
+
+struct nbd_part *nbd_reply_part(struct nbd_request *request, const void *data, size_t bytes)
+{
+    struct nbd_part *part = &request->parts[request->parts_count++];
+    part->head_bytes = 0;
+    part->data = data;
+    part->data_bytes = bytes;
+    return part;
 }
 
 /* The data are not needed any more. */
@@ -60,6 +83,7 @@ void nbd_request_destroy(struct nbd_request *request)
     struct nbd_connection *conn = request->conn;
     struct spare *pool = spare_of_loop();
     release_data(request);
+    drop_parts(request);
     request->link.next = (struct list *)(void *)pool->first;
     pool->first = request;
     conn->in_flight--;
@@ -72,25 +96,34 @@ static void replies_advance(struct nbd_connection *conn, size_t bytes)
     conn->reply_sent += bytes;
     while (!list_empty(&conn->replies)) {
         struct nbd_request *request = list_first(&conn->replies, struct nbd_request, link);
-        size_t length = request->head_bytes + request->payload_bytes;
-        if (conn->reply_sent < length)
+        if (conn->reply_sent < request->reply_bytes)
             break;
-        conn->reply_sent -= length;
+        conn->reply_sent -= request->reply_bytes;
         list_remove(&request->link);
         nbd_request_destroy(request);
     }
 }
 
 /* Appends what is left of one piece of which *skip bytes are sent already. */
-static int add_piece(struct iovec *vec, int count, void *data, size_t bytes, size_t *skip)
+static int add_piece(struct iovec *vec, int count, const void *data, size_t bytes, size_t *skip)
 {
     if (*skip >= bytes) {
         *skip -= bytes;
         return count;
     }
-    vec[count] = (struct iovec){ (char *)data + *skip, bytes - *skip };
+    vec[count] = (struct iovec){ (char *)(uintptr_t)data + *skip, bytes - *skip };
     *skip = 0;
     return count + 1;
+}
+
+static int add_parts(struct iovec *vec, int count, const struct nbd_request *request, size_t *skip)
+{
+    for (unsigned i = 0; i < request->parts_count && count <= VECS_MAX - 2; i++) {
+        const struct nbd_part *part = &request->parts[i];
+        count = add_piece(vec, count, part->head, part->head_bytes, skip);
+        count = add_piece(vec, count, part->data, part->data_bytes, skip);
+    }
+    return count;
 }
 
 /* One system call for as many replies as fit into it. 0, -EAGAIN or -errno. */
@@ -103,8 +136,7 @@ static int send_some(struct nbd_connection *conn)
     list_for_each (request, &conn->replies, link) {
         if (count > VECS_MAX - 2)
             break;
-        count = add_piece(vec, count, request->head, request->head_bytes, &skip);
-        count = add_piece(vec, count, request->buffer, request->payload_bytes, &skip);
+        count = add_parts(vec, count, request, &skip);
     }
     ssize_t n = stream_writev(conn->stream, vec, count);
     if (n < 0)
@@ -179,35 +211,47 @@ void nbd_replies_send(struct nbd_connection *conn)
     }
 }
 
-static bool has_payload(const struct nbd_request *request)
-{
-    return request->header.type == NBD_CMD_READ || request->header.type == NBD_CMD_BLOCK_STATUS;
-}
-
+/* A read that was begun and failed says where; what it is about lies within the request. */
 static void compose_error(struct nbd_request *request, int ret)
 {
-    uint32_t error = nbd_error_of(ret);
-    request->payload_bytes = 0;
-    if (request->conn->agreed.mode == NBD_MODE_STRUCTURED)
-        request->head_bytes = (uint32_t)nbd_put_error_chunk(request->head, request->header.cookie, error);
-    else
-        request->head_bytes = (uint32_t)nbd_put_simple_reply(request->head, error, request->header.cookie);
+    struct nbd_reply_to to = nbd_reply_to(request);
+    uint32_t error = nbd_error_of(&request->header, ret);
+    drop_parts(request);
+    if (to.mode == NBD_MODE_SIMPLE) {
+        struct nbd_part *part = nbd_reply_part(request, NULL, 0);
+        part->head_bytes = (uint32_t)nbd_put_simple_reply(part->head, &to, error);
+        return;
+    }
+    const char *message = request->message ? request->message : strerrordesc_np(-ret);
+    size_t length = message ? strlen(message) : 0;
+    bool has_offset = request->header.type == NBD_CMD_READ && request->result == 0;
+    struct nbd_part *part = nbd_reply_part(request, message, length);
+    part->head_bytes = (uint32_t)nbd_put_error_chunk(part->head, &to, error, (uint16_t)length, has_offset);
+    if (!has_offset)
+        return;
+    part = nbd_reply_part(request, NULL, 0);
+    store_be64(part->head, request->failed_at);
+    part->head_bytes = 8;
 }
 
-/* Data that were read follow their head; the status of blocks comes in chunks that are complete in themselves. */
-static void compose_payload(struct nbd_request *request)
+static void compose_success(struct nbd_request *request)
 {
-    uint64_t cookie = request->header.cookie;
-    if (request->header.type == NBD_CMD_BLOCK_STATUS)
-        request->head_bytes = 0;
-    else if (request->conn->agreed.mode == NBD_MODE_SIMPLE)
-        request->head_bytes = (uint32_t)nbd_put_simple_reply(request->head, NBD_SUCCESS, cookie);
-    else if (request->payload_bytes == 0)
-        request->head_bytes =
-            (uint32_t)nbd_put_chunk(request->head, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_NONE, cookie, 0);
-    else
-        request->head_bytes = (uint32_t)nbd_put_data_chunk(request->head, cookie, request->header.offset,
-                                                           (uint32_t)request->payload_bytes);
+    struct nbd_reply_to to = nbd_reply_to(request);
+    struct nbd_part *part = nbd_reply_part(request, NULL, 0);
+    part->head_bytes =
+        (uint32_t)(to.mode == NBD_MODE_EXTENDED ? nbd_put_chunk(part->head, &to, true, NBD_REPLY_TYPE_NONE, 0)
+                                                : nbd_put_simple_reply(part->head, &to, NBD_SUCCESS));
+}
+
+/* The parts are complete. Returns whether the buffer is among them. */
+static bool finish_reply(struct nbd_request *request)
+{
+    bool uses_buffer = false;
+    for (unsigned i = 0; i < request->parts_count; i++) {
+        request->reply_bytes += request->parts[i].head_bytes + request->parts[i].data_bytes;
+        uses_buffer = uses_buffer || request->parts[i].data;
+    }
+    return uses_buffer;
 }
 
 void nbd_request_end(struct nbd_request *request, int ret)
@@ -219,11 +263,9 @@ void nbd_request_end(struct nbd_request *request, int ret)
     }
     if (ret < 0)
         compose_error(request, ret);
-    else if (has_payload(request))
-        compose_payload(request);
-    else
-        request->head_bytes = (uint32_t)nbd_put_simple_reply(request->head, NBD_SUCCESS, request->header.cookie);
-    if (request->payload_bytes == 0)
+    else if (request->parts_count == 0)
+        compose_success(request);
+    if (!finish_reply(request) || ret < 0)
         release_data(request);
     list_append(&conn->replies, &request->link);
     if (conn->reading || conn->sending)

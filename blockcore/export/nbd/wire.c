@@ -212,54 +212,92 @@ size_t nbd_put_info_block_size(uint8_t *out, uint32_t minimum, uint32_t preferre
     return NBD_INFO_BLOCK_SIZE_BYTES;
 }
 
-bool nbd_parse_request(const uint8_t *bytes, struct nbd_request_header *out)
+bool nbd_parse_request(const uint8_t *bytes, enum nbd_mode mode, struct nbd_request_header *out)
 {
-    if (load_be32(bytes) != NBD_REQUEST_MAGIC)
+    bool extended = mode == NBD_MODE_EXTENDED;
+    if (load_be32(bytes) != (extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC))
         return false;
     *out = (struct nbd_request_header){
         .flags = load_be16(bytes + 4),
         .type = load_be16(bytes + 6),
         .cookie = load_be64(bytes + 8),
         .offset = load_be64(bytes + 16),
-        .bytes = load_be32(bytes + 24),
+        .bytes = extended ? load_be64(bytes + 24) : load_be32(bytes + 24),
     };
     return true;
 }
 
-size_t nbd_put_simple_reply(uint8_t *out, uint32_t error, uint64_t cookie)
+uint64_t nbd_request_payload(const struct nbd_request_header *header, enum nbd_mode mode)
+{
+    bool follows = mode == NBD_MODE_EXTENDED ? header->flags & NBD_CMD_FLAG_PAYLOAD_LEN : header->type == NBD_CMD_WRITE;
+    return follows ? header->bytes : 0;
+}
+
+bool nbd_parse_status_filter(const uint8_t *data, size_t bytes, uint64_t contexts, struct nbd_status_filter *out)
+{
+    if (bytes < NBD_STATUS_FILTER_BYTES_MIN || bytes % 4 != 0)
+        return false;
+    struct nbd_status_filter filter = { .bytes = load_be64(data) };
+    for (size_t at = 8; at < bytes; at += 4) {
+        uint32_t id = load_be32(data + at);
+        if (id >= 64 || !(contexts & ~filter.contexts & UINT64_C(1) << id))
+            return false;
+        filter.contexts |= UINT64_C(1) << id;
+    }
+    *out = filter;
+    return true;
+}
+
+size_t nbd_put_simple_reply(uint8_t *out, const struct nbd_reply_to *to, uint32_t error)
 {
     store_be32(out, NBD_SIMPLE_REPLY_MAGIC);
     store_be32(out + 4, error);
-    store_be64(out + 8, cookie);
+    store_be64(out + 8, to->cookie);
     return NBD_SIMPLE_REPLY_BYTES;
 }
 
-size_t nbd_put_chunk(uint8_t *out, uint16_t flags, uint16_t type, uint64_t cookie, uint32_t bytes)
+size_t nbd_put_chunk(uint8_t *out, const struct nbd_reply_to *to, bool done, uint16_t type, uint32_t bytes)
 {
-    store_be32(out, NBD_CHUNK_MAGIC);
-    store_be16(out + 4, flags);
+    bool extended = to->mode == NBD_MODE_EXTENDED;
+    store_be32(out, extended ? NBD_EXTENDED_CHUNK_MAGIC : NBD_CHUNK_MAGIC);
+    store_be16(out + 4, done ? NBD_REPLY_FLAG_DONE : 0);
     store_be16(out + 6, type);
-    store_be64(out + 8, cookie);
-    store_be32(out + 16, bytes);
-    return NBD_CHUNK_BYTES;
+    store_be64(out + 8, to->cookie);
+    if (!extended) {
+        store_be32(out + 16, bytes);
+        return NBD_CHUNK_BYTES;
+    }
+    store_be64(out + 16, to->offset);
+    store_be64(out + 24, bytes);
+    return NBD_EXTENDED_CHUNK_BYTES;
 }
 
-size_t nbd_put_data_chunk(uint8_t *out, uint64_t cookie, uint64_t offset, uint32_t bytes)
+size_t nbd_put_data_chunk(uint8_t *out, const struct nbd_reply_to *to, bool done, uint64_t offset, uint32_t bytes)
 {
-    nbd_put_chunk(out, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_OFFSET_DATA, cookie, bytes + 8);
-    store_be64(out + NBD_CHUNK_BYTES, offset);
-    return NBD_DATA_CHUNK_BYTES;
+    size_t head = nbd_put_chunk(out, to, done, NBD_REPLY_TYPE_OFFSET_DATA, bytes + 8);
+    store_be64(out + head, offset);
+    return head + 8;
 }
 
-size_t nbd_put_error_chunk(uint8_t *out, uint64_t cookie, uint32_t error)
+size_t nbd_put_hole_chunk(uint8_t *out, const struct nbd_reply_to *to, bool done, uint64_t offset, uint32_t bytes)
 {
-    nbd_put_chunk(out, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_ERROR, cookie, 6);
-    store_be32(out + NBD_CHUNK_BYTES, error);
-    store_be16(out + NBD_CHUNK_BYTES + 4, 0);
-    return NBD_ERROR_CHUNK_BYTES;
+    size_t head = nbd_put_chunk(out, to, done, NBD_REPLY_TYPE_OFFSET_HOLE, 12);
+    store_be64(out + head, offset);
+    store_be32(out + head + 8, bytes);
+    return head + 12;
 }
 
-uint32_t nbd_error_of(int ret)
+size_t nbd_put_error_chunk(uint8_t *out, const struct nbd_reply_to *to, uint32_t error, uint16_t message_bytes,
+                           bool has_offset)
+{
+    uint16_t type = has_offset ? NBD_REPLY_TYPE_ERROR_OFFSET : NBD_REPLY_TYPE_ERROR;
+    size_t head = nbd_put_chunk(out, to, true, type, 6 + message_bytes + (has_offset ? 8u : 0u));
+    store_be32(out + head, error);
+    store_be16(out + head + 4, message_bytes);
+    return head + 6;
+}
+
+uint32_t nbd_error_of(const struct nbd_request_header *header, int ret)
 {
     switch (-ret) {
     case 0:
@@ -276,10 +314,11 @@ uint32_t nbd_error_of(int ret)
     case EDQUOT:
     case EFBIG:
         return NBD_ENOSPC;
-    case EOVERFLOW:
-        return NBD_EOVERFLOW;
-    case EOPNOTSUPP: /* the same number as ENOTSUP */
-        return NBD_ENOTSUP;
+    case EOVERFLOW: /* a read too long not to be cut into pieces */
+        return header->type == NBD_CMD_READ && header->flags & NBD_CMD_FLAG_DF ? NBD_EOVERFLOW : NBD_EINVAL;
+    case EOPNOTSUPP: /* the same number as ENOTSUP: zeroes that cannot be written fast */
+        return header->type == NBD_CMD_WRITE_ZEROES && header->flags & NBD_CMD_FLAG_FAST_ZERO ? NBD_ENOTSUP
+                                                                                              : NBD_EINVAL;
     case ESHUTDOWN:
         return NBD_ESHUTDOWN;
     default:

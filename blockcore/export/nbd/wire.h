@@ -80,21 +80,55 @@ struct nbd_request_header {
     uint64_t bytes;
 };
 
-/* NBD_REQUEST_BYTES of @bytes; false when the magic is wrong. */
-bool nbd_parse_request(const uint8_t *bytes, struct nbd_request_header *out);
+#define NBD_REQUEST_BYTES_MAX NBD_EXTENDED_REQUEST_BYTES
 
-/* @error: enum nbd_error. NBD_SIMPLE_REPLY_BYTES. */
-size_t nbd_put_simple_reply(uint8_t *out, uint32_t error, uint64_t cookie);
-/* Header of a chunk with @bytes of payload. NBD_CHUNK_BYTES. */
-size_t nbd_put_chunk(uint8_t *out, uint16_t flags, uint16_t type, uint64_t cookie, uint32_t bytes);
-/* One OFFSET_DATA chunk, the last of its reply, up to its data: NBD_DATA_CHUNK_BYTES. */
-#define NBD_DATA_CHUNK_BYTES (NBD_CHUNK_BYTES + 8)
-size_t nbd_put_data_chunk(uint8_t *out, uint64_t cookie, uint64_t offset, uint32_t bytes);
-/* One ERROR chunk, the last of its reply, with no message: NBD_ERROR_CHUNK_BYTES. */
-#define NBD_ERROR_CHUNK_BYTES (NBD_CHUNK_BYTES + 6)
-size_t nbd_put_error_chunk(uint8_t *out, uint64_t cookie, uint32_t error);
+static inline size_t nbd_request_bytes(enum nbd_mode mode)
+{
+    return mode == NBD_MODE_EXTENDED ? NBD_EXTENDED_REQUEST_BYTES : NBD_REQUEST_BYTES;
+}
 
-/* What a request's result is called on the wire. @ret: 0 or -errno. */
-uint32_t nbd_error_of(int ret);
+/* nbd_request_bytes() of @bytes; false when the magic is wrong. */
+bool nbd_parse_request(const uint8_t *bytes, enum nbd_mode mode, struct nbd_request_header *out);
+
+/* Bytes that follow the header. */
+uint64_t nbd_request_payload(const struct nbd_request_header *header, enum nbd_mode mode);
+
+/* The payload of BLOCK_STATUS: which contexts are asked about. */
+#define NBD_STATUS_FILTER_BYTES_MIN 12
+struct nbd_status_filter {
+    uint64_t bytes;    /* of the export, from the header's offset on */
+    uint64_t contexts; /* a set */
+};
+
+/* False when it is malformed: another length, an id twice, or one that is not in @contexts. */
+bool nbd_parse_status_filter(const uint8_t *data, size_t bytes, uint64_t contexts, struct nbd_status_filter *out);
+
+/* What a reply repeats of the request that it answers. */
+struct nbd_reply_to {
+    enum nbd_mode mode;
+    uint64_t cookie;
+    uint64_t offset;
+};
+
+/* A reply without data: 0 or an enum nbd_error. Only in modes other than NBD_MODE_EXTENDED. NBD_SIMPLE_REPLY_BYTES. */
+size_t nbd_put_simple_reply(uint8_t *out, const struct nbd_reply_to *to, uint32_t error);
+
+/* Heads of chunks, in modes other than NBD_MODE_SIMPLE. With @done the reply ends with it. */
+
+#define NBD_CHUNK_HEAD_MAX (NBD_EXTENDED_CHUNK_BYTES + 12)
+
+/* With @bytes of payload to follow. */
+size_t nbd_put_chunk(uint8_t *out, const struct nbd_reply_to *to, bool done, uint16_t type, uint32_t bytes);
+/* @bytes of data from @offset of the export on are to follow. */
+size_t nbd_put_data_chunk(uint8_t *out, const struct nbd_reply_to *to, bool done, uint64_t offset, uint32_t bytes);
+/* Complete. */
+size_t nbd_put_hole_chunk(uint8_t *out, const struct nbd_reply_to *to, bool done, uint64_t offset, uint32_t bytes);
+/* The last one. A message of @message_bytes is to follow, and after it, when @has_offset, an offset of 64 bits. */
+size_t nbd_put_error_chunk(uint8_t *out, const struct nbd_reply_to *to, uint32_t error, uint16_t message_bytes,
+                           bool has_offset);
+
+/* What a request's result is called on the wire. @ret: 0 or -errno. Numbers that the protocol knows for one kind of
+ * request only are NBD_EINVAL for others. */
+uint32_t nbd_error_of(const struct nbd_request_header *header, int ret);
 
 #endif

@@ -23,7 +23,31 @@ static void parse_fixed(const uint8_t *data, size_t bytes)
     if (bytes >= NBD_OPTION_BYTES)
         nbd_parse_option(data, &option);
     if (bytes >= NBD_REQUEST_BYTES)
-        nbd_parse_request(data, &request);
+        nbd_parse_request(data, NBD_MODE_STRUCTURED, &request);
+    if (bytes >= NBD_EXTENDED_REQUEST_BYTES)
+        nbd_parse_request(data, NBD_MODE_EXTENDED, &request);
+}
+
+/* What passes asks for something, and for nothing that was not negotiated. */
+static void parse_filter(const uint8_t *data, size_t bytes)
+{
+    struct nbd_status_filter filter;
+    uint64_t contexts = data[0];
+    if (!nbd_parse_status_filter(data, bytes, contexts, &filter))
+        return;
+    size_t ids = (bytes - 8) / 4;
+    if ((filter.contexts & ~contexts) || (size_t)__builtin_popcountll(filter.contexts) != ids)
+        abort();
+}
+
+/* Messages show any bytes as whole characters. */
+static void show(struct nbd_string string)
+{
+    char once[64], twice[64];
+    nbd_string_show(string, once, sizeof(once));
+    nbd_string_show((struct nbd_string){ once, (uint32_t)strlen(once) }, twice, sizeof(twice));
+    if (strcmp(once, twice) != 0)
+        abort();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
@@ -34,6 +58,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     if (bytes == 0)
         return 0;
     parse_fixed(data, bytes);
+    parse_filter(data, bytes);
+    show((struct nbd_string){ (const char *)data, (uint32_t)bytes });
     if (nbd_parse_name(data, bytes, &name))
         check_string(data, bytes, name);
     if (nbd_parse_info_query(data, bytes, &info)) {

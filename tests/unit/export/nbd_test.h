@@ -276,12 +276,29 @@ static inline void expect_last_chunk(struct client *client, uint16_t type, uint6
     expect_int(load_be32(chunk + 16), bytes);
 }
 
+/* An error chunk of the right type, with a message for people; returns the offset that it names, if it names one. */
+static inline uint64_t expect_error_of_type(struct client *client, uint16_t type, uint32_t error, uint64_t cookie)
+{
+    uint8_t chunk[NBD_CHUNK_BYTES], payload[256];
+    bool has_offset = type == (uint16_t)NBD_REPLY_TYPE_ERROR_OFFSET;
+    get_raw(client, chunk, sizeof(chunk));
+    expect_int(load_be32(chunk), NBD_CHUNK_MAGIC);
+    expect_int(load_be16(chunk + 4), NBD_REPLY_FLAG_DONE);
+    expect_int(load_be16(chunk + 6), type);
+    expect(load_be64(chunk + 8) == cookie);
+    uint32_t bytes = load_be32(chunk + 16);
+    expect(bytes > 6 && bytes <= sizeof(payload));
+    get_raw(client, payload, bytes);
+    expect_int(load_be32(payload), error);
+    uint16_t message = load_be16(payload + 4);
+    expect(message > 0);
+    expect_int(bytes, 6 + message + (has_offset ? 8u : 0u));
+    return has_offset ? load_be64(payload + 6 + message) : 0;
+}
+
 static inline void expect_error_chunk(struct client *client, uint32_t error, uint64_t cookie)
 {
-    uint8_t payload[6];
-    expect_last_chunk(client, (uint16_t)NBD_REPLY_TYPE_ERROR, cookie, sizeof(payload));
-    get_raw(client, payload, sizeof(payload));
-    expect_int(load_be32(payload), error);
+    expect_error_of_type(client, (uint16_t)NBD_REPLY_TYPE_ERROR, error, cookie);
 }
 
 /* The next @bytes, at least one, all are @fill. */
