@@ -275,7 +275,8 @@ def test_data_have_a_maximum(server, mode):
 @pytest.mark.parametrize("mode", MODES)
 def test_an_io_error_has_a_place_where_that_can_be_told(qmp, tmp_path, mode):
     (tmp_path / "disk.raw").write_bytes(pattern(1 * MIB))
-    qmp.execute("blockdev-add", driver="blkdebug", node_name="bad", image={"driver": "file", "filename": str(tmp_path / "disk.raw")},
+    qmp.execute("blockdev-add", driver="blkdebug", node_name="bad",
+                image={"driver": "file", "filename": str(tmp_path / "disk.raw")},
                 inject_error=[{"event": "none", "iotype": "read", "errno": 5, "sector": 1024},
                               {"event": "none", "iotype": "write", "errno": 28, "sector": 1024}])
     server = nbd_client.start_server(qmp, tmp_path)
