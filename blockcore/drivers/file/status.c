@@ -5,22 +5,14 @@
 #include <errno.h>
 #include <unistd.h>
 
-/* Empty unless @at is known to be data: from there to the end of what is known. */
-static struct range known_data_at(struct known_data *known, uint64_t at)
+/* What is known to be data; *@generation goes with it. */
+static struct range known_data_get(struct known_data *known, uint64_t *generation)
 {
     spinlock_lock(&known->lock);
-    bool inside = at >= known->range.offset && at < range_end(known->range);
-    uint64_t end = inside ? range_end(known->range) : at;
+    struct range range = known->range;
+    *generation = known->generation;
     spinlock_unlock(&known->lock);
-    return range_between(at, end);
-}
-
-static uint64_t known_data_generation(struct known_data *known)
-{
-    spinlock_lock(&known->lock);
-    uint64_t generation = known->generation;
-    spinlock_unlock(&known->lock);
-    return generation;
+    return range;
 }
 
 /* @generation was read before the file was asked: what was forgotten since does not come back. */
@@ -44,8 +36,14 @@ struct scan {
     struct file *file;
     int fd;
     struct range range;
+    struct range known; /* to be data */
     struct extents *extents;
 };
+
+static bool is_known_data(const struct scan *scan, uint64_t at)
+{
+    return at >= scan->known.offset && at < range_end(scan->known);
+}
 
 /* The file itself is the storage: bytes lie where they are asked for. */
 static void append(struct extents *extents, uint64_t begin, uint64_t end, unsigned flags)
@@ -71,17 +69,15 @@ static int64_t next_data(int fd, uint64_t at, uint64_t end)
 }
 
 /* Where the data at @at ends, or @end where that cannot be found out; may lie beyond @end. */
-static uint64_t data_end(struct file *file, int fd, uint64_t at, uint64_t end)
+static uint64_t data_end(struct scan *scan, uint64_t at, uint64_t end)
 {
-    uint64_t known = range_end(known_data_at(&file->known_data, at));
-    if (known > at)
-        return known;
-    uint64_t generation = known_data_generation(&file->known_data);
-    off_t found = lseek(fd, (off_t)at, SEEK_HOLE);
+    if (is_known_data(scan, at))
+        return range_end(scan->known);
+    off_t found = lseek(scan->fd, (off_t)at, SEEK_HOLE);
     /* A hole at @at was made after data was found there. */
     if (found <= (off_t)at)
         return end;
-    known_data_set(&file->known_data, range_between(at, (uint64_t)found), generation);
+    scan->known = range_between(at, (uint64_t)found);
     return (uint64_t)found;
 }
 
@@ -90,10 +86,11 @@ static int scan_file(void *arg)
     struct scan *scan = arg;
     uint64_t at = scan->range.offset;
     uint64_t end = range_end(scan->range);
+    uint64_t generation;
 
+    scan->known = known_data_get(&scan->file->known_data, &generation);
     while (at < end && !extents_full(scan->extents)) {
-        bool known = known_data_at(&scan->file->known_data, at).bytes > 0;
-        int64_t data = known ? (int64_t)at : next_data(scan->fd, at, end);
+        int64_t data = is_known_data(scan, at) ? (int64_t)at : next_data(scan->fd, at, end);
         if (data == -EINVAL)
             atomic_store_explicit(&scan->file->no_seek_hole, true, memory_order_relaxed);
         if (data > (int64_t)at)
@@ -103,10 +100,11 @@ static int scan_file(void *arg)
             break;
 
         /* What cannot be found out is data. */
-        uint64_t to = data < 0 ? end : min_u64(data_end(scan->file, scan->fd, at, end), end);
+        uint64_t to = data < 0 ? end : min_u64(data_end(scan, at, end), end);
         append(scan->extents, at, to, EXTENT_DATA);
         at = to;
     }
+    known_data_set(&scan->file->known_data, scan->known, generation);
     return 0;
 }
 
@@ -115,12 +113,10 @@ int file_block_status(struct node *node, struct range range, unsigned ask, struc
     struct file *file = node_state(node);
     struct scan scan = { .file = file, .fd = file_io_fd(file->io), .range = range, .extents = extents };
     bool holes_matter = ask & (ASK_ZERO | ASK_MAP);
+    uint64_t generation;
 
-    if (range_contains(known_data_at(&file->known_data, range.offset), range)) {
-        append(extents, range.offset, range_end(range), EXTENT_DATA);
-        return 0;
-    }
-    if (!holes_matter || file->device || atomic_load_explicit(&file->no_seek_hole, memory_order_relaxed)) {
+    if (!holes_matter || file->device || atomic_load_explicit(&file->no_seek_hole, memory_order_relaxed) ||
+        range_contains(known_data_get(&file->known_data, &generation), range)) {
         append(extents, range.offset, range_end(range), EXTENT_DATA);
         return 0;
     }
