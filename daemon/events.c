@@ -84,7 +84,9 @@ static void threshold_reached(const struct notice *notice, struct event_sink *si
 
 static void noticed(const struct notice *notice, void *sink)
 {
-    if (is_for_log(notice->kind))
+    if (notice->kind == NOTICE_CLIENT)
+        log_warning("%s", notice->message);
+    else if (is_for_log(notice->kind))
         log_error("node '%s': %s", notice->node_name, notice->message);
     switch (notice->kind) {
     case NOTICE_IMAGE_CORRUPTED:
@@ -105,6 +107,7 @@ static void noticed(const struct notice *notice, void *sink)
     case NOTICE_SNAPSHOT_BROKEN:
     case NOTICE_SERVER:
     case NOTICE_MISMATCH:
+    case NOTICE_CLIENT:
         break; /* told in the log */
     }
 }

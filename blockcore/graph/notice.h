@@ -27,6 +27,7 @@ struct notice {
         NOTICE_WRITE_THRESHOLD, /* place: from the threshold to the end of the write */
         NOTICE_SERVER,          /* a node's server went away, or is there again */
         NOTICE_MISMATCH,        /* two nodes that should be alike are not */
+        NOTICE_CLIENT,          /* a client misbehaves; node_name is empty */
     } kind;
     const char *node_name;
     const char *message;

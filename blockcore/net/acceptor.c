@@ -1,12 +1,14 @@
 #include "blockcore/net/acceptor.h"
 
 #include "blockcore/base/memory.h"
+#include "blockcore/net/complaint.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/fd_watch.h"
 #include "blockcore/runtime/loop.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #define REST_MS 100     /* after running out of descriptors or memory */
@@ -60,6 +62,7 @@ static bool accept_one(struct acceptor *acceptor)
     case ECONNABORTED: /* that client has left already */
         return true;
     default:
+        complain("cannot accept a connection: %s", strerror(errno));
         timer_start(acceptor->rest, REST_MS);
         wait_for_wake(acceptor, "descriptors, to accept connections");
         timer_stop(acceptor->rest);

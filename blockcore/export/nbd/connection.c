@@ -5,6 +5,7 @@
 #include "blockcore/export/nbd/budget.h"
 #include "blockcore/export/nbd/connection_private.h"
 #include "blockcore/net/address.h"
+#include "blockcore/net/complaint.h"
 #include "schema/cairn_types.h"
 
 #include <assert.h>
@@ -47,8 +48,14 @@ void nbd_connection_cut(struct nbd_connection *conn)
     nbd_budget_kick();
 }
 
+void nbd_connection_complain(const struct nbd_connection *conn, const char *what)
+{
+    complain("NBD client %s: %s", conn->peer, what);
+}
+
 static void handshake_took_too_long(void *arg)
 {
+    nbd_connection_complain(arg, "its handshake took too long");
     nbd_connection_cut(arg);
 }
 

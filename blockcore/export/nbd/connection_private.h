@@ -92,6 +92,9 @@ struct nbd_request {
 
 /* connection.c */
 
+/* The client did something that it should not: a line for the log, with its address before @what. */
+void nbd_connection_complain(const struct nbd_connection *conn, const char *what) LOOP_FN;
+
 /* Shuts the socket down; everything that waits goes on and sees it. May be called again. */
 void nbd_connection_cut(struct nbd_connection *conn) LOOP_FN;
 

@@ -93,8 +93,12 @@ static enum nbd_haggle_result one_option(struct nbd_connection *conn, struct nbd
 {
     uint8_t bytes[NBD_OPTION_BYTES];
     struct nbd_option_header header;
-    if (stream_read_all(conn->stream, bytes, sizeof(bytes)) < 0 || !nbd_parse_option(bytes, &header))
+    if (stream_read_all(conn->stream, bytes, sizeof(bytes)) < 0)
         return NBD_HAGGLE_END;
+    if (!nbd_parse_option(bytes, &header)) {
+        nbd_connection_complain(conn, "it sent what is no option");
+        return NBD_HAGGLE_END;
+    }
     if (header.bytes > NBD_OPTION_DATA_MAX) {
         if (skip(conn, header.bytes) < 0)
             return NBD_HAGGLE_END;
@@ -128,6 +132,8 @@ bool nbd_handshake(struct nbd_connection *conn)
     enum nbd_haggle_result result = NBD_HAGGLE_ON;
     for (unsigned i = 0; i < OPTIONS_MAX && result == NBD_HAGGLE_ON; i++)
         result = one_option(conn, haggle);
+    if (result == NBD_HAGGLE_ON)
+        nbd_connection_complain(conn, "it does not come to an end with its options");
     conn->agreed = nbd_haggle_agreed(haggle);
     nbd_haggle_destroy(haggle);
     return result == NBD_HAGGLE_TRANSMISSION;

@@ -86,6 +86,8 @@ static int wait_readable(struct receiver *receiver, bool inside_request)
     do {
         ret = stream_wait_readable(conn->stream, inside_request ? conn->options.stall_ms : FD_WATCH_FOREVER);
     } while (ret == -ETIMEDOUT && !nbd_budget_is_short());
+    if (ret == -ETIMEDOUT)
+        nbd_connection_complain(conn, "it does not go on with a request, and others wait for its memory");
     conn->reading = true;
     return ret;
 }
@@ -349,6 +351,8 @@ void nbd_receive(struct nbd_connection *conn)
     while (ret == 0)
         ret = conn->state == NBD_CUT ? -ECANCELED : receive_request(&receiver);
     buffer_put(receiver.chunk, CHUNK_BYTES);
+    if (ret == -EPROTO)
+        nbd_connection_complain(conn, "it sent what is no request");
     if (ret != -ESHUTDOWN && ret != -ECONNRESET)
         nbd_connection_cut(conn);
     if (conn->state != NBD_CUT)

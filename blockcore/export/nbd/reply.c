@@ -156,6 +156,8 @@ static int wait_for_room(struct nbd_connection *conn)
     do {
         ret = stream_wait_writable(conn->stream, conn->options.stall_ms);
     } while (ret == -ETIMEDOUT && !is_stalled(conn));
+    if (ret == -ETIMEDOUT)
+        nbd_connection_complain(conn, "it does not take its replies");
     return ret;
 }
 

@@ -10,6 +10,7 @@
 #include "blockcore/export/nbd/shelf.h"
 #include "blockcore/net/acceptor.h"
 #include "blockcore/net/address.h"
+#include "blockcore/net/complaint.h"
 #include "blockcore/net/listen.h"
 
 #include <stdlib.h>
@@ -33,6 +34,7 @@ struct nbd_server {
     struct nbd_connection_options connection_options;
     unsigned connections_max; /* 0: any number */
     unsigned connections_count;
+    bool full;
     struct list connections;
     struct nbd_shelf shelf;
     struct list link;   /* in `servers`, until it is stopped */
@@ -130,6 +132,10 @@ static void hold_if_full(struct nbd_server *server)
     bool full = server->connections_max > 0 && server->connections_count >= server->connections_max;
     for (unsigned i = 0; i < server->acceptors_count; i++)
         acceptor_hold(server->acceptors[i], full);
+    if (full && !server->full)
+        complain("NBD server '%s': %u clients are connected, further ones have to wait", server->id,
+                 server->connections_count);
+    server->full = full;
 }
 
 static void connection_closed(void *arg)
