@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""bench - cairnd and qemu-storage-daemon, measured side by side
+"""bench - cairnd, qemu-storage-daemon and nbdkit, measured side by side
 
-Every line is measured with both daemons in turns, several rounds, and the median is taken; what counts is the ratio, since
-absolute figures do not carry over to other machines. Images lie in memory (/dev/shm), so that no disk is measured. Prints
+Every line is measured with all of them in turns, several rounds, and the median is taken; what counts is the ratio, since
+absolute figures do not carry over to other machines. nbdkit has neither monitor nor qcow2: those lines are without it. Images lie in memory (/dev/shm), so that no disk is measured. Prints
 Markdown for docs/performance.md.
 """
 
@@ -12,9 +12,11 @@ import os
 import pathlib
 import platform
 import re
+import resource
 import shutil
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -113,9 +115,9 @@ class Daemon:
         pathlib.Path(self.path).unlink(missing_ok=True)
 
     def serve(self, **node):
-        """Exports one node as "disk"."""
+        """Exports one node as "disk", to any number of clients."""
         self.session.call("blockdev-add", node_name="disk", **node)
-        self.session.call("nbd-server-start", addr={"type": "unix", "data": {"path": self.nbd}})
+        self.session.call("nbd-server-start", addr={"type": "unix", "data": {"path": self.nbd}}, max_connections=0)
         self.session.call("block-export-add", type="nbd", id="e", node_name="disk", writable=True)
 
     def stop(self):
@@ -125,6 +127,46 @@ class Daemon:
             self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
+
+
+class NbdKit:
+    """nbdkit as a server of one disk."""
+
+    def __init__(self, binary, directory):
+        self.binary, self.nbd = binary, f"{directory}/nbd.sock"
+        self.process = None
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def serve(self, driver, filename=None, size=None, **_):
+        plugin = ["file", filename] if driver == "file" else ["null", f"size={size}"]
+        self.process = subprocess.Popen([self.binary, "--foreground", "--unix", self.nbd, *plugin],
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        while True:
+            try:
+                connect(self.nbd).close()
+                break
+            except (FileNotFoundError, ConnectionRefusedError):
+                if self.process.poll() is not None:
+                    raise RuntimeError("nbdkit does not start")
+                time.sleep(0.001)
+
+    def stop(self):
+        if self.process:
+            self.process.terminate()
+            self.process.wait()
+
+
+def connect(path):
+    """A connection to an NBD server past its handshake."""
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(path)
+    client.recv(18, socket.MSG_WAITALL)
+    client.sendall(struct.pack(">IQII", 3, 0x49484156454F5054, 1, 4) + b"disk")
+    client.recv(10, socket.MSG_WAITALL)
+    return client
 
 
 # What is measured: functions from a daemon to one or more (line, unit, value); smaller is better ------------------------
@@ -169,6 +211,17 @@ def measure_nodes(daemon, count):
     yield f"delete {count:,} nodes: wall", "s", time.perf_counter() - begin
 
 
+def measure_idle(daemon, count):
+    """Memory of connections that do nothing."""
+    daemon.serve(driver="null-co", size=IMAGE_BYTES)
+    clients = [connect(daemon.nbd)]
+    memory = pss_bytes(daemon.pid)
+    clients += [connect(daemon.nbd) for _ in range(count)]
+    yield f"memory of an idle connection, of {count:,}", "KiB", (pss_bytes(daemon.pid) - memory) / count / KIB
+    for client in clients:
+        client.close()
+
+
 class Load:
     """Requests of one kind on one kind of node, over one or more connections."""
 
@@ -211,17 +264,8 @@ def wide_image(path):
 
 
 LOADS = [
-    Load("null-co", "read"),
-    Load("null-co", "read", connections=4),
-    Load("raw", "read", depth=1),
-    Load("raw", "read"),
-    Load("raw", "read", connections=4),
-    Load("raw", "write"),
-    Load("raw", "write", connections=4),
-    Load("qcow2", "read"),
-    Load("qcow2", "read", connections=4),
-    Load("qcow2", "write"),
-    Load("qcow2", "write", connections=4),
+    *(Load(node, kind, depth=depth, connections=connections) for node in ("null-co", "raw", "qcow2")
+      for kind in ("read", "write") for depth in (1, 32) for connections in (1, 4)),
     Load("qcow2 that allocates", "write", image=empty_image, seconds=1),
     Load("qcow2 that allocates", "write", connections=4, image=empty_image, seconds=1),
     Load("qcow2 that allocates", "write", sequential=True, image=empty_image, seconds=1),
@@ -262,7 +306,7 @@ MAPS = [
 class Bench:
     def __init__(self, options):
         self.options = options
-        self.servers = {"qemu-storage-daemon": shutil.which("qemu-storage-daemon"),
+        self.servers = {"qemu-storage-daemon": shutil.which("qemu-storage-daemon"), "nbdkit": shutil.which("nbdkit"),
                         "cairnd": str(options.build / "bin" / "cairnd")}
         self.program = str(options.build / "bench" / "nbd_load")
         self.units = {}
@@ -277,17 +321,19 @@ class Bench:
         return re.search(self.options.only, name)
 
     def with_daemon(self, server, directory, measure):
-        daemon = Daemon(self.servers[server], directory)
+        daemon = (NbdKit if server == "nbdkit" else Daemon)(self.servers[server], directory)
         try:
             self.note(server, measure(daemon))
         finally:
             daemon.stop()
 
-    def each_server(self, name, measure, rounds=None):
+    def each_server(self, name, measure, rounds=None, nbdkit=False):
         if not self.wanted(name):
             return
         for _ in range(rounds or self.options.rounds):
             for server in self.servers:
+                if server == "nbdkit" and not (nbdkit and self.servers[server]):
+                    continue
                 print(f"{name}: {server}", file=sys.stderr)
                 with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
                     self.with_daemon(server, directory, measure)
@@ -308,7 +354,7 @@ class Bench:
                 daemon.serve(**(file if load.node == "raw" else {"driver": "qcow2", "file": file}))
             yield from load.measure(daemon, self.program, load.seconds or self.options.seconds)
 
-        self.each_server(load.name, measure)
+        self.each_server(load.name, measure, nbdkit=load.node in ("null-co", "raw"))
 
     def run(self):
         quick = self.options.quick
@@ -316,21 +362,24 @@ class Bench:
         for size in (29, 340):
             self.each_server(f"QMP {size}", lambda daemon: measure_round_trips(daemon, size, 300 if quick else 3000))
         self.each_server("nodes", lambda daemon: measure_nodes(daemon, 500 if quick else 10_000), rounds=1)
+        self.each_server("memory of an idle connection", lambda daemon: measure_idle(daemon, 1000), rounds=1, nbdkit=True)
         for load in LOADS:
             self.measure_load(load)
         for map in MAPS:
             self.each_server(f"map, {map.name}", map.measure, rounds=1 if quick else None)
 
     def print(self):
+        others = [version_of(binary) for binary in list(self.servers.values())[:2] if binary]
         print(f"Linux {platform.release().split('-')[0]}, {os.cpu_count()} cores; "
-              f"{version_of(self.servers['qemu-storage-daemon'])}; median of {self.options.rounds} rounds. "
+              f"{'; '.join(others)}; median of {self.options.rounds} rounds. "
               "Smaller is better.\n")
-        print("| what | qemu-storage-daemon | cairnd | cairnd / qemu-storage-daemon |")
-        print("|---|---:|---:|---:|")
+        print("| what | qemu-storage-daemon | nbdkit | cairnd | cairnd / qemu-storage-daemon | cairnd / nbdkit |")
+        print("|---|---:|---:|---:|---:|---:|")
         for line, servers in self.values.items():
-            theirs, ours = (statistics.median(servers[server]) for server in self.servers)
-            ratio = f"{ours / theirs:.2f}" if theirs > 0 else "-"
-            print(f"| {line} | {form(theirs)} {self.units[line]} | {form(ours)} {self.units[line]} | {ratio} |")
+            medians = [statistics.median(servers[server]) if server in servers else None for server in self.servers]
+            cells = ["" if value is None else f"{form(value)} {self.units[line]}" for value in medians]
+            cells += [f"{medians[2] / other:.2f}" if other else "" for other in medians[:2]]
+            print(f"| {line} | {' | '.join(cells)} |")
 
 
 def form(value):
@@ -358,6 +407,8 @@ def main():
     parser.add_argument("--quick", action="store_true", help="one short round of each, to see that all of it works")
     options = parser.parse_args()
     options.build = options.build.resolve()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 8192), most))  # inherited: for 1,000 connections
     if options.quick:
         options.rounds = options.seconds = 1
 
