@@ -78,6 +78,11 @@ int stream_wait_writable(struct stream *stream, uint64_t timeout_ms)
     return fd_watch_writable(stream->watch, timeout_ms);
 }
 
+void stream_when_readable(struct stream *stream, void (*ready)(void *arg), void *arg)
+{
+    fd_watch_when_readable(stream->watch, ready, arg);
+}
+
 int stream_read_all(struct stream *stream, void *data, size_t bytes)
 {
     char *at = data;

@@ -30,6 +30,11 @@ ssize_t stream_writev(struct stream *stream, const struct iovec *vec, int count)
 int stream_wait_readable(struct stream *stream, uint64_t timeout_ms) CO_FN LOOP_FN;
 int stream_wait_writable(struct stream *stream, uint64_t timeout_ms) CO_FN LOOP_FN;
 
+/* The same without a coroutine that waits: @ready(@arg) is called once, on the loop and outside coroutines, when trying
+ * to read again may help. It may destroy the stream. Nobody waits to read then; not after stream_cut(), which forgets
+ * it. */
+void stream_when_readable(struct stream *stream, void (*ready)(void *arg), void *arg) LOOP_FN;
+
 /* All of @bytes, waiting as needed: 0, -ECONNRESET when the other side ends before, or -errno. */
 int stream_read_all(struct stream *stream, void *data, size_t bytes) CO_FN LOOP_FN;
 int stream_write_all(struct stream *stream, const void *data, size_t bytes) CO_FN LOOP_FN;

@@ -23,6 +23,8 @@ struct fd_watch {
     uv_poll_t poll;
     struct loop *loop;
     struct fd_waiter *waiters[DIRECTIONS];
+    void (*ready)(void *arg); /* in place of a waiter to read; or NULL */
+    void *ready_arg;
     int armed;     /* UV_READABLE | UV_WRITABLE: what libuv reports */
     int not_watch; /* why the descriptor cannot be watched, or 0: a regular file is always ready (-EPERM) */
     bool cancelled;
@@ -36,6 +38,19 @@ static void wake(struct fd_waiter *waiter, int result)
     waiter->result = result;
     timer_stop(&waiter->timer);
     co_event_set(&waiter->go_on);
+}
+
+static bool is_wanted(const struct fd_watch *watch, enum direction direction)
+{
+    return watch->waiters[direction] || (direction == READ && watch->ready);
+}
+
+/* The watch may be gone afterwards. */
+static void call_ready(struct fd_watch *watch)
+{
+    void (*ready)(void *arg) = watch->ready;
+    watch->ready = NULL;
+    ready(watch->ready_arg);
 }
 
 static void arm(struct fd_watch *watch, int events);
@@ -56,12 +71,14 @@ static void fired(uv_poll_t *poll, int status, int events)
     for (enum direction direction = READ; direction < DIRECTIONS; direction++) {
         if (!(events & uv_event[direction]))
             continue;
-        if (!watch->waiters[direction])
+        if (!is_wanted(watch, direction))
             unwanted |= uv_event[direction];
         wake(watch->waiters[direction], 0);
     }
     if (watch->armed & unwanted)
         arm(watch, watch->armed & ~unwanted);
+    if ((events & UV_READABLE) && watch->ready)
+        call_ready(watch);
 }
 
 /* Costs system calls. */
@@ -92,7 +109,7 @@ static void closed(uv_handle_t *poll)
 void fd_watch_destroy(struct fd_watch *watch)
 {
     assert(watch->loop == current_loop);
-    assert(!watch->waiters[READ] && !watch->waiters[WRITE]);
+    assert(!is_wanted(watch, READ) && !is_wanted(watch, WRITE));
     if (watch->poll.type == UV_POLL)
         uv_close((uv_handle_t *)&watch->poll, closed);
     else
@@ -104,14 +121,19 @@ static void timed_out(void *arg)
     wake(arg, -ETIMEDOUT);
 }
 
-static int wait_for(struct fd_watch *watch, enum direction direction, uint64_t timeout_ms, const char *what)
+static void want(struct fd_watch *watch, enum direction direction)
 {
     assert(watch->loop == current_loop);
-    assert(!watch->waiters[direction]);
-    if (watch->cancelled)
-        return -ECANCELED;
+    assert(!is_wanted(watch, direction));
     if (!(watch->armed & uv_event[direction]) && watch->not_watch == 0)
         arm(watch, watch->armed | uv_event[direction]);
+}
+
+static int wait_for(struct fd_watch *watch, enum direction direction, uint64_t timeout_ms, const char *what)
+{
+    if (watch->cancelled)
+        return -ECANCELED;
+    want(watch, direction);
     if (watch->not_watch != 0)
         return watch->not_watch == -EPERM ? 0 : watch->not_watch;
 
@@ -135,10 +157,20 @@ int fd_watch_writable(struct fd_watch *watch, uint64_t timeout_ms)
     return wait_for(watch, WRITE, timeout_ms, "a descriptor, to write");
 }
 
+void fd_watch_when_readable(struct fd_watch *watch, void (*ready)(void *arg), void *arg)
+{
+    assert(!watch->cancelled);
+    want(watch, READ);
+    assert(watch->not_watch == 0); /* sockets can be watched */
+    watch->ready = ready;
+    watch->ready_arg = arg;
+}
+
 void fd_watch_cancel(struct fd_watch *watch)
 {
     assert(watch->loop == current_loop);
     watch->cancelled = true;
+    watch->ready = NULL;
     wake(watch->waiters[READ], -ECANCELED);
     wake(watch->waiters[WRITE], -ECANCELED);
 }

@@ -23,6 +23,11 @@ void fd_watch_destroy(struct fd_watch *watch) LOOP_FN;
 int fd_watch_readable(struct fd_watch *watch, uint64_t timeout_ms) CO_FN LOOP_FN;
 int fd_watch_writable(struct fd_watch *watch, uint64_t timeout_ms) CO_FN LOOP_FN;
 
+/* The same without a coroutine that waits, and its stack: @ready(@arg) is called once, on the loop and outside
+ * coroutines, when the descriptor can be read. It may destroy the watch. Nobody else waits to read then; not after
+ * fd_watch_cancel(), which forgets it. */
+void fd_watch_when_readable(struct fd_watch *watch, void (*ready)(void *arg), void *arg) LOOP_FN;
+
 /* Wakes the waiters; from now on every wait returns -ECANCELED. */
 void fd_watch_cancel(struct fd_watch *watch) LOOP_FN;
 

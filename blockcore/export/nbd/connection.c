@@ -35,6 +35,8 @@ void nbd_connection_park(struct nbd_connection *conn, const char *what)
     co_event_wait(&event, what);
 }
 
+static void wake_up(void *arg);
+
 void nbd_connection_cut(struct nbd_connection *conn)
 {
     if (conn->state == NBD_CUT || !conn->stream)
@@ -46,6 +48,8 @@ void nbd_connection_cut(struct nbd_connection *conn)
         nbd_replies_drop(conn);
     nbd_connection_wake(conn);
     nbd_budget_kick();
+    if (conn->asleep)
+        wake_up(conn);
 }
 
 void nbd_connection_complain(const struct nbd_connection *conn, const char *what)
@@ -81,22 +85,44 @@ static int leave_everything(void *arg)
     return 0;
 }
 
-static void connection_main(void *arg)
+static void CO_FN connection_end(struct nbd_connection *conn)
 {
-    struct nbd_connection *conn = arg;
-    conn->stream = stream_create(conn->fd);
-    if (handshake_in_time(conn)) {
-        conn->state = NBD_TRANSMISSION;
-        nbd_receive(conn);
-    } else {
-        nbd_connection_cut(conn);
-    }
     while (conn->in_flight > 0 || conn->sending)
         nbd_connection_park(conn, "requests that have not ended");
     stream_destroy(conn->stream);
     conn->stream = NULL;
     co_call_on(loop_control(), "end of an NBD connection", leave_everything, conn);
     unref(conn);
+}
+
+/* The main coroutine goes on here after the handshake, and begins here when the connection slept. */
+static void connection_go_on(void *arg)
+{
+    struct nbd_connection *conn = arg;
+    if (conn->state == NBD_CUT || !nbd_receive(conn)) {
+        connection_end(conn);
+        return;
+    }
+    conn->asleep = true;
+    stream_when_readable(conn->stream, wake_up, conn);
+}
+
+static void wake_up(void *arg)
+{
+    struct nbd_connection *conn = arg;
+    conn->asleep = false;
+    co_start("NBD connection", connection_go_on, conn);
+}
+
+static void connection_main(void *arg)
+{
+    struct nbd_connection *conn = arg;
+    conn->stream = stream_create(conn->fd);
+    if (handshake_in_time(conn))
+        conn->state = NBD_TRANSMISSION;
+    else
+        nbd_connection_cut(conn);
+    connection_go_on(conn);
 }
 
 void nbd_connection_start(int fd, const struct nbd_connection_options *options, struct list *connections)

@@ -2,7 +2,8 @@
  *
  * A connection lives on one I/O loop, from its first byte to its last; nothing in it is locked. Its main coroutine goes
  * through the states and, while there are requests, is the one that reads; each request is a coroutine of its own;
- * replies are sent by whoever has some when nobody sends.
+ * replies are sent by whoever has some when nobody sends. While the client says nothing there is no main coroutine: an
+ * idle connection has no stack.
  *
  *     accepted --> HANDSHAKE --chose an export--> TRANSMISSION --DISC, end of input--> FINISHING --all answered-->
  * closed |                               |                                   |

@@ -41,6 +41,7 @@ struct nbd_connection {
     unsigned in_flight;       /* requests, until their reply is sent or dropped */
     uint64_t bytes_in_flight; /* of their data */
     struct co_event *parked;  /* the main coroutine waits for one of the above to become less */
+    bool asleep;              /* no main coroutine: one is started when there is something to read */
     bool reading;             /* the main coroutine runs requests, and will send the replies */
     bool sending;             /* a coroutine waits to send, or sends, the replies */
     struct list replies;      /* requests that are to be answered, first come first served */
@@ -106,8 +107,9 @@ void nbd_connection_park(struct nbd_connection *conn, const char *what) CO_FN LO
 /* handshake.c: true when an export was chosen. */
 bool nbd_handshake(struct nbd_connection *conn) CO_FN LOOP_FN;
 
-/* receive.c: reads and starts requests until nothing more is to be read (NBD_FINISHING) or the connection is cut. */
-void nbd_receive(struct nbd_connection *conn) CO_FN LOOP_FN;
+/* receive.c: reads and starts requests until nothing more is to be read (NBD_FINISHING) or the connection is cut. True:
+ * the client has nothing to say for now, possibly for hours, and the next call is due when the stream can be read. */
+bool nbd_receive(struct nbd_connection *conn) CO_FN LOOP_FN;
 
 /* command.c */
 

@@ -121,10 +121,13 @@ static void move_to_front(struct receiver *receiver)
     receiver->end = left;
 }
 
-/* Waits for the first bytes of a request, which may be hours: the chunk is given back. */
+/* Waits for the first bytes of a request, which may be hours: the chunk is given back, and between two requests the
+ * coroutine ends as well (-EAGAIN). */
 static int wait_for_request(struct receiver *receiver)
 {
     put_chunk(receiver);
+    if (receiver->end == 0)
+        return -EAGAIN;
     int ret = wait_readable(receiver, false);
     if (ret == 0)
         ret = get_chunk(receiver);
@@ -343,7 +346,7 @@ static int receive_request(struct receiver *receiver)
     return ret;
 }
 
-void nbd_receive(struct nbd_connection *conn)
+bool nbd_receive(struct nbd_connection *conn)
 {
     struct receiver receiver = { .conn = conn };
     conn->reading = true;
@@ -351,6 +354,10 @@ void nbd_receive(struct nbd_connection *conn)
     while (ret == 0)
         ret = conn->state == NBD_CUT ? -ECANCELED : receive_request(&receiver);
     buffer_put(receiver.chunk, CHUNK_BYTES);
+    if (ret == -EAGAIN) {
+        stop_reading(conn);
+        return conn->state != NBD_CUT;
+    }
     if (ret == -EPROTO)
         nbd_connection_complain(conn, "it sent what is no request");
     if (ret != -ESHUTDOWN && ret != -ECONNRESET)
@@ -358,4 +365,5 @@ void nbd_receive(struct nbd_connection *conn)
     if (conn->state != NBD_CUT)
         conn->state = NBD_FINISHING;
     stop_reading(conn);
+    return false;
 }
