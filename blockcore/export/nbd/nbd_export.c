@@ -4,6 +4,7 @@
 #include "blockcore/base/range.h"
 #include "blockcore/export/export_kind.h"
 #include "blockcore/export/nbd/bitmaps.h"
+#include "blockcore/export/nbd/budget.h"
 #include "blockcore/export/nbd/connection.h"
 #include "blockcore/export/nbd/server.h"
 #include "blockcore/export/nbd/shelf.h"
@@ -21,6 +22,7 @@ struct nbd_export {
     bool writable;
     bool writethrough;
     bool allocation_depth;
+    struct nbd_account account;
     struct nbd_bitmaps *bitmaps;
     uint64_t number;
     bool everywhere;    /* shown by all servers, those that start later included */
@@ -114,6 +116,7 @@ struct nbd_export_access nbd_export_attach(struct nbd_export *export, struct lis
         .handle = export_handle(export->export),
         .writable = export->writable,
         .writethrough = export->writethrough,
+        .account = &export->account,
         .block = minimum_block(export_node(export->export)),
         .bitmaps = export->bitmaps,
     };

@@ -9,6 +9,7 @@
 #include "blockcore/export/nbd/haggle.h"
 
 struct handle;
+struct nbd_account;
 struct nbd_bitmaps;
 struct nbd_export;
 struct nbd_shelf;
@@ -32,7 +33,8 @@ struct nbd_export_access {
     struct handle *handle;
     bool writable;
     bool writethrough;
-    uint32_t block; /* minimum block as the client was told */
+    struct nbd_account *account; /* for the data of its requests */
+    uint32_t block;              /* minimum block as the client was told */
     const struct nbd_bitmaps *bitmaps;
 };
 

@@ -85,7 +85,7 @@ static int wait_readable(struct receiver *receiver, bool inside_request)
     receiver->batch_bytes = 0;
     do {
         ret = stream_wait_readable(conn->stream, inside_request ? conn->options.stall_ms : FD_WATCH_FOREVER);
-    } while (ret == -ETIMEDOUT && !nbd_budget_is_short());
+    } while (ret == -ETIMEDOUT && !nbd_budget_is_short(conn->access.account));
     if (ret == -ETIMEDOUT)
         nbd_connection_complain(conn, "it does not go on with a request, and others wait for its memory");
     conn->reading = true;
@@ -226,12 +226,12 @@ static int charge(struct nbd_request *request, uint64_t bytes)
     uint64_t share = share_of(conn, bytes);
     if (share > 0) {
         stop_reading(conn);
-        bool taken = nbd_budget_take(share, &conn->is_cut);
+        bool taken = nbd_budget_take(conn->access.account, share, &conn->is_cut);
         conn->reading = true;
         if (!taken)
             return -ECANCELED;
         /* Other requests may have ended meanwhile, so that more of this one is free. */
-        nbd_budget_give(share - share_of(conn, bytes));
+        nbd_budget_give(conn->access.account, share - share_of(conn, bytes));
     }
     conn->bytes_in_flight += bytes;
     request->charged = bytes;

@@ -75,7 +75,7 @@ static void release_data(struct nbd_request *request)
     request->charged = 0;
     uint64_t after = nbd_budget_share(conn->bytes_in_flight);
     if (before > after)
-        nbd_budget_give(before - after);
+        nbd_budget_give(conn->access.account, before - after);
 }
 
 void nbd_request_destroy(struct nbd_request *request)
@@ -147,7 +147,7 @@ static int send_some(struct nbd_connection *conn)
 
 static bool is_stalled(const struct nbd_connection *conn)
 {
-    return conn->state == NBD_FINISHING || nbd_budget_is_short();
+    return conn->state == NBD_FINISHING || nbd_budget_is_short(conn->access.account);
 }
 
 static int wait_for_room(struct nbd_connection *conn)

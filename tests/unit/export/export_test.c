@@ -312,6 +312,40 @@ NBD_TEST(many_exports_are_added_and_removed_under_clients)
     expect(!export_next(NULL));
 }
 
+/* It has no stack then. Whatever comes next is answered. */
+NBD_TEST(an_idle_connection_has_no_coroutine)
+{
+    export_null("disk", MIB);
+    unsigned before = co_count();
+    struct client *clients[20];
+    for (unsigned i = 0; i < ARRAY_SIZE(clients); i++)
+        clients[i] = enter("disk");
+    for (unsigned round = 0; round < 3; round++) {
+        while (co_count() > before)
+            co_sleep_ms(1);
+        for (unsigned i = 0; i < ARRAY_SIZE(clients); i++)
+            ask(clients[i], NBD_CMD_READ, 0, i, 0, 4096);
+        for (unsigned i = 0; i < ARRAY_SIZE(clients); i++) {
+            expect_simple(clients[i], 0, i);
+            expect_data(clients[i], 4096, 0);
+        }
+    }
+    uint8_t request[NBD_REQUEST_BYTES]; /* in two pieces */
+    put_request(request, NBD_CMD_FLUSH, 0, 7, 0, 0);
+    put_raw(clients[0], request, 5);
+    put_raw(clients[0], request + 5, sizeof(request) - 5);
+    expect_simple(clients[0], 0, 7);
+    while (co_count() > before)
+        co_sleep_ms(1);
+    leave(clients[1]);
+    expect_success(export_del("disk", BLOCK_EXPORT_REMOVE_MODE_HARD));
+    expect_closed(clients[0]);
+    for (unsigned i = 0; i < ARRAY_SIZE(clients); i++) {
+        if (i != 1)
+            leave(clients[i]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -332,6 +366,7 @@ int main(void)
         cmocka_unit_test(removal_does_not_wait_for_a_client_that_does_not_go_on),
         cmocka_unit_test(removal_cuts_only_the_clients_of_that_export),
         cmocka_unit_test(many_exports_are_added_and_removed_under_clients),
+        cmocka_unit_test(an_idle_connection_has_no_coroutine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,9 +1,11 @@
 /* The memory that all connections share: who waits for it, who gets it, who has to let go. */
 #include "blockcore/export/nbd/budget.h"
+#include "blockcore/filters/gate.h"
 #include "tests/unit/export/nbd_test.h"
 
 struct taker {
     const char *name;
+    struct nbd_account *account;
     uint64_t bytes;
     bool given_up;
     bool taken;
@@ -12,7 +14,7 @@ struct taker {
 static void take(void *arg)
 {
     struct taker *taker = arg;
-    taker->taken = nbd_budget_take(taker->bytes, &taker->given_up);
+    taker->taken = nbd_budget_take(taker->account, taker->bytes, &taker->given_up);
     note(taker->name);
 }
 
@@ -29,92 +31,224 @@ CO_TEST(what_a_connection_has_for_itself_costs_nothing)
     expect_int(nbd_budget_share(NBD_FREE_BYTES + 5), 5);
 }
 
+/* What one export may have when no other has anything: as much as it leaves. */
+#define MOST (NBD_EXPORT_BYTES + NBD_BUDGET_BYTES / 2)
+
 CO_TEST(those_who_want_more_than_there_is_wait)
 {
-    struct taker all = { .name = "all", .bytes = NBD_BUDGET_BYTES };
-    struct taker more = { .name = "more", .bytes = MIB };
-    co_start("all", take, &all);
-    expect_text(noted(), "all");
-    expect(!nbd_budget_is_short());
+    struct nbd_account account = { 0 };
+    struct taker most = { .name = "most", .account = &account, .bytes = MOST };
+    struct taker more = { .name = "more", .account = &account, .bytes = MIB };
+    co_start("most", take, &most);
+    expect_text(noted(), "most");
+    expect(!nbd_budget_is_short(&account));
     co_start("more", take, &more);
-    expect(nbd_budget_is_short());
-    nbd_budget_give(MIB - 1);
+    expect(nbd_budget_is_short(&account));
+    nbd_budget_give(&account, MIB - 1);
     let_others_run();
     expect_text(noted(), "");
-    nbd_budget_give(1);
+    nbd_budget_give(&account, 1);
     let_others_run();
     expect_text(noted(), "more");
-    expect(more.taken && !nbd_budget_is_short());
-    nbd_budget_give(NBD_BUDGET_BYTES);
+    expect(more.taken && !nbd_budget_is_short(&account));
+    nbd_budget_give(&account, MOST);
 }
 
 CO_TEST(those_who_give_up_get_nothing)
 {
-    struct taker all = { .name = "all", .bytes = NBD_BUDGET_BYTES };
-    struct taker more = { .name = "more", .bytes = 1 };
-    co_start("all", take, &all);
+    struct nbd_account account = { 0 };
+    struct taker most = { .name = "most", .account = &account, .bytes = MOST };
+    struct taker more = { .name = "more", .account = &account, .bytes = 1 };
+    co_start("most", take, &most);
     co_start("more", take, &more);
     more.given_up = true;
     nbd_budget_kick();
     let_others_run();
-    expect_text(noted(), "all more");
+    expect_text(noted(), "most more");
     expect(!more.taken);
-    nbd_budget_give(NBD_BUDGET_BYTES);
-    struct taker again = { .name = "again", .bytes = NBD_BUDGET_BYTES };
+    nbd_budget_give(&account, MOST);
+    struct taker again = { .name = "again", .account = &account, .bytes = MOST };
     co_start("again", take, &again);
     expect_text(noted(), "again");
-    nbd_budget_give(NBD_BUDGET_BYTES);
+    nbd_budget_give(&account, MOST);
 }
 
-/* What the test takes of the budget, so that connections find it used up. */
-static void use_up(uint64_t leave)
+#define OTHERS 10
+
+/* Exports with dead storage, each of which has all that it may: half of what the ones before have left. */
+static struct nbd_account others[OTHERS];
+
+static uint64_t most_of(unsigned i)
+{
+    return NBD_EXPORT_BYTES + (NBD_BUDGET_BYTES >> (i + 1));
+}
+
+static void use_up(void)
 {
     static const bool never;
-    expect(nbd_budget_take(NBD_BUDGET_BYTES - leave, &never));
+    for (unsigned i = 0; i < OTHERS; i++)
+        expect(nbd_budget_take(&others[i], most_of(i), &never));
+}
+
+static void give_back(void)
+{
+    for (unsigned i = 0; i < OTHERS; i++)
+        nbd_budget_give(&others[i], others[i].taken);
+}
+
+/* True while somebody waits: the others have something that could be given. */
+static bool somebody_waits(void)
+{
+    return nbd_budget_is_short(&others[0]);
+}
+
+CO_TEST(an_export_always_has_its_own)
+{
+    struct nbd_account account = { 0 };
+    struct taker own = { .name = "own", .account = &account, .bytes = NBD_EXPORT_BYTES };
+    struct taker more = { .name = "more", .account = &account, .bytes = MIB };
+    use_up();
+    co_start("own", take, &own);
+    expect_text(noted(), "own");
+    co_start("more", take, &more); /* a MiB is left, but it would leave nothing */
+    expect(somebody_waits());
+    nbd_budget_give(&others[0], MIB);
+    let_others_run();
+    expect_text(noted(), "more");
+    nbd_budget_give(&account, NBD_EXPORT_BYTES + MIB);
+    give_back();
+}
+
+/* Others wait for what an export has of the process's budget, not for what is its own. */
+CO_TEST(who_has_only_its_own_is_not_in_the_way)
+{
+    struct nbd_account modest = { 0 };
+    struct nbd_account greedy = { 0 };
+    static const bool never;
+    struct taker more = { .name = "more", .account = &greedy, .bytes = MIB };
+    expect(nbd_budget_take(&modest, NBD_EXPORT_BYTES, &never));
+    expect(nbd_budget_take(&greedy, MOST, &never));
+    co_start("more", take, &more);
+    expect(nbd_budget_is_short(&greedy));
+    expect(!nbd_budget_is_short(&modest));
+    more.given_up = true;
+    nbd_budget_kick();
+    let_others_run();
+    expect_text(noted(), "more");
+    nbd_budget_give(&modest, NBD_EXPORT_BYTES);
+    nbd_budget_give(&greedy, MOST);
+}
+
+/* Connections --------------------------------------------------------------------------------------------------- */
+
+/* An export on a gate that holds the first read; all others have what they may. */
+static struct node *export_on_gate(void)
+{
+    add(null_options("below", 64 * MIB));
+    struct blockdev_options options = { .driver = BLOCKDEV_DRIVER_GATE, .node_name = "disk" };
+    options.u.gate.file = by_name("below");
+    add(options);
+    export_as("disk", "disk");
+    use_up();
+    struct node *gate = node_find("disk");
+    gate_hold(gate, GATE_READ, 1);
+    return gate;
+}
+
+/* Its read is in the graph and stays there, with all that the export has of its own. */
+static struct client *enter_and_hang(struct node *gate)
+{
+    struct client *client = enter("disk");
+    ask(client, NBD_CMD_READ, 0, 1, 0, 32 * MIB);
+    gate_wait_held(gate, 1);
+    return client;
+}
+
+static void end_of_hanging(struct node *gate, struct client *client)
+{
+    gate_release(gate, GATE_READ, GATE_ALL);
+    expect_simple(client, 0, 1);
+    expect_data(client, 32 * MIB, 0);
+    leave(client);
+    give_back();
 }
 
 NBD_TEST(small_requests_never_wait_for_others)
 {
-    export_null("disk", 64 * MIB);
-    use_up(0);
+    struct node *gate = export_on_gate();
+    struct client *hanging = enter_and_hang(gate);
     struct client *client = enter("disk");
     ask(client, NBD_CMD_READ, 0, 1, 0, MIB);
     expect_simple(client, 0, 1);
     expect_data(client, MIB, 0);
-    nbd_budget_give(NBD_BUDGET_BYTES);
     leave(client);
+    end_of_hanging(gate, hanging);
 }
 
 NBD_TEST(large_requests_wait_for_memory)
 {
-    export_null("disk", 64 * MIB);
-    use_up(0);
+    struct node *gate = export_on_gate();
+    struct client *hanging = enter_and_hang(gate);
     struct client *client = enter("disk");
-    ask(client, NBD_CMD_READ, 0, 1, 0, 4 * MIB);
+    ask(client, NBD_CMD_READ, 0, 2, 0, 4 * MIB);
+    while (!somebody_waits())
+        co_yield ();
     expect_int(stream_wait_readable(client->stream, 50), -ETIMEDOUT);
-    nbd_budget_give(3 * MIB);
-    expect_simple(client, 0, 1);
-    expect_data(client, 4 * MIB, 0);
-    ask(client, NBD_CMD_READ, 0, 2, 0, 4 * MIB); /* the memory came back */
+    end_of_hanging(gate, hanging);
     expect_simple(client, 0, 2);
     expect_data(client, 4 * MIB, 0);
-    nbd_budget_give(NBD_BUDGET_BYTES - 3 * MIB);
     leave(client);
 }
 
 NBD_TEST(a_client_that_waits_for_memory_can_be_cut)
 {
-    export_null("disk", 64 * MIB);
-    use_up(0);
+    struct node *gate = export_on_gate();
+    struct client *hanging = enter_and_hang(gate);
     struct client *client = enter("disk");
     ask(client, NBD_CMD_READ, 0, 1, 0, 4 * MIB);
-    while (!nbd_budget_is_short())
-        co_sleep_ms(1);
+    while (!somebody_waits())
+        co_yield ();
     expect_success(export_del("disk", BLOCK_EXPORT_REMOVE_MODE_HARD));
+    expect_closed(client);
+    expect(!somebody_waits());
+    gate_release(gate, GATE_READ, GATE_ALL);
+    while (export_next(NULL))
+        co_sleep_ms(1);
     expect_text(deleted_ids, "disk");
-    expect(!nbd_budget_is_short());
-    nbd_budget_give(NBD_BUDGET_BYTES);
     leave(client);
+    leave(hanging);
+    give_back();
+}
+
+/* An export whose storage is dead has used up all that it may; another one, with small and large requests, goes on. */
+NBD_TEST(a_dead_export_is_no_other_ones_burden)
+{
+    add(null_options("below", 64 * MIB));
+    struct blockdev_options options = { .driver = BLOCKDEV_DRIVER_GATE, .node_name = "dead" };
+    options.u.gate.file = by_name("below");
+    add(options);
+    export_as("dead", "dead");
+    export_null("disk", 64 * MIB);
+    gate_hold(node_find("dead"), GATE_READ, GATE_ALL);
+    struct client *hanging[40];
+    for (unsigned i = 0; i < ARRAY_SIZE(hanging); i++) {
+        hanging[i] = enter("dead");
+        for (unsigned j = 0; j < 3; j++)
+            ask(hanging[i], NBD_CMD_READ, 0, j, 0, 32 * MIB);
+    }
+    struct client *client = enter("disk");
+    for (unsigned i = 0; i < 4; i++) {
+        ask(client, NBD_CMD_READ, 0, i, 0, 32 * MIB);
+        expect_simple(client, 0, i);
+        expect_data(client, 32 * MIB, 0);
+    }
+    leave(client);
+    expect_success(export_del("dead", BLOCK_EXPORT_REMOVE_MODE_HARD));
+    gate_release(node_find("dead"), GATE_READ, GATE_ALL);
+    for (unsigned i = 0; i < ARRAY_SIZE(hanging); i++)
+        leave(hanging[i]);
+    while (export_next(export_find("disk")) || export_find("dead"))
+        co_sleep_ms(1);
 }
 
 /* One client sends half a write and stops, one asks and does not read; both hold memory that a third needs. */
@@ -123,21 +257,21 @@ NBD_TEST(clients_that_stall_give_way_when_memory_is_short)
     nbd_server_set_stall_ms(50);
     restart_server_with(0, 10);
     export_null("disk", 64 * MIB);
-    use_up(12 * MIB);
+    use_up();
     struct client *writer = enter("disk");
-    ask(writer, NBD_CMD_WRITE, 0, 1, 0, 8 * MIB);
+    ask(writer, NBD_CMD_WRITE, 0, 1, 0, 16 * MIB);
     put_filled(writer, MIB, 'x');
     struct client *reader = enter("disk");
-    ask(reader, NBD_CMD_READ, 0, 1, 0, 6 * MIB);
+    ask(reader, NBD_CMD_READ, 0, 1, 0, 16 * MIB);
     expect_int(stream_wait_readable(reader->stream, FD_WATCH_FOREVER), 0);
     expect_int(stream_wait_readable(writer->stream, 200), -ETIMEDOUT); /* as long as nobody else wants it */
 
     struct client *third = enter("disk");
-    ask(third, NBD_CMD_READ, 0, 1, 0, 12 * MIB);
+    ask(third, NBD_CMD_READ, 0, 1, 0, 24 * MIB);
     expect_simple(third, 0, 1);
-    expect_data(third, 12 * MIB, 0);
+    expect_data(third, 24 * MIB, 0);
     expect_closed(writer);
-    nbd_budget_give(NBD_BUDGET_BYTES - 12 * MIB);
+    give_back();
     nbd_server_set_stall_ms(10000);
     leave(writer);
     leave(reader);
@@ -166,9 +300,12 @@ int main(void)
         cmocka_unit_test(what_a_connection_has_for_itself_costs_nothing),
         cmocka_unit_test(those_who_want_more_than_there_is_wait),
         cmocka_unit_test(those_who_give_up_get_nothing),
+        cmocka_unit_test(an_export_always_has_its_own),
+        cmocka_unit_test(who_has_only_its_own_is_not_in_the_way),
         cmocka_unit_test(small_requests_never_wait_for_others),
         cmocka_unit_test(large_requests_wait_for_memory),
         cmocka_unit_test(a_client_that_waits_for_memory_can_be_cut),
+        cmocka_unit_test(a_dead_export_is_no_other_ones_burden),
         cmocka_unit_test(clients_that_stall_give_way_when_memory_is_short),
         cmocka_unit_test(a_good_bye_has_an_end),
     };

@@ -321,6 +321,72 @@ CO_TEST(a_chain_of_relays_loses_nothing)
         expect_int(relays[i].bytes, total);
 }
 
+struct call {
+    struct fd_watch *watch;
+    unsigned calls;
+    struct co_event called;
+};
+
+static void called(void *arg)
+{
+    struct call *call = arg;
+    call->calls++;
+    co_event_set(&call->called);
+}
+
+static void call_when_readable(struct call *call)
+{
+    co_event_init(&call->called);
+    fd_watch_when_readable(call->watch, called, call);
+}
+
+/* No coroutine waits, and writers may wait beside it. */
+CO_TEST(a_call_takes_the_place_of_a_reader)
+{
+    struct call call = { .watch = watch_socket() };
+    struct wait writer = { .watch = call.watch };
+    fill(near_end);
+    co_start("writer", wait_writable, &writer);
+    unsigned alive = co_count();
+    call_when_readable(&call);
+    expect_int(co_count(), alive);
+    drain(far_end);
+    while (writer.result == 0 && strcmp(noted(), "writable") != 0)
+        co_yield ();
+    expect_int(call.calls, 0);
+    for (unsigned i = 1; i <= 3; i++) {
+        expect_int(write(far_end, "x", 1), 1);
+        co_event_wait(&call.called, "the call");
+        expect_int(call.calls, i);
+        drain(near_end);
+        call_when_readable(&call);
+    }
+    fd_watch_cancel(call.watch); /* forgets it */
+    expect_int(write(far_end, "x", 1), 1);
+    co_sleep_ms(1);
+    expect_int(call.calls, 3);
+    close_all(call.watch);
+}
+
+static void called_and_destroys(void *arg)
+{
+    struct call *call = arg;
+    fd_watch_destroy(call->watch);
+    call->watch = NULL;
+    co_event_set(&call->called);
+}
+
+CO_TEST(a_call_may_destroy_the_watch)
+{
+    struct call call = { .watch = watch_socket() };
+    co_event_init(&call.called);
+    fd_watch_when_readable(call.watch, called_and_destroys, &call);
+    close(far_end);
+    co_event_wait(&call.called, "the call");
+    expect(!call.watch);
+    close(near_end);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -335,6 +401,8 @@ int main(void)
         cmocka_unit_test(a_regular_file_is_always_ready),
         cmocka_unit_test(descriptors_come_and_go),
         cmocka_unit_test(a_chain_of_relays_loses_nothing),
+        cmocka_unit_test(a_call_takes_the_place_of_a_reader),
+        cmocka_unit_test(a_call_may_destroy_the_watch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
