@@ -1,4 +1,5 @@
 #include "daemon/daemon.h"
+#include "daemon/authz_file.h"
 
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop.h"
@@ -104,6 +105,7 @@ static void begin(void)
 {
     co_event_init(&the_daemon.shall_end);
     node_options_begin();
+    authz_file_begin();
     the_daemon.server = rpc_server_create(&(struct rpc_server_options){
         .commands = &cairn_commands,
         .version_type = &version_info_descriptor,

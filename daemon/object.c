@@ -98,9 +98,11 @@ static const struct member_descriptor *find_property(enum object_type type, cons
     return NULL;
 }
 
-/* As QEMU calls it. */
+/* As QEMU calls it: an array by what is in it. */
 static const char *type_name(const struct type_descriptor *type)
 {
+    if (type->kind == VALUE_ARRAY)
+        type = type->array.element;
     switch (type->kind) {
     case VALUE_BOOL:
         return "bool";
@@ -301,11 +303,9 @@ static const struct ancestor {
     const char *parent;
     bool abstract;
 } ancestors[] = {
-    { "object", NULL, true },
-    { CREATABLE, "interface", true },
-    { "container", "object", false },
-    { "event-loop-base", "object", true },
-    { "secret_common", "object", true },
+    { "object", NULL, true },         { CREATABLE, "interface", true },      { "authz", "object", true },
+    { "container", "object", false }, { "event-loop-base", "object", true }, { "secret_common", "object", true },
+    { "tls-creds", "object", true },
 };
 
 static const struct ancestor *find_ancestor(const char *name)

@@ -46,19 +46,30 @@ static int read_all(void *arg)
     return ret;
 }
 
+static struct error *finish(struct small_file *file, int ret, char **text, size_t *bytes)
+{
+    if (ret < 0) {
+        free(file->text);
+        return ret == -EFBIG ? error_new("'%s' is longer than %zu bytes", file->path, file->bytes_max)
+                             : error_errno(-ret, "cannot read '%s'", file->path);
+    }
+    file->text[file->bytes] = '\0';
+    *text = file->text;
+    *bytes = file->bytes;
+    return NULL;
+}
+
 struct error *small_file_read(const char *path, size_t bytes_max, char **text, size_t *bytes)
 {
     struct small_file file = { .path = path, .bytes_max = bytes_max };
     struct pool_domain *domain = pool_domain_create(path, 1);
     int ret = co_blocking(domain, read_all, &file);
     pool_domain_unref(domain);
-    if (ret < 0) {
-        free(file.text);
-        return ret == -EFBIG ? error_new("'%s' is longer than %zu bytes", path, bytes_max)
-                             : error_errno(-ret, "cannot read '%s'", path);
-    }
-    file.text[file.bytes] = '\0';
-    *text = file.text;
-    *bytes = file.bytes;
-    return NULL;
+    return finish(&file, ret, text, bytes);
+}
+
+struct error *small_file_read_now(const char *path, size_t bytes_max, char **text, size_t *bytes)
+{
+    struct small_file file = { .path = path, .bytes_max = bytes_max };
+    return finish(&file, read_all(&file), text, bytes);
 }

@@ -14,4 +14,7 @@
  * behind which a zero byte stands. Errors name the file. */
 struct error *small_file_read(const char *path, size_t bytes_max, char **text, size_t *bytes) CO_FN MUST_CHECK;
 
+/* The same at once, on a thread that may block: for what is already on the pool. */
+struct error *small_file_read_now(const char *path, size_t bytes_max, char **text, size_t *bytes) MUST_CHECK;
+
 #endif
