@@ -1,8 +1,6 @@
 /* The driver 'host_device', on a loop device; only root may make one. */
+#include "tests/unit/drivers/loop_device.h"
 #include "tests/unit/drivers/nodes.h"
-
-#include <linux/loop.h>
-#include <sys/ioctl.h>
 
 static struct blockdev_options device_options(const char *node_name, const char *filename)
 {
@@ -13,35 +11,6 @@ static struct blockdev_options device_options(const char *node_name, const char 
         .discard = BLOCKDEV_DISCARD_OPTIONS_UNMAP,
         .u.host_device = { .filename = filename },
     };
-}
-
-struct loop_device {
-    char path[32];
-    int fd;
-};
-
-/* False where this machine gives us none. */
-static bool loop_attach(struct loop_device *device, const char *image, bool read_only)
-{
-    int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-    int number = control < 0 ? -1 : ioctl(control, LOOP_CTL_GET_FREE);
-    if (control >= 0)
-        close(control);
-    if (number < 0)
-        return false;
-    snprintf(device->path, sizeof(device->path), "/dev/loop%d", number);
-    device->fd = open(device->path, O_RDWR | O_CLOEXEC);
-    int backing = open(image, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
-    struct loop_config config = {
-        .fd = (unsigned)backing,
-        .info = { .lo_flags = LO_FLAGS_AUTOCLEAR | (read_only ? LO_FLAGS_READ_ONLY : 0) },
-    };
-    bool attached = device->fd >= 0 && backing >= 0 && ioctl(device->fd, LOOP_CONFIGURE, &config) == 0;
-    if (backing >= 0)
-        close(backing);
-    if (!attached && device->fd >= 0)
-        close(device->fd);
-    return attached;
 }
 
 static void use_device(const struct blockdev_options *options)

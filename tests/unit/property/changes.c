@@ -720,6 +720,8 @@ void world_end(struct world *world)
     expect_success(nbd_server_stop(NULL));
     object_del_all();
     ask_witness(world);
+    if (world->loop)
+        close(world->loop);
     for (unsigned i = 0; i < MOMENTS_MAX; i++)
         free(world->moments[i].bytes);
     free(world->bytes);

@@ -1,5 +1,7 @@
 #include "tests/unit/property/world.h"
 
+#include "tests/unit/drivers/loop_device.h"
+
 #define SECRET "sec0"
 #define GROUP "limits0"
 
@@ -345,6 +347,18 @@ static struct part *make_quorum(struct world *world)
     return part;
 }
 
+static struct part *make_device(struct world *world)
+{
+    struct loop_device device;
+    struct part *file = make_file_part(world, 512 * (1 + choose(world, LENGTH_MAX / 1024)));
+    if (!loop_attach(&device, file->path, false))
+        return file;
+    struct part *part = part_new(world, PART_HOST_DEVICE);
+    snprintf(part->path, sizeof(part->path), "%s", device.path);
+    world->loop = device.fd;
+    return part;
+}
+
 static struct part *make_null(struct world *world)
 {
     struct part *part = part_new(world, chance(world, 2) ? PART_NULL : PART_NULL_AIO);
@@ -354,7 +368,7 @@ static struct part *make_null(struct world *world)
 
 struct part *make_bottom(struct world *world)
 {
-    switch (choose(world, 12)) {
+    switch (choose(world, 13)) {
     case 0:
         return make_luks(world);
     case 1:
@@ -362,7 +376,9 @@ struct part *make_bottom(struct world *world)
     case 2:
         return make_null(world);
     case 3:
+        return make_device(world);
     case 4:
+    case 5:
         return make_file_part(world, 1 + choose(world, LENGTH_MAX / 2));
     default: {
         struct part *image = NULL;

@@ -23,7 +23,7 @@
 
 enum part_kind {
     PART_FILE,
-    PART_HOST_DEVICE,
+    PART_HOST_DEVICE, /* where we may make one */
     PART_NULL,
     PART_NULL_AIO,
     PART_RAW,
@@ -89,6 +89,7 @@ struct world {
     char dir[64];
     struct part parts[PARTS_MAX];
     unsigned count;
+    int loop; /* the descriptor of a loop device, of a graph that stands on one */
     struct part *top;
     struct handle *disk; /* on top */
     unsigned char *bytes;
