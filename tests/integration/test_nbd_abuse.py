@@ -203,6 +203,7 @@ def test_an_option_of_four_gigabytes(daemon, served):
 def test_lines_in_the_log_are_limited(daemon, path, watcher):
     for _ in range(200):
         RawClient(path).greeting().send(HELLO, bytes(16)).expect_end()
+    wait_for_log(daemon, PEER, 10)
     lines = [line for line in daemon.log.splitlines() if PEER in line]
     assert 10 <= len(lines) < 50
 
