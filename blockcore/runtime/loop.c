@@ -133,7 +133,7 @@ void loop_init(struct loop *loop, unsigned index)
     *loop = (struct loop){ .index = index };
     loop->ready_end = &loop->ready;
     list_init(&loop->coroutines);
-    list_init(&loop->spare);
+    loop_init_spare(loop);
     loop->wakeup_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (loop->wakeup_fd < 0 || uv_loop_init(&loop->uv) != 0 ||
         uv_poll_init(&loop->uv, &loop->wakeup, loop->wakeup_fd) != 0) {
@@ -189,6 +189,7 @@ void loop_fini(struct loop *loop)
         abort();
     }
     ring_close(loop);
+    loop_end_trim(loop);
     timer_heap_close(loop);
     uv_close((uv_handle_t *)&loop->before_sleep, NULL);
     uv_close((uv_handle_t *)&loop->busy, NULL);

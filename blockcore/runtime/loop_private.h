@@ -37,6 +37,9 @@ struct loop {
     struct list coroutines; /* alive */
     struct list spare;      /* ended coroutines, with their stacks */
     unsigned spare_count;
+    unsigned spare_least;      /* that there were since the last look */
+    struct timer trim;         /* the next look */
+    bool trimming;             /* it will come */
     _Atomic unsigned alive;    /* length of `coroutines`; written by the loop's thread only */
     _Atomic unsigned starting; /* posted by co_start_on, not begun yet */
 
@@ -72,5 +75,9 @@ static inline void loop_make_ready(struct loop *loop, struct loop_task *task)
 
 /* To be called first in each libuv callback of this folder: others need not wake the loop from here on. */
 void loop_awake(struct loop *loop);
+
+/* For coroutine.c: spare coroutines, of which those beyond a few are given back after a while. */
+void loop_init_spare(struct loop *loop);
+void loop_end_trim(struct loop *loop);
 
 #endif

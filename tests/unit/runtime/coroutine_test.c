@@ -479,6 +479,40 @@ CO_TEST(a_sleep_may_be_longer_than_a_millisecond)
     expect(clock_of(CLOCK_MONOTONIC) - begin >= 2 * 1000000 + SHORT_NS);
 }
 
+static unsigned count_mappings(void)
+{
+    FILE *maps = fopen("/proc/self/maps", "re");
+    unsigned lines = 0;
+    expect(maps);
+    for (int byte = fgetc(maps); byte != EOF; byte = fgetc(maps))
+        lines += byte == '\n';
+    fclose(maps);
+    return lines;
+}
+
+static void wait_for_end(void *arg)
+{
+    co_event_wait(arg, "the end of a burst");
+}
+
+#define BURST 300
+
+/* Each stack is two mappings, itself and its guard; a few spare ones stay. */
+CO_TEST(stacks_of_a_burst_are_given_back)
+{
+    static struct co_event ends[BURST];
+    unsigned before = count_mappings();
+    for (unsigned i = 0; i < BURST; i++) {
+        co_event_init(&ends[i]);
+        co_start("one of many", wait_for_end, &ends[i]);
+    }
+    expect(count_mappings() >= before + 2 * (BURST - 100));
+    for (unsigned i = 0; i < BURST; i++)
+        co_event_set(&ends[i]);
+    while (count_mappings() > before + 2 * 70)
+        co_sleep_ms(50);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -504,6 +538,7 @@ int main(void)
         cmocka_unit_test(a_short_sleep_is_a_sleep),
         cmocka_unit_test(many_sleep_at_once),
         cmocka_unit_test(a_sleep_may_be_longer_than_a_millisecond),
+        cmocka_unit_test(stacks_of_a_burst_are_given_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
