@@ -141,6 +141,9 @@ def test_a_daemon_that_dies_leaves_bitmaps_that_say_so(start_daemon, path):
     for verb in ("clear", "enable", "disable"):
         error = qmp.error(f"block-dirty-bitmap-{verb}", node="disk", name="b")
         assert error.desc == "Bitmap 'b' is inconsistent and cannot be used"
+    nbd_client.start_server(qmp, path.parent)
+    error = qmp.error("block-export-add", type="nbd", id="e", node_name="disk", writable=True, bitmaps=["b"])
+    assert error.desc == "Bitmap 'b' is inconsistent and cannot be used"
     qmp.execute("block-dirty-bitmap-remove", node="disk", name="b")
     assert bitmaps(qmp) == [] and stored(path) == {}
     close_disk(qmp, path)
