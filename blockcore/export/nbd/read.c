@@ -19,9 +19,11 @@ static bool may_have_holes(const struct nbd_request *request)
            request->header.bytes >= ASK_BYTES;
 }
 
-static uint8_t *place_of(const struct nbd_request *request, uint64_t offset)
+/* A read of no bytes has no buffer. */
+static void *place_of(const struct nbd_request *request, uint64_t offset)
 {
-    return (uint8_t *)request->buffer + (offset - request->header.offset);
+    uint64_t skip = offset - request->header.offset;
+    return skip == 0 ? request->buffer : (uint8_t *)request->buffer + skip;
 }
 
 static int read_range(struct nbd_request *request, struct range range)
