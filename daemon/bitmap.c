@@ -5,6 +5,7 @@
 #include "blockcore/crypto/sha256.h"
 #include "blockcore/graph/dirty_bitmap.h"
 #include "blockcore/graph/driver.h"
+#include "blockcore/graph/handle.h"
 #include "blockcore/graph/node.h"
 #include "rpc/server.h"
 #include "schema/cairn_commands.h"
@@ -106,7 +107,12 @@ static struct error *remove_from_image(struct dirty_bitmap *bitmap)
 {
     struct node *node = node_ref(dirty_bitmap_node(bitmap));
     dirty_bitmap_set_busy(bitmap, true);
-    struct error *err = node_driver(node)->bitmap_remove(node, dirty_bitmap_name(bitmap));
+    struct handle *handle;
+    struct error *err = handle_enter_here(node, "block-dirty-bitmap-remove", &handle);
+    if (!err) {
+        err = node_driver(node)->bitmap_remove(node, dirty_bitmap_name(bitmap));
+        handle_leave_here(handle);
+    }
     dirty_bitmap_set_busy(bitmap, false);
     if (!err)
         dirty_bitmap_destroy(bitmap);

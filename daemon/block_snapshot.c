@@ -2,6 +2,7 @@
 #include "blockcore/base/arena.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/graph/driver.h"
+#include "blockcore/graph/handle.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/graph/options.h"
 #include "blockcore/graph/rearrange.h"
@@ -227,8 +228,13 @@ static struct error *CO_FN write_name(struct node *image, const char *name)
 {
     const struct node *backing = without_filters(child_node(node_backing(image)));
     const char *format = node_driver(backing)->kind == DRIVER_PROTOCOL ? "raw" : node_driver(backing)->name;
-    return error_wrap(node_driver(image)->change_backing_file(image, *name ? name : NULL, format),
-                      "Could not change the backing file of '%s' to '%s'", node_name(image), name);
+    struct handle *handle;
+    struct error *err = handle_enter_here(image, "change-backing-file", &handle);
+    if (err)
+        return err;
+    err = node_driver(image)->change_backing_file(image, *name ? name : NULL, format);
+    handle_leave_here(handle);
+    return error_wrap(err, "Could not change the backing file of '%s' to '%s'", node_name(image), name);
 }
 
 /* @given: its options. The node is writable for as long as this takes. */

@@ -235,6 +235,22 @@ struct error *handle_open_here(struct node *node, const char *user, unsigned per
     return open_door(node, user, perm, shared, true, out);
 }
 
+struct error *handle_enter_here(struct node *node, const char *user, struct handle **out)
+{
+    /* The driver says itself that what is read-only cannot be written. */
+    unsigned perm = node_refuses_writes(node) ? 0 : PERM_WRITE_UNCHANGED;
+    struct error *err = handle_open_here(node, user, perm, PERM_ALL, out);
+    if (!err)
+        handle_enter(*out);
+    return err;
+}
+
+void handle_leave_here(struct handle *handle)
+{
+    handle_leave(handle);
+    handle_close(handle);
+}
+
 void handle_hasten(struct handle *handle)
 {
     if (handle->hasty)

@@ -23,6 +23,11 @@ struct error *handle_open(struct node *node, const char *user, unsigned perm, un
 struct error *handle_open_here(struct node *node, const char *user, unsigned perm, unsigned shared, struct handle **out)
     CO_FN CONTROL_FN MUST_CHECK;
 
+/* For a command that calls a function of the driver by itself, and writes: the call counts as a request in flight until
+ * handle_leave_here(), so that nobody reopens, hands over or repairs the image in the middle of it. */
+struct error *handle_enter_here(struct node *node, const char *user, struct handle **out) CO_FN CONTROL_FN MUST_CHECK;
+void handle_leave_here(struct handle *handle) CO_FN CONTROL_FN;
+
 /* The node may not become inactive while the handle is there (active.h). */
 void handle_need_active(struct handle *handle) CONTROL_FN;
 

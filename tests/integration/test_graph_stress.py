@@ -75,6 +75,16 @@ class Client:
             ("blockdev-insert-filter", {"node": name, "filter": other}),
             ("blockdev-remove-filter", {"filter": name}),
             ("blockdev-replace", {"node": name, "replacement": other}),
+            ("blockdev-check", {"image": name, "repair": self.random.choice(["none", "all"])}),
+            ("blockdev-snapshot-internal-sync", {"device": name, "name": self.random.choice("ab")}),
+            ("blockdev-snapshot-apply-internal-sync", {"device": name, "name": self.random.choice("ab")}),
+            ("blockdev-snapshot-delete-internal-sync", {"device": name, "name": self.random.choice("ab")}),
+            ("blockdev-set-active", {"node-name": name, "active": self.random.random() < 0.8}),
+            ("change-backing-file", {"device": name, "image-node-name": name, "backing-file": ""}),
+            ("block-dirty-bitmap-add", {"node": name, "name": "bitmap", "persistent": self.random.random() < 0.5}),
+            ("block-dirty-bitmap-remove", {"node": name, "name": "bitmap"}),
+            ("block-dirty-bitmap-merge", {"node": name, "target": "bitmap",
+                                          "bitmaps": [{"node": other, "name": "bitmap"}]}),
             ("query-block-status", {"node-name": name, "base": other} if self.random.random() < 0.2
              else {"node-name": name}),
             ("query-blockstats", {"query-nodes": True}),
@@ -85,7 +95,7 @@ class Client:
             ("object-del", {"id": self.random.choice(GROUPS)}),
             ("qom-set", {"path": self.random.choice(GROUPS), "property": "limits",
                          "value": {"iops-total": self.random.choice([0, 10, 1000, 100000])}}),
-        ], weights=[8, 6, 3, 3, 2, 6, 2, 2, 2, 2, 2, 1, 1, 1, 1, 2, 1, 2])[0]
+        ], weights=[8, 6, 3, 3, 2, 6, 2, 2, 2, 2, 2, 1, 1, 1, 2, 1, 1, 1, 1, 2, 1, 1, 1, 1, 2, 1, 2])[0]
 
     def run(self):
         for _ in range(COMMANDS):

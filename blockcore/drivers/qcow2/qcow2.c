@@ -106,6 +106,7 @@ void qcow2_start_cache_timer(struct qcow2 *q)
 static void state_init(struct qcow2 *q, struct node *node)
 {
     q->node = node;
+    spinlock_init(&q->snapshots_lock);
     co_mutex_init(&q->bitmap_mutex);
     co_mutex_init(&q->sync_mutex);
     co_mutex_init(&q->metadata);
@@ -329,7 +330,7 @@ static void qcow2_close(struct node *node)
 
 static void qcow2_describe(struct node *node, struct image_info *info, struct arena *arena)
 {
-    const struct qcow2 *q = node_state(node);
+    struct qcow2 *q = node_state(node);
     struct image_info_specific_q_cow2 *own = arena_alloc(arena, sizeof(*own));
     own->compat = q->geometry.version >= 3 ? "1.1" : "0.10";
     own->refcount_bits = INT64_C(1) << q->geometry.refcount_order;

@@ -122,9 +122,12 @@ struct qcow2 {
     bool marked_late;    /* the mark is there for that reason */
     bool settling;       /* but not now; under metadata, while nobody writes */
     bool pass_discard[FREED_BY_COUNT];
-    unsigned overlap_checks;          /* TABLE_BIT()s: what writes are compared with */
-    bool tables_overlap;              /* as it was opened: must not be written */
-    struct qcow2_snapshot *snapshots; /* as many as the header says; changed on the control thread, in a drained node */
+    unsigned overlap_checks; /* TABLE_BIT()s: what writes are compared with */
+    bool tables_overlap;     /* as it was opened: must not be written */
+    /* As many as the header says. Changed on the control thread, in a drained node, and by a repair; listings of nodes
+     * look at them at any time. */
+    struct qcow2_snapshot *snapshots;
+    struct spinlock snapshots_lock; /* around the pointer; who lists them keeps the list with it */
     struct range snapshot_table;
     struct range bitmap_directory;
     struct qcow2_bitmap *bitmaps; /* the entries of the directory, under bitmap_mutex; changed on the control thread */

@@ -38,12 +38,12 @@ static struct error *read_snapshot(struct qcow2 *q, uint64_t offset, struct qcow
     return err ? err : qcow2_snapshot_parse(entry, *bytes, q->geometry.cluster_bits, snapshot);
 }
 
-static struct error *read_all(struct qcow2 *q)
+static struct error *read_all(struct qcow2 *q, struct qcow2_snapshot *list)
 {
     uint64_t offset = q->header.snapshots_offset;
     uint64_t l1_bytes = 0;
     for (uint32_t i = 0; i < q->header.snapshot_count; i++) {
-        struct qcow2_snapshot *snapshot = &q->snapshots[i];
+        struct qcow2_snapshot *snapshot = &list[i];
         size_t bytes;
         struct error *err = read_snapshot(q, offset, snapshot, &bytes);
         if (err)
@@ -60,15 +60,14 @@ static struct error *read_all(struct qcow2 *q)
     return NULL;
 }
 
-struct error *snapshot_table_load(struct qcow2 *q)
+/* Takes the place of the list that is returned. */
+static struct qcow2_snapshot *snapshot_list_show(struct qcow2 *q, struct qcow2_snapshot *list)
 {
-    if (q->header.snapshot_count == 0)
-        return NULL;
-    q->snapshots = try_calloc(q->header.snapshot_count, sizeof(*q->snapshots));
-    if (!q->snapshots)
-        return error_errno(ENOMEM, "cannot read the snapshot table");
-    struct error *err = read_all(q);
-    return err ? err : snapshot_table_remember(q);
+    spinlock_lock(&q->snapshots_lock);
+    struct qcow2_snapshot *before = q->snapshots;
+    q->snapshots = list;
+    spinlock_unlock(&q->snapshots_lock);
+    return before;
 }
 
 void snapshot_list_free(struct qcow2_snapshot *list, uint32_t count)
@@ -78,10 +77,26 @@ void snapshot_list_free(struct qcow2_snapshot *list, uint32_t count)
     free(list);
 }
 
+struct error *snapshot_table_load(struct qcow2 *q)
+{
+    if (q->header.snapshot_count == 0)
+        return NULL;
+    struct qcow2_snapshot *list = try_calloc(q->header.snapshot_count, sizeof(*list));
+    if (!list)
+        return error_errno(ENOMEM, "cannot read the snapshot table");
+    struct error *err = read_all(q, list);
+    if (err) {
+        snapshot_list_free(list, q->header.snapshot_count);
+        return err;
+    }
+    /* When tables are read again there is an older one, as long. */
+    snapshot_list_free(snapshot_list_show(q, list), q->header.snapshot_count);
+    return snapshot_table_remember(q);
+}
+
 void snapshot_table_fini(struct qcow2 *q)
 {
-    snapshot_list_free(q->snapshots, q->header.snapshot_count);
-    q->snapshots = NULL;
+    snapshot_list_free(snapshot_list_show(q, NULL), q->header.snapshot_count);
 }
 
 struct error *snapshot_load_l1(struct qcow2 *q, const struct qcow2_snapshot *snapshot, uint64_t **out)
@@ -217,9 +232,9 @@ int snapshot_table_replace(struct qcow2 *q, struct qcow2_snapshot *list, uint32_
     }
     give_up(q, q->snapshot_table);
     snapshot_table_fini(q);
+    snapshot_list_show(q, list);
     spinlock_lock(&q->l2.lock);
     q->snapshot_table = place;
-    q->snapshots = list;
     q->header.snapshot_count = count;
     q->header.snapshots_offset = place.offset;
     spinlock_unlock(&q->l2.lock);

@@ -528,14 +528,16 @@ struct snapshot_info snapshot_describe(const struct qcow2_snapshot *snapshot, st
     };
 }
 
-void qcow2_describe_snapshots(const struct qcow2 *q, struct image_info *info, struct arena *arena)
+void qcow2_describe_snapshots(struct qcow2 *q, struct image_info *info, struct arena *arena)
 {
     uint32_t count = q->header.snapshot_count;
     if (count == 0)
         return;
     struct snapshot_info *list = arena_array(arena, count, sizeof(*list));
+    spinlock_lock(&q->snapshots_lock);
     for (uint32_t i = 0; i < count; i++)
         list[i] = snapshot_describe(&q->snapshots[i], arena);
+    spinlock_unlock(&q->snapshots_lock);
     info->has_snapshots = true;
     info->snapshots = list;
     info->snapshots_count = count;

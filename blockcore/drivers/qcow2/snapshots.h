@@ -49,6 +49,6 @@ struct error *qcow2_snapshot_delete(struct node *node, const char *id, const cha
                                     struct snapshot_info *deleted) CO_FN CONTROL_FN MUST_CHECK;
 struct error *qcow2_snapshot_apply(struct node *node, const char *id, const char *name) CO_FN CONTROL_FN MUST_CHECK;
 struct snapshot_info snapshot_describe(const struct qcow2_snapshot *snapshot, struct arena *arena);
-void qcow2_describe_snapshots(const struct qcow2 *q, struct image_info *info, struct arena *arena) CONTROL_FN;
+void qcow2_describe_snapshots(struct qcow2 *q, struct image_info *info, struct arena *arena) CONTROL_FN;
 
 #endif

@@ -119,19 +119,17 @@ struct tables {
     uint64_t *reftable;
     uint32_t l1_entries;
     uint64_t reftable_entries;
-    struct qcow2_snapshot *snapshots;
 };
 
 /* The tables of @tables and those in use change places. */
 static void exchange(struct qcow2 *q, struct tables *tables)
 {
-    struct tables old = { q->l1, q->reftable, q->l1_entries, q->reftable_entries, q->snapshots };
+    struct tables old = { q->l1, q->reftable, q->l1_entries, q->reftable_entries };
     spinlock_lock(&q->l2.lock);
     q->l1 = tables->l1;
     q->reftable = tables->reftable;
     q->l1_entries = tables->l1_entries;
     q->reftable_entries = tables->reftable_entries;
-    q->snapshots = tables->snapshots;
     spinlock_unlock(&q->l2.lock);
     *tables = old;
 }
@@ -171,6 +169,5 @@ int qcow2_reload_tables(struct qcow2 *q)
     }
     free(other.l1);
     free(other.reftable);
-    snapshot_list_free(other.snapshots, q->header.snapshot_count);
     return failed ? -EIO : 0;
 }
