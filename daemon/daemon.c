@@ -139,9 +139,7 @@ static struct error *CO_FN take_pidfile(const struct options *options)
     struct error *err = NULL;
     if (!options->pidfile)
         return NULL;
-    int ret = co_blocking(NULL, create_pidfile, &err);
-    if (ret < 0)
-        err = error_errno(-ret, "'%s'", options->pidfile);
+    (void)co_blocking(NULL, create_pidfile, &err);
     return error_wrap(err, "cannot create PID file");
 }
 

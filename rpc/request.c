@@ -210,7 +210,6 @@ static int run_reply_task(void *arg)
 bool request_reply_on_pool(const struct command_context *request, bool pretty, struct text *text)
 {
     struct reply_task task = { .request = request, .pretty = pretty, .text = text };
-    if (co_blocking(NULL, run_reply_task, &task) < 0) /* no thread to be had: rather late than never */
-        return request_reply(request, pretty, text);
+    (void)co_blocking(NULL, run_reply_task, &task);
     return task.good;
 }

@@ -88,10 +88,10 @@ static struct error *check_file(const char *path)
         return NULL;
     struct path_check check = { .path = path };
     struct pool_domain *domain = pool_domain_create(path, 1);
-    int ret = co_blocking(domain, check_path, &check);
+    (void)co_blocking(domain, check_path, &check);
     pool_domain_unref(domain);
-    if (ret < 0 || check.errnum)
-        return error_errno(ret < 0 ? -ret : check.errnum, "cannot look up '%s', which an image names", path);
+    if (check.errnum)
+        return error_errno(check.errnum, "cannot look up '%s', which an image names", path);
     if (check.allowed)
         return NULL;
     return error_new("an image names '%s', which is in none of the directories that the image policy allows", path);

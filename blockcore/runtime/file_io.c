@@ -181,8 +181,7 @@ static enum file_way find_way(struct file_io *file)
     enum file_way way = atomic_load_explicit(&file->way, memory_order_relaxed);
     if (way != WAY_UNKNOWN)
         return way;
-    int ret = co_blocking(file->domain, ask_for_way, &file->fd);
-    way = ret < 0 ? WAY_POOL : (enum file_way)ret;
+    way = (enum file_way)co_blocking(file->domain, ask_for_way, &file->fd);
     atomic_store_explicit(&file->way, way, memory_order_relaxed);
     return way;
 }

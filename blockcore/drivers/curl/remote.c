@@ -274,10 +274,7 @@ static int fetch_run(struct fetch *fetch) CO_FN;
 
 static int fetch_run(struct fetch *fetch)
 {
-    int ret = co_blocking(fetch->remote->domain, fetch_blocking, fetch);
-    if (ret < 0 && !fetch->why[0])
-        wrong(fetch, "%s", strerror(-ret)); /* the pool has no thread */
-    return ret;
+    return co_blocking(fetch->remote->domain, fetch_blocking, fetch);
 }
 
 /* The file ------------------------------------------------------------------------------------------------------- */
@@ -303,9 +300,8 @@ static int free_connections(void *arg)
 
 void remote_close(struct remote *remote)
 {
-    /* Where the pool has no thread, here: a farewell to the server does not wait for long. */
-    if (!list_empty(&remote->idle) && co_blocking(remote->domain, free_connections, remote) < 0)
-        free_connections(remote);
+    if (!list_empty(&remote->idle))
+        (void)co_blocking(remote->domain, free_connections, remote);
     pool_domain_unref(remote->domain);
     credentials_fini(&remote->credentials);
     free(remote->node_name);

@@ -112,8 +112,7 @@ struct error *file_create(const struct blockdev_create_options *options)
     if (err)
         return err;
     struct pool_domain *domain = pool_domain_create(options->u.file.filename, 1);
-    int ret = co_blocking(domain, make_file_blocking, &creation);
+    (void)co_blocking(domain, make_file_blocking, &creation);
     pool_domain_unref(domain);
-    /* The pool may have no thread for it. */
-    return ret < 0 ? error_errno(-ret, "cannot create '%s'", options->u.file.filename) : creation.err;
+    return creation.err;
 }
