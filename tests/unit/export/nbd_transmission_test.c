@@ -231,6 +231,41 @@ NBD_TEST(a_writethrough_export_flushes_every_write)
     leave(client);
 }
 
+/* What one connection wrote, and was told so, the flush of another one covers: it is on its way down before the flush
+ * is answered. */
+NBD_TEST(a_flush_covers_the_writes_of_all_connections)
+{
+    struct node *gate = export_qcow2_on_gate(false);
+    struct client *writer = enter("disk");
+    struct client *flusher = enter("disk");
+    write_sector(writer, 0);
+    expect_alive(writer);
+    for (int i = 0; i < 10; i++) {
+        uint64_t flushes = gate_seen(gate, GATE_FLUSH);
+        write_sector(writer, 0);
+        expect_int(gate_seen(gate, GATE_FLUSH), flushes);
+        expect_alive(flusher);
+        expect(gate_seen(gate, GATE_FLUSH) > flushes);
+    }
+    leave(writer);
+    leave(flusher);
+}
+
+/* The reply to a flush waits for the storage. */
+NBD_TEST(a_flush_is_answered_when_it_is_done)
+{
+    struct node *gate = export_qcow2_on_gate(false);
+    struct client *client = enter("disk");
+    write_sector(client, 0);
+    gate_hold(gate, GATE_FLUSH, GATE_ALL);
+    ask(client, NBD_CMD_FLUSH, 0, COOKIE, 0, 0);
+    gate_wait_held(gate, 1);
+    expect_int(stream_wait_readable(client->stream, 20), -ETIMEDOUT);
+    gate_release(gate, GATE_FLUSH, GATE_ALL);
+    expect_simple(client, 0, COOKIE);
+    leave(client);
+}
+
 NBD_TEST(caching_reads_the_range)
 {
     struct node *gate = export_gated("disk", MIB);
@@ -458,6 +493,8 @@ int main(void)
         cmocka_unit_test(a_wrong_magic_ends_the_connection),
         cmocka_unit_test(forced_unit_access_flushes_what_it_wrote),
         cmocka_unit_test(a_writethrough_export_flushes_every_write),
+        cmocka_unit_test(a_flush_covers_the_writes_of_all_connections),
+        cmocka_unit_test(a_flush_is_answered_when_it_is_done),
         cmocka_unit_test(caching_reads_the_range),
         cmocka_unit_test(a_request_may_come_byte_by_byte),
         cmocka_unit_test(large_and_small_requests_may_follow_each_other),
