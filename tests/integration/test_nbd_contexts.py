@@ -333,3 +333,46 @@ def test_an_incremental_backup_reads_what_is_dirty(qmp, server):
                 before[at:at + piece] = client.pread(piece, at)
     assert bytes(before) == nbd_client.read_all(client)
     client.shutdown()
+
+
+def test_an_overlay_may_be_put_on_a_node_whose_bitmap_is_exported(qmp, server, tmp_path):
+    """The bitmap stays that of the node below, which is written no more; the export shows the overlay."""
+    add_bitmap(qmp, "b")
+    nbd_client.export(qmp, "disk", writable=True, allocation_depth=True, bitmaps=["b"])
+    client = enter(server, "disk", EXTENDED, [DEPTH, dirty("b")])
+    client.ask(CMD_WRITE, 0, payload=b"x")
+    top = create(tmp_path / "top.qcow2", SIZE)
+    qmp.execute("blockdev-add", driver="qcow2", node_name="top", backing=None,
+                file={"driver": "file", "filename": str(top)})
+    qmp.execute("blockdev-snapshot", node="disk", overlay="top")
+    client.ask(CMD_WRITE, 1 * MIB, payload=b"x")
+    expected = {DEPTH: [(64 * KIB, 2), (1 * MIB - 64 * KIB, 3), (64 * KIB, 1)],
+                dirty("b"): [(64 * KIB, 1), (1 * MIB, 0)]}
+    assert client.ask_status(0, 1 * MIB + 64 * KIB) == expected
+    qmp.execute("block-export-del", id="export-disk", mode="hard")
+    qmp.wait_event("BLOCK_EXPORT_DELETED", lambda data: data["id"] == "export-disk")
+    qmp.execute("blockdev-del", node_name="top")
+    qmp.execute("block-dirty-bitmap-remove", node="disk", name="b")
+    qmp.execute("blockdev-del", node_name="disk")
+
+
+def test_a_node_whose_bitmap_is_exported_may_grow(qmp, tmp_path):
+    """Clients that come later see the new length, in the bitmap too; those that are there see what they were told."""
+    path = tmp_path / "disk.raw"
+    path.write_bytes(bytes(1 * MIB))
+    qmp.execute("blockdev-add", driver="file", node_name="disk", filename=str(path))
+    add_bitmap(qmp, "b")
+    server = nbd_client.start_server(qmp, tmp_path)
+    nbd_client.export(qmp, "disk", writable=True, bitmaps=["b"])
+    early = enter(server, "disk", STRUCTURED, [dirty("b")])
+    qmp.execute("block_resize", node_name="disk", size=2 * MIB)
+    late = enter(server, "disk", STRUCTURED, [dirty("b")])
+    late.ask(CMD_WRITE, 2 * MIB - 1, payload=b"x")
+    early.ask(CMD_WRITE, 0, payload=b"x")
+    assert late.ask_status(0, 2 * MIB) == {dirty("b"): [(64 * KIB, 1), (2 * MIB - 128 * KIB, 0), (64 * KIB, 1)]}
+    assert early.ask_status(0, 1 * MIB) == {dirty("b"): [(64 * KIB, 1), (1 * MIB - 64 * KIB, 0)]}
+    assert early.ask(CMD_BLOCK_STATUS, 0, 2 * MIB).error == EINVAL
+    qmp.execute("block_resize", node_name="disk", size=512 * KIB)
+    assert late.ask(CMD_BLOCK_STATUS, 0, 512 * KIB).error == 0
+    late.ask(CMD_BLOCK_STATUS, 1 * MIB, 512 * KIB)  # an error or clean: anything but the end
+    assert late.ask_status(0, 512 * KIB) == {dirty("b"): [(64 * KIB, 1), (448 * KIB, 0)]}
