@@ -85,6 +85,7 @@ struct node {
     unsigned refs;
     unsigned height; /* at least the longest path down, in edges */
     bool monitor_owned;
+    char *owner;                          /* of an inner node: who made it, for messages */
     uint64_t serial;                      /* no two nodes have the same */
     uint64_t made_with;                   /* serial of the parent whose options described this node; 0: nobody's */
     unsigned made_as;                     /* the role there */

@@ -54,6 +54,7 @@ void node_free(struct node *node)
     free(node->stats);
     free(node->state);
     free(node->filename);
+    free(node->owner);
     free(node->name);
     free(node);
 }
@@ -226,6 +227,7 @@ void node_set_filename(struct node *node, const char *filename)
 {
     char *copy = xstrdup(filename);
     free(node->filename);
+    free(node->owner);
     node->filename = copy;
 }
 
@@ -307,6 +309,8 @@ char *child_user(const struct child *child)
 {
     if (child->handle)
         return xstrdup(child->handle->user);
+    if (child->parent->owner)
+        return xstrdup(child->parent->owner);
     return xasprintf("node '%s' (as its '%s')", child->parent->name, child->name);
 }
 

@@ -28,15 +28,14 @@ enum open_how {
     OPEN_FOR_CHECK = 2,
 };
 
-static struct error *check_name(const char *name)
+struct error *node_check_name(const char *name)
 {
     if (hash_find_string(&graph.by_name, name))
         return error_new("Duplicate nodes with node-name='%s'", name);
     return NULL;
 }
 
-/* A name that no client can choose, since it begins with '#'. */
-static char *make_name(void)
+char *node_make_name(void)
 {
     for (;;) {
         char *name = xasprintf("#block%03llu", (unsigned long long)graph.names_made++);
@@ -57,7 +56,7 @@ static struct error *check_description(const struct driver *driver, const struct
     if (!err)
         err = settings_check(options);
     if (!err && options->node_name)
-        err = check_name(options->node_name);
+        err = node_check_name(options->node_name);
     return err;
 }
 
@@ -76,7 +75,7 @@ static struct error *open_below(const struct blockdev_options *options, const st
     if (err)
         return err;
 
-    CLEANUP(free) char *made = options->node_name ? NULL : make_name();
+    CLEANUP(free) char *made = options->node_name ? NULL : node_make_name();
     struct node *node = node_create(made ? made : options->node_name, driver);
     node->set = settings_of(options);
 
@@ -125,16 +124,12 @@ struct error *node_open_ref(const struct blockdev_ref *ref, struct node **out)
     return NULL;
 }
 
-static struct error *attach(struct node *parent, const char *name, unsigned role, struct node *node,
-                            const struct open_context *context, struct child **out)
+struct error *child_attach(struct node *parent, const char *name, unsigned role, struct node *node, struct child **out)
 {
     if (node->set.inactive && !parent->set.inactive)
         return error_new("Inactive '%s' can't be a %s child of active '%s'", node->name, name, parent->name);
     if (!height_raise(parent, node->height))
         return error_new("%s: the graph would be more than %d nodes deep", name, GRAPH_DEPTH_MAX);
-    bool may_fall_back = context->options->has_auto_read_only && context->options->auto_read_only;
-    if (node->set.read_only && !(role & CHILD_BACKING) && may_fall_back)
-        parent->set.read_only = true;
 
     struct child *edge = xcalloc(1, sizeof(*edge));
     edge->name = xstrdup(name);
@@ -155,6 +150,17 @@ static struct error *attach(struct node *parent, const char *name, unsigned role
         node_set_identity(parent, node->device, node->inode);
     *out = edge;
     return NULL;
+}
+
+static struct error *attach(struct node *parent, const char *name, unsigned role, struct node *node,
+                            const struct open_context *context, struct child **out) CO_FN;
+
+static struct error *attach(struct node *parent, const char *name, unsigned role, struct node *node,
+                            const struct open_context *context, struct child **out)
+{
+    if (node->set.read_only && !(role & CHILD_BACKING) && open_auto_read_only(context))
+        parent->set.read_only = true;
+    return child_attach(parent, name, role, node, out);
 }
 
 /* While a node waits for its child to open it sends no requests, so a drain of what it stands on need not wait for it:

@@ -10,6 +10,15 @@ struct error *child_open_from_image(struct node *parent, const char *name, unsig
                                     const struct blockdev_options *options, const struct open_context *context,
                                     struct child **out) CO_FN CONTROL_FN MUST_CHECK;
 
+/* An edge from @parent, which is being opened, to @node, with the permissions that follow from the role. */
+struct error *child_attach(struct node *parent, const char *name, unsigned role, struct node *node, struct child **out)
+    CO_FN CONTROL_FN MUST_CHECK;
+
+/* An error when there is such a node. */
+struct error *node_check_name(const char *name) CONTROL_FN MUST_CHECK;
+/* A name that no client can choose, since it begins with '#'. The caller frees it. */
+char *node_make_name(void) CONTROL_FN;
+
 /* image_name.c: may an image lead to such a node? */
 struct error *image_policy_check(const struct driver *driver, const struct blockdev_options *options) CO_FN MUST_CHECK;
 
