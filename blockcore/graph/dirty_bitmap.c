@@ -34,6 +34,7 @@ struct dirty_bitmap {
     bool busy;
     bool persistent;
     bool readonly;
+    bool copier;
 };
 
 static uint64_t bits_for(const struct dirty_bitmap *bitmap, uint64_t bytes)
@@ -234,6 +235,11 @@ void dirty_bitmap_set_busy(struct dirty_bitmap *bitmap, bool busy)
     bitmap->busy = busy;
 }
 
+void dirty_bitmap_set_copier(struct dirty_bitmap *bitmap)
+{
+    bitmap->copier = true;
+}
+
 bool dirty_bitmap_is_persistent(const struct dirty_bitmap *bitmap)
 {
     return bitmap->persistent;
@@ -317,6 +323,25 @@ bool dirty_bitmap_clear(struct dirty_bitmap *bitmap)
     lane_lock_open(&bitmap->owner->lock);
     dirty_map_fini(&old);
     return true;
+}
+
+size_t dirty_bitmap_take(struct dirty_bitmap *bitmap, uint64_t *offset, struct range *runs, size_t max)
+{
+    struct dirty_map *map = &bitmap->map;
+    size_t count = 0;
+    settle(bitmap->owner);
+    lane_lock_alone(&bitmap->owner->lock);
+    uint64_t length = atomic_load(&bitmap->owner->length);
+    uint64_t bit = dirty_map_next_set(map, min_u64(*offset >> bitmap->granularity_bits, map->count));
+    for (; count < max && bit < map->count; count++) {
+        uint64_t end = dirty_map_next_clear(map, bit);
+        runs[count] = range_between(bit << bitmap->granularity_bits, min_u64(end << bitmap->granularity_bits, length));
+        dirty_map_clear(map, range_between(bit, end));
+        bit = dirty_map_next_set(map, end);
+    }
+    lane_lock_open(&bitmap->owner->lock);
+    *offset = min_u64(bit << bitmap->granularity_bits, length);
+    return count;
 }
 
 uint64_t dirty_bitmap_next_dirty(struct dirty_bitmap *bitmap, uint64_t offset)
@@ -437,17 +462,17 @@ static struct range first_piece(const struct node_bitmaps *bitmaps, struct range
     return range;
 }
 
-static void mark(struct node_bitmaps *bitmaps, struct range range)
+static void mark(struct node_bitmaps *bitmaps, struct range range, bool copied)
 {
     struct dirty_bitmap *bitmap;
     list_for_each (bitmap, &bitmaps->list, link) {
-        if (atomic_load_explicit(&bitmap->enabled, memory_order_relaxed))
+        if (atomic_load_explicit(&bitmap->enabled, memory_order_relaxed) && !(copied && bitmap->copier))
             dirty_map_set(&bitmap->map, range_intersect(bits_of(bitmap, range), range_make(0, bitmap->map.count)));
     }
 }
 
 /* A write may have made the node longer. One that failed may have meant to. */
-void node_mark_dirty_slowly(struct node *node, struct range range)
+void node_mark_dirty_slowly(struct node *node, struct range range, bool copied)
 {
     struct node_bitmaps *bitmaps = atomic_load(&node->bitmaps);
     while (range.bytes > 0) {
@@ -455,7 +480,7 @@ void node_mark_dirty_slowly(struct node *node, struct range range)
             settle(bitmaps);
         lane_lock_enter(&bitmaps->lock);
         struct range piece = first_piece(bitmaps, range);
-        mark(bitmaps, piece);
+        mark(bitmaps, piece, copied);
         lane_lock_leave(&bitmaps->lock);
         range = range_make(range.offset + piece.bytes, range.bytes - piece.bytes);
         if (range.bytes > 0)

@@ -58,6 +58,9 @@ void dirty_bitmap_set_enabled(struct dirty_bitmap *bitmap, bool enabled) CONTROL
 /* In use by an operation: no command may touch it. It goes on recording. */
 bool dirty_bitmap_is_busy(const struct dirty_bitmap *bitmap);
 void dirty_bitmap_set_busy(struct dirty_bitmap *bitmap, bool busy) CONTROL_FN;
+/* It belongs to somebody who copies what is written: requests with REQ_COPIED are none of its business. Before it is
+ * enabled for the first time. */
+void dirty_bitmap_set_copier(struct dirty_bitmap *bitmap) CONTROL_FN;
 /* To be kept in the image. */
 bool dirty_bitmap_is_persistent(const struct dirty_bitmap *bitmap);
 void dirty_bitmap_set_persistent(struct dirty_bitmap *bitmap, bool persistent) CONTROL_FN;
@@ -80,10 +83,14 @@ struct error *dirty_bitmap_check(const struct dirty_bitmap *bitmap, unsigned sta
 /* Bits --------------------------------------------------------------------------------------------------------- */
 
 /* Ranges are bytes inside of the node; each granule that a range touches counts. */
-void dirty_bitmap_mark(struct dirty_bitmap *bitmap, struct range range) CONTROL_FN;
+void dirty_bitmap_mark(struct dirty_bitmap *bitmap, struct range range); /* any loop */
 void dirty_bitmap_clean(struct dirty_bitmap *bitmap, struct range range) CONTROL_FN;
 /* All of it, however much that is, at once. False when there is no memory, and all is as before. */
 bool dirty_bitmap_clear(struct dirty_bitmap *bitmap) CONTROL_FN MUST_CHECK;
+
+/* Finds runs of dirty bytes from *@offset on, at most @max, and cleans them in the same moment: a write that ends later
+ * makes its bytes dirty again. *@offset is where to go on. Returns how many there are; 0: none up to the end. */
+size_t dirty_bitmap_take(struct dirty_bitmap *bitmap, uint64_t *offset, struct range *runs, size_t max) CONTROL_FN;
 
 /* The first byte from @offset on that is dirty (or is not); the length when there is none, or @offset is not below it.
  * Any loop, while the bitmap stays (it is busy). */
@@ -103,8 +110,9 @@ void dirty_bitmap_add(struct dirty_bitmap *bitmap, uint64_t first_byte, const vo
 
 /* Requests ----------------------------------------------------------------------------------------------------- */
 
-/* For io/, on any loop: these bytes may have changed. Long ranges give others a turn. Use node_mark_dirty(). */
-void node_mark_dirty_slowly(struct node *node, struct range range) CO_FN;
+/* For io/, on any loop: these bytes may have changed. @copied: the request had REQ_COPIED. Long ranges give others a
+ * turn. Use node_mark_dirty(). */
+void node_mark_dirty_slowly(struct node *node, struct range range, bool copied) CO_FN;
 
 /* The node may have another length now. Bitmaps also find out by themselves, but only when they are next looked at. */
 void node_settle_bitmaps(struct node *node);

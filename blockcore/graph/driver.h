@@ -50,6 +50,9 @@ enum request_flags {
      * driver as a whole, whatever max_transfer says; what is no multiple of the driver's clusters, the end of the node
      * excepted, is -EINVAL. */
     REQ_COMPRESSED = 0x8,
+    /* Whoever writes also brings the data to those who copy what is written to the node: their bitmaps leave it out
+     * (dirty_bitmap_set_copier()). Does not reach the driver. */
+    REQ_COPIED = 0x10,
 };
 
 /* What a check may change. */

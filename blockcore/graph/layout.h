@@ -156,13 +156,13 @@ static inline void node_set_written(struct node *node)
         atomic_store(&node->written, true);
 }
 
-/* These bytes may have changed: before the request that did it ends. */
-static inline void node_mark_dirty(struct node *node, struct range range) CO_FN;
+/* These bytes may have changed: before the request that did it ends. @flags: of the request. */
+static inline void node_mark_dirty(struct node *node, struct range range, unsigned flags) CO_FN;
 
-static inline void node_mark_dirty(struct node *node, struct range range)
+static inline void node_mark_dirty(struct node *node, struct range range, unsigned flags)
 {
     if (unlikely(atomic_load_explicit(&node->bitmaps, memory_order_acquire)))
-        node_mark_dirty_slowly(node, range);
+        node_mark_dirty_slowly(node, range, flags & REQ_COPIED);
 }
 
 /* node.c */

@@ -227,7 +227,6 @@ void node_set_filename(struct node *node, const char *filename)
 {
     char *copy = xstrdup(filename);
     free(node->filename);
-    free(node->owner);
     node->filename = copy;
 }
 

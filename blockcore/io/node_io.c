@@ -244,16 +244,17 @@ int node_write(struct node *node, struct range range, const struct iov *iov, uns
         return 0;
     if (node->set.detect_zeroes != DETECT_ZEROES_OFF && iov_is_zero(iov)) {
         unsigned unmap = node->set.detect_zeroes == DETECT_ZEROES_UNMAP ? REQ_MAY_UNMAP : 0;
-        return node_write_zeroes(node, range, (flags & REQ_FUA) | unmap);
+        return node_write_zeroes(node, range, (flags & (REQ_FUA | REQ_COPIED)) | unmap);
     }
     stats_write_begins(node, range_end(range));
+    unsigned below = flags & ~(unsigned)REQ_COPIED;
     if (unlikely(flags & REQ_COMPRESSED))
-        ret = write_compressed(node, range, iov, flags);
+        ret = write_compressed(node, range, iov, below);
     else if (likely(node->limits.request_alignment == 1 && memory_fits(node, iov)))
-        ret = driver_write(node, range, iov, flags);
+        ret = driver_write(node, range, iov, below);
     else
-        ret = write_tracked(node, range, iov, flags);
-    node_mark_dirty(node, range);
+        ret = write_tracked(node, range, iov, below);
+    node_mark_dirty(node, range, flags);
     if (ret == 0)
         node_set_written(node);
     stats_wrote(node, range_end(range), range.bytes, ret);
@@ -327,10 +328,10 @@ int node_write_zeroes(struct node *node, struct range range, unsigned flags)
     stats_write_begins(node, range_end(range));
     for (struct range rest = range; rest.bytes > 0 && ret == 0;) {
         struct range piece = zero_piece(node, rest);
-        ret = driver_write_zeroes(node, piece, flags);
+        ret = driver_write_zeroes(node, piece, flags & ~(unsigned)REQ_COPIED);
         rest = range_after(rest, piece.bytes);
     }
-    node_mark_dirty(node, range);
+    node_mark_dirty(node, range, flags);
     if (track)
         tracked_end(&node->tracker, &tracked);
     if (ret == 0)
@@ -358,7 +359,7 @@ static int discard_without_driver(struct node *node, struct range range)
     bool passed_on = node->driver->kind == DRIVER_FILTER;
     int ret = passed_on ? child_pdiscard(node->filtered, range) : 0;
     if (passed_on)
-        node_mark_dirty(node, range);
+        node_mark_dirty(node, range, 0);
     stats_count(node, STATS_UNMAP, range.bytes, ret);
     return ret;
 }
@@ -379,7 +380,7 @@ int node_discard(struct node *node, struct range range)
     struct range asked = range;
     range = range_between(begin, end);
     if (range.bytes == 0) {
-        node_mark_dirty(node, asked);
+        node_mark_dirty(node, asked, 0);
         return 0;
     }
 
@@ -388,7 +389,7 @@ int node_discard(struct node *node, struct range range)
     if (track)
         tracked_begin(&node->tracker, &tracked, range, false);
     int ret = driver_discard(node, range);
-    node_mark_dirty(node, asked);
+    node_mark_dirty(node, asked, 0);
     if (track)
         tracked_end(&node->tracker, &tracked);
     stats_count(node, STATS_UNMAP, range.bytes, ret);

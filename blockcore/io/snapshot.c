@@ -99,7 +99,7 @@ static void mark_all_dirty(struct node *node, const struct node *last)
 {
     for (;; node = node->filtered->node) {
         node_settle_bitmaps(node);
-        node_mark_dirty(node, range_make(0, node_length(node)));
+        node_mark_dirty(node, range_make(0, node_length(node)), 0);
         if (node == last || node->driver->kind != DRIVER_FILTER || !node->filtered)
             return;
     }

@@ -1,0 +1,552 @@
+#include "blockcore/jobs/mirror.h"
+
+#include "blockcore/base/memory.h"
+#include "blockcore/filters/cluster.h"
+#include "blockcore/graph/change.h"
+#include "blockcore/graph/dirty_bitmap.h"
+#include "blockcore/graph/flush.h"
+#include "blockcore/graph/node.h"
+#include "blockcore/graph/rearrange.h"
+#include "blockcore/io/block_status.h"
+#include "blockcore/io/request.h"
+#include "blockcore/jobs/copier.h"
+#include "blockcore/jobs/job.h"
+#include "blockcore/jobs/mirror_filter.h"
+#include "blockcore/runtime/coroutine.h"
+#include "blockcore/runtime/loop.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#define GRANULARITY_MIN 512u
+#define GRANULARITY_MAX (64u << 20)
+#define GRANULARITY_DEFAULT (64u * 1024)
+#define RUNS_AT_ONCE 256
+#define SETTLE_MS 20 /* writes that come soon after each other are copied together */
+#define SWITCH_ROUNDS 16
+
+/* Outlives the job where requests hang. */
+struct mirror {
+    struct job *job;               /* NULL: it has ended */
+    struct mirror_options options; /* without what its pointers led to */
+    char *owner;                   /* in messages */
+    struct node *source;
+    struct node *target;
+    struct node *replaces;
+    struct node *base; /* what is below it is not copied; NULL: nothing is */
+    struct node *filter_node;
+    struct mirror_filter *filter;
+    struct handle *handle;
+    struct dirty_bitmap *bitmap;
+    struct copier *copier;
+    uint64_t counted; /* bytes in the job's total */
+
+    struct co_queue told;
+    _Atomic bool idle; /* waits for something to be noted */
+    struct loop_task woken;
+    bool switched;
+};
+
+static struct mirror *mirror_of(struct job *job)
+{
+    return *(struct mirror **)job_state(job);
+}
+
+/* On any loop ---------------------------------------------------------------------------------------------------- */
+
+static void run_woken(struct loop_task *task)
+{
+    struct mirror *mirror = CONTAINER_OF(task, struct mirror, woken);
+    co_queue_wake_all(&mirror->told);
+}
+
+/* The filter has noted something. */
+static void on_noted(void *arg)
+{
+    struct mirror *mirror = arg;
+    if (atomic_load_explicit(&mirror->idle, memory_order_relaxed) && atomic_exchange(&mirror->idle, false))
+        loop_post(loop_control(), &mirror->woken);
+}
+
+/* Zeroes that the target has already need not be written. */
+static bool target_is_zero(struct mirror *mirror, struct range range) CO_FN;
+
+static bool target_is_zero(struct mirror *mirror, struct range range)
+{
+    CLEANUP(extents_fini) struct extents extents;
+    extents_init(&extents, 1);
+    range = range_intersect(range, range_make(0, child_length(mirror->filter->target)));
+    return range.bytes > 0 && child_block_status(mirror->filter->target, range, ASK_ZERO, &extents) == 0 &&
+           (extents.items[0].flags & EXTENT_ZERO) && extents.items[0].bytes >= range.bytes;
+}
+
+static int plan(void *arg, struct range range, struct extents *plan)
+{
+    struct mirror *mirror = arg;
+    unsigned ask = ASK_ZERO | (mirror->base ? ASK_ALLOCATED : 0);
+    int ret = handle_block_status_entered(mirror->handle, range, ask, mirror->base, false, plan);
+    for (size_t i = 0; i < plan->count && ret == 0; i++) {
+        struct extent *extent = &plan->items[i];
+        bool ours = !mirror->base || (extent->flags & EXTENT_ALLOCATED);
+        bool zero = extent->flags & EXTENT_ZERO;
+        if (ours && zero && !mirror->base && target_is_zero(mirror, range_make(extent->offset, extent->bytes)))
+            ours = false;
+        extent->flags = (ours ? EXTENT_ALLOCATED : 0u) | (zero ? EXTENT_ZERO : 0u);
+    }
+    return ret;
+}
+
+static int copy(void *arg, struct copier_piece *piece)
+{
+    struct mirror *mirror = arg;
+    return mirror_filter_copy(mirror->filter, piece->range, piece->zero, &piece->write_failed);
+}
+
+struct failure {
+    struct mirror *mirror;
+    bool write;
+    int errnum;
+};
+
+static int met_error(void *arg)
+{
+    const struct failure *failure = arg;
+    struct mirror *mirror = failure->mirror;
+    if (!mirror->job)
+        return COPIER_GIVE_UP;
+    enum blockdev_on_error policy = failure->write ? mirror->options.on_target_error : mirror->options.on_source_error;
+    enum block_error_action action = job_met_error(mirror->job, policy, failure->write, failure->errnum);
+    return action == BLOCK_ERROR_ACTION_REPORT ? COPIER_GIVE_UP : COPIER_TRY_AGAIN;
+}
+
+static enum copier_answer failed(void *arg, const struct copier_piece *piece, int ret)
+{
+    struct failure failure = { .mirror = arg, .write = piece->write_failed, .errnum = -ret };
+    return (enum copier_answer)co_call_on(loop_control(), "error of a mirror", met_error, &failure);
+}
+
+static const struct copier_ops copier_ops = { .plan = plan, .copy = copy, .failed = failed };
+
+/* Copying -------------------------------------------------------------------------------------------------------- */
+
+/* What was noted is the copier's now. */
+static void take_noted(struct mirror *mirror)
+{
+    struct range runs[RUNS_AT_ONCE];
+    uint64_t offset = 0;
+    size_t count;
+    while ((count = dirty_bitmap_take(mirror->bitmap, &offset, runs, RUNS_AT_ONCE)) > 0) {
+        for (size_t i = 0; i < count; i++)
+            copier_add(mirror->copier, runs[i]);
+    }
+}
+
+static uint64_t bytes_left(struct mirror *mirror)
+{
+    return copier_left(mirror->copier) + dirty_bitmap_count(mirror->bitmap);
+}
+
+/* The total is what was copied and what is left. */
+static void count_total(struct mirror *mirror)
+{
+    uint64_t total = job_progress_current(mirror->job) + bytes_left(mirror);
+    if (total > mirror->counted) {
+        job_progress_add_total(mirror->job, total - mirror->counted);
+        mirror->counted = total;
+    }
+}
+
+static struct error *copy_error(const struct mirror *mirror, int ret)
+{
+    return error_errno(-ret, "copying from node '%s' to node '%s'", node_name(mirror->source),
+                       node_name(mirror->target));
+}
+
+/* Copies until nothing is left, for the moment. False: interrupted. */
+static bool copy_all(struct mirror *mirror, struct error **err) CO_FN;
+
+static bool copy_all(struct mirror *mirror, struct error **err)
+{
+    do {
+        take_noted(mirror);
+        count_total(mirror);
+        int ret = copier_run(mirror->copier);
+        if (ret == -EINTR)
+            return false;
+        if (ret < 0) {
+            *err = copy_error(mirror, ret);
+            return false;
+        }
+    } while (bytes_left(mirror) > 0 && atomic_load(&mirror->filter->mode) == MIRROR_ACTIVE);
+    return true;
+}
+
+static bool shall_end(struct mirror *mirror)
+{
+    return job_shall_complete(mirror->job) || job_shall_end(mirror->job);
+}
+
+static bool has_news(struct mirror *mirror)
+{
+    return shall_end(mirror) || job_is_cancelled(mirror->job) || job_is_paused(mirror->job);
+}
+
+static void wait_for_news(struct mirror *mirror) CO_FN;
+
+static void wait_for_news(struct mirror *mirror)
+{
+    atomic_store(&mirror->idle, true);
+    while (bytes_left(mirror) == 0 && !has_news(mirror)) {
+        co_queue_wait(&mirror->told, NULL, "writes to the source of a mirror");
+        atomic_store(&mirror->idle, true);
+    }
+    atomic_store(&mirror->idle, false);
+    if (!has_news(mirror) && atomic_load(&mirror->filter->mode) == MIRROR_BACKGROUND)
+        co_sleep_ms(SETTLE_MS);
+}
+
+static struct error *flush_target(struct mirror *mirror) CO_FN;
+
+static struct error *flush_target(struct mirror *mirror)
+{
+    int error = atomic_load(&mirror->filter->flush_error);
+    if (error < 0)
+        return error_errno(-error, "flushing node '%s'", node_name(mirror->target));
+    return node_flush_in_use(mirror->target, mirror->owner);
+}
+
+/* All has been copied for the first time. */
+static struct error *get_ready(struct mirror *mirror) CO_FN;
+
+static struct error *get_ready(struct mirror *mirror)
+{
+    struct error *err = flush_target(mirror);
+    if (!err)
+        job_become_ready(mirror->job);
+    return err;
+}
+
+static struct error *run(struct job *job)
+{
+    struct mirror *mirror = mirror_of(job);
+    struct error *err = NULL;
+    while (!err && job_go_on(job)) {
+        if (!copy_all(mirror, &err))
+            continue;
+        if (bytes_left(mirror) > 0)
+            continue;
+        bool ready = job_get_status(job) == JOB_STATUS_READY;
+        if (!ready)
+            err = get_ready(mirror);
+        else if (job_shall_end(job))
+            return NULL;
+        else if (!job_shall_complete(job))
+            wait_for_news(mirror);
+        else if (atomic_load(&mirror->filter->mode) == MIRROR_ACTIVE)
+            return NULL;
+        else
+            mirror_filter_set_mode(mirror->filter, MIRROR_ACTIVE);
+    }
+    return err;
+}
+
+/* The end -------------------------------------------------------------------------------------------------------- */
+
+static struct error *nothing_left(void *arg)
+{
+    struct mirror *mirror = arg;
+    return bytes_left(mirror) == 0 ? NULL : error_errno(EAGAIN, "more was written meanwhile");
+}
+
+static const struct change_owner switch_owner = { .before = nothing_left };
+
+/* The users of the source, or of what is to be replaced, get the target. */
+static struct error *switch_users(struct mirror *mirror) CO_FN;
+
+static struct error *switch_users(struct mirror *mirror)
+{
+    struct change *change = change_begin();
+    struct node *to = mirror->replaces ? mirror->source : mirror->target;
+    struct error *err = change_replace(change, mirror->filter_node, to);
+    if (!err && mirror->replaces)
+        err = change_replace(change, mirror->replaces, mirror->target);
+    change_set_owner(change, &switch_owner, mirror);
+    if (!err)
+        return change_commit(change);
+    change_abort(change);
+    return err;
+}
+
+static struct error *prepare(struct job *job)
+{
+    struct mirror *mirror = mirror_of(job);
+    struct error *err = NULL;
+    if (job_shall_end(job))
+        return NULL;
+    for (int round = 0; round < SWITCH_ROUNDS; round++) {
+        error_free(steal(&err));
+        bool copied = copy_all(mirror, &err);
+        if (!err && copied)
+            err = flush_target(mirror);
+        if (err || job_is_cancelled(job))
+            return err;
+        if (!copied)
+            continue; /* told something that does not matter any more */
+        err = switch_users(mirror);
+        mirror->switched = !err;
+        if (!err || bytes_left(mirror) == 0)
+            return err;
+    }
+    return err;
+}
+
+static void close_all(void *arg)
+{
+    struct mirror *mirror = arg;
+    handle_close(mirror->handle);
+    node_unref(mirror->filter_node);
+    node_unref(mirror->target);
+    node_unref(mirror->source);
+    node_unref(mirror->replaces);
+    node_unref(mirror->base);
+    co_queue_fini(&mirror->told);
+    free(mirror->owner);
+    free(mirror);
+}
+
+/* No piece is on its way any more. */
+static void released(void *arg)
+{
+    co_start("end of a mirror", close_all, arg);
+}
+
+/* The graph is again as if there had been no mirror, or the target has taken over; what hangs is left behind. */
+static void leave_graph(struct mirror *mirror) CO_FN;
+
+static void leave_graph(struct mirror *mirror)
+{
+    mirror_filter_set_mode(mirror->filter, MIRROR_OVER);
+    if (!mirror->switched)
+        error_free(filter_remove(mirror->filter_node, NULL));
+    if (mirror->bitmap)
+        dirty_bitmap_destroy(steal(&mirror->bitmap));
+    mirror->job = NULL;
+    copier_destroy(mirror->copier, released, mirror);
+}
+
+static void finish(struct job *job, bool success)
+{
+    (void)success;
+    leave_graph(mirror_of(job));
+    *(struct mirror **)job_state(job) = NULL;
+}
+
+static void wake(struct job *job)
+{
+    struct mirror *mirror = mirror_of(job);
+    if (!mirror)
+        return;
+    if (job_is_cancelled(job))
+        copier_abandon(mirror->copier);
+    else
+        copier_interrupt(mirror->copier);
+    co_queue_wake_all(&mirror->told);
+}
+
+static void speed_changed(struct job *job)
+{
+    struct mirror *mirror = mirror_of(job);
+    if (mirror)
+        copier_set_speed(mirror->copier, job_speed(job));
+}
+
+static struct error *change(struct job *job, const struct block_job_change_options *options)
+{
+    struct mirror *mirror = mirror_of(job);
+    if (!mirror || options->u.mirror.copy_mode != MIRROR_COPY_MODE_WRITE_BLOCKING)
+        return error_new("Change to copy mode '%s' is not implemented",
+                         mirror_copy_mode_name(options->u.mirror.copy_mode));
+    mirror_filter_set_mode(mirror->filter, MIRROR_ACTIVE);
+    copier_interrupt(mirror->copier);
+    co_queue_wake_all(&mirror->told);
+    return NULL;
+}
+
+static void describe(const struct job *job, struct block_job_info *info)
+{
+    struct mirror *const *mirror = job_state((struct job *)(uintptr_t)job);
+    if (*mirror)
+        info->u.mirror.actively_synced =
+            info->ready && atomic_load(&(*mirror)->filter->mode) == MIRROR_ACTIVE && bytes_left(*mirror) == 0;
+}
+
+static const struct job_driver mirror_driver = {
+    .type = JOB_TYPE_MIRROR,
+    .state_size = sizeof(struct mirror *),
+    .is_block_job = true,
+    .may_end_ready = true,
+    .run = run,
+    .wake = wake,
+    .speed_changed = speed_changed,
+    .change = change,
+    .describe = describe,
+    .prepare = prepare,
+    .finish = finish,
+};
+
+/* An active commit is a mirror, but clients know it as a commit. */
+static const struct job_driver commit_driver = {
+    .type = JOB_TYPE_COMMIT,
+    .state_size = sizeof(struct mirror *),
+    .is_block_job = true,
+    .may_end_ready = true,
+    .run = run,
+    .wake = wake,
+    .speed_changed = speed_changed,
+    .prepare = prepare,
+    .finish = finish,
+};
+
+/* Starting ------------------------------------------------------------------------------------------------------- */
+
+static struct error *choose_granularity(const struct mirror_options *options, uint32_t *granularity)
+{
+    *granularity = options->granularity;
+    if (!*granularity) {
+        uint64_t cluster = node_cluster_bytes(options->target);
+        *granularity = (uint32_t)min_u64(max_u64(cluster, GRANULARITY_DEFAULT), GRANULARITY_MAX);
+    }
+    if (!is_power_of_two(*granularity) || *granularity < GRANULARITY_MIN || *granularity > GRANULARITY_MAX)
+        return error_new("granularity: expected a power of two from %u to %u, found %" PRIu32, GRANULARITY_MIN,
+                         GRANULARITY_MAX, *granularity);
+    return NULL;
+}
+
+static struct error *check_nodes(const struct mirror_options *options)
+{
+    const struct node *replaced = options->replaces ? options->replaces : options->source;
+    if (options->source == options->target)
+        return error_new("Can't mirror node into itself");
+    if (node_is_read_only(options->target))
+        return error_new("node '%s' is read-only", node_name(options->target));
+    if (node_length(options->source) != node_length(options->target))
+        return error_new("Source and target image have different sizes: node '%s' has %" PRIu64
+                         " bytes, node '%s' has %" PRIu64,
+                         node_name(options->source), node_length(options->source), node_name(options->target),
+                         node_length(options->target));
+    if (node_length(replaced) != node_length(options->source))
+        return error_new("cannot replace image with a mirror image of different size");
+    return NULL;
+}
+
+/* The layer below the one that is mirrored; filters are transparent. */
+static struct node *base_of(const struct mirror_options *options)
+{
+    if (options->sync == MIRROR_SYNC_MODE_FULL)
+        return NULL;
+    struct node *node = options->source;
+    while (node_filtered(node))
+        node = child_node(node_filtered(node));
+    return node_backing(node) ? child_node(node_backing(node)) : NULL;
+}
+
+static struct error *open_parts(struct mirror *mirror, uint32_t granularity) CO_FN;
+
+static struct error *open_parts(struct mirror *mirror, uint32_t granularity)
+{
+    const struct mirror_options *options = &mirror->options;
+    struct error *err = mirror_filter_create(options->filter_node_name, mirror->owner, mirror->source, mirror->target,
+                                             &mirror->filter_node);
+    if (err)
+        return err;
+    mirror->filter = mirror_filter_of(mirror->filter_node);
+    mirror->filter->noted = on_noted;
+    mirror->filter->noted_arg = mirror;
+    mirror->filter->ends.flags = options->keep_zeroes ? 0 : REQ_MAY_UNMAP;
+    err = dirty_bitmap_create(mirror->source, NULL, granularity, &mirror->bitmap);
+    if (err)
+        return err;
+    dirty_bitmap_set_copier(mirror->bitmap);
+    mirror->filter->bitmap = mirror->bitmap;
+    err = handle_open(mirror->filter_node, mirror->owner, PERM_CONSISTENT_READ, PERM_ALL, &mirror->handle);
+    if (err)
+        return err;
+    const struct copier_options copier_options = {
+        .ops = &copier_ops,
+        .arg = mirror,
+        .job = mirror->job,
+        .handle = mirror->handle,
+        .bytes = node_length(mirror->source),
+        .granule = granularity,
+        .bytes_max = options->buf_size,
+        .speed = options->speed,
+    };
+    err = copier_create(&copier_options, &mirror->copier);
+    return err ? err : filter_insert(mirror->source, mirror->filter_node, NULL);
+}
+
+static void begin(struct mirror *mirror)
+{
+    if (mirror->options.sync != MIRROR_SYNC_MODE_NONE)
+        copier_add(mirror->copier, range_make(0, node_length(mirror->source)));
+    if (mirror->options.copy_mode == MIRROR_COPY_MODE_WRITE_BLOCKING)
+        mirror_filter_set_mode(mirror->filter, MIRROR_ACTIVE);
+}
+
+/* The bitmap notes from before the filter comes, so nothing is missed in between. */
+static struct error *set_up(struct mirror *mirror, uint32_t granularity) CO_FN;
+
+static struct error *set_up(struct mirror *mirror, uint32_t granularity)
+{
+    struct error *err = open_parts(mirror, granularity);
+    if (!err) {
+        begin(mirror);
+        return NULL;
+    }
+    if (mirror->bitmap)
+        dirty_bitmap_destroy(steal(&mirror->bitmap));
+    copier_destroy(mirror->copier, released, mirror);
+    return err;
+}
+
+static struct node *ref_or_null(struct node *node)
+{
+    return node ? node_ref(node) : NULL;
+}
+
+struct error *mirror_job_start(const struct mirror_options *options, struct job_txn *txn)
+{
+    uint32_t granularity;
+    struct job *job;
+    struct error *err = check_nodes(options);
+    if (!err)
+        err = choose_granularity(options, &granularity);
+    if (!err)
+        err = job_create(options->is_commit ? &commit_driver : &mirror_driver, options->id, options->flags, txn, &job);
+    if (err)
+        return err;
+    struct mirror *mirror = xcalloc(1, sizeof(*mirror));
+    *mirror = (struct mirror){
+        .job = job,
+        .options = *options,
+        .owner = xasprintf("block job '%s'", options->id),
+        .source = node_ref(options->source),
+        .target = node_ref(options->target),
+        .replaces = ref_or_null(options->replaces),
+        .base = ref_or_null(base_of(options)),
+        .woken.run = run_woken,
+    };
+    co_queue_init(&mirror->told);
+    *(struct mirror **)job_state(job) = mirror;
+    err = set_up(mirror, granularity);
+    if (err) {
+        *(struct mirror **)job_state(job) = NULL;
+        error_free(job_cancel(job, true));
+        return err;
+    }
+    error_free(job_set_speed(job, (int64_t)options->speed));
+    job_start(job);
+    return NULL;
+}
