@@ -26,6 +26,7 @@
 #define RUNS_AT_ONCE 256
 #define SETTLE_MS 20 /* writes that come soon after each other are copied together */
 #define SWITCH_ROUNDS 16
+#define GRACE_MS 1000
 
 /* Outlives the job where requests hang. */
 struct mirror {
@@ -47,6 +48,9 @@ struct mirror {
     _Atomic bool idle; /* waits for something to be noted */
     struct loop_task woken;
     bool switched;
+    bool closed;
+    bool hangs; /* its end took too long */
+    unsigned refs;
 };
 
 static struct mirror *mirror_of(struct job *job)
@@ -302,6 +306,15 @@ static struct error *prepare(struct job *job)
     return err;
 }
 
+static void unref(struct mirror *mirror)
+{
+    if (--mirror->refs > 0)
+        return;
+    co_queue_fini(&mirror->told);
+    free(mirror->owner);
+    free(mirror);
+}
+
 static void close_all(void *arg)
 {
     struct mirror *mirror = arg;
@@ -311,9 +324,9 @@ static void close_all(void *arg)
     node_unref(mirror->source);
     node_unref(mirror->replaces);
     node_unref(mirror->base);
-    co_queue_fini(&mirror->told);
-    free(mirror->owner);
-    free(mirror);
+    mirror->closed = true;
+    co_queue_wake_all(&mirror->told);
+    unref(mirror);
 }
 
 /* No piece is on its way any more. */
@@ -322,7 +335,26 @@ static void released(void *arg)
     co_start("end of a mirror", close_all, arg);
 }
 
-/* The graph is again as if there had been no mirror, or the target has taken over; what hangs is left behind. */
+static void grace_is_over(void *arg)
+{
+    struct mirror *mirror = arg;
+    mirror->hangs = true;
+    co_queue_wake_all(&mirror->told);
+}
+
+/* Until the nodes are free for others. What hangs is left behind, and lets go of them when it has ended. */
+static void wait_closed(struct mirror *mirror) CO_FN;
+
+static void wait_closed(struct mirror *mirror)
+{
+    struct timer *timer = timer_create_on_loop(grace_is_over, mirror);
+    timer_start(timer, GRACE_MS);
+    while (!mirror->closed && !mirror->hangs)
+        co_queue_wait(&mirror->told, NULL, "requests of a mirror");
+    timer_destroy(timer);
+}
+
+/* The graph is again as if there had been no mirror, or the target has taken over. */
 static void leave_graph(struct mirror *mirror) CO_FN;
 
 static void leave_graph(struct mirror *mirror)
@@ -333,14 +365,18 @@ static void leave_graph(struct mirror *mirror)
     if (mirror->bitmap)
         dirty_bitmap_destroy(steal(&mirror->bitmap));
     mirror->job = NULL;
+    mirror->refs++;
     copier_destroy(mirror->copier, released, mirror);
+    wait_closed(mirror);
+    unref(mirror);
 }
 
 static void finish(struct job *job, bool success)
 {
     (void)success;
-    leave_graph(mirror_of(job));
+    struct mirror *mirror = mirror_of(job);
     *(struct mirror **)job_state(job) = NULL;
+    leave_graph(mirror);
 }
 
 static void wake(struct job *job)
@@ -537,6 +573,7 @@ struct error *mirror_job_start(const struct mirror_options *options, struct job_
         .replaces = ref_or_null(options->replaces),
         .base = ref_or_null(base_of(options)),
         .woken.run = run_woken,
+        .refs = 1,
     };
     co_queue_init(&mirror->told);
     *(struct mirror **)job_state(job) = mirror;

@@ -4,6 +4,7 @@
 #include "blockcore/graph/dirty_bitmap.h"
 #include "blockcore/graph/drain.h"
 #include "blockcore/graph/inner.h"
+#include "blockcore/io/block_status.h"
 #include "blockcore/io/request.h"
 #include "blockcore/runtime/buffer.h"
 #include "blockcore/runtime/coroutine.h"
@@ -12,6 +13,7 @@
 #include <errno.h>
 
 #define ZERO_UNIT (64u * 1024)
+#define EXTENTS_AT_ONCE 64
 
 struct mirror_filter *mirror_filter_of(struct node *node)
 {
@@ -263,17 +265,33 @@ static int mirror_flush(struct node *node)
     return 0;
 }
 
+/* An active write may have come since the source was asked. None comes now, so it is asked again. */
+static int copy_zeroes(struct mirror_filter *filter, struct range range, bool *write_failed) CO_FN;
+
+static int copy_zeroes(struct mirror_filter *filter, struct range range, bool *write_failed)
+{
+    int ret = 0;
+    *write_failed = false;
+    while (range.bytes > 0 && ret == 0) {
+        CLEANUP(extents_fini) struct extents extents;
+        extents_init(&extents, EXTENTS_AT_ONCE);
+        ret = child_block_status(filter->file, range, ASK_ZERO, &extents);
+        for (size_t i = 0; i < extents.count && ret == 0; i++) {
+            struct range part = range_make(extents.items[i].offset, extents.items[i].bytes);
+            bool zero = extents.items[i].flags & EXTENT_ZERO;
+            ret = zero ? child_copy_zeroes(&filter->ends, part) : child_copy(&filter->ends, part, write_failed);
+            *write_failed = *write_failed || (zero && ret < 0);
+            range = range_between(range_end(part), range_end(range));
+        }
+    }
+    return ret;
+}
+
 int mirror_filter_copy(struct mirror_filter *filter, struct range range, bool zero, bool *write_failed)
 {
     struct tracked tracked;
-    int ret;
     tracked_begin(&filter->tracker, &tracked, range, true);
-    if (zero) {
-        ret = child_copy_zeroes(&filter->ends, range);
-        *write_failed = true;
-    } else {
-        ret = child_copy(&filter->ends, range, write_failed);
-    }
+    int ret = zero ? copy_zeroes(filter, range, write_failed) : child_copy(&filter->ends, range, write_failed);
     tracked_end(&filter->tracker, &tracked);
     return ret;
 }

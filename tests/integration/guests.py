@@ -1,0 +1,63 @@
+"""Guests that write a disk through NBD while something else happens to it, and know what it has to hold.
+
+    with Guests(socket, "disk", model, count=3) as guests:
+        ...                                # they work
+    # they have stopped; model is what the disk holds
+"""
+
+import threading
+
+import nbd
+
+import nbd_client
+from images import rng_of
+from test_io_random import step
+
+
+class Guests:
+    def __init__(self, socket, export, model, count=2, seed="guests"):
+        self.socket, self.export, self.model, self.count, self.seed = socket, export, model, count, seed
+        self.stopping = threading.Event()
+        self.failures = []
+        self.steps = [0] * count
+        self.progress = threading.Condition()
+
+    def _work(self, number):
+        rng = rng_of(f"{self.seed} {number}")
+        share = len(self.model) // self.count
+        try:
+            client = nbd_client.connect(self.socket, self.export)
+            client.set_strict_mode(client.get_strict_mode() & ~nbd.STRICT_ALIGN)
+            while not self.stopping.is_set():
+                step(client, rng, self.model, number * share, (number + 1) * share)
+                with self.progress:
+                    self.steps[number] += 1
+                    self.progress.notify_all()
+            client.shutdown()
+        except BaseException as failure:
+            self.failures.append(failure)
+            with self.progress:
+                self.progress.notify_all()
+
+    def __enter__(self):
+        self.threads = [threading.Thread(target=self._work, args=(number,)) for number in range(self.count)]
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def let_work(self, steps=50):
+        """Until each of them has done so many requests more."""
+        with self.progress:
+            wanted = [done + steps for done in self.steps]
+            done = self.progress.wait_for(
+                lambda: self.failures or all(is_ >= want for is_, want in zip(self.steps, wanted)), timeout=60)
+        assert done, "the guests stand still"
+        if self.failures:
+            raise self.failures[0]
+
+    def __exit__(self, *exc):
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join()
+        if self.failures and exc[0] is None:
+            raise self.failures[0]
