@@ -311,6 +311,14 @@ static int wait_running(void *arg)
     return 0;
 }
 
+static int wait_copied(void *arg)
+{
+    const struct work *work = arg;
+    while (work->copied[0] == '.')
+        co_yield ();
+    return 0;
+}
+
 COPIER_TEST(when_interrupted_pieces_on_their_way_end_and_no_other_begins)
 {
     struct fixture fixture;
@@ -370,9 +378,7 @@ COPIER_TEST(a_limit_of_speed_holds_pieces_back_until_it_is_lifted)
     options.speed = 1; /* a byte per second: the second piece would have to wait for an hour */
     make_copier(&fixture, &options);
     start_runner(&runner, fixture.copier);
-    co_call_on(loop_io(0), "wait", wait_running, &fixture.work);
-    while (fixture.work.copied[0] == '.')
-        co_yield ();
+    co_call_on(loop_io(0), "wait", wait_copied, &fixture.work);
     assert_int_equal(fixture.work.pieces, 1);
     assert_false(co_event_is_set(&runner.done));
     copier_set_speed(fixture.copier, 0);
