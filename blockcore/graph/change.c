@@ -391,6 +391,8 @@ static struct error *turn(struct change *change)
         flip(change);
         if (owner->try_new)
             err = owner->try_new(change->owner_arg);
+        if (err && owner->undo_new)
+            owner->undo_new(change->owner_arg);
         if (err)
             flip(change);
     }

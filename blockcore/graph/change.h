@@ -53,9 +53,12 @@ struct change_owner {
     /* The graph is as before; may send requests to nodes whose settings change. An error gives the
      * change up. Absent: nothing to do. */
     struct error *(*before)(void *arg)CO_FN;
-    /* The graph is as it shall be; may send requests likewise. After an error it will be as before. Absent: nothing to
-     * do. */
+    /* The graph is as it shall be; may send requests likewise. After an error comes undo_new, and it will be
+     * as before. Absent: nothing to do. */
     struct error *(*try_new)(void *arg)CO_FN;
+    /* try_new has failed; the graph is as it shall be still, and requests can be sent likewise. For what has been done
+     * to storage and cannot be taken back when the graph is as before. Absent: nothing to do. */
+    void (*undo_new)(void *arg) CO_FN;
     /* Something went wrong in before or try_new; still drained, the graph is as before. Absent: nothing to do. */
     void (*failed)(void *arg) CO_FN;
     /* Nothing can go wrong any more. Must neither wait nor fail. Absent: nothing to do. */

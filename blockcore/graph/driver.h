@@ -139,6 +139,10 @@ struct driver {
      * options count (a header that promises something, another descriptor). May await, send requests to children, fail;
      * then commit is not called but abort is, with the old graph in place again. Absent: nothing to do.
      *
+     * undo: enter has succeeded, but that of another node has not; children and settings are the new ones still, and
+     * parents are undone before their children. For what abort cannot do, since the old settings forbid it. May await
+     * and send requests to children. Absent: nothing to do.
+     *
      * commit: drained; cannot fail and does not wait. Absent: nothing to do. A node that becomes read-only was flushed.
      *
      * abort: undoes prepare, leave and enter. Called whenever prepare was, unless commit is. May await. Absent: nothing
@@ -149,6 +153,7 @@ struct driver {
                                     struct reopen *reopen)CO_FN CONTROL_FN;
     struct error *(*reopen_leave)(struct node *node, struct reopen *reopen)CO_FN CONTROL_FN;
     struct error *(*reopen_enter)(struct node *node, struct reopen *reopen)CO_FN CONTROL_FN;
+    void (*reopen_undo)(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;
     void (*reopen_commit)(struct node *node, struct reopen *reopen) CONTROL_FN;
     void (*reopen_abort)(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;
     void (*reopen_end)(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;

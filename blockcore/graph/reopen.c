@@ -28,6 +28,7 @@ struct reopen {
     size_t targets_count;
     void *state;
     bool prepared;
+    bool entered;
     bool over; /* committed or aborted */
 };
 
@@ -372,8 +373,21 @@ static struct error *enter_all(void *arg)
     list_for_each (entry, &set->entries, link) {
         if (!err && entry->node->driver->reopen_enter)
             err = error_wrap(entry->node->driver->reopen_enter(entry->node, entry), "node '%s'", entry->node->name);
+        entry->entered = !err;
     }
     return err;
+}
+
+static void undo_entered(void *arg) CO_FN;
+
+static void undo_entered(void *arg)
+{
+    struct reopen_set *set = arg;
+    for (struct list *link = set->entries.prev; link != &set->entries; link = link->prev) {
+        struct reopen *entry = list_entry(link, struct reopen, link);
+        if (entry->entered && entry->node->driver->reopen_undo)
+            entry->node->driver->reopen_undo(entry->node, entry);
+    }
 }
 
 static void abort_all(void *arg) CO_FN;
@@ -483,7 +497,7 @@ static void sort_entries(struct reopen_set *set)
 struct error *blockdev_reopen(const struct blockdev_options *options, size_t count)
 {
     static const struct change_owner owner = {
-        .before = leave_all, .try_new = enter_all, .failed = abort_all, .done = commit_all
+        .before = leave_all, .try_new = enter_all, .undo_new = undo_entered, .failed = abort_all, .done = commit_all
     };
     struct reopen_set set = { .change = change_begin(), .entries = LIST_INIT(set.entries) };
     change_set_owner(set.change, &owner, &set);

@@ -4,7 +4,8 @@
  *     change    permissions, locks, drain (change.h): all nodes at once
  *     leave     drained, the old graph is in place still: what must be done to storage before
  *     enter     drained, the new graph is in place: what a driver must do to storage, and what may still fail
- *     commit    drained; or abort, at any moment before
+ *     commit    drained; or abort, at any moment before, with the old graph in place. Before it, when enter of one node
+ *               has failed, undo of those that had entered: the new graph is in place still
  *
  * An option that is left out gets its default. Children that were described inside their parent, and say nothing
  * of an option that is inherited, follow their parent. */

@@ -41,6 +41,7 @@ struct qcow2_bitmap {
     uint16_t name_bytes;
     uint8_t *extra;
     uint32_t extra_bytes;
+    bool marked;  /* as in use, when writing began last */
     bool usable;  /* a bitmap that we know how to use; else it is left as it is */
     bool damaged; /* its table or bits cannot be what they should: not usable, and what it leads to is nobody's business
                    */

@@ -152,28 +152,63 @@ static int write_directory(struct qcow2 *q, const struct plan *plan)
     return child_pwrite(q->file, plan->place.offset, data, plan->place.bytes, 0);
 }
 
-/* The flags are written where they are: each lies in one sector, and it does not matter which of them are there, as
- * long as nothing has been written that bitmaps should show. */
-struct error *qcow2_bitmaps_begin(struct qcow2 *q)
+/* Those that record writes, and are not in use already. False: there is none. */
+static bool mark_in_use(struct qcow2 *q)
 {
-    CLEANUP(co_mutex_release) struct co_mutex *held = co_mutex_hold(&q->bitmap_mutex);
     bool changed = false;
     for (uint32_t i = 0; i < q->bitmap_count; i++) {
         struct qcow2_bitmap *entry = &q->bitmaps[i];
         bool tracks = entry->usable || (entry->flags & QCOW2_BITMAP_AUTO);
-        if (!tracks || (entry->flags & QCOW2_BITMAP_IN_USE))
-            continue;
-        entry->flags |= QCOW2_BITMAP_IN_USE;
-        changed = true;
+        entry->marked = tracks && !(entry->flags & QCOW2_BITMAP_IN_USE);
+        if (entry->marked)
+            entry->flags |= QCOW2_BITMAP_IN_USE;
+        changed = changed || entry->marked;
     }
-    q->bitmaps_stored = false;
-    if (!changed)
-        return NULL;
+    return changed;
+}
+
+/* @marked: as they were marked, or were before. */
+static void set_marks(struct qcow2 *q, bool marked)
+{
+    for (uint32_t i = 0; i < q->bitmap_count; i++) {
+        if (q->bitmaps[i].marked && marked)
+            q->bitmaps[i].flags |= QCOW2_BITMAP_IN_USE;
+        else if (q->bitmaps[i].marked)
+            q->bitmaps[i].flags &= ~(uint32_t)QCOW2_BITMAP_IN_USE;
+    }
+}
+
+/* The flags are written where they are: each lies in one sector, and it does not matter which of them are there, as
+ * long as nothing has been written that bitmaps should show. */
+static int write_marks(struct qcow2 *q) CO_FN;
+
+static int write_marks(struct qcow2 *q)
+{
     const struct plan plan = { .list = q->bitmaps, .count = q->bitmap_count, .place = q->bitmap_directory };
     int ret = write_directory(q, &plan);
-    if (ret == 0)
-        ret = child_flush(q->file);
+    return ret < 0 ? ret : child_flush(q->file);
+}
+
+struct error *qcow2_bitmaps_begin(struct qcow2 *q)
+{
+    CLEANUP(co_mutex_release) struct co_mutex *held = co_mutex_hold(&q->bitmap_mutex);
+    q->bitmaps_stored = false;
+    int ret = mark_in_use(q) ? write_marks(q) : 0;
+    /* Whoever begins again must mark them again. */
+    if (ret < 0)
+        set_marks(q, false);
     return ret < 0 ? error_errno(-ret, "cannot mark the bitmaps as in use") : NULL;
+}
+
+void qcow2_bitmaps_undo_begin(struct qcow2 *q)
+{
+    CLEANUP(co_mutex_release) struct co_mutex *held = co_mutex_hold(&q->bitmap_mutex);
+    bool any = false;
+    for (uint32_t i = 0; i < q->bitmap_count; i++)
+        any = any || q->bitmaps[i].marked;
+    set_marks(q, false);
+    if (any && write_marks(q) < 0)
+        set_marks(q, true);
 }
 
 /* Another directory --------------------------------------------------------------------------------------------- */
@@ -230,6 +265,7 @@ static struct qcow2_bitmap new_entry(const struct dirty_bitmap *bitmap, const st
         qcow2_bitmap_fini(&entry);
         entry = qcow2_bitmap_copy(old);
         entry.flags &= QCOW2_BITMAP_EXTRA_COMPATIBLE;
+        entry.marked = false;
         entry.damaged = false;
     }
     entry.granularity_bits = (uint8_t)__builtin_ctz(dirty_bitmap_granularity(bitmap));

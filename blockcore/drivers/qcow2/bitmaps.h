@@ -28,6 +28,9 @@ void qcow2_bitmaps_fini(struct qcow2 *q);
 
 /* Writing begins: stable before the first write. */
 struct error *qcow2_bitmaps_begin(struct qcow2 *q) CO_FN CONTROL_FN MUST_CHECK;
+/* Writing has not begun after all, and nothing was written: they are as before. Where that cannot be written they stay
+ * in use. */
+void qcow2_bitmaps_undo_begin(struct qcow2 *q) CO_FN CONTROL_FN;
 /* Writing ends; no request is in flight. The bitmaps stay in memory as they are. On error they are in use for ever. */
 struct error *qcow2_bitmaps_store(struct qcow2 *q) CO_FN CONTROL_FN MUST_CHECK;
 /* Whether bitmaps may change, as the image may. */

@@ -119,8 +119,17 @@ int census_visit(struct qcow2 *q, const uint64_t *l1, uint32_t l1_entries, visit
 
 /* COPIED -------------------------------------------------------------------------------------------------------- */
 
-static int is_unshared(struct qcow2 *q, uint64_t offset, bool *unshared)
+/* Which entries get the flag. */
+enum copied {
+    COPIED_NONE,
+    COPIED_AS_COUNTED, /* those of clusters with one reference */
+};
+
+static int is_unshared(struct qcow2 *q, uint64_t offset, enum copied copied, bool *unshared)
 {
+    *unshared = false;
+    if (copied == COPIED_NONE)
+        return 0;
     uint64_t references;
     co_mutex_lock(&q->metadata);
     int ret = refcount_read(q, offset >> q->geometry.cluster_bits, &references);
@@ -129,8 +138,8 @@ static int is_unshared(struct qcow2 *q, uint64_t offset, bool *unshared)
     return ret;
 }
 
-/* The entry as its refcount wants it. */
-static int refresh_entry(struct qcow2 *q, uint8_t *at, bool *changed)
+/* The entry as it shall be. */
+static int set_entry(struct qcow2 *q, uint8_t *at, enum copied copied, bool *changed)
 {
     if (q->geometry.data_file)
         return 0;
@@ -139,7 +148,7 @@ static int refresh_entry(struct qcow2 *q, uint8_t *at, bool *changed)
     if (!cluster.valid || cluster.compressed || !cluster.has_host)
         return 0;
     bool unshared;
-    int ret = is_unshared(q, cluster.host, &unshared);
+    int ret = is_unshared(q, cluster.host, copied, &unshared);
     if (ret < 0 || unshared == cluster.own)
         return ret;
     store_be64(at, entry.descriptor ^ ENTRY_COPIED);
@@ -147,20 +156,32 @@ static int refresh_entry(struct qcow2 *q, uint8_t *at, bool *changed)
     return 0;
 }
 
-static int refresh_table(struct qcow2 *q, uint64_t offset, uint8_t *table)
+static int set_table(struct qcow2 *q, uint64_t offset, enum copied copied, uint8_t *table)
 {
     size_t bytes = (size_t)cluster_bytes(&q->geometry);
     bool changed = false;
     int ret = read_l2(q, offset, table);
     for (size_t at = 0; at < bytes && ret == 0; at += entry_bytes(q))
-        ret = refresh_entry(q, table + at, &changed);
+        ret = set_entry(q, table + at, copied, &changed);
     return ret < 0 || !changed ? ret : write_l2(q, offset, table);
 }
 
-static int refresh_l1_entry(struct qcow2 *q, uint32_t i)
+static int set_tables(struct qcow2 *q, const uint64_t *l1, uint32_t l1_entries, enum copied copied)
+{
+    uint8_t *table = buffer_get((size_t)cluster_bytes(&q->geometry));
+    int ret = table ? 0 : -ENOMEM;
+    for (uint32_t i = 0; i < l1_entries && ret == 0; i++) {
+        if (entry_offset(l1[i]))
+            ret = set_table(q, entry_offset(l1[i]), copied, table);
+    }
+    buffer_put(table, (size_t)cluster_bytes(&q->geometry));
+    return ret;
+}
+
+static int set_l1_entry(struct qcow2 *q, uint32_t i, enum copied copied)
 {
     bool unshared;
-    int ret = is_unshared(q, entry_offset(q->l1[i]), &unshared);
+    int ret = is_unshared(q, entry_offset(q->l1[i]), copied, &unshared);
     if (ret < 0 || unshared == entry_is_own(q->l1[i]))
         return ret;
     co_mutex_lock(&q->metadata);
@@ -172,18 +193,27 @@ static int refresh_l1_entry(struct qcow2 *q, uint32_t i)
     return 0;
 }
 
+static int set_active(struct qcow2 *q, enum copied copied)
+{
+    int ret = set_tables(q, q->l1, q->l1_entries, copied);
+    for (uint32_t i = 0; i < q->l1_entries && ret == 0; i++) {
+        if (entry_offset(q->l1[i]))
+            ret = set_l1_entry(q, i, copied);
+    }
+    return ret;
+}
+
 int census_refresh_copied(struct qcow2 *q)
 {
-    size_t bytes = (size_t)cluster_bytes(&q->geometry);
-    uint8_t *table = buffer_get(bytes);
-    int ret = table ? 0 : -ENOMEM;
-    for (uint32_t i = 0; i < q->l1_entries && ret == 0; i++) {
-        if (!entry_offset(q->l1[i]))
-            continue;
-        ret = refresh_table(q, entry_offset(q->l1[i]), table);
-        if (ret == 0)
-            ret = refresh_l1_entry(q, i);
-    }
-    buffer_put(table, bytes);
-    return ret;
+    return set_active(q, COPIED_AS_COUNTED);
+}
+
+int census_clear_copied(struct qcow2 *q)
+{
+    return set_active(q, COPIED_NONE);
+}
+
+int census_clear_copied_in(struct qcow2 *q, const uint64_t *l1, uint32_t l1_entries)
+{
+    return set_tables(q, l1, l1_entries, COPIED_NONE);
 }

@@ -398,6 +398,7 @@ const struct driver qcow2_driver = {
     .reopen_prepare = qcow2_reopen_prepare,
     .reopen_leave = qcow2_reopen_leave,
     .reopen_enter = qcow2_reopen_enter,
+    .reopen_undo = qcow2_reopen_undo,
     .reopen_commit = qcow2_reopen_commit,
     .reopen_abort = qcow2_reopen_abort,
     .reopen_end = qcow2_reopen_end,

@@ -211,6 +211,7 @@ struct error *qcow2_reopen_prepare(struct node *node, const struct blockdev_opti
     CO_FN CONTROL_FN;
 struct error *qcow2_reopen_leave(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;
 struct error *qcow2_reopen_enter(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;
+void qcow2_reopen_undo(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;
 void qcow2_reopen_commit(struct node *node, struct reopen *reopen) CONTROL_FN;
 void qcow2_reopen_abort(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;
 void qcow2_reopen_end(struct node *node, struct reopen *reopen) CO_FN CONTROL_FN;

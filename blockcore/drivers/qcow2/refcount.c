@@ -213,16 +213,26 @@ static int find_free_run(struct qcow2 *q, uint64_t count, uint64_t *first)
     return 0;
 }
 
+/* The part of the run that starts with @cluster and one block counts. */
+static int take_part(struct qcow2 *q, uint64_t cluster, uint64_t count)
+{
+    struct table *block;
+    int ret = block_pin_or_create(q, block_of(q, cluster), &block);
+    if (ret < 0)
+        return ret;
+    ret = take(q, block, cluster, count);
+    table_unpin(&q->refblocks, block);
+    return ret;
+}
+
+/* All of it, or nothing. */
 static int take_run(struct qcow2 *q, uint64_t first, uint64_t count)
 {
     for (uint64_t done = 0; done < count;) {
-        struct table *block;
-        int ret = block_pin_or_create(q, block_of(q, first + done), &block);
-        if (ret < 0)
-            return ret;
         uint64_t here = min_u64(count - done, block_entries(q) - index_in_block(q, first + done));
-        ret = take(q, block, first + done, here);
-        table_unpin(&q->refblocks, block);
+        int ret = take_part(q, first + done, here);
+        if (ret < 0 && done > 0)
+            (void)refcount_release(q, range_make(first << q->geometry.cluster_bits, done << q->geometry.cluster_bits));
         if (ret < 0)
             return ret;
         done += here;

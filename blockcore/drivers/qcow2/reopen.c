@@ -81,6 +81,14 @@ struct error *qcow2_reopen_enter(struct node *node, struct reopen *reopen)
     return err;
 }
 
+/* Nothing was written meanwhile. */
+void qcow2_reopen_undo(struct node *node, struct reopen *reopen)
+{
+    struct qcow2 *q = node_state(node);
+    if (!reopen_read_only(reopen) && !q->writable)
+        qcow2_bitmaps_undo_begin(q);
+}
+
 void qcow2_reopen_commit(struct node *node, struct reopen *reopen)
 {
     struct qcow2 *q = node_state(node);

@@ -3,16 +3,16 @@
  * Each operation ends with one sector of the header, before which the image is as it was, and after which it is as it
  * shall be; what the header leads to is stable before. Around that, references are counted:
  *
- *     create   count up all that the active state leads to; take away its COPIED flags  | header: table with the
- * snapshot delete                          header: table without it | count down what it led to; give COPIED flags back
- *     apply    count up all that the snapshot leads to  | header: its L1 table, copied | count down what was active
- * before
+ *     create   COPIED flags go | count up all that the active state leads to | header: table with the snapshot
+ *     delete   header: table without it | count down what it led to | COPIED flags come back
+ *     apply    COPIED flags in its tables go | count up all that it leads to | header: its L1 table, copied
+ *              | count down what was active before | COPIED flags come back
  *
- * So at every moment counts are right or too high, and a COPIED flag stands only where nobody that the header knows of
- * shares the cluster. When the power goes between, clusters are leaked and COPIED flags may be missing, or may stand
- * beside a count that is too high: harmless, but not as it should be. Therefore images of version 3 are marked as dirty
- * meanwhile, and whoever opens them next for writing counts anew. The same mark stays when a step fails that nothing
- * else mends.
+ * What stands between two bars is stable before the next. So at every moment counts are right or too high, and a COPIED
+ * flag stands only beside a count of one. When the power goes between, clusters are leaked, and COPIED flags may be
+ * missing: harmless, but not as it should be. Therefore images of version 3 are marked as dirty meanwhile, and whoever
+ * opens them next for writing counts anew; version 2 has no mark, and is as it should be after a check. The mark stays
+ * as well when a step fails that nothing else mends.
  *
  * The node is drained: no request is in flight, so L2 tables may be changed in place, and what is given up is free as
  * soon as nothing on disk leads there. */
@@ -115,16 +115,18 @@ static int count_down(struct qcow2 *q, struct range host, bool is_table, void *a
     return qcow2_reclaim_if_crowded(q);
 }
 
-/* All or nothing: what cannot be taken back is leaked, and stays marked. */
+/* After COPIED flags have gone. All or nothing: what cannot be taken back is leaked, and stays marked. */
 static int share(struct qcow2 *q, const uint64_t *l1, uint32_t l1_entries, uint64_t *visits)
 {
-    *visits = 0;
-    return census_visit(q, l1, l1_entries, count_up, visits);
+    int ret = write_back(q);
+    return ret < 0 ? ret : census_visit(q, l1, l1_entries, count_up, visits);
 }
 
 static int share_no_more(struct qcow2 *q, const uint64_t *l1, uint32_t l1_entries, uint64_t visits)
 {
     int ret = census_visit(q, l1, l1_entries, count_back, &visits);
+    if (ret >= 0)
+        ret = write_back(q);
     if (ret >= 0)
         ret = census_refresh_copied(q);
     return ret;
@@ -260,10 +262,10 @@ static int add_to_table(struct qcow2 *q, const char *name)
 static int make_snapshot(struct operation *operation, const char *name)
 {
     struct qcow2 *q = operation->q;
-    uint64_t visits;
-    int ret = share(q, q->l1, q->l1_entries, &visits);
+    uint64_t visits = 0;
+    int ret = census_clear_copied(q);
     if (ret == 0)
-        ret = census_refresh_copied(q);
+        ret = share(q, q->l1, q->l1_entries, &visits);
     if (ret == 0)
         ret = add_to_table(q, name);
     if (ret < 0)
@@ -447,8 +449,10 @@ static void exchange_state(struct qcow2 *q, struct state *state)
 static int make_active(struct operation *operation, struct state *state)
 {
     struct qcow2 *q = operation->q;
-    uint64_t visits;
-    int ret = share(q, state->l1, state->l1_entries, &visits);
+    uint64_t visits = 0;
+    int ret = census_clear_copied_in(q, state->l1, state->l1_entries);
+    if (ret == 0)
+        ret = share(q, state->l1, state->l1_entries, &visits);
     if (ret == 0)
         ret = write_l1_copy(q, state->l1, state->l1_entries, &state->l1_offset);
     if (ret == 0) {

@@ -42,6 +42,10 @@ int census_visit(struct qcow2 *q, const uint64_t *l1, uint32_t l1_entries, visit
 /* The flags of the active state become what the refcounts say. L2 tables are written at once, the L1 table with the
  * next write-back. */
 int census_refresh_copied(struct qcow2 *q) CO_FN;
+/* They go, whatever is counted. */
+int census_clear_copied(struct qcow2 *q) CO_FN;
+/* The same of the L2 tables that another L1 table leads to. */
+int census_clear_copied_in(struct qcow2 *q, const uint64_t *l1, uint32_t l1_entries) CO_FN;
 
 /* snapshots.c: the driver's entries, see graph/driver.h */
 struct error *qcow2_snapshot_create(struct node *node, const char *name) CO_FN CONTROL_FN MUST_CHECK;

@@ -2,6 +2,7 @@
 #include "blockcore/base/endian.h"
 #include "blockcore/drivers/qcow2/bitmap.h"
 #include "blockcore/graph/dirty_bitmap.h"
+#include "blockcore/graph/reopen.h"
 #include "schema/cairn_types.h"
 #include "tests/unit/qcow2/images.h"
 
@@ -210,6 +211,33 @@ static void refused(const uint8_t *data, size_t bytes, uint32_t count, const cha
     fails(qcow2_bitmaps_parse(data, bytes, count, 16, &list), message);
 }
 
+/* Another node cannot be reopened, so nothing was written. */
+NODE_TEST(a_reopen_that_is_undone_leaves_bitmaps)
+{
+    make_image("");
+    qemu_img("bitmap --add '%s' kept", in_dir(IMAGE));
+    qemu_img("create -q -f qcow2 '%s' 1M", in_dir("b.qcow2"));
+    add(file_options("b-file", in_dir("b.qcow2")));
+    add(file_options("elsewhere", in_dir("b.qcow2")));
+    struct blockdev_options options[] = { image_options("disk", in_dir(IMAGE)), image_options("b", "") };
+    options[1].u.qcow2.file = by_name("b-file");
+    add(read_only(options[0]));
+    add(read_only(options[1]));
+    uint64_t flags = directory() + QCOW2_BITMAP_FLAGS_OFFSET;
+    expect_int(number_at(flags, 4), QCOW2_BITMAP_AUTO);
+    struct blockdev_options other = read_only(options[1]);
+    other.u.qcow2.file = by_name("elsewhere");
+    fails(blockdev_reopen((struct blockdev_options[]){ options[0], other }, 2), "cannot become node 'elsewhere'");
+    expect_int(number_at(flags, 4), QCOW2_BITMAP_AUTO);
+    expect(node_is_read_only(node_find("disk")));
+    expect_success(blockdev_reopen(options, 1));
+    expect_int(number_at(flags, 4), QCOW2_BITMAP_AUTO | QCOW2_BITMAP_IN_USE);
+    expect_success(blockdev_reopen((struct blockdev_options[]){ read_only(options[0]) }, 1));
+    expect_int(number_at(directory() + QCOW2_BITMAP_FLAGS_OFFSET, 4), QCOW2_BITMAP_AUTO);
+    remove_image("disk");
+    check_image(IMAGE);
+}
+
 NODE_TEST(directories_that_cannot_be)
 {
     uint8_t data[200];
@@ -258,6 +286,7 @@ int main(void)
         cmocka_unit_test(another_program_that_does_not_know_bitmaps_makes_them_worthless),
         cmocka_unit_test(the_name_of_the_backing_file_makes_room),
         cmocka_unit_test(limits_are_checked_before_anything_is_made),
+        cmocka_unit_test(a_reopen_that_is_undone_leaves_bitmaps),
         cmocka_unit_test(directories_that_cannot_be),
         cmocka_unit_test(names_are_text),
     };

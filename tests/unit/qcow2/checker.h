@@ -18,7 +18,8 @@ struct image {
 };
 
 struct findings {
-    bool late; /* given by the caller: while an image is marked as dirty its refcounts may be anything */
+    bool late;           /* given by the caller: while an image is marked as dirty its refcounts may be anything */
+    bool flags_may_lack; /* given by the caller: a COPIED flag may be missing */
     unsigned leaks;
     unsigned corruptions;
     char first[160]; /* corruption, in words */

@@ -441,6 +441,44 @@ NODE_TEST(what_was_discarded_before_the_damage_is_not_free_after_a_repair)
     check_image("a.qcow2");
 }
 
+/* After a repair all tables are read again. Where that fails the old ones are good enough to go on reading. */
+NODE_TEST(tables_that_cannot_be_read_again_after_a_repair)
+{
+    make_image();
+    struct blkdebug_inject_error_options error = {
+        .event = BLKDEBUG_EVENT_REFTABLE_LOAD, .has_state = true, .state = 2, .has_once = true, .once = true
+    };
+    struct blkdebug_set_state_options opened = {
+        .event = BLKDEBUG_EVENT_REFTABLE_LOAD, .has_state = true, .state = 1, .new_state = 2
+    };
+    add((struct blockdev_options){
+        .driver = BLOCKDEV_DRIVER_BLKDEBUG,
+        .node_name = "blkdebug",
+        .u.blkdebug = { .image = on_file(in_dir("a.qcow2")),
+                        .has_inject_error = true,
+                        .inject_error = &error,
+                        .inject_error_count = 1,
+                        .has_set_state = true,
+                        .set_state = &opened,
+                        .set_state_count = 1 },
+    });
+    struct blockdev_options options = image_options("disk", "");
+    options.u.qcow2.file = by_name("blkdebug");
+    add(options);
+    struct image_check result = { 0 };
+    expect_error(node_check(node_find("disk"), IMAGE_REPAIR_ALL, &result), "cannot check");
+    struct handle *disk = open_handle("disk", READ_WRITE);
+    expect(reads_as(disk, 0, CLUSTER, 1));
+    expect_int(put(disk, 0, 4096, 2), -EIO);
+    handle_close(disk);
+    expect_success(node_check(node_find("disk"), IMAGE_REPAIR_ALL, &result));
+    disk = open_handle("disk", READ_WRITE);
+    expect_int(put(disk, 0, 4096, 2), 0);
+    handle_close(disk);
+    remove_image("disk");
+    check_image("a.qcow2");
+}
+
 NODE_TEST(a_read_only_image_is_not_marked)
 {
     make_image();
@@ -579,6 +617,7 @@ int main(void)
         cmocka_unit_test(a_snapshot_table_that_cannot_be),
         cmocka_unit_test(compressed_data_that_does_not_unpack),
         cmocka_unit_test(what_was_discarded_before_the_damage_is_not_free_after_a_repair),
+        cmocka_unit_test(tables_that_cannot_be_read_again_after_a_repair),
         cmocka_unit_test(a_read_only_image_is_not_marked),
         cmocka_unit_test(bits_turned_over_anywhere),
     };

@@ -49,6 +49,7 @@ struct scene {
     size_t grown_sectors; /* 0: not resized */
     bool snapshots;       /* are made, deleted and applied on the way */
     bool bitmaps;         /* dirty bitmaps, from before the beginning and made and removed on the way */
+    bool version_2;       /* which has no mark for an image whose refcounts are not as they should be */
     bool encrypted;       /* in the old way: the vector of a sector is that of the guest */
 };
 

@@ -144,7 +144,8 @@ static void check_after_opening(struct image image, const struct moment *moment,
     expect(bytes);
     opened.bytes = bytes;
     opened.length = recorder_read_file(in_dir("cut.qcow2"), bytes);
-    int status = check_by_witness("");
+    bool unmarked = guest.scene->version_2 && guest.scene->snapshots;
+    int status = check_by_witness(unmarked ? "-r all" : "");
     if (image_is_dirty(opened) || (status != 0 && (dirty || status != 3))) {
         print_error("it is not right after it was opened: %d\n", status);
         give_up(image, moment, survivors);
@@ -165,7 +166,9 @@ void check_disk(struct moment *moment, enum survivors survivors, bool witness)
         .data_file_length = RECORDER_BYTES_MAX,
         .decrypt = guest.scene->encrypted ? decrypt : NULL,
     };
-    struct findings findings = { .late = guest.scene->lazy };
+    bool whole = moment->time == recorder.event_count && survivors == ALL;
+    bool unmarked = guest.scene->version_2 && guest.scene->snapshots && !whole;
+    struct findings findings = { .late = guest.scene->lazy, .flags_may_lack = unmarked };
     check(image, &findings);
     if (findings.corruptions) {
         print_error("%u corruptions: %s\n", findings.corruptions, findings.first);
@@ -177,7 +180,7 @@ void check_disk(struct moment *moment, enum survivors survivors, bool witness)
         check_bitmap(image, moment, survivors);
     if (witness) {
         save("cut.qcow2", image.bytes, image.length);
-        int status = check_by_witness(image.decrypt ? "" : image_is_dirty(image) ? "-r all" : "-U");
+        int status = check_by_witness(image.decrypt ? "" : image_is_dirty(image) || unmarked ? "-r all" : "-U");
         if (status != 0 && status != 3)
             give_up(image, moment, survivors);
         check_after_opening(image, moment, survivors);

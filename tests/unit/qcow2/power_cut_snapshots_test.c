@@ -15,6 +15,14 @@ POWER_CUT(snapshots_and_lazy_refcounts, .create = "cluster_size=4096,lazy_refcou
           .snapshots = true)
 POWER_CUT(snapshots_and_compressed_writes, .create = "cluster_size=4096", .sectors = 2000, .packed_sectors = 8,
           .snapshots = true)
+POWER_CUT(snapshots_of_version_2, .create = "cluster_size=4096,compat=0.10", .sectors = 2000, .snapshots = true,
+          .version_2 = true)
+POWER_CUT(snapshots_of_smallest_clusters_of_version_2, .create = "cluster_size=512,compat=0.10", .sectors = 700,
+          .snapshots = true, .version_2 = true, .small_caches = true)
+POWER_CUT(snapshots_of_version_2_and_compressed_content, .create = "cluster_size=4096,compat=0.10", .sectors = 2000,
+          .compressed = true, .packed_sectors = 8, .snapshots = true, .version_2 = true, .pass_discard = true)
+POWER_CUT(snapshots_of_version_2_on_a_backing_file, .create = "cluster_size=4096,compat=0.10", .sectors = 1500,
+          .snapshots = true, .version_2 = true, .backing = true)
 POWER_CUT(bitmaps, .create = "cluster_size=4096", .sectors = 3000, .bitmaps = true)
 POWER_CUT(bitmaps_of_a_disk_that_is_resized, .create = "cluster_size=4096", .sectors = 3000, .grown_sectors = 5000,
           .bitmaps = true)
@@ -32,6 +40,10 @@ int main(void)
         cmocka_unit_test(snapshots_of_subclusters),
         cmocka_unit_test(snapshots_and_lazy_refcounts),
         cmocka_unit_test(snapshots_and_compressed_writes),
+        cmocka_unit_test(snapshots_of_version_2),
+        cmocka_unit_test(snapshots_of_smallest_clusters_of_version_2),
+        cmocka_unit_test(snapshots_of_version_2_and_compressed_content),
+        cmocka_unit_test(snapshots_of_version_2_on_a_backing_file),
         cmocka_unit_test(bitmaps),
         cmocka_unit_test(bitmaps_of_a_disk_that_is_resized),
         cmocka_unit_test(bitmaps_on_a_backing_file),

@@ -1,13 +1,31 @@
 /* Internal snapshots: what they show, who may have them, and what becomes of an image when a step fails. qemu-img is
  * the witness: it finds no fault with the image, and reads each snapshot. */
 #include "blockcore/base/arena.h"
+#include "blockcore/base/endian.h"
 #include "blockcore/drivers/qcow2/qcow2_private.h"
 #include "blockcore/drivers/qcow2/snapshot.h"
 #include "blockcore/io/snapshot.h"
+#include "blockcore/objects/object.h"
 #include "schema/cairn_types.h"
 #include "tests/unit/qcow2/images.h"
 
 #define DISK (4 * MIB)
+#define PASSWORD "sixteen letters!"
+#define SECRET "--object secret,id=s,data='" PASSWORD "'"
+
+static char *in_dir_plain(void)
+{
+    static char text[160];
+    snprintf(text, sizeof(text), "driver=qcow2,file.filename=%s", in_dir("a.qcow2"));
+    return text;
+}
+
+static char *in_dir_encrypted(void)
+{
+    static char text[240];
+    snprintf(text, sizeof(text), "%s,encrypt.format=aes,encrypt.key-secret=s", in_dir_plain());
+    return text;
+}
 
 static struct handle *open_disk(const char *options)
 {
@@ -164,6 +182,42 @@ NODE_TEST(going_back_to_a_snapshot_brings_back_content_and_length)
     expect_int(put(disk, 0, 4096, 5), 0);
     close_disk(disk);
     expect_snapshot("small", 0, MIB, 1);
+}
+
+/* What a snapshot says of the disk's length is checked where it would count, and the image stays as it is. */
+static void expect_length_refused(const char *create, uint64_t bytes, const char *message)
+{
+    unsigned char field[8];
+    qemu_img("create -q -f qcow2 " SECRET " -o cluster_size=4096%s '%s' 1M", create, in_dir("a.qcow2"));
+    qemu_img("snapshot -c old --image-opts " SECRET " '%s'", *create ? in_dir_encrypted() : in_dir_plain());
+    int fd = open(in_dir("a.qcow2"), O_RDWR | O_CLOEXEC);
+    expect(fd >= 0 && pread(fd, field, sizeof(field), 64) == sizeof(field));
+    off_t table = (off_t)load_be64(field);
+    store_be64(field, bytes);
+    expect(pwrite(fd, field, sizeof(field), table + SNAPSHOT_ENTRY_BYTES + 8) == sizeof(field));
+    close(fd);
+    struct blockdev_qcow2_encryption encrypt = { .format = BLOCKDEV_QCOW2_ENCRYPTION_FORMAT_AES,
+                                                 .u.aes.key_secret = "sec0" };
+    struct blockdev_options options = image_options("disk", in_dir("a.qcow2"));
+    if (*create)
+        options.u.qcow2.encrypt = &encrypt;
+    add(options);
+    fails(node_snapshot_apply(node_find("disk"), NULL, "old"), message);
+    struct handle *disk = open_handle("disk", READ_WRITE_RESIZE);
+    expect_int(node_length(handle_node(disk)), MIB);
+    expect_int(put(disk, 0, MIB, 3), 0);
+    handle_close(disk);
+    remove_image("disk");
+}
+
+NODE_TEST(lengths_that_a_snapshot_cannot_have)
+{
+    struct object_options secret = { .qom_type = OBJECT_TYPE_SECRET, .id = "sec0", .u.secret = { .data = PASSWORD } };
+    expect_success(object_add(&secret));
+    expect_length_refused("", UINT64_MAX - 511, "which cannot be");
+    expect_length_refused("", UINT64_C(1) << 60, "which cannot be");
+    expect_length_refused(",encrypt.format=aes,encrypt.key-secret=s", MIB - 100, "ended inside a sector");
+    object_del_all();
 }
 
 NODE_TEST(nobody_may_use_a_disk_that_goes_back)
@@ -336,6 +390,7 @@ int main(void)
         cmocka_unit_test(a_deleted_snapshot_leaves_nothing_behind),
         cmocka_unit_test(a_snapshot_between_two_others_can_be_deleted),
         cmocka_unit_test(going_back_to_a_snapshot_brings_back_content_and_length),
+        cmocka_unit_test(lengths_that_a_snapshot_cannot_have),
         cmocka_unit_test(nobody_may_use_a_disk_that_goes_back),
         cmocka_unit_test(a_name_is_used_once),
         cmocka_unit_test(a_filter_has_the_snapshots_of_what_it_shows),
