@@ -62,7 +62,6 @@ def test_what_cannot_change_is_named(qmp, tmp_path):
     refused(qmp, "node-name not specified", {"driver": "qcow2", "file": "disk-file"})
     refused(qmp, "Failed to find node with node-name='nobody'", {**disk, "node-name": "nobody"})
     refused(qmp, "Cannot change the option 'driver'", {**disk, "driver": "raw"})
-    refused(qmp, "Cannot change the option 'lazy-refcounts'", {**disk, "lazy-refcounts": True})
     refused(qmp, "given twice", disk, disk)
     refused(qmp, "file: Cannot change the option 'filename'",
             {**disk, "file": {"driver": "file", "filename": str(tmp_path / "b")}})
@@ -75,6 +74,8 @@ def test_what_cannot_change_is_named(qmp, tmp_path):
     refused(qmp, "'file' cannot become node 'other'", {**disk, "file": "other"})
     refused(qmp, "a loop", {**disk, "file": "disk"})
     reopen(qmp, {**disk, "l2-cache-size": 131072, "discard-no-unref": True})
+    reopen(qmp, {**disk, "lazy-refcounts": True, "l2-cache-entry-size": 4096, "overlap-check": "all"})
+    reopen(qmp, disk)
 
 
 def test_read_only_and_back_with_the_file_below(daemon, qmp, tmp_path):

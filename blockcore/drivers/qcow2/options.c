@@ -125,8 +125,19 @@ struct error *qcow2_read_options(const struct qcow2 *q, const struct blockdev_op
     return err;
 }
 
+static void init_l2(struct qcow2 *q, uint64_t entry_bytes)
+{
+    table_cache_init(&q->l2, (size_t)entry_bytes, L2_TABLES_MIN);
+    q->l2.load_event = "l2_load";
+    q->l2.write_event = "l2_update";
+}
+
 void qcow2_apply_settings(struct qcow2 *q, const struct qcow2_settings *settings)
 {
+    if (settings->l2_entry_bytes != q->l2.table_bytes) {
+        table_cache_fini(&q->l2);
+        init_l2(q, settings->l2_entry_bytes);
+    }
     q->l2.limit = (size_t)max_u64(settings->l2_cache_bytes / q->l2.table_bytes, L2_TABLES_MIN);
     q->refblocks.limit =
         (size_t)max_u64(settings->refcount_cache_bytes / q->refblocks.table_bytes, REFCOUNT_TABLES_MIN);
@@ -143,9 +154,7 @@ struct error *qcow2_apply_options(struct qcow2 *q, const struct blockdev_options
     struct error *err = qcow2_read_options(q, options, &settings);
     if (err)
         return err;
-    table_cache_init(&q->l2, (size_t)settings.l2_entry_bytes, L2_TABLES_MIN);
-    q->l2.load_event = "l2_load";
-    q->l2.write_event = "l2_update";
+    init_l2(q, settings.l2_entry_bytes);
     table_cache_init(&q->refblocks, (size_t)cluster_bytes(&q->geometry), REFCOUNT_TABLES_MIN);
     q->refblocks.load_event = "refblock_load";
     q->refblocks.write_event = "refblock_update_part";

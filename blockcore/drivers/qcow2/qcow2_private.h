@@ -188,7 +188,7 @@ void qcow2_start_cache_timer(struct qcow2 *q) CONTROL_FN;
 /* What the options say that can change while the image is open. */
 struct qcow2_settings {
     uint64_t l2_cache_bytes;
-    uint64_t l2_entry_bytes; /* only for a node that is opened */
+    uint64_t l2_entry_bytes;
     uint64_t refcount_cache_bytes;
     bool pass_discard[FREED_BY_COUNT];
     bool keep_discarded;
@@ -199,7 +199,7 @@ struct qcow2_settings {
 
 struct error *qcow2_read_options(const struct qcow2 *q, const struct blockdev_options *options,
                                  struct qcow2_settings *settings) MUST_CHECK;
-/* While no request runs. */
+/* While no request runs; no L2 table is dirty if l2_entry_bytes is another. */
 void qcow2_apply_settings(struct qcow2 *q, const struct qcow2_settings *settings);
 struct error *qcow2_apply_options(struct qcow2 *q, const struct blockdev_options *options) MUST_CHECK;
 

@@ -3,12 +3,15 @@
 
 #include "blockcore/base/memory.h"
 #include "blockcore/drivers/qcow2/bitmaps.h"
+#include "blockcore/drivers/qcow2/snapshots.h"
 #include "blockcore/graph/reopen.h"
 #include "schema/cairn_types.h"
 
 const char *const qcow2_reopenable[] = {
-    "pass-discard-request", "pass-discard-snapshot", "pass-discard-other",  "discard-no-unref",     "overlap-check",
-    "cache-size",           "l2-cache-size",         "refcount-cache-size", "cache-clean-interval", NULL,
+    "lazy-refcounts",      "pass-discard-request", "pass-discard-snapshot",
+    "pass-discard-other",  "discard-no-unref",     "overlap-check",
+    "cache-size",          "l2-cache-size",        "l2-cache-entry-size",
+    "refcount-cache-size", "cache-clean-interval", NULL,
 };
 
 /* What is in the making. */
@@ -39,11 +42,6 @@ struct error *qcow2_reopen_prepare(struct node *node, const struct blockdev_opti
         err = reopen_child(reopen, "data-file", own->data_file);
     if (!err)
         err = qcow2_check_backing_option(q, own->backing);
-    bool more = settings->overlap_checks & ~q->overlap_checks & TABLE_BIT(TABLE_INACTIVE_L2);
-    if (!err && more)
-        err =
-            error_new("overlap-check: tables of snapshots are read when the image is opened; they cannot be protected "
-                      "from now on");
     /* What the header names must be chosen on purpose. */
     if (!err && !own->backing && q->header.backing_file)
         err = error_new("backing is missing for '%s'", node_name(node));
@@ -63,6 +61,37 @@ struct error *qcow2_reopen_leave(struct node *node, struct reopen *reopen)
     return ret < 0 ? error_errno(-ret, "the image cannot be flushed before it becomes read-only") : NULL;
 }
 
+/* What has been lazy so far is written, and tables that are cached otherwise from now on are not changed. A repair
+ * counts for the image, so a damaged one has to wait for it. */
+static struct error *settle_for(struct qcow2 *q, const struct qcow2_settings *settings) CO_FN;
+
+static struct error *settle_for(struct qcow2 *q, const struct qcow2_settings *settings)
+{
+    bool eager = q->lazy_refcounts && !settings->lazy_refcounts;
+    bool other_tables = settings->l2_entry_bytes != q->l2.table_bytes;
+    if (!q->writable || !(eager || other_tables))
+        return NULL;
+    int ret = qcow2_may_write(q);
+    if (ret == 0)
+        ret = qcow2_settle(q);
+    return ret < 0 ? error_errno(-ret, "the image cannot be flushed") : NULL;
+}
+
+/* Tables of snapshots that are to be protected from now on have to be known. */
+static struct error *enter_settings(struct qcow2 *q, const struct qcow2_settings *settings) CO_FN;
+
+static struct error *enter_settings(struct qcow2 *q, const struct qcow2_settings *settings)
+{
+    struct error *err = settle_for(q, settings);
+    unsigned before = q->overlap_checks;
+    if (err || !(settings->overlap_checks & ~before & TABLE_BIT(TABLE_INACTIVE_L2)))
+        return err;
+    q->overlap_checks |= TABLE_BIT(TABLE_INACTIVE_L2);
+    err = snapshot_table_remember(q);
+    q->overlap_checks = before;
+    return err;
+}
+
 struct error *qcow2_reopen_enter(struct node *node, struct reopen *reopen)
 {
     struct qcow2 *q = node_state(node);
@@ -71,9 +100,10 @@ struct error *qcow2_reopen_enter(struct node *node, struct reopen *reopen)
     if (below_filters(child_node(q->file)) != next->storage)
         return error_new("'file' cannot become node '%s': below filters it must be the node that it was",
                          node_name(child_node(q->file)));
-    if (reopen_read_only(reopen) || q->writable)
-        return NULL;
-    struct error *err = qcow2_enter_writing(q);
+    struct error *err = enter_settings(q, &next->settings);
+    if (err || reopen_read_only(reopen) || q->writable)
+        return err;
+    err = qcow2_enter_writing(q);
     if (!err)
         err = qcow2_bitmaps_begin(q);
     if (!err)

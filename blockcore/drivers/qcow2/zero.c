@@ -219,8 +219,10 @@ static void discard_in_data_file(struct qcow2 *q, struct range range)
         (void)child_pdiscard(q->data, inside);
 }
 
-/* Host clusters that were kept (discard-no-unref) hold nothing that is needed. A write that meets this request may be
- * lost, as if it had come before. */
+/* Bytes of host clusters that stay although nothing of the guest is there: of whole clusters that are kept
+ * (discard-no-unref), and of subclusters beside which there is data. A write that meets this request may be lost, as if
+ * it had come before. What the disk may still have is an entry from before; it shows zeroes where the guest discarded
+ * something, as with a data file. */
 static int discard_in_kept(struct qcow2 *q, struct range range)
 {
     while (range.bytes > 0) {
@@ -228,7 +230,8 @@ static int discard_in_kept(struct qcow2 *q, struct range range)
         int ret = map_lookup(q, range, FOR_READING, &mapping);
         if (ret < 0)
             return ret;
-        if (mapping.kind == CLUSTER_ZERO_RESERVED && mapping.own)
+        bool kept = mapping.kind == CLUSTER_ZERO_RESERVED || mapping.kind == CLUSTER_ABSENT_RESERVED;
+        if (kept && mapping.own)
             (void)child_pdiscard(q->data, range_make(mapping.host, mapping.bytes));
         range = range_make(range.offset + mapping.bytes, range.bytes - mapping.bytes);
     }
@@ -286,7 +289,8 @@ static int pdiscard(struct qcow2 *q, struct range range)
     int ret = zero_units(q, &zeroing, whole);
     if (ret == 0)
         discard_in_data_file(q, whole);
-    if (ret == 0 && zeroing.keep_host && q->pass_discard[FREED_BY_REQUEST] && !q->geometry.data_file)
+    bool keeps = zeroing.keep_host || geometry_is_extended(&q->geometry);
+    if (ret == 0 && keeps && q->pass_discard[FREED_BY_REQUEST] && !q->geometry.data_file)
         ret = discard_in_kept(q, whole);
     return ret;
 }

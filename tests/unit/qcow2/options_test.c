@@ -2,6 +2,7 @@
  * memory. */
 #include "blockcore/drivers/qcow2/qcow2_private.h"
 #include "blockcore/graph/active.h"
+#include "blockcore/graph/reopen.h"
 #include "blockcore/io/snapshot.h"
 #include "tests/unit/qcow2/images.h"
 
@@ -105,6 +106,41 @@ NODE_TEST(discard_no_unref_keeps_clusters_but_not_their_content)
 
     own.has_pass_discard_request = true; /* not passed on */
     expect(given_back_by_discard(own) == 0);
+}
+
+/* Three quarters of each cluster go, then the rest. */
+static void given_back_by_subclusters(bool pass, uint64_t *part, uint64_t *all)
+{
+    qemu_img("create -q -f qcow2 -o extended_l2=on,cluster_size=2M '%s' %d", in_dir("a.qcow2"), DISK);
+    struct handle *disk =
+        open_with((struct blockdev_options_qcow2){ .has_pass_discard_request = true, .pass_discard_request = pass });
+    expect_int(put(disk, 0, 8 * MIB, 5), 0);
+    reclaim(disk);
+    uint64_t before = stored_bytes();
+    for (uint64_t at = 0; at < 8 * MIB; at += 2 * MIB)
+        expect_int(handle_pdiscard(disk, range_make(at, 1536 * KIB)), 0);
+    expect_int(put(disk, 0, 4096, 7), 0); /* the host cluster is there still */
+    reclaim(disk);
+    *part = before - min_u64(stored_bytes(), before);
+    expect(reads_as(disk, 0, 4096, 7));
+    expect(reads_as(disk, 4096, 1536 * KIB - 4096, 0));
+    expect(reads_as(disk, 1536 * KIB, 512 * KIB, 5));
+    expect_int(handle_pdiscard(disk, range_make(0, 8 * MIB)), 0);
+    reclaim(disk);
+    *all = before - min_u64(stored_bytes(), before);
+    expect(reads_as(disk, 0, 8 * MIB, 0));
+    close_disk(disk);
+}
+
+NODE_TEST(discards_of_subclusters_make_holes)
+{
+    uint64_t part;
+    uint64_t all;
+    given_back_by_subclusters(true, &part, &all);
+    expect(part > 5 * MIB && part < 7 * MIB);
+    expect(all > 7 * MIB);
+    given_back_by_subclusters(false, &part, &all);
+    expect_int(part, 0);
 }
 
 /* Compressed clusters that are overwritten leave their host clusters. */
@@ -299,6 +335,43 @@ NODE_TEST(one_size_for_both_caches_is_shared_out)
     close_disk(disk);
 }
 
+static void reopen_with(struct blockdev_options_qcow2 own)
+{
+    struct blockdev_options options = options_with(own);
+    expect_success(blockdev_reopen(&options, 1));
+}
+
+/* With data, refcounts and entries in memory that the file does not have yet. */
+NODE_TEST(options_change_while_the_image_is_in_use)
+{
+    qemu_img("create -q -f qcow2 '%s' %d", in_dir("a.qcow2"), DISK);
+    struct handle *disk =
+        open_with((struct blockdev_options_qcow2){ .has_lazy_refcounts = true, .lazy_refcounts = true });
+    const struct qcow2 *q = state();
+    expect_int(put(disk, 0, 4 * MIB, 1), 0);
+    expect_int(handle_flush(disk), 0);
+    expect(field(72) & QCOW2_DIRTY);
+
+    reopen_with((struct blockdev_options_qcow2){ .has_l2_cache_entry_size = true, .l2_cache_entry_size = 4096 });
+    expect(!q->lazy_refcounts && !(field(72) & QCOW2_DIRTY));
+    expect_int(q->l2.table_bytes, 4096);
+    expect(reads_as(disk, 0, 4 * MIB, 1));
+    expect_int(put(disk, 4 * MIB, 4 * MIB, 2), 0);
+
+    reopen_with((struct blockdev_options_qcow2){ .has_l2_cache_entry_size = true,
+                                                 .l2_cache_entry_size = 512,
+                                                 .has_l2_cache_size = true,
+                                                 .l2_cache_size = 1024,
+                                                 .has_lazy_refcounts = true,
+                                                 .lazy_refcounts = true });
+    expect(q->lazy_refcounts && q->l2.table_bytes == 512 && q->l2.limit == 2);
+    expect(reads_as(disk, 4 * MIB, 4 * MIB, 2));
+    expect_int(put(disk, 2 * MIB, 4 * MIB, 3), 0);
+    expect(reads_as(disk, 2 * MIB, 4 * MIB, 3));
+    close_disk(disk);
+    check_image("a.qcow2");
+}
+
 NODE_TEST(unused_tables_are_given_back_after_the_interval)
 {
     qemu_img("create -q -f qcow2 '%s' 1G", in_dir("a.qcow2"));
@@ -320,6 +393,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pass_discard_request),
         cmocka_unit_test(discard_no_unref_keeps_clusters_but_not_their_content),
+        cmocka_unit_test(discards_of_subclusters_make_holes),
         cmocka_unit_test(pass_discard_other),
         cmocka_unit_test(version_2_cannot_do_everything),
         cmocka_unit_test(lazy_refcounts_are_written_when_the_image_is_closed),
@@ -329,6 +403,7 @@ int main(void)
         cmocka_unit_test(cache_sizes_that_contradict_each_other),
         cmocka_unit_test(the_l2_cache_keeps_to_its_size),
         cmocka_unit_test(one_size_for_both_caches_is_shared_out),
+        cmocka_unit_test(options_change_while_the_image_is_in_use),
         cmocka_unit_test(unused_tables_are_given_back_after_the_interval),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

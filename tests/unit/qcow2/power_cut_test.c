@@ -43,6 +43,8 @@ POWER_CUT(subclusters_on_a_backing_file, .create = "cluster_size=16384,extended_
           .backing = true)
 POWER_CUT(subclusters_with_a_snapshot, .create = "cluster_size=16384,extended_l2=on", .sectors = 4000, .snapshot = true,
           .small_caches = true)
+POWER_CUT(discards_of_subclusters_reach_the_file, .create = "cluster_size=16384,extended_l2=on", .sectors = 3000,
+          .pass_discard = true)
 POWER_CUT(compressed_subclusters, .create = "cluster_size=16384,extended_l2=on", .sectors = 4000, .compressed = true,
           .packed_sectors = 32)
 POWER_CUT(resized_subclusters_on_a_backing_file, .create = "cluster_size=16384,extended_l2=on", .sectors = 3000,
@@ -92,6 +94,7 @@ int main(void)
         cmocka_unit_test(subclusters),
         cmocka_unit_test(subclusters_on_a_backing_file),
         cmocka_unit_test(subclusters_with_a_snapshot),
+        cmocka_unit_test(discards_of_subclusters_reach_the_file),
         cmocka_unit_test(compressed_subclusters),
         cmocka_unit_test(resized_subclusters_on_a_backing_file),
         cmocka_unit_test(a_data_file),
