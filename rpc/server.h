@@ -62,6 +62,10 @@ void rpc_server_add_client(struct rpc_server *server, int fd, const struct rpc_c
 /* For handlers: the session of @context leaves negotiation; all commands are allowed and events are sent. */
 void command_enter_command_mode(struct command_context *context) CONTROL_FN;
 
+/* For handlers that take long: is anybody waiting for the answer still? Not after the client has gone, nor when the
+ * server stops. */
+bool command_is_wanted(const struct command_context *context) CONTROL_FN;
+
 /* For handlers: encoding the result takes long; do it elsewhere. */
 void command_expect_large_reply(struct command_context *context) CONTROL_FN;
 

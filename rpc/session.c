@@ -418,6 +418,11 @@ void command_expect_large_reply(struct command_context *context)
     context->large_reply = true;
 }
 
+bool command_is_wanted(const struct command_context *context)
+{
+    return !context->session->closed && !context->session->server->stopped;
+}
+
 void session_append_event(struct session *session, const char *message, size_t length)
 {
     if (session->closed || session->mode == SESSION_NEGOTIATING)

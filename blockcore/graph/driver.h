@@ -105,9 +105,11 @@ struct driver {
     int (*block_status)(struct node *node, struct range range, unsigned ask, struct extents *extents) CO_FN;
 
     /* Looks for what is wrong with the image and repairs it as far as @fix says (enum check_fix); fills in the numbers
-     * of @result. Runs on an I/O loop while nobody writes the node, and for a repair while nobody else uses it. 0 or
-     * -errno. Absent: cannot. */
-    int (*check)(struct node *node, unsigned fix, struct image_check *result) CO_FN;
+     * of @result. Runs on an I/O loop while nobody writes the node, and for a repair while nobody else uses it. Looks
+     * at
+     * *@stop (may be NULL) every few milliseconds, and ends with -ECANCELED when it is set. 0 or -errno. Absent:
+     * cannot. */
+    int (*check)(struct node *node, unsigned fix, const _Atomic bool *stop, struct image_check *result) CO_FN;
 
     /* Storage that the node occupies, in bytes, or -errno. Absent: the sum over data and metadata children. */
     int64_t (*allocated_bytes)(struct node *node) CO_FN;

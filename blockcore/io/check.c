@@ -11,6 +11,7 @@
 struct job {
     struct handle *handle;
     unsigned fix; /* enum check_fix */
+    const _Atomic bool *stop;
     struct image_check *result;
 };
 
@@ -19,7 +20,7 @@ static int check(void *arg)
     struct job *job = arg;
     handle_enter(job->handle);
     struct node *node = handle_node(job->handle);
-    int ret = node->driver->check(node, job->fix, job->result);
+    int ret = node->driver->check(node, job->fix, job->stop, job->result);
     handle_leave(job->handle);
     return ret;
 }
@@ -38,12 +39,18 @@ static unsigned fixes_of(enum image_repair repair)
 
 struct error *node_check(struct node *node, enum image_repair repair, struct image_check *result)
 {
+    return node_check_until(node, repair, NULL, result);
+}
+
+struct error *node_check_until(struct node *node, enum image_repair repair, const _Atomic bool *stop,
+                               struct image_check *result)
+{
     if (!node->driver->check)
         return error_new("driver '%s' of node '%s' cannot check images", node->driver->name, node_name(node));
     bool repairs = repair != IMAGE_REPAIR_NONE;
     if (repairs && node_is_read_only(node))
         return error_new("node '%s' is read-only and cannot be repaired", node_name(node));
-    struct job job = { .fix = fixes_of(repair), .result = result };
+    struct job job = { .fix = fixes_of(repair), .stop = stop, .result = result };
     unsigned perm = PERM_CONSISTENT_READ | (repairs ? PERM_WRITE | PERM_RESIZE : 0);
     unsigned shared = repairs ? 0 : PERM_CONSISTENT_READ;
     struct error *err = handle_open_here(node, "blockdev-check", perm, shared, &job.handle);

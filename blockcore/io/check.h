@@ -16,4 +16,9 @@ struct node;
 struct error *node_check(struct node *node, enum image_repair repair, struct image_check *result)
     CO_FN CONTROL_FN MUST_CHECK;
 
+/* The same, which ends with an error soon after *@stop was set, by any thread. An image that was being repaired is not
+ * worse than before. */
+struct error *node_check_until(struct node *node, enum image_repair repair, const _Atomic bool *stop,
+                               struct image_check *result) CO_FN CONTROL_FN MUST_CHECK;
+
 #endif

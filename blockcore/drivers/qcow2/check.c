@@ -12,21 +12,35 @@
 #include <errno.h>
 #include <string.h>
 
+/* Clusters that tables refer to or blocks count; of those behind there is nothing to compare. */
+static uint64_t last_of_interest(const struct check *check)
+{
+    const struct qcow2 *q = check->q;
+    uint64_t blocks = q->reftable_entries;
+    while (blocks > 0 && !q->reftable[blocks - 1])
+        blocks--;
+    return min_u64(check->clusters, max_u64(check->referred, blocks << q->geometry.refblock_bits));
+}
+
 /* All clusters, window by window. What the tables have wrong by themselves is told by the first window of a walk that
  * only looks. */
 static int walk(struct check *check, unsigned fix)
 {
     uint64_t window = check->count;
+    uint64_t end = check->clusters;
     int ret = 0;
     check->tell = !fix;
-    for (check->first = 0; ret == 0 && check->first < check->clusters; check->first += window) {
+    check->looking = !fix;
+    for (check->first = 0; ret == 0 && check->first < end; check->first += window) {
         check->count = min_u64(window, check->clusters - check->first);
         ret = check_census(check);
         if (ret == 0)
             ret = check_compare(check, fix);
         check->tell = false;
+        end = last_of_interest(check);
     }
     check->count = window;
+    check->looking = false;
     return ret;
 }
 
@@ -94,10 +108,13 @@ static int take_marks_off(struct check *check)
 static int run(struct check *check)
 {
     int ret = walk(check, 0);
-    if (ret == 0)
-        ret = repair_counts(check);
-    if (ret == 0)
-        ret = flush_if_fixed(check);
+    /* What cannot be read may lead to all that seems to be lost. */
+    if (ret < 0 || check->numbers.errors)
+        return ret;
+    ret = repair_counts(check);
+    if (ret < 0 || check->numbers.errors)
+        return ret;
+    ret = flush_if_fixed(check);
     if (ret == 0)
         ret = check_copied(check);
     if (ret == 0)
@@ -118,8 +135,9 @@ static void fill_in(const struct check *check, struct image_check *result)
     const struct qcow2 *q = check->q;
     const struct check_numbers *numbers = &check->numbers;
     uint64_t total = div_round_up(q->header.size, cluster_bytes(&q->geometry));
+    result->check_errors = (int64_t)numbers->errors;
     count(&result->has_corruptions, &result->corruptions, corruptions(check));
-    count(&result->has_leaks, &result->leaks, numbers->leaks);
+    count(&result->has_leaks, &result->leaks, numbers->errors ? 0 : numbers->leaks);
     count(&result->has_corruptions_fixed, &result->corruptions_fixed, numbers->corruptions_fixed);
     count(&result->has_leaks_fixed, &result->leaks_fixed, numbers->leaks_fixed);
     count(&result->has_image_end_offset, &result->image_end_offset, check->used << q->geometry.cluster_bits);
@@ -129,11 +147,12 @@ static void fill_in(const struct check *check, struct image_check *result)
     count(&result->has_compressed_clusters, &result->compressed_clusters, numbers->compressed);
 }
 
-static int check_image(struct qcow2 *q, unsigned fix, struct image_check *result)
+static int check_image(struct qcow2 *q, unsigned fix, const _Atomic bool *stop, struct image_check *result)
 {
     struct check check = {
         .q = q,
         .fix = fix,
+        .stop = stop,
         .clusters = div_round_up(child_length(q->file), cluster_bytes(&q->geometry)),
     };
     check.count = min_u64(max_u64(check.clusters, 1), CHECK_WINDOW_MAX);
@@ -147,9 +166,9 @@ static int check_image(struct qcow2 *q, unsigned fix, struct image_check *result
     return ret;
 }
 
-int qcow2_check_and_repair(struct qcow2 *q, unsigned fix, struct image_check *result)
+int qcow2_check_and_repair(struct qcow2 *q, unsigned fix, const _Atomic bool *stop, struct image_check *result)
 {
-    int ret = check_image(q, fix, result);
+    int ret = check_image(q, fix, stop, result);
     /* Tables in memory may be older than those in the file now. */
     if (fix) {
         int reloaded = qcow2_reload_tables(q);
@@ -158,11 +177,11 @@ int qcow2_check_and_repair(struct qcow2 *q, unsigned fix, struct image_check *re
     return ret;
 }
 
-int qcow2_check(struct node *node, unsigned fix, struct image_check *result)
+int qcow2_check(struct node *node, unsigned fix, const _Atomic bool *stop, struct image_check *result)
 {
     struct qcow2 *q = node_state(node);
     if (fix && !q->writable)
         return -EACCES;
     int ret = q->writable && !q->corrupt ? qcow2_settle(q) : 0;
-    return ret < 0 ? ret : qcow2_check_and_repair(q, fix, result);
+    return ret < 0 ? ret : qcow2_check_and_repair(q, fix, stop, result);
 }

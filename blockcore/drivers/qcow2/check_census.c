@@ -9,24 +9,37 @@
 #include "blockcore/runtime/coroutine.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 
-#define TABLES_PER_TURN 16
+#define NUMBERS_AT_A_TIME 8192 /* of a table whose length only the image says */
 #define L1_RESERVED_MASK UINT64_C(0x7f000000000001ff)
 #define L2_RESERVED_MASK UINT64_C(0x3f000000000001fe)
 #define BITMAP_ENTRY_BYTES 24 /* the part of an entry of the bitmap directory whose length does not vary */
 #define BITMAP_TABLE_RESERVED_MASK UINT64_C(0xff000000000001fe)
 
-void check_turn(struct check *check)
+int check_turn(struct check *check, uint64_t entries)
 {
-    if (++check->turns % TABLES_PER_TURN == 0)
-        co_yield ();
+    check->work += entries;
+    if (check->work < CHECK_WORK_PER_TURN)
+        return 0;
+    check->work = 0;
+    co_yield ();
+    return check->stop && atomic_load_explicit(check->stop, memory_order_relaxed) ? -ECANCELED : 0;
+}
+
+int check_failed_read(struct check *check, int ret, bool tell)
+{
+    if (!check->looking || ret == -ECANCELED || ret == -ENOMEM)
+        return ret;
+    check->numbers.errors += tell || check->numbers.errors == 0;
+    return 0;
 }
 
 int check_read_table(struct check *check, uint64_t offset, uint8_t *table)
 {
-    check_turn(check);
-    return child_pread(check->q->file, offset, table, (size_t)cluster_bytes(&check->q->geometry));
+    int ret = check_turn(check, cluster_bytes(&check->q->geometry) / sizeof(uint64_t));
+    return ret < 0 ? ret : child_pread(check->q->file, offset, table, (size_t)cluster_bytes(&check->q->geometry));
 }
 
 bool check_may_write_l2(const struct check *check, uint64_t offset)
@@ -53,10 +66,14 @@ static void refer(struct check *check, struct range place)
         found_corruption(check);
         return;
     }
+    uint64_t last = div_round_up(range_end(place), cluster_bytes(geometry));
     uint64_t begin = max_u64(place.offset >> geometry->cluster_bits, check->first);
-    uint64_t end = min_u64(div_round_up(range_end(place), cluster_bytes(geometry)), check->first + check->count);
-    for (uint64_t cluster = begin; cluster < end; cluster++)
-        check->references[cluster - check->first]++;
+    uint64_t end = min_u64(last, check->first + check->count);
+    check->referred = max_u64(check->referred, last);
+    for (uint64_t cluster = begin; cluster < end; cluster++) {
+        if (check->references[cluster - check->first] < UINT32_MAX)
+            check->references[cluster - check->first]++;
+    }
 }
 
 static void refer_cluster(struct check *check, uint64_t offset)
@@ -158,7 +175,7 @@ static int count_l2(struct check *check, struct l2_walk *walk)
     const struct geometry *geometry = &check->q->geometry;
     int ret = check_read_table(check, walk->offset, walk->table);
     if (ret < 0)
-        return ret;
+        return check_failed_read(check, ret, check->tell);
     walk->changed = false;
     walk->expected = 0;
     for (uint64_t i = 0; i < UINT64_C(1) << geometry->l2_bits; i++)
@@ -175,7 +192,8 @@ static int count_l1(struct check *check, uint64_t offset, const uint64_t *l1, ui
     struct l2_walk walk = { .table = buffer_get((size_t)cluster_bytes(geometry)), .active = active };
     int ret = walk.table ? 0 : -ENOMEM;
     for (uint32_t i = 0; ret == 0 && i < entries; i++) {
-        if (!l1[i])
+        ret = check_turn(check, 1);
+        if (ret < 0 || !l1[i])
             continue;
         if (l1[i] & L1_RESERVED_MASK & ~ENTRY_OFFSET_MASK)
             found_corruption(check);
@@ -191,35 +209,42 @@ static int count_l1(struct check *check, uint64_t offset, const uint64_t *l1, ui
 
 /* Snapshots and bitmaps ------------------------------------------------------------------------------------------ */
 
-/* @bytes bytes of big-endian numbers, turned into our order; NULL when they cannot be had. The caller frees them. */
-static uint64_t *read_numbers(struct check *check, uint64_t offset, uint64_t entries) CO_FN;
+static int read_numbers(struct check *check, uint64_t offset, uint64_t entries, uint64_t *numbers) CO_FN;
 
-static uint64_t *read_numbers(struct check *check, uint64_t offset, uint64_t entries)
+static int read_numbers(struct check *check, uint64_t offset, uint64_t entries, uint64_t *numbers)
 {
-    uint64_t *numbers = try_calloc((size_t)max_u64(entries, 1), sizeof(uint64_t));
-    if (!numbers || entries == 0)
-        return numbers;
-    if (child_pread(check->q->file, offset, numbers, (size_t)entries * sizeof(uint64_t)) < 0) {
-        free(numbers);
-        return NULL;
-    }
-    for (uint64_t i = 0; i < entries; i++)
+    int ret = entries ? child_pread(check->q->file, offset, numbers, (size_t)entries * sizeof(uint64_t)) : 0;
+    for (uint64_t i = 0; ret == 0 && i < entries; i++)
         numbers[i] = be64toh(numbers[i]);
-    return numbers;
+    return ret;
+}
+
+static int count_snapshot(struct check *check, const struct qcow2_snapshot *snapshot)
+{
+    CLEANUP(free) uint64_t *l1 = try_calloc(max_u64(snapshot->l1_entries, 1), sizeof(uint64_t));
+    int ret = l1 ? read_numbers(check, snapshot->l1_offset, snapshot->l1_entries, l1) : -ENOMEM;
+    if (ret < 0)
+        return check_failed_read(check, ret, check->tell);
+    return count_l1(check, snapshot->l1_offset, l1, snapshot->l1_entries, false);
 }
 
 static int count_snapshots(struct check *check)
 {
     struct qcow2 *q = check->q;
-    for (uint32_t i = 0; i < q->header.snapshot_count; i++) {
-        const struct qcow2_snapshot *snapshot = &q->snapshots[i];
-        CLEANUP(free) uint64_t *l1 = read_numbers(check, snapshot->l1_offset, snapshot->l1_entries);
-        int ret = l1 ? count_l1(check, snapshot->l1_offset, l1, snapshot->l1_entries, false) : -EIO;
-        if (ret < 0)
-            return ret;
-    }
+    int ret = 0;
+    for (uint32_t i = 0; i < q->header.snapshot_count && ret == 0; i++)
+        ret = count_snapshot(check, &q->snapshots[i]);
     refer(check, q->snapshot_table);
-    return 0;
+    return ret;
+}
+
+static void count_bits(struct check *check, uint64_t entry)
+{
+    uint64_t offset = entry_offset(entry);
+    if ((entry & BITMAP_TABLE_RESERVED_MASK) || (offset && (entry & 1)))
+        found_corruption(check);
+    else if (offset)
+        refer_cluster(check, offset);
 }
 
 static int count_bitmap(struct check *check, uint64_t table_offset, uint64_t entries)
@@ -230,42 +255,52 @@ static int count_bitmap(struct check *check, uint64_t table_offset, uint64_t ent
         return 0;
     }
     refer(check, table);
-    CLEANUP(free) uint64_t *numbers = read_numbers(check, table_offset, entries);
-    if (!numbers)
-        return -EIO;
-    for (uint64_t i = 0; i < entries; i++) {
-        uint64_t offset = entry_offset(numbers[i]);
-        if ((numbers[i] & BITMAP_TABLE_RESERVED_MASK) || (offset && (numbers[i] & 1)))
-            found_corruption(check);
-        else if (offset)
-            refer_cluster(check, offset);
+    CLEANUP(free) uint64_t *numbers = try_calloc(NUMBERS_AT_A_TIME, sizeof(uint64_t));
+    int ret = numbers ? 0 : -ENOMEM;
+    for (uint64_t done = 0; ret == 0 && done < entries; done += NUMBERS_AT_A_TIME) {
+        uint64_t now = min_u64(entries - done, NUMBERS_AT_A_TIME);
+        ret = check_turn(check, now);
+        if (ret == 0)
+            ret = read_numbers(check, table_offset + done * sizeof(uint64_t), now, numbers);
+        for (uint64_t i = 0; ret == 0 && i < now; i++)
+            count_bits(check, numbers[i]);
     }
-    return 0;
+    return ret;
+}
+
+static int count_directory(struct check *check, struct range directory)
+{
+    int ret = 0;
+    for (uint64_t at = 0; at + BITMAP_ENTRY_BYTES <= directory.bytes && ret == 0;) {
+        uint8_t entry[BITMAP_ENTRY_BYTES];
+        ret = check_turn(check, BITMAP_ENTRY_BYTES);
+        if (ret == 0)
+            ret = child_pread(check->q->file, directory.offset + at, entry, sizeof(entry));
+        if (ret == 0)
+            ret = count_bitmap(check, load_be64(entry), load_be32(entry + 8));
+        if (ret == 0)
+            at += align_up(BITMAP_ENTRY_BYTES + load_be16(entry + 18) + (uint64_t)load_be32(entry + 20), 8);
+    }
+    return ret;
 }
 
 static int count_bitmaps(struct check *check)
 {
     struct range directory = check->q->bitmap_directory;
     refer(check, directory);
-    for (uint64_t at = 0; at + BITMAP_ENTRY_BYTES <= directory.bytes;) {
-        uint8_t entry[BITMAP_ENTRY_BYTES];
-        int ret = child_pread(check->q->file, directory.offset + at, entry, sizeof(entry));
-        if (ret == 0)
-            ret = count_bitmap(check, load_be64(entry), load_be32(entry + 8));
-        if (ret < 0)
-            return ret;
-        at += align_up(BITMAP_ENTRY_BYTES + load_be16(entry + 18) + (uint64_t)load_be32(entry + 20), 8);
-    }
-    return 0;
+    int ret = count_directory(check, directory);
+    return ret < 0 ? check_failed_read(check, ret, check->tell) : 0;
 }
 
 /* All of it ------------------------------------------------------------------------------------------------------ */
 
-static void count_refcounts(struct check *check)
+static int count_refcounts(struct check *check)
 {
     const struct qcow2 *q = check->q;
+    int ret = 0;
     refer(check, qcow2_single_table(q, TABLE_REFCOUNT_TABLE));
-    for (uint64_t i = 0; i < q->reftable_entries; i++) {
+    for (uint64_t i = 0; i < q->reftable_entries && ret == 0; i++) {
+        ret = check_turn(check, 1);
         if (!q->reftable[i])
             continue;
         if (check_block_is_sane(check, i)) {
@@ -275,21 +310,36 @@ static void count_refcounts(struct check *check)
             check->refcounts_broken = true;
         }
     }
+    return ret;
+}
+
+/* Not all at once: that alone would take some hundredths of a second. */
+static int clear_references(struct check *check)
+{
+    int ret = 0;
+    for (uint64_t done = 0; done < check->count && ret == 0; done += CHECK_WORK_PER_TURN) {
+        uint64_t now = min_u64(check->count - done, CHECK_WORK_PER_TURN);
+        memset(check->references + done, 0, (size_t)now * sizeof(*check->references));
+        ret = check_turn(check, now / 8);
+    }
+    return ret;
 }
 
 int check_census(struct check *check)
 {
     struct qcow2 *q = check->q;
-    memset(check->references, 0, (size_t)check->count * sizeof(*check->references));
+    int ret = clear_references(check);
+    if (ret < 0)
+        return ret;
     refer(check, qcow2_single_table(q, TABLE_HEADER));
     if (q->header.has_crypto)
         refer(check, range_make(q->header.crypto_offset, q->header.crypto_bytes));
-    int ret = count_l1(check, q->header.l1_offset, q->l1, q->l1_entries, true);
+    ret = count_l1(check, q->header.l1_offset, q->l1, q->l1_entries, true);
     if (ret == 0)
         ret = count_snapshots(check);
     if (ret == 0)
         ret = count_bitmaps(check);
     if (ret == 0 && !check->without_refcounts)
-        count_refcounts(check);
+        ret = count_refcounts(check);
     return ret;
 }

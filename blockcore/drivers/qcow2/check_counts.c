@@ -10,13 +10,11 @@
 #include "blockcore/base/memory.h"
 #include "blockcore/drivers/qcow2/refcount_field.h"
 #include "blockcore/runtime/buffer.h"
-#include "blockcore/runtime/coroutine.h"
 
 #include <errno.h>
 #include <string.h>
 
 #define REFTABLE_RESERVED_MASK UINT64_C(0x1ff)
-#define CLUSTERS_PER_TURN 65536 /* some tenths of a millisecond */
 
 static uint64_t block_entries(const struct check *check)
 {
@@ -71,6 +69,9 @@ static int load_block(struct check *check, uint64_t index, struct check_block **
     if (!block->data && !(block->data = buffer_get((size_t)cluster_bytes(&q->geometry))))
         return -ENOMEM;
     ret = check_read_table(check, entry_offset(q->reftable[index]), block->data);
+    block->unreadable = ret < 0;
+    if (ret < 0)
+        ret = check_failed_read(check, ret, true);
     if (ret < 0)
         return ret;
     block->index = index;
@@ -84,9 +85,11 @@ int check_stored(struct check *check, uint64_t cluster, uint64_t *count)
     const struct geometry *geometry = &check->q->geometry;
     struct check_block *block;
     int ret = load_block(check, cluster >> geometry->refblock_bits, &block);
-    *count = ret == 0 && block
-                 ? refcount_get(block->data, geometry->refcount_order, (size_t)(cluster & (block_entries(check) - 1)))
-                 : 0;
+    *count = 0;
+    if (ret == 0 && block)
+        *count = block->unreadable ? CHECK_UNKNOWN
+                                   : refcount_get(block->data, geometry->refcount_order,
+                                                  (size_t)(cluster & (block_entries(check) - 1)));
     return ret;
 }
 
@@ -118,10 +121,12 @@ static int settle(struct check *check, uint64_t cluster, uint64_t stored, uint64
 }
 
 /* A block that something else uses as well cannot be believed. */
-static void check_shared_blocks(struct check *check)
+static int check_shared_blocks(struct check *check)
 {
     const struct qcow2 *q = check->q;
-    for (uint64_t i = 0; i < q->reftable_entries; i++) {
+    int ret = 0;
+    for (uint64_t i = 0; i < q->reftable_entries && ret == 0; i++) {
+        ret = check_turn(check, 1);
         uint64_t cluster = entry_offset(q->reftable[i]) >> q->geometry.cluster_bits;
         if (!q->reftable[i] || !check_block_is_sane(check, i) || cluster < check->first ||
             cluster >= check->first + check->count)
@@ -131,21 +136,21 @@ static void check_shared_blocks(struct check *check)
             check->refcounts_broken = true;
         }
     }
+    return ret;
 }
 
 int check_compare(struct check *check, unsigned fix)
 {
-    if (!fix)
-        check_shared_blocks(check);
-    for (uint64_t i = 0; i < check->count; i++) {
+    int ret = fix ? 0 : check_shared_blocks(check);
+    for (uint64_t i = 0; ret == 0 && i < check->count; i++) {
         uint64_t stored;
-        int ret = check_stored(check, check->first + i, &stored);
-        if (ret == 0 && stored != check->references[i])
+        ret = check_stored(check, check->first + i, &stored);
+        if (ret == 0 && stored != check->references[i] && stored != CHECK_UNKNOWN)
             ret = settle(check, check->first + i, stored, check->references[i], fix);
+        if (ret == 0 && i % CHECK_WORK_PER_TURN == 0)
+            ret = check_turn(check, CHECK_WORK_PER_TURN);
         if (ret < 0)
             return ret;
-        if (i % CLUSTERS_PER_TURN == CLUSTERS_PER_TURN - 1)
-            co_yield ();
         if (stored || check->references[i])
             check->used = max_u64(check->used, check->first + i + 1);
     }
@@ -202,9 +207,10 @@ static int write_window_anew(struct check *check, const struct anew *anew, uint8
             refcount_set(block, geometry->refcount_order, (size_t)k,
                          count_anew(check, anew, (i << geometry->refblock_bits) + k));
         int ret = child_pwrite(check->q->file, (anew->begin + i) << geometry->cluster_bits, block, bytes, 0);
+        if (ret == 0)
+            ret = check_turn(check, block_entries(check));
         if (ret < 0)
             return ret;
-        check_turn(check);
     }
     return 0;
 }

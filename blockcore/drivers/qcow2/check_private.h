@@ -17,11 +17,13 @@
 
 #define CHECK_WINDOW_MAX (UINT64_C(32) << 20) /* clusters: 128 MiB of counters, 2 TiB of clusters of 64 KiB */
 #define CHECK_BLOCKS 32                       /* refcount blocks in memory at a time */
+#define CHECK_WORK_PER_TURN 65536             /* entries of tables: some tenths of a millisecond */
 
 struct check_numbers {
     uint64_t in_tables;    /* corruptions: entries that cannot be, or are not as they should be */
     uint64_t wrong_counts; /* corruptions: refcounts that are too low */
     uint64_t leaks;        /* refcounts that are too high */
+    uint64_t errors;       /* places that cannot be read: what they lead to is not known, so leaks are not either */
     uint64_t corruptions_fixed;
     uint64_t leaks_fixed;
     uint64_t allocated;
@@ -31,10 +33,12 @@ struct check_numbers {
 
 struct check {
     struct qcow2 *q;
-    unsigned fix; /* enum check_fix */
+    unsigned fix;             /* enum check_fix */
+    const _Atomic bool *stop; /* NULL, or set by whoever does not want the result any more */
     struct check_numbers numbers;
     uint64_t clusters;     /* of the file, the last one perhaps in part */
     uint64_t used;         /* clusters up to the last one that is referred to or counted */
+    uint64_t referred;     /* clusters up to the last one that any table refers to */
     bool refcounts_broken; /* blocks cannot be where they are, or lack: they have to be made anew */
 
     /* The window. */
@@ -44,8 +48,9 @@ struct check {
 
     /* Of the walk that is under way. */
     bool tell;              /* findings of the tables themselves are counted: once, not for each window */
+    bool looking;           /* nothing will be changed because of this walk, so it may go on without a table */
     bool without_refcounts; /* as if there were neither refcount table nor blocks */
-    unsigned turns;         /* tables since others could run */
+    uint64_t work;          /* entries since others could run */
 
     /* Refcount blocks in memory, by index modulo CHECK_BLOCKS. */
     struct check_block {
@@ -53,6 +58,7 @@ struct check {
         uint64_t index;
         bool loaded;
         bool changed;
+        bool unreadable;
     } blocks[CHECK_BLOCKS];
 };
 
@@ -62,11 +68,15 @@ int check_census(struct check *check) CO_FN;
 int check_read_table(struct check *check, uint64_t offset, uint8_t *table) CO_FN;
 /* May the L2 table at @offset be corrected? Not if something else lies there that this would damage. */
 bool check_may_write_l2(const struct check *check, uint64_t offset);
-/* One more table was looked at: lets others run from time to time. */
-void check_turn(struct check *check) CO_FN;
+/* So many more entries are looked at: lets others run from time to time. 0, or -ECANCELED. */
+int check_turn(struct check *check, uint64_t entries) CO_FN;
+/* Something could not be read. 0: it is counted (if @tell, or as the first), and the walk goes on without it; else what
+ * the check ends with. */
+int check_failed_read(struct check *check, int ret, bool tell);
 
 /* Can a refcount block be where entry @index of the refcount table says? */
 bool check_block_is_sane(const struct check *check, uint64_t index);
+#define CHECK_UNKNOWN UINT64_MAX /* the block cannot be read */
 /* The refcount that the image has for a cluster; 0 where it has none. 0 or -errno. */
 int check_stored(struct check *check, uint64_t cluster, uint64_t *count) CO_FN;
 /* Compares the counts of the window; corrects them as far as @fix says. */

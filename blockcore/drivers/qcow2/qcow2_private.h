@@ -257,8 +257,8 @@ int qcow2_corrupt_overlap(struct qcow2 *q, uint64_t offset, uint64_t bytes) CO_F
 
 /* As driver->check, but without a handle: the caller sees to it that nobody else uses the image. Nothing in memory may
  * be newer than the file. */
-int qcow2_check_and_repair(struct qcow2 *q, unsigned fix, struct image_check *result) CO_FN;
-int qcow2_check(struct node *node, unsigned fix, struct image_check *result) CO_FN;
+int qcow2_check_and_repair(struct qcow2 *q, unsigned fix, const _Atomic bool *stop, struct image_check *result) CO_FN;
+int qcow2_check(struct node *node, unsigned fix, const _Atomic bool *stop, struct image_check *result) CO_FN;
 
 /* tables.c */
 

@@ -479,6 +479,48 @@ NODE_TEST(tables_that_cannot_be_read_again_after_a_repair)
     check_image("a.qcow2");
 }
 
+/* What a table leads to that cannot be read is not lost, as far as anybody knows. */
+NODE_TEST(tables_that_a_check_cannot_read)
+{
+    make_image();
+    struct blkdebug_inject_error_options error = { .event = BLKDEBUG_EVENT_NONE,
+                                                   .has_sector = true,
+                                                   .sector = (int64_t)(l2_table() / 512) };
+    add((struct blockdev_options){
+        .driver = BLOCKDEV_DRIVER_BLKDEBUG,
+        .node_name = "blkdebug",
+        .u.blkdebug = { .image = on_file(in_dir("a.qcow2")),
+                        .has_inject_error = true,
+                        .inject_error = &error,
+                        .inject_error_count = 1 },
+    });
+    struct blockdev_options options = image_options("disk", "");
+    options.u.qcow2.file = by_name("blkdebug");
+    add(options);
+    for (int repair = IMAGE_REPAIR_NONE; repair <= IMAGE_REPAIR_ALL; repair++) {
+        struct image_check result = { 0 };
+        expect_success(node_check(node_find("disk"), (enum image_repair)repair, &result));
+        expect_int(result.check_errors, 1);
+        expect(!result.has_leaks && !result.has_leaks_fixed && !result.has_corruptions);
+    }
+    remove_image("disk");
+    check_image("a.qcow2");
+}
+
+NODE_TEST(a_check_that_nobody_wants_ends)
+{
+    qemu_img("create -q -f qcow2 -o preallocation=metadata '%s' 16G", in_dir("a.qcow2"));
+    add_image("disk", in_dir("a.qcow2"));
+    struct image_check result = { 0 };
+    _Atomic bool stop = true;
+    expect_error(node_check_until(node_find("disk"), IMAGE_REPAIR_ALL, &stop, &result), "canceled");
+    stop = false;
+    expect_success(node_check_until(node_find("disk"), IMAGE_REPAIR_ALL, &stop, &result));
+    expect(!result.has_corruptions && !result.has_leaks && result.check_errors == 0);
+    remove_image("disk");
+    check_image("a.qcow2");
+}
+
 NODE_TEST(a_read_only_image_is_not_marked)
 {
     make_image();
@@ -618,6 +660,8 @@ int main(void)
         cmocka_unit_test(compressed_data_that_does_not_unpack),
         cmocka_unit_test(what_was_discarded_before_the_damage_is_not_free_after_a_repair),
         cmocka_unit_test(tables_that_cannot_be_read_again_after_a_repair),
+        cmocka_unit_test(tables_that_a_check_cannot_read),
+        cmocka_unit_test(a_check_that_nobody_wants_ends),
         cmocka_unit_test(a_read_only_image_is_not_marked),
         cmocka_unit_test(bits_turned_over_anywhere),
     };
