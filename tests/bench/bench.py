@@ -2,7 +2,8 @@
 """bench - cairnd, qemu-storage-daemon and nbdkit, measured side by side
 
 Every line is measured with all of them in turns, several rounds, and the median is taken; what counts is the ratio, since
-absolute figures do not carry over to other machines. nbdkit has neither monitor nor qcow2: those lines are without it. Images lie in memory (/dev/shm), so that no disk is measured. Prints
+absolute figures do not carry over to other machines. nbdkit has neither monitor nor qcow2: those lines are without it, and
+without nbd_minimal, a program that speaks the protocol and does nothing else. Images lie in memory (/dev/shm), so that no disk is measured. Prints
 Markdown for docs/performance.md.
 """
 
@@ -129,34 +130,50 @@ class Daemon:
             self.kill()
 
 
-class NbdKit:
-    """nbdkit as a server of one disk."""
+class SimpleServer:
+    """A server of one disk, without a monitor."""
 
     def __init__(self, binary, directory):
         self.binary, self.nbd = binary, f"{directory}/nbd.sock"
         self.process = None
+
+    def command(self, filename, size):
+        raise NotImplementedError
 
     @property
     def pid(self):
         return self.process.pid
 
     def serve(self, driver, filename=None, size=None, **_):
-        plugin = ["file", filename] if driver == "file" else ["null", f"size={size}"]
-        self.process = subprocess.Popen([self.binary, "--foreground", "--unix", self.nbd, *plugin],
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        assert driver == ("file" if filename else "null-co")
+        self.process = subprocess.Popen(self.command(filename, size), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         while True:
             try:
                 connect(self.nbd).close()
                 break
             except (FileNotFoundError, ConnectionRefusedError):
                 if self.process.poll() is not None:
-                    raise RuntimeError("nbdkit does not start")
+                    raise RuntimeError(f"{self.binary} does not start")
                 time.sleep(0.001)
 
     def stop(self):
         if self.process:
             self.process.terminate()
             self.process.wait()
+
+
+class NbdKit(SimpleServer):
+    def command(self, filename, size):
+        plugin = ["file", filename] if filename else ["null", f"size={size}"]
+        return [self.binary, "--foreground", "--unix", self.nbd, *plugin]
+
+
+class Minimal(SimpleServer):
+    def command(self, filename, size):
+        return [self.binary, self.nbd, *([str(os.path.getsize(filename)), filename] if filename else [str(size)])]
+
+
+SIMPLE = {"nbdkit": NbdKit, "minimal": Minimal}
 
 
 def connect(path):
@@ -307,6 +324,7 @@ class Bench:
     def __init__(self, options):
         self.options = options
         self.servers = {"qemu-storage-daemon": shutil.which("qemu-storage-daemon"), "nbdkit": shutil.which("nbdkit"),
+                        "minimal": str(options.build / "bench" / "nbd_minimal"),
                         "cairnd": str(options.build / "bin" / "cairnd")}
         self.program = str(options.build / "bench" / "nbd_load")
         self.units = {}
@@ -321,18 +339,18 @@ class Bench:
         return re.search(self.options.only, name)
 
     def with_daemon(self, server, directory, measure):
-        daemon = (NbdKit if server == "nbdkit" else Daemon)(self.servers[server], directory)
+        daemon = SIMPLE.get(server, Daemon)(self.servers[server], directory)
         try:
             self.note(server, measure(daemon))
         finally:
             daemon.stop()
 
-    def each_server(self, name, measure, rounds=None, nbdkit=False):
+    def each_server(self, name, measure, rounds=None, simple=()):
         if not self.wanted(name):
             return
         for _ in range(rounds or self.options.rounds):
             for server in self.servers:
-                if server == "nbdkit" and not (nbdkit and self.servers[server]):
+                if server in SIMPLE and not (server in simple and self.servers[server]):
                     continue
                 print(f"{name}: {server}", file=sys.stderr)
                 with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
@@ -354,7 +372,7 @@ class Bench:
                 daemon.serve(**(file if load.node == "raw" else {"driver": "qcow2", "file": file}))
             yield from load.measure(daemon, self.program, load.seconds or self.options.seconds)
 
-        self.each_server(load.name, measure, nbdkit=load.node in ("null-co", "raw"))
+        self.each_server(load.name, measure, simple=SIMPLE if load.node in ("null-co", "raw") else ())
 
     def run(self):
         quick = self.options.quick
@@ -362,7 +380,8 @@ class Bench:
         for size in (29, 340):
             self.each_server(f"QMP {size}", lambda daemon: measure_round_trips(daemon, size, 300 if quick else 3000))
         self.each_server("nodes", lambda daemon: measure_nodes(daemon, 500 if quick else 10_000), rounds=1)
-        self.each_server("memory of an idle connection", lambda daemon: measure_idle(daemon, 1000), rounds=1, nbdkit=True)
+        self.each_server("memory of an idle connection", lambda daemon: measure_idle(daemon, 1000), rounds=1,
+                         simple=["nbdkit"])
         for load in LOADS:
             self.measure_load(load)
         for map in MAPS:
@@ -373,12 +392,12 @@ class Bench:
         print(f"Linux {platform.release().split('-')[0]}, {os.cpu_count()} cores; "
               f"{'; '.join(others)}; median of {self.options.rounds} rounds. "
               "Smaller is better.\n")
-        print("| what | qemu-storage-daemon | nbdkit | cairnd | cairnd / qemu-storage-daemon | cairnd / nbdkit |")
-        print("|---|---:|---:|---:|---:|---:|")
+        print("| what | qemu-storage-daemon | nbdkit | minimal | cairnd | cairnd / qemu-storage-daemon | cairnd / nbdkit |")
+        print("|---|---:|---:|---:|---:|---:|---:|")
         for line, servers in self.values.items():
             medians = [statistics.median(servers[server]) if server in servers else None for server in self.servers]
             cells = ["" if value is None else f"{form(value)} {self.units[line]}" for value in medians]
-            cells += [f"{medians[2] / other:.2f}" if other else "" for other in medians[:2]]
+            cells += [f"{medians[-1] / other:.2f}" if other else "" for other in medians[:2]]
             print(f"| {line} | {' | '.join(cells)} |")
 
 

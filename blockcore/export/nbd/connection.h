@@ -5,11 +5,10 @@
  * replies are sent by whoever has some when nobody sends. While the client says nothing there is no main coroutine: an
  * idle connection has no stack.
  *
- *     accepted --> HANDSHAKE --chose an export--> TRANSMISSION --DISC, end of input--> FINISHING --all answered-->
- * closed |                               |                                   |
- *                      '------------- cut -------------+-------------- cut ----------------'
- *                                                      v
- *                                                     CUT --requests in the graph have ended--> closed
+ *     HANDSHAKE --chose an export--> TRANSMISSION --DISC, end of input--> FINISHING --all answered--> closed
+ *         '----------- cut ---------------+--------------- cut --------------'
+ *                                         v
+ *                                        CUT --requests in the graph have ended--> closed
  *
  * Cut means: the handshake took too long or ended without an export, the client broke the protocol, the socket failed,
  * the export was removed, the server was stopped. It can happen in any state and between any two bytes; the socket is
