@@ -1,11 +1,14 @@
 #include "blockcore/net/stream.h"
 
 #include "blockcore/base/memory.h"
+#include "blockcore/net/tls_session.h"
 #include "blockcore/runtime/fd_watch.h"
+#include "blockcore/runtime/pool.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -17,6 +20,7 @@
 struct stream {
     int fd;
     struct fd_watch *watch;
+    struct tls_session *tls; /* NULL: what is sent is what is written */
 };
 
 static void tune(int fd)
@@ -44,6 +48,7 @@ void stream_destroy(struct stream *stream)
 {
     if (!stream)
         return;
+    tls_session_destroy(stream->tls);
     fd_watch_destroy(stream->watch);
     close(stream->fd);
     free(stream);
@@ -52,6 +57,8 @@ void stream_destroy(struct stream *stream)
 ssize_t stream_readv(struct stream *stream, const struct iovec *vec, int count)
 {
     ssize_t n;
+    if (stream->tls)
+        return tls_session_readv(stream->tls, vec, count);
     do {
         n = count == 1 ? recv(stream->fd, vec->iov_base, vec->iov_len, 0) : readv(stream->fd, vec, count);
     } while (n < 0 && errno == EINTR);
@@ -60,6 +67,8 @@ ssize_t stream_readv(struct stream *stream, const struct iovec *vec, int count)
 
 ssize_t stream_writev(struct stream *stream, const struct iovec *vec, int count)
 {
+    if (stream->tls)
+        return tls_session_writev(stream->tls, vec, count);
     struct msghdr message = { .msg_iov = (struct iovec *)(uintptr_t)vec, .msg_iovlen = (size_t)count };
     ssize_t n;
     do {
@@ -70,6 +79,8 @@ ssize_t stream_writev(struct stream *stream, const struct iovec *vec, int count)
 
 int stream_wait_readable(struct stream *stream, uint64_t timeout_ms)
 {
+    if (stream->tls && tls_session_has_input(stream->tls))
+        return 0;
     return fd_watch_readable(stream->watch, timeout_ms);
 }
 
@@ -119,4 +130,79 @@ void stream_cut(struct stream *stream)
 {
     shutdown(stream->fd, SHUT_RDWR);
     fd_watch_cancel(stream->watch);
+}
+
+/* TLS ----------------------------------------------------------------------------------------------------------- */
+
+/* Handshakes are work for the processor: a flood of them queues up here, and others' requests go on. */
+#define HANDSHAKES_AT_ONCE 2
+
+static struct pool_domain *handshakes(void)
+{
+    static _Atomic(struct pool_domain *) domain;
+    struct pool_domain *now = atomic_load(&domain);
+    if (now)
+        return now;
+    struct pool_domain *made = pool_domain_create("TLS handshakes", HANDSHAKES_AT_ONCE);
+    if (atomic_compare_exchange_strong(&domain, &now, made))
+        return made;
+    pool_domain_unref(made);
+    return now;
+}
+
+struct handshake {
+    struct tls_session *session;
+    enum tls_step step;
+    struct error *why;
+};
+
+static int take_step(void *arg)
+{
+    struct handshake *handshake = arg;
+    handshake->step = tls_session_handshake(handshake->session, &handshake->why);
+    return 0;
+}
+
+static int flush(struct stream *stream, struct tls_session *session)
+{
+    int ret;
+    while ((ret = tls_session_flush(session)) == -EAGAIN) {
+        ret = stream_wait_writable(stream, FD_WATCH_FOREVER);
+        if (ret < 0)
+            break;
+    }
+    return ret;
+}
+
+static struct error *shake_hands(struct stream *stream, struct tls_session *session)
+{
+    struct handshake handshake = { .session = session, .step = TLS_STEP_READ };
+    while (handshake.step == TLS_STEP_READ) {
+        int ret = stream_wait_readable(stream, FD_WATCH_FOREVER);
+        if (ret < 0)
+            return error_errno(-ret, "handshake");
+        co_blocking(handshakes(), take_step, &handshake);
+        ret = flush(stream, session);
+        if (ret < 0 && handshake.step != TLS_STEP_FAILED)
+            return error_errno(-ret, "handshake");
+    }
+    return handshake.why;
+}
+
+struct error *stream_start_tls(struct stream *stream, struct tls_context *context)
+{
+    struct tls_session *session = tls_session_create(context, stream->fd);
+    if (!session)
+        return error_errno(ENOMEM, "handshake");
+    struct error *err = shake_hands(stream, session);
+    if (err)
+        tls_session_destroy(session);
+    else
+        stream->tls = session;
+    return err;
+}
+
+const char *stream_peer_identity(const struct stream *stream)
+{
+    return stream->tls ? tls_session_identity(stream->tls) : NULL;
 }

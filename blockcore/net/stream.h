@@ -6,6 +6,7 @@
 #define CAIRN_NET_STREAM_H
 
 #include "blockcore/base/annotations.h"
+#include "blockcore/base/error.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -13,6 +14,7 @@
 #include <sys/uio.h>
 
 struct stream;
+struct tls_context;
 
 /* Takes over @fd, which is non-blocking. */
 struct stream *stream_create(int fd) LOOP_FN;
@@ -22,7 +24,8 @@ void stream_destroy(struct stream *stream) LOOP_FN;
 
 /* What can be had at once: bytes read (0: the other side sends no more), -EAGAIN, or -errno. */
 ssize_t stream_readv(struct stream *stream, const struct iovec *vec, int count) LOOP_FN;
-/* What can be sent at once: bytes written, -EAGAIN, or -errno. Raises no SIGPIPE. */
+/* What can be sent at once: bytes written, -EAGAIN, or -errno. Raises no SIGPIPE. After -EAGAIN, and after less than
+ * all, the next call begins with the bytes that were not written: some of them may be encrypted already. */
 ssize_t stream_writev(struct stream *stream, const struct iovec *vec, int count) LOOP_FN;
 
 /* 0 when trying again may help, -ETIMEDOUT after @timeout_ms (FD_WATCH_FOREVER: never), -ECANCELED after
@@ -42,5 +45,13 @@ int stream_write_all(struct stream *stream, const void *data, size_t bytes) CO_F
 /* Ends the connection in both directions at once, whatever the other side does, and wakes those who wait. The
  * descriptor stays until stream_destroy(). May be called again. */
 void stream_cut(struct stream *stream) LOOP_FN;
+
+/* Encrypts what is sent and received from now on: the server's side of a handshake of TLS. Waits for the client as long
+ * as it takes: who has less time cuts the stream. Bytes that the client sent before it must not have been read. The
+ * error is for the log; the client was told with an alert. After it the stream is good for nothing but stream_cut(). */
+struct error *stream_start_tls(struct stream *stream, struct tls_context *context) CO_FN LOOP_FN MUST_CHECK;
+
+/* The name that the client has proved in that handshake; NULL: none. Lives as long as the stream. */
+const char *stream_peer_identity(const struct stream *stream) LOOP_FN;
 
 #endif

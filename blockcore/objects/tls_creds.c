@@ -1,7 +1,10 @@
 #include "blockcore/objects/tls_creds.h"
 
 #include "blockcore/base/memory.h"
+#include "blockcore/net/complaint.h"
+#include "blockcore/net/tls_context.h"
 #include "blockcore/objects/kinds.h"
+#include "blockcore/objects/secret.h"
 
 #include <string.h>
 
@@ -11,6 +14,7 @@ struct tls_creds {
     char *username;                     /* NULL: not given */
     char *passwordid;
     bool sanity_check;
+    struct tls_context *context; /* of a server */
 };
 
 /* The members that all kinds have. */
@@ -87,6 +91,16 @@ struct error *tls_creds_for_client(const char *id, struct object **object, struc
     return NULL;
 }
 
+struct error *tls_creds_for_server(const char *id, struct object **object, struct tls_context **out)
+{
+    struct error *err = find(id, Q_CRYPTO_TLS_CREDS_ENDPOINT_SERVER, object);
+    if (err)
+        return err;
+    const struct tls_creds *creds = object_state(*object);
+    *out = tls_context_ref(creds->context);
+    return NULL;
+}
+
 /* The kinds of objects ------------------------------------------------------------------------------------------ */
 
 static struct error *creds_check(const struct object_options *options)
@@ -97,9 +111,8 @@ static struct error *creds_check(const struct object_options *options)
     return NULL;
 }
 
-static struct error *creds_create(struct object *object, const struct object_options *options)
+static void creds_take(struct tls_creds *creds, const struct object_options *options)
 {
-    struct tls_creds *creds = object_state(object);
     creds->kind = kind_of(options->qom_type);
     creds->common = common_of(options);
     creds->common.dir = xstrdup_or_null(creds->common.dir);
@@ -111,16 +124,56 @@ static struct error *creds_create(struct object *object, const struct object_opt
         creds->passwordid = xstrdup_or_null(own->passwordid);
         creds->sanity_check = !own->has_sanity_check || own->sanity_check;
     }
-    return NULL;
 }
 
 static void creds_destroy(struct object *object)
 {
     struct tls_creds *creds = object_state(object);
+    tls_context_unref(creds->context);
     free((char *)(uintptr_t)creds->common.dir);
     free((char *)(uintptr_t)creds->common.priority);
     free(creds->username);
     free(creds->passwordid);
+}
+
+/* Reads the files: what is wrong with them is told now, not to the first client. */
+static struct error *creds_load(struct tls_creds *creds, const char *who)
+{
+    static const enum tls_proof proofs[] = {
+        [TLS_CREDS_ANON] = TLS_PROOF_NONE,
+        [TLS_CREDS_PSK] = TLS_PROOF_KEY,
+        [TLS_CREDS_X509] = TLS_PROOF_CERTIFICATE,
+    };
+    CLEANUP(key_bytes_free) struct key_bytes *password = NULL;
+    CLEANUP(error_free) struct error *warning = NULL;
+    struct error *err = creds->passwordid ? secret_get(creds->passwordid, &password) : NULL;
+    if (err)
+        return error_wrap(err, "passwordid");
+    const struct tls_settings settings = {
+        .proof = proofs[creds->kind],
+        .server = creds->common.endpoint == Q_CRYPTO_TLS_CREDS_ENDPOINT_SERVER,
+        .dir = creds->common.dir,
+        .priority = creds->common.priority,
+        .username = creds->username ? creds->username : TLS_CREDS_USERNAME_DEFAULT,
+        .verify_peer = creds->common.verify_peer,
+        .sanity_check = creds->sanity_check,
+        .password = password,
+    };
+    err = tls_context_create(&settings, &creds->context, &warning);
+    if (!err && warning)
+        complain("%s: %s", who, error_message(warning));
+    return err;
+}
+
+static struct error *creds_create(struct object *object, const struct object_options *options)
+{
+    struct tls_creds *creds = object_state(object);
+    CLEANUP(free) char *who = xasprintf("%s '%s'", object_type_name(options->qom_type), options->id);
+    creds_take(creds, options);
+    struct error *err = creds_load(creds, who);
+    if (err)
+        creds_destroy(object);
+    return error_wrap(err, "%s", who);
 }
 
 static void creds_describe(const struct object *object, struct object_options *now, struct arena *arena)

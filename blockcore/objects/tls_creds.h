@@ -11,6 +11,7 @@
 #include <stdbool.h>
 
 struct object;
+struct tls_context;
 
 enum tls_creds_kind {
     TLS_CREDS_ANON,
@@ -33,5 +34,10 @@ struct tls_creds_client {
  * no object @id; it is something else; it is for servers. */
 struct error *tls_creds_for_client(const char *id, struct object **object,
                                    struct tls_creds_client *out) CONTROL_FN MUST_CHECK;
+
+/* Credentials for the server's side. *out is a reference on what connections need; it may outlive the object. Errors as
+ * above. */
+struct error *tls_creds_for_server(const char *id, struct object **object,
+                                   struct tls_context **out) CONTROL_FN MUST_CHECK;
 
 #endif

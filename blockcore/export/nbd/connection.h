@@ -31,6 +31,7 @@ struct arena;
 struct list;
 struct nbd_client_info;
 struct nbd_connection;
+struct nbd_security;
 struct nbd_shelf;
 
 #define NBD_REQUESTS_MAX 256 /* in flight, of one connection */
@@ -41,10 +42,11 @@ struct nbd_shelf;
 
 /* What a connection asks of its server. */
 struct nbd_connection_options {
-    const struct nbd_shelf *shelf; /* what the client may choose from; lives until closed() is called */
-    uint64_t handshake_ms;         /* 0: any time */
-    uint64_t stall_ms;             /* NBD_STALL_MS, or less in tests */
-    bool single;                   /* the server lets in one connection at a time */
+    const struct nbd_shelf *shelf;       /* what the client may choose from; lives until closed() is called */
+    const struct nbd_security *security; /* lives as long */
+    uint64_t handshake_ms;               /* 0: any time */
+    uint64_t stall_ms;                   /* NBD_STALL_MS, or less in tests */
+    bool single;                         /* the server lets in one connection at a time */
     /* On the control thread, when the connection is closed and everything in it has ended. */
     void (*closed)(void *arg);
     void *arg;

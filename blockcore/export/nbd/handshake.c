@@ -1,5 +1,6 @@
 #include "blockcore/export/nbd/connection_private.h"
 #include "blockcore/export/nbd/haggle.h"
+#include "blockcore/export/nbd/secure.h"
 #include "blockcore/export/nbd/shelf.h"
 
 #include "blockcore/base/endian.h"
@@ -73,7 +74,14 @@ static int send(void *arg, const void *data, size_t bytes)
     return stream_write_all(conn->stream, data, bytes);
 }
 
-static const struct nbd_catalogue catalogue = { .find = find, .list = list, .send = send };
+/* Nothing behind the option has been read (one_option), so all that comes from now on is TLS, or it is refused as TLS
+ * that is malformed. */
+static bool start_tls(void *arg)
+{
+    return nbd_secure(arg);
+}
+
+static const struct nbd_catalogue catalogue = { .find = find, .list = list, .send = send, .start_tls = start_tls };
 
 static int skip(struct nbd_connection *conn, uint64_t bytes)
 {
@@ -121,7 +129,7 @@ static struct nbd_haggle *greet(struct nbd_connection *conn)
         return NULL;
     if (stream_read_all(conn->stream, flags, sizeof(flags)) < 0)
         return NULL;
-    return nbd_haggle_create(&catalogue, conn, load_be32(flags), false);
+    return nbd_haggle_create(&catalogue, conn, load_be32(flags), conn->options.security->tls);
 }
 
 bool nbd_handshake(struct nbd_connection *conn)

@@ -7,6 +7,7 @@
 #include "blockcore/export/grace.h"
 #include "blockcore/export/nbd/connection.h"
 #include "blockcore/export/nbd/nbd_export.h"
+#include "blockcore/export/nbd/secure.h"
 #include "blockcore/export/nbd/shelf.h"
 #include "blockcore/net/acceptor.h"
 #include "blockcore/net/address.h"
@@ -37,6 +38,7 @@ struct nbd_server {
     bool full;
     struct list connections;
     struct nbd_shelf shelf;
+    struct nbd_security security;
     struct list link;   /* in `servers`, until it is stopped */
     struct grace grace; /* of the one who waits until its connections are closed */
 };
@@ -116,6 +118,7 @@ struct error *nbd_server_already_running(const char *id)
 static void server_free(struct nbd_server *server)
 {
     list_remove(&server->link);
+    nbd_security_fini(&server->security);
     free(server->id);
     free(server);
 }
@@ -156,16 +159,6 @@ static void connection_accepted(int fd, void *arg)
     hold_if_full(server);
 }
 
-/* There are no objects yet that the ids could mean. */
-static struct error *check_options(const struct nbd_server_options *options)
-{
-    if (options->tls_creds)
-        return error_new("No TLS credentials with id '%s'", options->tls_creds);
-    if (options->tls_authz)
-        return error_new("tls-authz needs tls-creds");
-    return NULL;
-}
-
 static struct nbd_server *server_create(const struct nbd_server_options *options)
 {
     struct nbd_server *server = xcalloc(1, sizeof(*server));
@@ -174,6 +167,7 @@ static struct nbd_server *server_create(const struct nbd_server_options *options
     server->connections_max = options->has_max_connections ? options->max_connections : NBD_CONNECTIONS_MAX;
     server->connection_options = (struct nbd_connection_options){
         .shelf = &server->shelf,
+        .security = &server->security,
         .handshake_ms = (uint64_t)seconds * MS_PER_SECOND,
         .stall_ms = stall_ms,
         .single = server->connections_max == 1,
@@ -201,11 +195,10 @@ struct error *nbd_server_start(const struct nbd_server_options *options)
 {
     if (find(options->id))
         return nbd_server_already_running(options->id);
-    struct error *err = check_options(options);
-    if (err)
-        return err;
     struct nbd_server *server = server_create(options);
-    err = listen_at(options->addr, &server->listening);
+    struct error *err = nbd_security_init(&server->security, server->id, options);
+    if (!err)
+        err = listen_at(options->addr, &server->listening);
     if (err)
         server_free(server);
     else
@@ -228,6 +221,7 @@ static void CO_FN stop(struct nbd_server *server)
     stop_listening(server);
     nbd_shelf_clear(&server->shelf);
     nbd_connections_cut(&server->connections);
+    nbd_security_leave(&server->security);
     nbd_exports_remove_unseen();
     if (server->connections_count > 0)
         grace_wait(&server->grace, EXPORT_GRACE_MS);
