@@ -192,6 +192,12 @@ struct error *check_monitor(struct check *check, const struct monitor_options *o
 struct error *check_nbd_server(struct check *check, const struct nbd_server_options *options)
 {
     const char *id = options->id ? options->id : NBD_SERVER_DEFAULT_ID;
+    if (options->tls_creds && !hash_find_string(&check->objects, options->tls_creds))
+        return error_new("No TLS credentials with id '%s'", options->tls_creds);
+    if (options->tls_authz && !options->tls_creds)
+        return error_new("tls-authz needs tls-creds");
+    if (options->tls_authz && !hash_find_string(&check->objects, options->tls_authz))
+        return error_new("tls-authz: object '%s' not found", options->tls_authz);
     return take_name(check, &check->nbd_servers, id) ? NULL : nbd_server_already_running(id);
 }
 
