@@ -59,16 +59,19 @@ static int run_write_zeroes(struct nbd_request *request)
     return handle_pwrite_zeroes(request->conn->access.handle, range_of(request), flags);
 }
 
-/* Brings the range into whatever caches there are below, by reading it. */
+/* Brings the range into whatever caches there are below, by reading it. It may be the whole of a large export, and all
+ * of it there already: others on the loop get a turn after each piece, and nobody goes on for a client that has left.
+ */
 static int run_cache(struct nbd_request *request)
 {
     struct range left = range_of(request);
     int ret = 0;
-    while (ret == 0 && left.bytes > 0 && request->conn->state != NBD_CUT) {
+    while (ret == 0 && left.bytes > 0 && request->conn->state == NBD_TRANSMISSION) {
         size_t bytes = (size_t)min_u64(left.bytes, CACHE_BYTES);
         struct iov iov = iov_of(&request->vec, request->buffer, bytes);
         ret = handle_preadv(request->conn->access.handle, range_make(left.offset, bytes), &iov);
         left = range_make(left.offset + bytes, left.bytes - bytes);
+        co_yield ();
     }
     return ret;
 }

@@ -91,16 +91,19 @@ static int skip(struct nbd_connection *conn, uint64_t bytes)
         size_t n = (size_t)min_u64(bytes, SKIP_BYTES);
         ret = stream_read_all(conn->stream, scratch, n);
         bytes -= n;
+        co_yield ();
     }
     buffer_put(scratch, SKIP_BYTES);
     return ret;
 }
 
-/* Exactly one option is read, no byte more: what follows may belong to another layer (TLS). */
+/* Exactly one option is read, no byte more: what follows may belong to another layer (TLS). Others on the loop, among
+ * them the timer of this handshake, have their turn before it, also if the client keeps the socket full. */
 static enum nbd_haggle_result one_option(struct nbd_connection *conn, struct nbd_haggle *haggle)
 {
     uint8_t bytes[NBD_OPTION_BYTES];
     struct nbd_option_header header;
+    co_yield ();
     if (stream_read_all(conn->stream, bytes, sizeof(bytes)) < 0)
         return NBD_HAGGLE_END;
     if (!nbd_parse_option(bytes, &header)) {

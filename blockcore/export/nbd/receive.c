@@ -23,8 +23,10 @@
 #define SKIP_BYTES_MAX UINT32_MAX
 
 /* After so much data, what is answered leaves, while it is in the processor's cache, and others on the loop get a turn.
- */
+ * A request costs something also if it has no data: else a client that keeps the socket full of them would be the only
+ * one on its loop. */
 #define BATCH_BYTES (1024 * 1024)
+#define REQUEST_COST 4096 /* in bytes of data */
 
 struct receiver {
     struct nbd_connection *conn;
@@ -33,7 +35,7 @@ struct receiver {
     size_t end;
     bool drained;         /* the last read brought less than it could have: the socket is empty */
     bool large;           /* the last data were large */
-    uint64_t batch_bytes; /* of data since the others had a turn */
+    uint64_t batch_bytes; /* since the others had a turn */
     uint8_t stash[NBD_REQUEST_BYTES_MAX];
 };
 
@@ -90,6 +92,18 @@ static int wait_readable(struct receiver *receiver, bool inside_request)
         nbd_connection_complain(conn, "it does not go on with a request, and others wait for its memory");
     conn->reading = true;
     return ret;
+}
+
+/* @bytes more have been moved, or were asked for. */
+static void CO_FN take_turns(struct receiver *receiver, uint64_t bytes)
+{
+    receiver->batch_bytes += bytes;
+    if (receiver->batch_bytes < BATCH_BYTES)
+        return;
+    stop_reading(receiver->conn);
+    co_yield ();
+    receiver->conn->reading = true;
+    receiver->batch_bytes = 0;
 }
 
 /* Reads what is there, at least a byte. -ECONNRESET at the end of the stream. */
@@ -175,6 +189,8 @@ static int receive_data(struct receiver *receiver, uint8_t *data, size_t bytes)
         receiver->begin = 0;
         receiver->end = (size_t)n > bytes - have ? (size_t)n - (bytes - have) : 0;
         have += (size_t)n - receiver->end;
+        if (have < bytes)
+            take_turns(receiver, (uint64_t)n);
     }
     return 0;
 }
@@ -192,6 +208,7 @@ static int skip_data(struct receiver *receiver, uint64_t bytes)
             return (int)n;
         receiver->begin = receiver->end = 0;
         bytes -= (uint64_t)n;
+        take_turns(receiver, (uint64_t)n);
     }
     return 0;
 }
@@ -253,14 +270,6 @@ static int provide_data(struct receiver *receiver, struct nbd_request *request, 
     receiver->large = payload >= LARGE_BYTES;
     return request->buffer && payload > 0 ? receive_data(receiver, request->buffer, payload)
                                           : skip_data(receiver, payload);
-}
-
-static void let_others_run(struct receiver *receiver)
-{
-    stop_reading(receiver->conn);
-    co_yield ();
-    receiver->conn->reading = true;
-    receiver->batch_bytes = 0;
 }
 
 /* A request as it comes in, before it has anything. */
@@ -340,9 +349,7 @@ static int receive_request(struct receiver *receiver)
         nbd_request_end(request, request->result);
     else
         co_start("NBD request", nbd_command_run, request);
-    receiver->batch_bytes += bytes;
-    if (receiver->batch_bytes >= BATCH_BYTES)
-        let_others_run(receiver);
+    take_turns(receiver, max_u64(bytes, REQUEST_COST));
     return ret;
 }
 
