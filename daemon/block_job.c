@@ -30,7 +30,7 @@ struct error *handle_block_job_cancel(struct command_context *context,
     struct error *err = find(arguments->device, &job);
     if (!err && job_is_paused(job) && !arguments->force)
         err = error_new("The block job for device '%s' is currently paused", arguments->device);
-    return err ? err : job_cancel(job, arguments->force);
+    return err ? err : job_cancel_from_outside(job, arguments->force);
 }
 
 struct error *handle_block_job_pause(struct command_context *context, const struct block_job_pause_arguments *arguments)

@@ -28,7 +28,7 @@ struct error *handle_job_cancel(struct command_context *context, const struct jo
 {
     (void)context;
     struct job *job = job_find(arguments->id);
-    return job ? job_cancel(job, true) : job_not_found();
+    return job ? job_cancel_from_outside(job, true) : job_not_found();
 }
 
 struct error *handle_job_complete(struct command_context *context, const struct job_complete_arguments *arguments)

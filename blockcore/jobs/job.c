@@ -337,6 +337,14 @@ struct error *job_cancel(struct job *job, bool force)
     return NULL;
 }
 
+struct error *job_cancel_from_outside(struct job *job, bool force)
+{
+    if (job->started || !job_accepts(job->status, JOB_VERB_CANCEL))
+        return job_cancel(job, force);
+    job->cancelled = true;
+    return NULL;
+}
+
 struct error *job_pause(struct job *job)
 {
     struct error *err = check_verb(job, JOB_VERB_PAUSE);
@@ -444,7 +452,7 @@ void job_end_all(void)
     while (find_job(is_active)) {
         /* Commands that are still running may start some more. */
         while ((job = find_job(is_to_cancel)))
-            error_free(job_cancel(job, true));
+            error_free(job_cancel_from_outside(job, true));
         if (find_job(is_active))
             co_queue_wait(&jobs.moved, NULL, "jobs to end");
     }

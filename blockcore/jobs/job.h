@@ -83,7 +83,7 @@ const char *job_verb_name(enum job_verb verb);
 
 /* A job in status "created". @id is copied; an error if it is taken or malformed. @flags: enum job_flags. @txn: NULL,
  * or the jobs that it succeeds or fails with. The caller fills in the state (zeroed) and calls job_start(), or
- * job_cancel(). */
+ * job_cancel(). It stays until then: others may only ask it to end. */
 struct error *job_create(const struct job_driver *driver, const char *id, unsigned flags, struct job_txn *txn,
                          struct job **out) CONTROL_FN MUST_CHECK;
 void job_start(struct job *job) CONTROL_FN;
@@ -143,6 +143,8 @@ void job_set_listener(job_listener *listener, void *arg) CONTROL_FN;
 /* Verbs. Errors: the job's status does not allow the verb. */
 /* A job that is ready and may end so does, successfully, unless @force. */
 struct error *job_cancel(struct job *job, bool force) CONTROL_FN MUST_CHECK;
+/* The same for others than its maker: a job that is still being made ends as soon as it has been started. */
+struct error *job_cancel_from_outside(struct job *job, bool force) CONTROL_FN MUST_CHECK;
 struct error *job_pause(struct job *job) CONTROL_FN MUST_CHECK;
 struct error *job_resume(struct job *job) CONTROL_FN MUST_CHECK;
 struct error *job_complete(struct job *job) CONTROL_FN MUST_CHECK;

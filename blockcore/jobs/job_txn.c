@@ -105,13 +105,14 @@ struct error *job_txn_settle(struct job *job)
     if (!wait_until(job, finalized, "job-finalize") || job->cancelled)
         return job_cancelled_error();
     struct error *err = job->driver->prepare ? job->driver->prepare(job) : NULL;
-    if (!err && job->cancelled)
-        err = job_cancelled_error();
+    /* Done is done: who cancels it now, or did while it took this step, comes too late. */
     if (err)
         return err;
     txn->prepared++;
     tell_all(txn);
-    return wait_until(job, job_txn_has_succeeded, "the other jobs of a transaction") ? NULL : job_cancelled_error();
+    while (!job_txn_has_succeeded(job) && !txn->failed)
+        co_queue_wait(&job->told, NULL, "the other jobs of a transaction");
+    return txn->failed ? job_cancelled_error() : NULL;
 }
 
 void job_txn_fail(struct job *job)

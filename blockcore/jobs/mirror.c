@@ -27,6 +27,7 @@
 #define SETTLE_MS 20 /* writes that come soon after each other are copied together */
 #define SWITCH_ROUNDS 16
 #define GRACE_MS 1000
+#define RETRY_MS 100
 
 /* Outlives the job where requests hang. */
 struct mirror {
@@ -47,6 +48,9 @@ struct mirror {
     struct co_queue told;
     _Atomic bool idle; /* waits for something to be noted */
     struct loop_task woken;
+    bool working; /* a step that may hang is under way; its error when it has ended */
+    struct error *step_error;
+    bool inserted; /* the filter is in the graph */
     bool switched;
     bool closed;
     bool hangs; /* its end took too long */
@@ -114,6 +118,13 @@ struct failure {
     int errnum;
 };
 
+/* The last step cannot wait for a client. */
+static bool may_pause(const struct job *job)
+{
+    enum job_status status = job_get_status(job);
+    return status != JOB_STATUS_WAITING && status != JOB_STATUS_PENDING;
+}
+
 static int met_error(void *arg)
 {
     const struct failure *failure = arg;
@@ -121,6 +132,8 @@ static int met_error(void *arg)
     if (!mirror->job)
         return COPIER_GIVE_UP;
     enum blockdev_on_error policy = failure->write ? mirror->options.on_target_error : mirror->options.on_source_error;
+    if (policy != BLOCKDEV_ON_ERROR_IGNORE && !may_pause(mirror->job))
+        policy = BLOCKDEV_ON_ERROR_REPORT;
     enum block_error_action action = job_met_error(mirror->job, policy, failure->write, failure->errnum);
     return action == BLOCK_ERROR_ACTION_REPORT ? COPIER_GIVE_UP : COPIER_TRY_AGAIN;
 }
@@ -211,14 +224,46 @@ static void wait_for_news(struct mirror *mirror)
         co_sleep_ms(SETTLE_MS);
 }
 
+/* Steps that may hang ---------------------------------------------------------------------------------------------- */
+
+struct step {
+    struct mirror *mirror;
+    struct error *(*work)(struct mirror *mirror)CO_FN;
+};
+
+static void step_entry(void *arg)
+{
+    struct step step = *(struct step *)arg;
+    struct mirror *mirror = step.mirror;
+    mirror->step_error = step.work(mirror);
+    mirror->working = false;
+    co_queue_wake_all(&mirror->told);
+}
+
+/* Until it has ended, or the job is cancelled: then it is left behind, and the end of the mirror waits for it. */
+static struct error *take_step(struct mirror *mirror, struct error *(*work)(struct mirror *mirror)CO_FN) CO_FN;
+
+static struct error *take_step(struct mirror *mirror, struct error *(*work)(struct mirror *mirror)CO_FN)
+{
+    struct step step = { .mirror = mirror, .work = work };
+    mirror->working = true;
+    co_start("step of a mirror", step_entry, &step);
+    while (mirror->working && !mirror->switched && !job_is_cancelled(mirror->job))
+        co_queue_wait(&mirror->told, NULL, "a step of a mirror");
+    if (mirror->working)
+        return mirror->switched ? NULL : error_new("the job was cancelled");
+    return steal(&mirror->step_error);
+}
+
 static struct error *flush_target(struct mirror *mirror) CO_FN;
 
 static struct error *flush_target(struct mirror *mirror)
 {
-    int error = atomic_load(&mirror->filter->flush_error);
-    if (error < 0)
-        return error_errno(-error, "flushing node '%s'", node_name(mirror->target));
-    return node_flush_in_use(mirror->target, mirror->owner);
+    int error = atomic_exchange(&mirror->filter->flush_error, 0);
+    struct error *err = node_flush_in_use(mirror->target, mirror->owner);
+    if (err || error == 0)
+        return err;
+    return error_errno(-error, "flushing node '%s'", node_name(mirror->target));
 }
 
 /* All has been copied for the first time. */
@@ -226,32 +271,36 @@ static struct error *get_ready(struct mirror *mirror) CO_FN;
 
 static struct error *get_ready(struct mirror *mirror)
 {
-    struct error *err = flush_target(mirror);
+    struct error *err = take_step(mirror, flush_target);
     if (!err)
         job_become_ready(mirror->job);
-    return err;
+    if (!err || job_is_cancelled(mirror->job))
+        return err;
+    struct failure failure = { .mirror = mirror, .write = true, .errnum = error_errnum(err) ? error_errnum(err) : EIO };
+    if (met_error(&failure) == COPIER_GIVE_UP)
+        return err;
+    error_free(err);
+    co_sleep_ms(RETRY_MS);
+    return NULL;
 }
 
+/* Before it ends, writes go to both: what is left becomes less, however much is written. */
 static struct error *run(struct job *job)
 {
     struct mirror *mirror = mirror_of(job);
     struct error *err = NULL;
     while (!err && job_go_on(job)) {
-        if (!copy_all(mirror, &err))
+        bool ends = shall_end(mirror);
+        if (ends)
+            mirror_filter_set_mode(mirror->filter, MIRROR_ACTIVE);
+        if (!copy_all(mirror, &err) || bytes_left(mirror) > 0)
             continue;
-        if (bytes_left(mirror) > 0)
-            continue;
-        bool ready = job_get_status(job) == JOB_STATUS_READY;
-        if (!ready)
+        if (job_get_status(job) != JOB_STATUS_READY)
             err = get_ready(mirror);
-        else if (job_shall_end(job))
-            return NULL;
-        else if (!job_shall_complete(job))
-            wait_for_news(mirror);
-        else if (atomic_load(&mirror->filter->mode) == MIRROR_ACTIVE)
+        else if (ends)
             return NULL;
         else
-            mirror_filter_set_mode(mirror->filter, MIRROR_ACTIVE);
+            wait_for_news(mirror);
     }
     return err;
 }
@@ -261,10 +310,19 @@ static struct error *run(struct job *job)
 static struct error *nothing_left(void *arg)
 {
     struct mirror *mirror = arg;
+    if (!mirror->job || job_is_cancelled(mirror->job))
+        return error_new("the job was cancelled"); /* writes were let go without the target */
     return bytes_left(mirror) == 0 ? NULL : error_errno(EAGAIN, "more was written meanwhile");
 }
 
-static const struct change_owner switch_owner = { .before = nothing_left };
+static void have_switched(void *arg)
+{
+    struct mirror *mirror = arg;
+    mirror->switched = true;
+    mirror->inserted = false;
+}
+
+static const struct change_owner switch_owner = { .before = nothing_left, .done = have_switched };
 
 /* The users of the source, or of what is to be replaced, get the target. */
 static struct error *switch_users(struct mirror *mirror) CO_FN;
@@ -276,6 +334,8 @@ static struct error *switch_users(struct mirror *mirror)
     struct error *err = change_replace(change, mirror->filter_node, to);
     if (!err && mirror->replaces)
         err = change_replace(change, mirror->replaces, mirror->target);
+    if (!err) /* while it stays on the filter, nobody else may write the target */
+        err = change_edge(change, handle_edge(mirror->handle), to);
     change_set_owner(change, &switch_owner, mirror);
     if (!err)
         return change_commit(change);
@@ -288,19 +348,17 @@ static struct error *prepare(struct job *job)
     struct mirror *mirror = mirror_of(job);
     struct error *err = NULL;
     if (job_shall_end(job))
-        return NULL;
+        return take_step(mirror, flush_target);
     for (int round = 0; round < SWITCH_ROUNDS; round++) {
         error_free(steal(&err));
-        bool copied = copy_all(mirror, &err);
-        if (!err && copied)
-            err = flush_target(mirror);
-        if (err || job_is_cancelled(job))
+        while (!copy_all(mirror, &err) && !err && !job_is_cancelled(job))
+            ; /* told something that does not matter any more */
+        if (!err)
+            err = job_is_cancelled(job) ? error_new("the job was cancelled") : take_step(mirror, flush_target);
+        if (err)
             return err;
-        if (!copied)
-            continue; /* told something that does not matter any more */
-        err = switch_users(mirror);
-        mirror->switched = !err;
-        if (!err || bytes_left(mirror) == 0)
+        err = take_step(mirror, switch_users);
+        if (mirror->switched || job_is_cancelled(job) || error_errnum(err) != EAGAIN)
             return err;
     }
     return err;
@@ -311,6 +369,7 @@ static void unref(struct mirror *mirror)
     if (--mirror->refs > 0)
         return;
     co_queue_fini(&mirror->told);
+    error_free(mirror->step_error);
     free(mirror->owner);
     free(mirror);
 }
@@ -354,19 +413,28 @@ static void wait_closed(struct mirror *mirror)
     timer_destroy(timer);
 }
 
+static void leave_entry(void *arg)
+{
+    struct mirror *mirror = arg;
+    while (mirror->working)
+        co_queue_wait(&mirror->told, NULL, "a step of a mirror");
+    if (mirror->inserted)
+        error_free(filter_remove(mirror->filter_node, NULL));
+    copier_destroy(mirror->copier, released, mirror);
+}
+
 /* The graph is again as if there had been no mirror, or the target has taken over. */
 static void leave_graph(struct mirror *mirror) CO_FN;
 
 static void leave_graph(struct mirror *mirror)
 {
-    mirror_filter_set_mode(mirror->filter, MIRROR_OVER);
-    if (!mirror->switched)
-        error_free(filter_remove(mirror->filter_node, NULL));
+    if (mirror->filter)
+        mirror_filter_set_mode(mirror->filter, MIRROR_OVER);
+    mirror->job = NULL;
     if (mirror->bitmap)
         dirty_bitmap_destroy(steal(&mirror->bitmap));
-    mirror->job = NULL;
     mirror->refs++;
-    copier_destroy(mirror->copier, released, mirror);
+    co_start("end of a mirror", leave_entry, mirror);
     wait_closed(mirror);
     unref(mirror);
 }
@@ -384,10 +452,13 @@ static void wake(struct job *job)
     struct mirror *mirror = mirror_of(job);
     if (!mirror)
         return;
-    if (job_is_cancelled(job))
+    if (job_is_cancelled(job)) {
         copier_abandon(mirror->copier);
-    else
+        if (!mirror->switched)
+            mirror_filter_set_mode(mirror->filter, MIRROR_OVER);
+    } else {
         copier_interrupt(mirror->copier);
+    }
     co_queue_wake_all(&mirror->told);
 }
 
@@ -401,9 +472,14 @@ static void speed_changed(struct job *job)
 static struct error *change(struct job *job, const struct block_job_change_options *options)
 {
     struct mirror *mirror = mirror_of(job);
-    if (!mirror || options->u.mirror.copy_mode != MIRROR_COPY_MODE_WRITE_BLOCKING)
+    if (!mirror)
+        return error_new("the job is ending");
+    if (options->u.mirror.copy_mode == mirror->options.copy_mode)
+        return NULL;
+    if (options->u.mirror.copy_mode != MIRROR_COPY_MODE_WRITE_BLOCKING)
         return error_new("Change to copy mode '%s' is not implemented",
                          mirror_copy_mode_name(options->u.mirror.copy_mode));
+    mirror->options.copy_mode = MIRROR_COPY_MODE_WRITE_BLOCKING;
     mirror_filter_set_mode(mirror->filter, MIRROR_ACTIVE);
     copier_interrupt(mirror->copier);
     co_queue_wake_all(&mirror->told);
@@ -506,7 +582,7 @@ static struct error *open_parts(struct mirror *mirror, uint32_t granularity)
         return err;
     dirty_bitmap_set_copier(mirror->bitmap);
     mirror->filter->bitmap = mirror->bitmap;
-    err = handle_open(mirror->filter_node, mirror->owner, PERM_CONSISTENT_READ, PERM_ALL, &mirror->handle);
+    err = handle_open_here(mirror->filter_node, mirror->owner, PERM_CONSISTENT_READ, PERM_ALL, &mirror->handle);
     if (err)
         return err;
     const struct copier_options copier_options = {
@@ -520,7 +596,10 @@ static struct error *open_parts(struct mirror *mirror, uint32_t granularity)
         .speed = options->speed,
     };
     err = copier_create(&copier_options, &mirror->copier);
-    return err ? err : filter_insert(mirror->source, mirror->filter_node, NULL);
+    if (!err)
+        err = filter_insert(mirror->source, mirror->filter_node, NULL);
+    mirror->inserted = !err;
+    return err;
 }
 
 static void begin(struct mirror *mirror)
@@ -537,13 +616,10 @@ static struct error *set_up(struct mirror *mirror, uint32_t granularity) CO_FN;
 static struct error *set_up(struct mirror *mirror, uint32_t granularity)
 {
     struct error *err = open_parts(mirror, granularity);
-    if (!err) {
+    if (err)
+        leave_graph(mirror);
+    else
         begin(mirror);
-        return NULL;
-    }
-    if (mirror->bitmap)
-        dirty_bitmap_destroy(steal(&mirror->bitmap));
-    copier_destroy(mirror->copier, released, mirror);
     return err;
 }
 

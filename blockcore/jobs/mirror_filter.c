@@ -299,13 +299,16 @@ int mirror_filter_copy(struct mirror_filter *filter, struct range range, bool ze
 void mirror_filter_set_mode(struct mirror_filter *filter, enum mirror_mode mode)
 {
     spinlock_lock(&filter->lock);
-    atomic_store(&filter->mode, mode);
+    if (atomic_load(&filter->mode) != MIRROR_OVER)
+        atomic_store(&filter->mode, mode);
     struct list *link;
     while (mode == MIRROR_OVER && (link = list_take_first(&filter->waiting))) {
         struct target_write *write = list_entry(link, struct target_write, link);
         co_event_set(steal(&write->end));
     }
     spinlock_unlock(&filter->lock);
+    if (mode == MIRROR_OVER)
+        tracker_open(&filter->tracker);
 }
 
 /* The node ----------------------------------------------------------------------------------------------------- */

@@ -58,6 +58,7 @@ struct error *mirror_filter_create(const char *name, const char *owner, struct n
                                    struct node **out) CO_FN CONTROL_FN MUST_CHECK;
 
 struct mirror_filter *mirror_filter_of(struct node *node);
+/* MIRROR_OVER is for good. */
 void mirror_filter_set_mode(struct mirror_filter *filter, enum mirror_mode mode) CONTROL_FN;
 
 /* Copies a piece; inside of a handle on the filter, on any loop. */

@@ -4,6 +4,7 @@ void tracker_init(struct tracker *tracker)
 {
     spinlock_init(&tracker->lock);
     list_init(&tracker->requests);
+    tracker->open = false;
 }
 
 static bool must_wait(const struct tracked *later, const struct tracked *earlier)
@@ -32,7 +33,7 @@ void tracked_begin(struct tracker *tracker, struct tracked *tracked, struct rang
     spinlock_lock(&tracker->lock);
     list_append(&tracker->requests, &tracked->link);
     struct tracked *earlier;
-    while ((earlier = find_earlier(tracker, tracked)))
+    while (!tracker->open && (earlier = find_earlier(tracker, tracked)))
         co_queue_wait_spin(&earlier->waiters, &tracker->lock, "overlapping request");
     spinlock_unlock(&tracker->lock);
 }
@@ -44,5 +45,15 @@ void tracked_end(struct tracker *tracker, struct tracked *tracked)
     spinlock_lock(&tracker->lock);
     list_remove(&tracked->link);
     co_queue_wake_all(&tracked->waiters);
+    spinlock_unlock(&tracker->lock);
+}
+
+void tracker_open(struct tracker *tracker)
+{
+    spinlock_lock(&tracker->lock);
+    tracker->open = true;
+    struct tracked *tracked;
+    list_for_each (tracked, &tracker->requests, link)
+        co_queue_wake_all(&tracked->waiters);
     spinlock_unlock(&tracker->lock);
 }

@@ -16,6 +16,7 @@
 struct tracker {
     struct spinlock lock;
     struct list requests GUARDED_BY(lock); /* oldest first */
+    bool open GUARDED_BY(lock);            /* nobody waits */
 };
 
 struct tracked {
@@ -30,5 +31,8 @@ void tracker_init(struct tracker *tracker);
 /* Lists the request and waits for earlier ones that it must not overlap. @tracked lives until tracked_end(). */
 void tracked_begin(struct tracker *tracker, struct tracked *tracked, struct range range, bool serialising) CO_FN;
 void tracked_end(struct tracker *tracker, struct tracked *tracked);
+
+/* Order does not matter any more: who waits goes on, and nobody waits from now on. */
+void tracker_open(struct tracker *tracker);
 
 #endif

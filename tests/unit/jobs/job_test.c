@@ -352,9 +352,27 @@ CO_TEST(jobs_are_listed_in_order)
     noted();
 }
 
+static void start_it(void *arg)
+{
+    co_yield ();
+    job_start(arg);
+}
+
+/* Somebody else asks a job to end while its maker is still at work on it. */
+CO_TEST(a_job_that_is_being_made_ends_when_it_is_started)
+{
+    struct job *job = make_job("job0", JOB_MANUAL_DISMISS, (struct worker){ .last = 5 });
+    expect_success(job_cancel_from_outside(job, true));
+    expect(job_find("job0") == job && job_get_status(job) == JOB_STATUS_CREATED);
+    job_start(job);
+    expect_text(noted(), "created running aborting abort concluded");
+    expect_success(job_dismiss(job));
+    noted();
+}
+
 CO_TEST(at_the_end_all_jobs_are_ended)
 {
-    make_job("created", 0, (struct worker){ 0 });
+    co_start("maker", start_it, make_job("created", 0, (struct worker){ 0 }));
     job_start(make_job("running", JOB_MANUAL_DISMISS, (struct worker){ .last = 5 }));
     job_start(make_job("pending", JOB_MANUAL_FINALIZE, (struct worker){ 0 }));
     job_start(make_job("concluded", JOB_MANUAL_DISMISS, (struct worker){ 0 }));
@@ -597,6 +615,7 @@ int main(void)
         cmocka_unit_test(cancelling_ends_a_job_wherever_it_is),
         cmocka_unit_test(ids_are_unique),
         cmocka_unit_test(jobs_are_listed_in_order),
+        cmocka_unit_test(a_job_that_is_being_made_ends_when_it_is_started),
         cmocka_unit_test(at_the_end_all_jobs_are_ended),
         cmocka_unit_test(a_job_that_comes_at_the_end_is_ended_too),
         cmocka_unit_test(clients_of_block_jobs_hear_of_its_end_before_it_is_concluded),
