@@ -8,6 +8,10 @@
 
 #define SMALLEST_BITS 12
 
+/* After a burst: what is kept for the next one, and how much is given back at a time, so that nobody waits for it. */
+#define KEPT_BYTES ((size_t)4 << 20)
+#define TRIM_BYTES ((size_t)2 << 20)
+
 /* The link lies in the buffer itself; the rest is poisoned while nobody owns it. */
 struct spare_buffer {
     struct spare_buffer *next;
@@ -38,6 +42,8 @@ void *buffer_get(size_t bytes)
     memory_unpoison(buffer, class_bytes(class));
     cache->spare[class] = buffer->next;
     cache->bytes -= class_bytes(class);
+    if (cache->bytes < cache->least)
+        cache->least = cache->bytes;
     return buffer;
 }
 
@@ -56,16 +62,36 @@ void buffer_put(void *p, size_t bytes)
     loop->buffers.spare[class] = buffer;
     loop->buffers.bytes += class_bytes(class);
     memory_poison(buffer + 1, class_bytes(class) - sizeof(*buffer));
+    if (loop->buffers.bytes > KEPT_BYTES)
+        loop_trim_later(loop);
+}
+
+static void free_spare(struct buffer_cache *cache, unsigned class)
+{
+    struct spare_buffer *buffer = cache->spare[class];
+    memory_unpoison(buffer, class_bytes(class));
+    cache->spare[class] = buffer->next;
+    cache->bytes -= class_bytes(class);
+    free(buffer);
+}
+
+bool buffer_cache_trim(struct buffer_cache *cache)
+{
+    size_t unused = cache->least > KEPT_BYTES ? cache->least - KEPT_BYTES : 0;
+    if (unused > TRIM_BYTES)
+        unused = TRIM_BYTES;
+    for (unsigned class = BUFFER_CLASSES; class -- > 0;) {
+        for (; cache->spare[class] && unused >= class_bytes(class); unused -= class_bytes(class))
+            free_spare(cache, class);
+    }
+    cache->least = cache->bytes;
+    return cache->bytes > KEPT_BYTES;
 }
 
 void buffer_cache_fini(struct buffer_cache *cache)
 {
     for (unsigned class = 0; class < BUFFER_CLASSES; class ++) {
-        while (cache->spare[class]) {
-            struct spare_buffer *buffer = cache->spare[class];
-            cache->spare[class] = buffer->next;
-            memory_unpoison(buffer, class_bytes(class));
-            free(buffer);
-        }
+        while (cache->spare[class])
+            free_spare(cache, class);
     }
 }

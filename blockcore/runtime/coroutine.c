@@ -12,10 +12,9 @@
 /* Ended coroutines that a loop keeps for the next ones; a stack in use touches two pages or more. */
 #define SPARE_MAX 512
 
-/* After a burst (a thousand clients that come at once) those that nobody needs are given back little by little, so that
- * no request waits for it: each TRIM_MS at most TRIM_COUNT, down to SPARE_KEPT. */
+/* After a burst (a thousand clients that come at once): what is kept for the next one, and how many are given back at a
+ * time, so that no request waits for it. */
 #define SPARE_KEPT 64
-#define TRIM_MS 250
 #define TRIM_COUNT 32
 
 #define NS_PER_MS UINT64_C(1000000)
@@ -68,10 +67,9 @@ static void coroutine_free(struct coroutine *co)
     stack_destroy(stack);
 }
 
-/* Frees the ones that lay there longest. */
-static void trim(void *arg)
+/* Those that lay there longest. */
+bool loop_trim_coroutines(struct loop *loop)
 {
-    struct loop *loop = arg;
     unsigned unused = loop->spare_least > SPARE_KEPT ? loop->spare_least - SPARE_KEPT : 0;
     for (unsigned i = 0; i < unused && i < TRIM_COUNT; i++) {
         struct list *oldest = loop->spare.prev;
@@ -80,9 +78,7 @@ static void trim(void *arg)
         coroutine_free(list_entry(oldest, struct coroutine, link));
     }
     loop->spare_least = loop->spare_count;
-    loop->trimming = loop->spare_count > SPARE_KEPT;
-    if (loop->trimming)
-        timer_start(&loop->trim, TRIM_MS);
+    return loop->spare_count > SPARE_KEPT;
 }
 
 static void put_spare(struct loop *loop, struct coroutine *co)
@@ -93,11 +89,8 @@ static void put_spare(struct loop *loop, struct coroutine *co)
     }
     list_prepend(&loop->spare, &co->link);
     loop->spare_count++;
-    if (loop->spare_count > SPARE_KEPT && !loop->trimming) {
-        loop->trimming = true;
-        loop->spare_least = loop->spare_count;
-        timer_start(&loop->trim, TRIM_MS);
-    }
+    if (loop->spare_count > SPARE_KEPT)
+        loop_trim_later(loop);
 }
 
 /* Only this thread writes, so no locked instruction is needed. */
@@ -354,18 +347,6 @@ void loop_print_coroutines(struct loop *loop, FILE *to)
     struct coroutine *co;
     list_for_each (co, &loop->coroutines, link)
         fprintf(to, "coroutine '%s' waits for %s\n", co->name, co->waits_for ? co->waits_for : "nothing");
-}
-
-void loop_init_spare(struct loop *loop)
-{
-    list_init(&loop->spare);
-    loop->trim = (struct timer){ .loop = loop, .expired = trim, .arg = loop };
-}
-
-void loop_end_trim(struct loop *loop)
-{
-    timer_stop(&loop->trim);
-    loop->trimming = true; /* for the rest of its days */
 }
 
 void loop_free_coroutines(struct loop *loop)

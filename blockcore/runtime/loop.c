@@ -11,6 +11,7 @@
 #include <sys/eventfd.h>
 
 /* Passes over what is ready before sockets and timers get their turn again. */
+#define TRIM_MS 250 /* between two looks at what is spare */
 #define PASSES_MAX 16
 
 _Thread_local struct loop *current_loop;
@@ -128,12 +129,31 @@ void loop_post(struct loop *loop, struct loop_task *task)
         wake(loop);
 }
 
+static void trim(void *arg)
+{
+    struct loop *loop = arg;
+    bool coroutines = loop_trim_coroutines(loop);
+    bool buffers = buffer_cache_trim(&loop->buffers);
+    loop->trimming = false;
+    if (coroutines || buffers)
+        loop_trim_later(loop);
+}
+
+void loop_trim_later(struct loop *loop)
+{
+    if (loop->trimming)
+        return;
+    loop->trimming = true;
+    timer_start(&loop->trim, TRIM_MS);
+}
+
 void loop_init(struct loop *loop, unsigned index)
 {
     *loop = (struct loop){ .index = index };
     loop->ready_end = &loop->ready;
     list_init(&loop->coroutines);
-    loop_init_spare(loop);
+    list_init(&loop->spare);
+    loop->trim = (struct timer){ .loop = loop, .expired = trim, .arg = loop };
     loop->wakeup_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (loop->wakeup_fd < 0 || uv_loop_init(&loop->uv) != 0 ||
         uv_poll_init(&loop->uv, &loop->wakeup, loop->wakeup_fd) != 0) {
@@ -189,7 +209,8 @@ void loop_fini(struct loop *loop)
         abort();
     }
     ring_close(loop);
-    loop_end_trim(loop);
+    timer_stop(&loop->trim);
+    loop->trimming = true; /* for the rest of its days */
     timer_heap_close(loop);
     uv_close((uv_handle_t *)&loop->before_sleep, NULL);
     uv_close((uv_handle_t *)&loop->busy, NULL);

@@ -38,13 +38,13 @@ struct loop {
     struct list spare;      /* ended coroutines, with their stacks */
     unsigned spare_count;
     unsigned spare_least;      /* that there were since the last look */
-    struct timer trim;         /* the next look */
-    bool trimming;             /* it will come */
     _Atomic unsigned alive;    /* length of `coroutines`; written by the loop's thread only */
     _Atomic unsigned starting; /* posted by co_start_on, not begun yet */
 
     struct timer_heap timers;
     struct buffer_cache buffers;
+    struct timer trim; /* the next look at what is spare */
+    bool trimming;     /* it will come */
     struct ring *ring; /* NULL until first used, and when the kernel refuses */
     bool ring_refused;
 
@@ -76,8 +76,12 @@ static inline void loop_make_ready(struct loop *loop, struct loop_task *task)
 /* To be called first in each libuv callback of this folder: others need not wake the loop from here on. */
 void loop_awake(struct loop *loop);
 
-/* For coroutine.c: spare coroutines, of which those beyond a few are given back after a while. */
-void loop_init_spare(struct loop *loop);
-void loop_end_trim(struct loop *loop);
+/* There is more to spare than is worth keeping: after a while, what nobody needed meanwhile is given back little by
+ * little. */
+void loop_trim_later(struct loop *loop);
+
+/* coroutine.c: frees some spare coroutines that nobody needed since the last call. True: there are more than are worth
+ * keeping. */
+bool loop_trim_coroutines(struct loop *loop);
 
 #endif

@@ -78,12 +78,28 @@ static void without_a_loop_nothing_is_kept(void **state)
     buffer_put(buffer, 4096);
 }
 
+#define BURST 24 /* MiB */
+
+/* What was needed once and is not any more is given back, but for a few MiB. */
+CO_TEST(buffers_of_a_burst_are_given_back)
+{
+    static char *buffers[BURST];
+    size_t before = heap_bytes();
+    for (unsigned i = 0; i < BURST; i++)
+        buffers[i] = buffer_get(1 << 20);
+    for (unsigned i = 0; i < BURST; i++)
+        buffer_put(buffers[i], 1 << 20);
+    while (heap_bytes() > before + (6 << 20))
+        co_sleep_ms(50);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(buffers_are_aligned_and_writable),           cmocka_unit_test(what_was_put_back_is_used_again),
         cmocka_unit_test(an_impossible_size_is_an_error_not_the_end), cmocka_unit_test(a_loop_keeps_a_bounded_amount),
         cmocka_unit_test(a_buffer_may_be_put_back_on_another_loop),   cmocka_unit_test(without_a_loop_nothing_is_kept),
+        cmocka_unit_test(buffers_of_a_burst_are_given_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
