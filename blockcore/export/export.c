@@ -235,7 +235,7 @@ static void wait_gone(const char *id, uint64_t ms)
 static void shut_down(struct export *export)
 {
     export->state = EXPORT_SHUTTING_DOWN;
-    handle_hasten(export->handle);
+    handle_abandon(export->handle);
     export->kind->shut_down(export->state_of_kind);
     end_if_unused(export);
 }

@@ -211,6 +211,11 @@ struct driver {
      * to. Does not wait. Absent: no request waits here. */
     void (*hasten)(struct node *node, bool hasty) CONTROL_FN;
 
+    /* For a driver whose storage may be away, or hang: nobody wants the requests of @owner (co_owner()) any more. Those
+     * that wait for storage fail soon, with -EIO; so do those that come, until this is called with @abandoned false.
+     * Requests of others are served as ever. Does not wait. Absent: they wait as long as it takes. */
+    void (*abandon)(struct node *node, uint64_t owner, bool abandoned) CONTROL_FN;
+
     /* A filter that listens to events of the formats above it (blkdebug): @event as in BlkdebugEvent. Absent: passes
      * on. */
     void (*debug_event)(struct node *node, const char *event) CO_FN;

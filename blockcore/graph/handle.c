@@ -171,6 +171,7 @@ void handle_enter(struct handle *handle)
     if (unlikely(lane->hold))
         lane_wait(lane);
     lane_count(lane, 1);
+    co_set_owner(handle->owner);
 }
 
 void handle_leave(struct handle *handle)
@@ -178,6 +179,7 @@ void handle_leave(struct handle *handle)
     struct lane *lane = current_lane(handle);
     if (lane_count(lane, -1) == 0 && unlikely(lane->hold) && !lane->answered)
         lane_answer(lane);
+    co_set_owner(0);
 }
 
 /* NULL when there is no memory. */
@@ -186,6 +188,7 @@ static struct handle *handle_make(const char *user)
     struct handle *handle = xcalloc(1, sizeof(*handle));
     handle->user = xstrdup(user);
     handle->refs = 1;
+    handle->owner = ++graph.owners_made;
     co_queue_init(&handle->quieted);
     handle->lanes_count = loop_io_count() + 1;
     handle->lanes = try_aligned_alloc(_Alignof(struct lane), handle->lanes_count * sizeof(struct lane));
@@ -251,12 +254,12 @@ void handle_leave_here(struct handle *handle)
     handle_close(handle);
 }
 
-void handle_hasten(struct handle *handle)
+void handle_abandon(struct handle *handle)
 {
-    if (handle->hasty)
+    if (handle->abandoned)
         return;
-    handle->hasty = true;
-    haste_begin(&handle->haste);
+    handle->abandoned = true;
+    haste_begin_for(&handle->haste, handle->owner);
     haste_from(&handle->haste, handle->edge.node);
 }
 
@@ -269,7 +272,7 @@ void handle_close(struct handle *handle)
 {
     if (!handle)
         return;
-    if (handle->hasty)
+    if (handle->abandoned)
         haste_end(&handle->haste);
     drains_forget(handle);
     edge_release(&handle->edge);

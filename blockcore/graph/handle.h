@@ -34,9 +34,9 @@ void handle_need_active(struct handle *handle) CONTROL_FN;
 /* Lets go of the node. The owner has ended its requests before. NULL is allowed. */
 void handle_close(struct handle *handle) CO_FN CONTROL_FN;
 
-/* The owner waits for the end of the handle's requests, and lets no other begin: those in flight do not wait for limits
- * of rate any more. Until handle_close(). */
-void handle_hasten(struct handle *handle) CONTROL_FN;
+/* The owner waits for the end of the handle's requests, does not want their results, and lets no other begin: those in
+ * flight wait no more for limits of rate, nor for storage that is away. Until handle_close(). */
+void handle_abandon(struct handle *handle) CONTROL_FN;
 
 struct node *handle_node(const struct handle *handle);
 const char *handle_user(const struct handle *handle);

@@ -52,6 +52,7 @@ struct node_settings {
 /* Somebody's wait for the end of requests: see haste.c. */
 struct haste {
     struct list entries;
+    uint64_t owner; /* whose requests nobody wants any more; 0: they are wanted */
 };
 
 enum node_phase {
@@ -142,8 +143,9 @@ struct handle {
     unsigned holds;          /* drains that hold it */
     struct hold *hold;       /* while holds > 0 */
     struct co_queue quieted; /* drains that wait for the requests in flight */
-    bool hasty;              /* its owner waits for its requests */
-    struct haste haste;      /* while hasty */
+    uint64_t owner;          /* co_owner() of its requests */
+    bool abandoned;          /* nobody wants its requests any more */
+    struct haste haste;      /* while abandoned */
     unsigned refs;           /* the owner, drains, the hold */
     unsigned lanes_count;
     struct lane *lanes;
@@ -172,7 +174,8 @@ struct graph {
     uint64_t visit;
     uint64_t names_made;
     uint64_t nodes_made;
-    unsigned hastening_nodes; /* that have driver->hasten */
+    uint64_t owners_made;
+    unsigned hastening_nodes; /* that have driver->hasten or driver->abandon */
 };
 
 extern struct graph graph;
@@ -249,6 +252,8 @@ void handle_put(struct handle *handle);
 
 /* haste.c: @haste makes the nodes below some nodes let requests through, from haste_begin() until haste_end(). */
 void haste_begin(struct haste *haste);
+/* The same, and nobody wants the requests of @owner any more. */
+void haste_begin_for(struct haste *haste, uint64_t owner);
 /* @node and those below it; those below it only, for requests of its own. No other walk over the graph may come between
  * haste_begin() and these. */
 void haste_from(struct haste *haste, struct node *node);

@@ -7,10 +7,13 @@
 #include "blockcore/graph/notice.h"
 #include "blockcore/graph/open_private.h"
 #include "blockcore/runtime/coroutine.h"
+#include "blockcore/runtime/loop.h"
 #include "schema/cairn_types.h"
 
 #include <assert.h>
 #include <string.h>
+
+#define LAST_REQUESTS_MS 3000 /* of a node that is being closed: then they are abandoned */
 
 /* Where an open happens: the descriptions that led here, outermost last. It lives on the stack of the outermost open.
  */
@@ -311,16 +314,53 @@ static void tell_flush_failed(const struct node *node, int ret)
     });
 }
 
+/* The last requests of a node, which nobody else waits for. They are given some time, and then abandoned: storage that
+ * does not answer must not keep a node that nobody uses. */
+struct last_requests {
+    struct node *node;
+    uint64_t owner;  /* theirs */
+    uint64_t caller; /* owner of what the coroutine does otherwise */
+    struct timer *patience;
+    struct haste haste;
+};
+
+static void lose_patience(void *arg)
+{
+    struct last_requests *last = arg;
+    haste_begin_for(&last->haste, last->owner);
+    haste_from(&last->haste, last->node);
+}
+
+static void last_requests_begin(struct last_requests *last, struct node *node)
+{
+    *last = (struct last_requests){ .node = node, .owner = ++graph.owners_made, .caller = co_owner() };
+    haste_begin(&last->haste);
+    co_set_owner(last->owner);
+    last->patience = timer_create_on_loop(lose_patience, last);
+    timer_start(last->patience, LAST_REQUESTS_MS);
+}
+
+static void last_requests_end(struct last_requests *last)
+{
+    timer_destroy(last->patience);
+    haste_end(&last->haste);
+    co_set_owner(last->caller);
+}
+
 /* Closes a node that nobody holds any more. */
 static void node_close(struct node *node)
 {
+    struct last_requests last;
     node_retire(node);
     node_set_busy(node, true);
+    last_requests_begin(&last, node);
     int ret = node->set.read_only ? 0 : node_flush(node);
     if (ret < 0 && node->written)
         tell_flush_failed(node, ret);
     if (node->driver->close)
         node->driver->close(node);
+    haste_forget(node);
+    last_requests_end(&last);
     node_set_busy(node, false);
     while (!list_empty(&node->children))
         child_close(list_entry(node->children.next, struct child, in_parent));

@@ -28,6 +28,7 @@ struct coroutine {
     coroutine_entry *entry;
     void *arg;
     struct co_group *group;
+    uint64_t owner;
     bool ended;
     const char *name;
     const char *waits_for;
@@ -154,6 +155,7 @@ static struct coroutine *prepare(struct co_group *group, const char *name, corou
     co->entry = entry;
     co->arg = arg;
     co->group = group;
+    co->owner = co_owner();
     co->ended = false;
     list_append(&loop->coroutines, &co->link);
     count_alive(loop, 1);
@@ -170,12 +172,14 @@ struct remote_start {
     const char *name;
     coroutine_entry *entry;
     void *arg;
+    uint64_t owner;
 };
 
 static void start_posted(struct loop_task *task)
 {
     struct remote_start *posted = CONTAINER_OF(task, struct remote_start, task);
     struct coroutine *co = prepare(NULL, posted->name, posted->entry, posted->arg);
+    co->owner = posted->owner;
     free(posted);
     atomic_fetch_sub_explicit(&current_loop->starting, 1, memory_order_release);
     enter(co);
@@ -184,7 +188,13 @@ static void start_posted(struct loop_task *task)
 void co_start_on(struct loop *loop, const char *name, coroutine_entry *entry, void *arg)
 {
     struct remote_start *posted = xmalloc(sizeof(*posted));
-    *posted = (struct remote_start){ .task.run = start_posted, .name = name, .entry = entry, .arg = arg };
+    *posted = (struct remote_start){
+        .task.run = start_posted,
+        .name = name,
+        .entry = entry,
+        .arg = arg,
+        .owner = co_owner(),
+    };
     atomic_fetch_add_explicit(&loop->starting, 1, memory_order_relaxed);
     loop_post(loop, &posted->task);
 }
@@ -217,6 +227,17 @@ int co_call_on(struct loop *loop, const char *name, int (*fn)(void *arg), void *
 struct coroutine *co_self(void)
 {
     return current_loop ? current_loop->running : NULL;
+}
+
+uint64_t co_owner(void)
+{
+    const struct coroutine *co = co_self();
+    return co ? co->owner : 0;
+}
+
+void co_set_owner(uint64_t owner)
+{
+    co_self()->owner = owner;
 }
 
 const char *co_name(const struct coroutine *co)

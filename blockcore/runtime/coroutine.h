@@ -43,6 +43,11 @@ int co_call_on(struct loop *loop, const char *name, int (*fn)(void *arg), void *
 struct coroutine *co_self(void);
 const char *co_name(const struct coroutine *co);
 
+/* On whose behalf the running coroutine works, as a number; 0: nobody's, also outside of any. What it starts works for
+ * the same, as long as that lasts. */
+uint64_t co_owner(void);
+void co_set_owner(uint64_t owner);
+
 /* Lets everything else that is ready run first. */
 void co_yield (void) CO_FN;
 

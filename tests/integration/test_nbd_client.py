@@ -506,6 +506,84 @@ def test_a_server_that_hangs_stalls_its_own_node_only(serve, tmp_path, image, qm
             stalled.poll(-1)
 
 
+# When nobody wants it any more --------------------------------------------------------------------------------------
+
+
+def stall(server, how):
+    if how == "gone":
+        server.kill()
+    else:
+        server.signal(signal.SIGSTOP)
+
+
+def start_read(disk, offset=0):
+    cookie = disk.aio_pread(nbd.Buffer(4096), offset)
+    disk.poll(100)
+    assert not disk.aio_command_completed(cookie)
+    return cookie
+
+
+@pytest.mark.parametrize("how", ["gone", "hangs"])
+def test_requests_of_an_export_end_with_it(serve, tmp_path, image, qmp, daemon, how):
+    server = qemu_nbd(serve, tmp_path, image)
+    add_client(qmp, unix(server.path), **{"reconnect-delay": 3600})
+    disk = nbd_client.connect(export_client(qmp, daemon), "remote")
+    stall(server, how)
+    start_read(disk)
+    begin = time.monotonic()
+    qmp.execute("block-export-del", id="export-remote", mode="hard")
+    qmp.wait_event("BLOCK_EXPORT_DELETED")
+    qmp.execute("blockdev-del", node_name="remote")
+    assert time.monotonic() - begin < 15
+    if how == "hangs":
+        assert "gave up requests that nobody waits for" in daemon.log
+
+
+@pytest.mark.parametrize("how", ["gone", "hangs"])
+def test_requests_of_others_go_on_waiting(serve, tmp_path, image, qmp, daemon, how):
+    server = qemu_nbd(serve, tmp_path, image)
+    add_client(qmp, unix(server.path), **{"reconnect-delay": 3600})
+    socket = export_client(qmp, daemon)
+    qmp.execute("block-export-add", type="nbd", id="other", node_name="remote", name="other")
+    disk, other = nbd_client.connect(socket, "remote"), nbd_client.connect(socket, "other")
+    stall(server, how)
+    start_read(disk)
+    cookie = start_read(other, 1 * MIB)
+    qmp.execute("block-export-del", id="export-remote", mode="hard")
+    if how == "gone":
+        qmp.wait_event("BLOCK_EXPORT_DELETED")
+        server.start()
+    else:
+        server.signal(signal.SIGCONT)
+    while not other.aio_command_completed(cookie):
+        other.poll(-1)
+    assert other.pread(4096, 1 * MIB) == b"\x11" * 4096
+
+
+@pytest.mark.parametrize("how", ["gone", "hangs"])
+@pytest.mark.parametrize("top", [False, True])
+def test_closing_does_not_wait_for_what_cannot_be_flushed(serve, tmp_path, qmp, daemon, how, top):
+    image = create(tmp_path / "server.raw", SIZE)
+    os.truncate(image, SIZE)
+    server = qemu_nbd(serve, tmp_path, image)
+    add_client(qmp, unix(server.path), **{"reconnect-delay": 3600})
+    nodes = ["remote"]
+    if top:
+        qmp.execute("blockdev-add", driver="qcow2", node_name="top", file="remote")
+        nodes.insert(0, "top")
+    socket = nbd_client.start_server(qmp, daemon.directory)
+    nbd_client.export(qmp, nodes[0], writable=True)
+    nbd_client.connect(socket, nodes[0]).pwrite(b"w" * 4096, 64 * KIB)
+    stall(server, how)
+    qmp.execute("block-export-del", id=f"export-{nodes[0]}", mode="hard")
+    begin = time.monotonic()
+    for node in nodes:
+        qmp.execute("blockdev-del", node_name=node)
+    assert time.monotonic() - begin < 20
+    assert "node 'remote': the last flush failed, data that was written may be lost" in daemon.log
+    daemon.expected_status = 1
+
+
 def test_the_end_does_not_wait_for_a_server_that_hangs(serve, tmp_path, image, qmp, daemon):
     server = qemu_nbd(serve, tmp_path, image)
     add_client(qmp, unix(server.path))

@@ -6,7 +6,7 @@
  *     request --> home: sent to the server --------------------> done
  *                   |         ^          | connection lost
  *                   v         | again    v
- *                 waiting ----'     waiting, at most reconnect-delay; then it fails
+ *                 waiting ----'     waiting, until reconnect-delay is over or nobody wants it any more; then it fails
  *
  * A coroutine of the home connects, listens for replies, and connects again when the connection is lost, again and
  * again. Nothing here blocks: names are looked up on the pool, the rest is non-blocking. A server that hangs costs the
@@ -73,7 +73,8 @@ struct nbd_request {
     struct list in_link;
     struct loop_task task;
     struct co_event done;
-    uint64_t lost_ns; /* when it first had to wait for another connection */
+    uint64_t owner;   /* co_owner() of who sent it */
+    uint64_t lost_ns; /* when it first had to wait for another connection; 0: it did not */
     int ret;
 };
 
@@ -86,6 +87,10 @@ void nbd_link_close(struct nbd_link *link) CO_FN CONTROL_FN;
 
 /* 0, -EIO while there is no connection, or what the server said. Any loop. */
 int nbd_link_run(struct nbd_link *link, struct nbd_request *request) CO_FN;
+
+/* Nobody wants the requests of @owner any more, or that is over. Those that wait for a server fail at once; those that
+ * a server was sent get a moment, and when nothing is answered and nobody else waits, the connection is cut. */
+void nbd_link_abandon(struct nbd_link *link, uint64_t owner, bool abandoned) CONTROL_FN;
 
 /* The process is about to end: nobody waits for a server to come back any more, and nothing more is opened. */
 void nbd_links_give_up(void) CONTROL_FN;

@@ -8,7 +8,7 @@
 struct fd_watch;
 
 struct nbd_link {
-    struct list in_links; /* of the control thread */
+    struct list in_links; /* of the control thread; taken out when it is being closed */
     struct loop *home;
     char *node_name;
     struct socket_address *server;
@@ -31,6 +31,11 @@ struct nbd_link {
     bool is_self;  /* the server is this very process */
     bool too_late; /* reconnect_delay is over: requests fail until the server is back */
     struct timer *delay;
+    uint64_t down_ns;        /* when the connection was lost */
+    struct list abandoned;   /* of struct abandoned: whose requests nobody wants */
+    struct timer *cut;       /* runs while there are some */
+    uint64_t answers;        /* of the server */
+    uint64_t answers_at_cut; /* how many there were when cut was started */
     struct nbd_properties properties;
     struct list sent;               /* of struct nbd_request, with libnbd */
     struct list waiting;            /* of struct nbd_request, for a connection */
@@ -55,5 +60,27 @@ void link_wake(struct nbd_link *link);
 
 /* Wakes it up whatever it waits for. */
 void link_interrupt(struct nbd_link *link);
+
+/* Something has happened that somebody should know. */
+void link_tell(const struct nbd_link *link, const char *what, const char *why);
+
+/* serve.c: hands a request over to libnbd. */
+void link_submit(struct nbd_link *link, struct nbd_request *request);
+/* Until the connection is lost or the link is closed. */
+void link_serve(struct nbd_link *link) CO_FN;
+
+/* waiting.c: what becomes of the requests when a connection is lost. */
+void link_lost(struct nbd_link *link) CO_FN;
+void link_fail_waiting(struct nbd_link *link);
+void link_forget_abandoned(struct nbd_link *link);
+/* Timers; @arg: the link. */
+void link_delay_is_over(void *arg);
+void link_cut_if_silent(void *arg);
+
+static inline void request_finish(struct nbd_request *request, int ret)
+{
+    request->ret = ret;
+    co_event_set(&request->done);
+}
 
 #endif

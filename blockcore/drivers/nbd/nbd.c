@@ -282,6 +282,12 @@ static struct error *client_reopen_prepare(struct node *node, const struct block
     return NULL;
 }
 
+static void client_abandon(struct node *node, uint64_t owner, bool abandoned)
+{
+    const struct nbd *nbd = node_state(node);
+    nbd_link_abandon(nbd->link, owner, abandoned);
+}
+
 static void client_close(struct node *node)
 {
     const struct nbd *nbd = node_state(node);
@@ -296,6 +302,7 @@ const struct driver nbd_driver = {
     .open = client_open,
     .reopen_prepare = client_reopen_prepare,
     .close = client_close,
+    .abandon = client_abandon,
     .preadv = client_preadv,
     .pwritev = client_pwritev,
     .pwrite_zeroes = client_pwrite_zeroes,

@@ -323,7 +323,7 @@ NODE_TEST(whoever_ends_his_requests_is_let_through)
     fill(disk, 1);
     start(&request, disk, true, NULL);
     wait_until_waiting(group, 1);
-    handle_hasten(disk);
+    handle_abandon(disk);
     expect_int(end(&request), 0);
     handle_close(disk);
     disk = open_handle("disk", READ_WRITE);
