@@ -50,6 +50,11 @@ void json_reader_destroy(struct json_reader *reader)
     free(reader);
 }
 
+void json_reader_wipe(struct json_reader *reader)
+{
+    json_lexer_wipe(&reader->lexer);
+}
+
 void json_message_fini(struct json_message *message, struct json_budget *budget)
 {
     json_decref(message->value);

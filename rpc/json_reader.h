@@ -57,6 +57,9 @@ void json_reader_destroy(struct json_reader *reader);
 enum json_reader_result json_reader_next(struct json_reader *reader, const char **at, const char *end,
                                          struct json_message *message, struct error **err);
 
+/* Overwrites what is left of the last message: there was a secret in it. */
+void json_reader_wipe(struct json_reader *reader);
+
 /* Frees the content and returns its charge to @budget (may be NULL). Recursive as deep as the message: on a thread's
  * own stack, not on a coroutine's. */
 void json_message_fini(struct json_message *message, struct json_budget *budget);

@@ -101,6 +101,10 @@ struct command_context *request_create(struct session *session, const struct com
     request->malformed = request->error != NULL;
     if (!request->error)
         request->error = resolve(request, table, &envelope);
+    /* What was not understood may hold one too. */
+    request->secret = request->error || request->arena.secret;
+    if (request->secret)
+        json_wipe_strings(message->value);
     request->charged = message->bytes;
     message->bytes = 0;
     json_message_fini(message, NULL);

@@ -28,6 +28,7 @@ struct command_context {
     void *result;
     struct error *error; /* what was wrong with the message, or what the handler said */
     bool malformed;      /* the message was no request at all */
+    bool secret;         /* the message held something that shall not stay in memory */
     bool large_reply;    /* encoding takes so long that it must not hold up the loop */
     size_t charged;      /* to the budget of the server's input */
 };

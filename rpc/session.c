@@ -54,6 +54,8 @@ static void drop_queue(struct session *session)
 
 static void free_leftover(struct session *session)
 {
+    if (session->leftover)
+        explicit_bzero(session->leftover, session->leftover_end);
     free(steal(&session->leftover));
     session->leftover_begin = 0;
     session->leftover_end = 0;
@@ -219,8 +221,17 @@ static bool may_read(const struct session *session)
     return !session->closed && !session->server->stopped && session->queued < RPC_QUEUE_MAX;
 }
 
+/* What came with a secret does not stay where it was read to. */
+static void forget_input(struct session *session)
+{
+    json_reader_wipe(session->reader);
+    session->read_secret = true;
+}
+
 static void enqueue(struct session *session, struct command_context *request)
 {
+    if (request->secret || request->malformed)
+        forget_input(session);
     list_append(&session->queue, &request->link);
     session->queued++;
 }
@@ -268,6 +279,16 @@ static void feed_received(struct session *session, const char *bytes, size_t len
     session->leftover_end = left;
 }
 
+/* Of a message that came in several pieces, the buffer may still hold more than the last one. */
+static void feed_read_buffer(struct session *session, size_t length)
+{
+    struct rpc_server *server = session->server;
+    feed_received(session, server->read_buffer, length);
+    if (session->read_secret)
+        explicit_bzero(server->read_buffer, sizeof(server->read_buffer));
+    session->read_secret = false;
+}
+
 static void feed_leftover(struct session *session)
 {
     if (!session->leftover)
@@ -300,7 +321,7 @@ static void receive(struct session *session)
         count = recv(session->fd, server->read_buffer, sizeof(server->read_buffer), MSG_DONTWAIT);
     while (count < 0 && errno == EINTR);
     if (count > 0)
-        feed_received(session, server->read_buffer, (size_t)count);
+        feed_read_buffer(session, (size_t)count);
     else if (count < 0 && errno != EAGAIN)
         session_close(session);
     if (count == 0) {

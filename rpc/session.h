@@ -54,6 +54,7 @@ struct session {
     char *leftover; /* input that was received but not read, since the queue is full */
     size_t leftover_begin;
     size_t leftover_end;
+    bool read_secret;  /* in what is being read */
     struct list queue; /* of struct command_context */
     unsigned queued;
     bool executing;  /* its coroutine is there */

@@ -15,6 +15,7 @@ enum {
 
 struct arena_chunk {
     struct arena_chunk *older;
+    size_t room; /* of bytes */
     _Alignas(max_align_t) char bytes[];
 };
 
@@ -32,10 +33,17 @@ void arena_fini(struct arena *arena)
 {
     while (arena->chunks) {
         struct arena_chunk *older = arena->chunks->older;
+        if (arena->secret)
+            explicit_bzero(arena->chunks->bytes, arena->chunks->room);
         free(arena->chunks);
         arena->chunks = older;
     }
     arena_init(arena, arena->limit);
+}
+
+void arena_keep_secret(struct arena *arena)
+{
+    arena->secret = true;
 }
 
 static size_t round_up(size_t bytes)
@@ -50,6 +58,7 @@ static void *piece_of_its_own(struct arena *arena, size_t bytes)
     struct arena_chunk *chunk = calloc(1, sizeof(*chunk) + bytes);
     if (!chunk)
         return NULL;
+    chunk->room = bytes;
     if (arena->chunks) {
         chunk->older = arena->chunks->older;
         arena->chunks->older = chunk;
@@ -66,6 +75,7 @@ static bool new_chunk(struct arena *arena)
     if (!chunk)
         return false;
     chunk->older = arena->chunks;
+    chunk->room = room;
     arena->chunks = chunk;
     arena->next = chunk->bytes;
     arena->end = chunk->bytes + room;

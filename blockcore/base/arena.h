@@ -12,6 +12,7 @@
 
 #include "blockcore/base/annotations.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct arena_chunk;
@@ -23,6 +24,7 @@ struct arena {
     size_t chunk_bytes; /* size of the next chunk */
     size_t taken;       /* bytes handed out by arena_try_* */
     size_t limit;       /* bound of taken */
+    bool secret;        /* overwritten before it is freed */
 };
 
 /* An empty arena; takes no memory yet. @limit bounds, in bytes, what arena_try_* hand out; SIZE_MAX for no bound. */
@@ -33,6 +35,9 @@ void arena_init_small(struct arena *arena, size_t limit);
 
 /* Frees everything; the arena is empty afterwards and can be used again. */
 void arena_fini(struct arena *arena);
+
+/* There is something in it, or will be, that nobody shall find in freed memory. Until arena_fini(). */
+void arena_keep_secret(struct arena *arena);
 
 /* Zeroed memory, or NULL when the limit is reached, @count * @bytes overflows or there is no memory. */
 void *arena_try_alloc(struct arena *arena, size_t bytes) MUST_CHECK;

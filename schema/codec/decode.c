@@ -88,6 +88,8 @@ static bool decode_extraordinary(struct decoder *decoder, const struct step *ste
 {
     bool outside = decoder->secret;
     decoder->secret = outside || (member->flags & MEMBER_SECRET);
+    if (decoder->secret)
+        arena_keep_secret(decoder->arena);
     const struct value_limits *limits = member->extra ? member->extra->limits : NULL;
     bool decoded = decode_shape(decoder, step, member, json, object) &&
                    (!limits || decode_limited(decoder, step, limits, member->type, object + member->offset));

@@ -13,7 +13,8 @@
  *
  * Integers that a json_t cannot hold are in the tree as json_tree.h has it.
  *
- * Members that are absent and have a default get it. Secrets are not quoted.
+ * Members that are absent and have a default get it. Secrets are not quoted, and where there are some the arena is
+ * overwritten when it is freed; the tree is its owner's business (json_wipe_strings).
  *
  * Trees that come from text where everything is a string (key=value on the command line) are decoded with DECODE_TEXT:
  * strings are then converted to what is expected, as QEMU does it:

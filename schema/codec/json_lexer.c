@@ -18,9 +18,16 @@ void json_lexer_init(struct json_lexer *lexer)
 
 void json_lexer_fini(struct json_lexer *lexer)
 {
+    json_lexer_wipe(lexer);
     free(lexer->text);
     lexer->text = NULL;
     lexer->capacity = 0;
+}
+
+void json_lexer_wipe(struct json_lexer *lexer)
+{
+    if (lexer->text)
+        explicit_bzero(lexer->text, lexer->capacity);
 }
 
 void json_lexer_reset(struct json_lexer *lexer)
@@ -39,6 +46,17 @@ void json_lexer_skip(struct json_lexer *lexer)
         json_lexer_fini(lexer);
 }
 
+/* Nothing of the text stays where it was: it may be a secret. */
+static void grow(struct json_lexer *lexer, size_t capacity)
+{
+    char *text = xmalloc(capacity);
+    if (lexer->length)
+        memcpy(text, lexer->text, lexer->length);
+    json_lexer_fini(lexer);
+    lexer->text = text;
+    lexer->capacity = capacity;
+}
+
 static void append(struct json_lexer *lexer, const char *bytes, size_t count)
 {
     if (!lexer->keep)
@@ -47,8 +65,7 @@ static void append(struct json_lexer *lexer, const char *bytes, size_t count)
         size_t capacity = lexer->capacity ? lexer->capacity : 64;
         while (count >= capacity - lexer->length)
             capacity *= 2;
-        lexer->text = xrealloc_array(lexer->text, capacity, 1);
-        lexer->capacity = capacity;
+        grow(lexer, capacity);
     }
     memcpy(lexer->text + lexer->length, bytes, count);
     lexer->length += count;

@@ -71,6 +71,9 @@ void json_lexer_fini(struct json_lexer *lexer);
 /* Forgets a token that has begun, and gives back memory of a large one. */
 void json_lexer_reset(struct json_lexer *lexer);
 
+/* Overwrites the text of tokens: there may have been secrets among them. Between messages. */
+void json_lexer_wipe(struct json_lexer *lexer);
+
 /* From now on strings are not stored, until json_lexer_reset(): for input that is thrown away. */
 void json_lexer_skip(struct json_lexer *lexer);
 

@@ -23,6 +23,17 @@ const char *json_wide_digits(const json_t *json)
     return json_string_value(json) + 1;
 }
 
+void json_wipe_strings(json_t *json)
+{
+    size_t index;
+    const char *key;
+    json_t *value;
+    if (json_is_string(json))
+        explicit_bzero((char *)(uintptr_t)json_string_value(json), json_string_length(json));
+    json_array_foreach(json, index, value) json_wipe_strings(value);
+    json_object_foreach(json, key, value) json_wipe_strings(value);
+}
+
 /* A number with a fraction or an exponent stays one: 1.0 does not become 1. */
 static void append_real(struct text *text, double number)
 {

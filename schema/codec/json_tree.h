@@ -17,6 +17,9 @@ json_t *json_wide_integer(const char *digits);
 /* The digits of such an integer; NULL if @json is anything else. */
 const char *json_wide_digits(const json_t *json);
 
+/* Overwrites all strings of a tree that is about to be freed: there may be secrets in it. Recursive as deep as it. */
+void json_wipe_strings(json_t *json);
+
 /* Appends @json as JSON, on one line, in ASCII. Recursive as deep as the tree. */
 void text_append_tree(struct text *text, const json_t *json);
 

@@ -1,9 +1,11 @@
 """Secrets over the wire, on the command line and in a file. Their bytes are nowhere to be seen."""
 
 import base64
+import json
 import subprocess
 
 import pytest
+from images import rng_of
 from process import run_cairnd
 
 KEY = bytes(range(32))
@@ -52,6 +54,33 @@ def test_encrypted_with_another(qmp, tmp_path):
     qmp.execute("object-add", qom_type="secret", id="k1", data="0123456789abcdef0123456789abcdef")
     error = qmp.error("object-add", qom_type="secret", id="s2", keyid="k1", iv=vector, data=text, format="base64")
     assert error.desc == "secret 's2': cannot be decrypted with secret 'k1'"
+
+
+def memory_of(pid):
+    """All that the process can write to."""
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb") as memory:
+        for line in maps:
+            place, permissions, *_ = line.split()
+            begin, end = (int(number, 16) for number in place.split("-"))
+            if permissions.startswith("rw") and end - begin < 1 << 32:  # what a sanitizer reserves is larger
+                memory.seek(begin)
+                try:
+                    yield memory.read(end - begin)
+                except OSError:
+                    pass
+
+
+@pytest.mark.parametrize("length", [100, 3000, 40000])
+@pytest.mark.parametrize("good", [True, False])
+def test_what_came_over_the_wire_does_not_stay_in_memory(qmp, daemon, length, good):
+    text = base64.b64encode(rng_of(f"wiped {length}").randbytes(length)).decode()
+    arguments = {"qom-type": "secret", "id": "s0", "data": text, "format": "base64"}
+    message = json.dumps({"execute": "object-add", "arguments": arguments if good else {"x": 1, **arguments}}).encode()
+    for begin in range(0, len(message), 1000):
+        qmp.send_bytes(message[begin:begin + 1000])
+    assert ("return" in qmp.receive_reply()) is good
+    for part in (text[:80], text[-80:]):  # more than a register, which may be saved on a stack, has room for
+        assert not any(part.encode() in area for area in memory_of(daemon.pid))
 
 
 def test_on_the_command_line(start_daemon):

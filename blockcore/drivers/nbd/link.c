@@ -1,5 +1,6 @@
 #include "blockcore/base/memory.h"
 #include "blockcore/drivers/nbd/link_private.h"
+#include "blockcore/graph/node.h"
 #include "blockcore/graph/notice.h"
 #include "blockcore/net/address.h"
 #include "blockcore/net/resolve.h"
