@@ -9,6 +9,7 @@ extern const struct object_kind authz_list_kind;
 extern const struct object_kind authz_simple_kind;
 extern const struct object_kind iothread_kind;
 extern const struct object_kind secret_kind;
+extern const struct object_kind secret_keyring_kind;
 extern const struct object_kind throttle_group_kind;
 extern const struct object_kind tls_creds_anon_kind;
 extern const struct object_kind tls_creds_psk_kind;

@@ -8,7 +8,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/keyctl.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define MASTER_KEY_BYTES 32
@@ -20,12 +22,32 @@ struct secret {
     char *keyid; /* these as they were given; NULL: not given */
     char *iv;
     char *file;
+    int32_t serial;
 };
+
+/* What the options of both kinds have in common, and where the bytes are: data, file, or else the key of that number.
+ */
+struct source {
+    enum q_crypto_secret_format format;
+    const char *keyid;
+    const char *iv;
+    const char *data;
+    const char *file;
+    int32_t serial;
+};
+
+static struct error *find_secret(const char *id, struct object **out)
+{
+    *out = object_find(id);
+    if (*out && object_kind_of(*out)->type == OBJECT_TYPE_SECRET_KEYRING)
+        return NULL;
+    return object_find_type(id, OBJECT_TYPE_SECRET, out);
+}
 
 struct error *secret_get(const char *id, struct key_bytes **out)
 {
     struct object *object;
-    struct error *err = object_find_type(id, OBJECT_TYPE_SECRET, &object);
+    struct error *err = find_secret(id, &object);
     if (err)
         return err;
     const struct secret *secret = object_state(object);
@@ -37,19 +59,19 @@ struct error *secret_get(const char *id, struct key_bytes **out)
     return NULL;
 }
 
-/* From a file --------------------------------------------------------------------------------------------------- */
+/* From a file or a keyring ----------------------------------------------------------------------------------------- */
 
-struct file_read {
-    const char *path;
+struct reading {
+    const struct source *source;
     struct key_bytes *value; /* SECRET_BYTES_MAX + 1 bytes of room */
     size_t bytes;
 };
 
 /* 0 or -errno. */
-static int read_all(void *arg)
+static int read_file(void *arg)
 {
-    struct file_read *job = arg;
-    CLEANUP(close_fd) int fd = open(job->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    struct reading *job = arg;
+    CLEANUP(close_fd) int fd = open(job->source->file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)
         return -errno;
     while (job->bytes < job->value->bytes) {
@@ -63,21 +85,40 @@ static int read_all(void *arg)
     return -EFBIG;
 }
 
+/* The kernel tells the length also where the bytes did not fit. */
+static int read_keyring(void *arg)
+{
+    struct reading *job = arg;
+    long got = syscall(SYS_keyctl, KEYCTL_READ, job->source->serial, job->value->data, job->value->bytes, 0);
+    if (got < 0)
+        return -errno;
+    job->bytes = (size_t)got;
+    return job->bytes > SECRET_BYTES_MAX ? -EFBIG : 0;
+}
+
+static struct error *reading_error(const struct source *source, int ret)
+{
+    CLEANUP(free)
+    char *what = source->file ? xasprintf("file: '%s'", source->file) : xasprintf("serial: key %d", source->serial);
+    if (ret == -EFBIG)
+        return error_new("%s is longer than %d bytes", what, SECRET_BYTES_MAX);
+    return source->file ? error_errno(-ret, "file: cannot read '%s'", source->file)
+                        : error_errno(-ret, "serial: cannot read key %d", source->serial);
+}
+
 /* In a domain of its own: a file on a server that does not answer costs itself only. */
-static struct error *read_file(const char *path, struct key_bytes **out)
+static struct error *read_source(const struct source *source, struct key_bytes **out)
 {
     CLEANUP(key_bytes_free) struct key_bytes *value = key_bytes_new(SECRET_BYTES_MAX + 1);
-    struct file_read job = { .path = path, .value = value };
-    struct pool_domain *domain = pool_domain_create(path, 1);
-    int ret = value ? co_blocking(domain, read_all, &job) : -ENOMEM;
+    struct reading job = { .source = source, .value = value };
+    struct pool_domain *domain = pool_domain_create(source->file ? source->file : "keyring", 1);
+    int ret = value ? co_blocking(domain, source->file ? read_file : read_keyring, &job) : -ENOMEM;
     pool_domain_unref(domain);
-    if (ret == -EFBIG)
-        return error_new("file: '%s' is longer than %d bytes", path, SECRET_BYTES_MAX);
     if (ret < 0)
-        return error_errno(-ret, "file: cannot read '%s'", path);
+        return reading_error(source, ret);
     CLEANUP(key_bytes_free) struct key_bytes *exact = key_bytes_new(job.bytes);
     if (!exact)
-        return error_errno(ENOMEM, "file: cannot read '%s'", path);
+        return reading_error(source, -ENOMEM);
     memcpy(exact->data, value->data, job.bytes);
     *out = steal(&exact);
     return NULL;
@@ -134,78 +175,118 @@ static struct error *remove_padding(struct key_bytes *value, const char *keyid)
     return NULL;
 }
 
-static struct error *decrypt(const struct secret_properties *properties, struct key_bytes *value)
+static struct error *decrypt(const struct source *source, struct key_bytes *value)
 {
     uint8_t vector[BLOCK_BYTES];
     CLEANUP(key_bytes_free) struct key_bytes *key = NULL;
-    struct error *err = secret_get(properties->keyid, &key);
+    struct error *err = secret_get(source->keyid, &key);
     if (err)
         return error_wrap(err, "keyid");
     if (key->bytes != MASTER_KEY_BYTES)
-        return error_new("keyid: secret '%s' has %zu bytes, a key has %d", properties->keyid, key->bytes,
-                         MASTER_KEY_BYTES);
-    err = parse_vector(properties->iv, vector);
+        return error_new("keyid: secret '%s' has %zu bytes, a key has %d", source->keyid, key->bytes, MASTER_KEY_BYTES);
+    err = parse_vector(source->iv, vector);
     if (!err && (value->bytes == 0 || value->bytes % BLOCK_BYTES))
         err = error_new("%zu bytes are not encrypted data: that comes in blocks of %d", value->bytes, BLOCK_BYTES);
     if (!err)
         err = cipher_decrypt_cbc(key->data, vector, value->data, value->bytes);
-    return err ? err : remove_padding(value, properties->keyid);
+    return err ? err : remove_padding(value, source->keyid);
 }
 
-static struct error *take_bytes(const struct secret_properties *properties, struct key_bytes **out)
+static struct error *take_bytes(const struct source *source, struct key_bytes **out)
 {
-    if (properties->file)
-        return read_file(properties->file, out);
-    size_t bytes = strlen(properties->data);
+    if (!source->data)
+        return read_source(source, out);
+    size_t bytes = strlen(source->data);
     if (bytes > SECRET_BYTES_MAX)
         return error_new("data: is longer than %d bytes", SECRET_BYTES_MAX);
     struct key_bytes *value = key_bytes_new(bytes);
     if (!value)
         return error_errno(ENOMEM, "data");
-    memcpy(value->data, properties->data, bytes);
+    memcpy(value->data, source->data, bytes);
     *out = value;
     return NULL;
 }
 
-static struct error *load(const struct secret_properties *properties, struct key_bytes **out)
+static struct error *load(const struct source *source, struct key_bytes **out)
 {
     CLEANUP(key_bytes_free) struct key_bytes *value = NULL;
-    struct error *err = take_bytes(properties, &value);
-    if (!err && properties->format == Q_CRYPTO_SECRET_FORMAT_BASE64)
-        err = decode(&value, properties->file ? properties->file : "data");
-    if (!err && properties->keyid)
-        err = decrypt(properties, value);
+    struct error *err = take_bytes(source, &value);
+    if (!err && source->format == Q_CRYPTO_SECRET_FORMAT_BASE64)
+        err = decode(&value, source->data ? "data" : source->file ? source->file : "serial");
+    if (!err && source->keyid)
+        err = decrypt(source, value);
     if (!err)
         *out = steal(&value);
     return err;
 }
 
-/* The kind of object ------------------------------------------------------------------------------------------ */
+/* The kinds of objects ---------------------------------------------------------------------------------------- */
+
+static struct error *check_keyid(const char *keyid, const char *iv)
+{
+    uint8_t vector[BLOCK_BYTES];
+    return keyid ? parse_vector(iv, vector) : NULL;
+}
 
 static struct error *secret_check(const struct object_options *options)
 {
     const struct secret_properties *properties = &options->u.secret;
-    uint8_t vector[BLOCK_BYTES];
     struct error *err = NULL;
     if (!properties->data == !properties->file)
         err = error_new(properties->data ? "data and file cannot both be given" : "data or file: one is needed");
-    else if (properties->keyid)
-        err = parse_vector(properties->iv, vector);
+    else
+        err = check_keyid(properties->keyid, properties->iv);
     return error_wrap(err, "secret '%s'", options->id);
+}
+
+static struct error *secret_keyring_check(const struct object_options *options)
+{
+    const struct secret_keyring_properties *properties = &options->u.secret_keyring;
+    struct error *err = check_keyid(properties->keyid, properties->iv);
+    if (!err && properties->serial == 0)
+        err = error_new("serial: 0 is no key");
+    return error_wrap(err, "secret '%s'", options->id);
+}
+
+static struct error *create_from(struct object *object, const struct source *source) CO_FN CONTROL_FN;
+
+static struct error *create_from(struct object *object, const struct source *source)
+{
+    struct secret *secret = object_state(object);
+    struct error *err = load(source, &secret->value);
+    if (err)
+        return error_wrap(err, "secret '%s'", object_id(object));
+    secret->format = source->format;
+    secret->keyid = xstrdup_or_null(source->keyid);
+    secret->iv = xstrdup_or_null(source->iv);
+    secret->file = xstrdup_or_null(source->file);
+    secret->serial = source->serial;
+    return NULL;
 }
 
 static struct error *secret_create(struct object *object, const struct object_options *options)
 {
-    struct secret *secret = object_state(object);
     const struct secret_properties *properties = &options->u.secret;
-    struct error *err = load(properties, &secret->value);
-    if (err)
-        return error_wrap(err, "secret '%s'", options->id);
-    secret->format = properties->format;
-    secret->keyid = xstrdup_or_null(properties->keyid);
-    secret->iv = xstrdup_or_null(properties->iv);
-    secret->file = xstrdup_or_null(properties->file);
-    return NULL;
+    const struct source source = {
+        .format = properties->format,
+        .keyid = properties->keyid,
+        .iv = properties->iv,
+        .data = properties->data,
+        .file = properties->file,
+    };
+    return create_from(object, &source);
+}
+
+static struct error *secret_keyring_create(struct object *object, const struct object_options *options)
+{
+    const struct secret_keyring_properties *properties = &options->u.secret_keyring;
+    const struct source source = {
+        .format = properties->format,
+        .keyid = properties->keyid,
+        .iv = properties->iv,
+        .serial = properties->serial,
+    };
+    return create_from(object, &source);
 }
 
 static void secret_destroy(struct object *object)
@@ -230,6 +311,19 @@ static void secret_describe(const struct object *object, struct object_options *
     };
 }
 
+static void secret_keyring_describe(const struct object *object, struct object_options *now, struct arena *arena)
+{
+    const struct secret *secret = object_state(object);
+    (void)arena;
+    now->u.secret_keyring = (struct secret_keyring_properties){
+        .has_format = true,
+        .format = secret->format,
+        .keyid = secret->keyid,
+        .iv = secret->iv,
+        .serial = secret->serial,
+    };
+}
+
 const struct object_kind secret_kind = {
     .type = OBJECT_TYPE_SECRET,
     .parent = "secret_common",
@@ -238,4 +332,14 @@ const struct object_kind secret_kind = {
     .create = secret_create,
     .destroy = secret_destroy,
     .describe = secret_describe,
+};
+
+const struct object_kind secret_keyring_kind = {
+    .type = OBJECT_TYPE_SECRET_KEYRING,
+    .parent = "secret_common",
+    .state_size = sizeof(struct secret),
+    .check = secret_keyring_check,
+    .create = secret_keyring_create,
+    .destroy = secret_destroy,
+    .describe = secret_keyring_describe,
 };

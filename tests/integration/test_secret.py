@@ -1,11 +1,14 @@
 """Secrets over the wire, on the command line and in a file. Their bytes are nowhere to be seen."""
 
 import base64
+import ctypes
 import json
+import os
+import platform
 import subprocess
 
 import pytest
-from images import rng_of
+from images import create_encrypted, rng_of
 from process import run_cairnd
 
 KEY = bytes(range(32))
@@ -54,6 +57,67 @@ def test_encrypted_with_another(qmp, tmp_path):
     qmp.execute("object-add", qom_type="secret", id="k1", data="0123456789abcdef0123456789abcdef")
     error = qmp.error("object-add", qom_type="secret", id="s2", keyid="k1", iv=vector, data=text, format="base64")
     assert error.desc == "secret 's2': cannot be decrypted with secret 'k1'"
+
+
+# Keyrings ----------------------------------------------------------------------------------------------------------
+
+KEY_SPEC_SESSION_KEYRING, KEY_SPEC_PROCESS_KEYRING = -3, -2
+KEYCTL_SETPERM, KEYCTL_UNLINK, KEYCTL_JOIN_SESSION_KEYRING = 5, 9, 1
+EVERYTHING, NOTHING = 0x3f3f0000, 0x01010000
+calls = ctypes.CDLL(None, use_errno=True)
+KEYCTL = {"x86_64": 250, "aarch64": 219}.get(platform.machine())
+ADD_KEY = {"x86_64": 248, "aarch64": 217}.get(platform.machine())
+
+
+@pytest.fixture
+def keep():
+    """Keeps bytes in the session's keyring, which the daemon inherits; returns their number."""
+    if KEYCTL is None:
+        pytest.skip("the numbers of this machine's system calls are not known here")
+    serials = []
+
+    def add(data, permissions=EVERYTHING):
+        name = f"cairn-test-{os.getpid()}-{len(serials)}".encode()
+        serial = calls.syscall(ADD_KEY, b"user", name, data, len(data), KEY_SPEC_SESSION_KEYRING)
+        if serial < 0:
+            pytest.skip(f"there are no keyrings here: {os.strerror(ctypes.get_errno())}")
+        serials.append(serial)
+        assert calls.syscall(KEYCTL, KEYCTL_SETPERM, serial, permissions) == 0
+        return serial
+
+    yield add
+    for serial in serials:
+        calls.syscall(KEYCTL, KEYCTL_UNLINK, serial, KEY_SPEC_SESSION_KEYRING)
+
+
+def test_out_of_a_keyring(keep, qmp, tmp_path):
+    serial = keep(encrypted(b"geheim"))
+    (tmp_path / "key").write_bytes(KEY)
+    qmp.execute("object-add", qom_type="secret", id="k0", file=str(tmp_path / "key"))
+    qmp.execute("object-add", qom_type="secret_keyring", id="s0", serial=serial, keyid="k0",
+                iv=base64.b64encode(VECTOR).decode())
+    assert qmp.execute("qom-get", path="/objects/s0", property="serial") == serial
+    assert {"name": "s0", "type": "child<secret_keyring>"} in qmp.execute("qom-list", path="/objects")
+    # What is in it is good for everything that a secret is good for.
+    image = tmp_path / "image.luks"
+    create_encrypted(image, "1M", "secret,id=s0,data=geheim", **{"key-secret": "s0", "iter-time": 10})
+    qmp.execute("blockdev-add", driver="luks", node_name="disk", key_secret="s0",
+                file={"driver": "file", "filename": str(image)})
+    text = keep(base64.b64encode(KEY))
+    qmp.execute("object-add", qom_type="secret_keyring", id="k1", serial=text, format="base64")
+    qmp.execute("object-add", qom_type="secret", id="s1", keyid="k1", format="base64",
+                iv=base64.b64encode(VECTOR).decode(), data=base64.b64encode(encrypted(b"x")).decode())
+
+
+def test_what_a_keyring_does_not_give(keep, qmp):
+    def why(**more):
+        return qmp.error("object-add", {"qom-type": "secret_keyring", "id": "s0", **more}).desc
+
+    assert why(serial=0) == "secret 's0': serial: 0 is no key"
+    assert why(serial=2147483647).startswith("secret 's0': serial: cannot read key 2147483647: ")
+    assert "serial: cannot read key" in why(serial=keep(b"x", NOTHING)) or os.geteuid() == 0
+    assert why(serial=keep(b"no base64!"), format="base64") == "secret 's0': serial: is not valid base64"
+    assert why() == "arguments.serial: missing"
 
 
 def memory_of(pid):
