@@ -1,6 +1,7 @@
 #include "daemon/shutdown.h"
 
 #include "blockcore/base/memory.h"
+#include "blockcore/crypto/derive.h"
 #include "blockcore/drivers/nbd/link.h"
 #include "blockcore/export/export.h"
 #include "blockcore/export/nbd/server.h"
@@ -101,6 +102,7 @@ void shutdown_run(struct rpc_server *server)
     open_gates();
     throttle_groups_open_all();
     nbd_links_give_up();
+    derive_give_up();
     end_exports();
     job_end_all();
     bool idle = rpc_server_wait_idle(server, COMMANDS_GRACE_MS);

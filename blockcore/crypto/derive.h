@@ -1,21 +1,25 @@
 /* derive - keys out of passwords (PBKDF2, RFC 8018)
  *
  * Deriving is made slow on purpose: each guess of a password costs what the owner's right one costs. So nothing of this
- * runs on a loop's thread: derive_*() are for functions that run on the pool, with libcrypto loaded. */
+ * runs on a loop's thread: derive_key() and derive_calibrate() are for functions that run on the pool, with libcrypto
+ * loaded. How slow it is, a header says, which may be a stranger's: so it can be stopped at any moment. */
 #ifndef CAIRN_CRYPTO_DERIVE_H
 #define CAIRN_CRYPTO_DERIVE_H
 
 #include "blockcore/base/annotations.h"
 #include "schema/cairn_types.h"
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
 
 #define DIGEST_BYTES_MAX 64
+#define DERIVE_SALT_BYTES_MAX 64
 
+struct coroutine;
 struct key_bytes;
-struct pool_domain;
 
 /* Bytes of a digest. */
 size_t digest_bytes(enum q_crypto_hash_algo hash);
@@ -28,9 +32,10 @@ struct derivation {
     uint32_t iterations;
     const uint8_t *salt;
     size_t salt_bytes;
+    const _Atomic bool *stop; /* true: nobody waits for the result any more; NULL: somebody always does */
 };
 
-/* Fills @out. Blocks for as long as the iterations take. 0, -ENOTSUP, -ENOMEM. */
+/* Fills @out. Blocks for as long as the iterations take. 0, -ENOTSUP, -ENOMEM, -ECANCELED. */
 int derive_key(const struct derivation *derivation, const uint8_t *password, size_t password_bytes, uint8_t *out,
                size_t out_bytes);
 
@@ -38,7 +43,14 @@ int derive_key(const struct derivation *derivation, const uint8_t *password, siz
  * 10 to 200 ms. 0, -ENOTSUP, -ENOMEM. */
 int derive_calibrate(enum q_crypto_hash_algo hash, size_t out_bytes, uint64_t ms, uint32_t *iterations);
 
-/* Where all of this runs: threads of its own, so that other work of the pool does not wait for passwords. */
-struct pool_domain *derive_domain(void) CONTROL_FN;
+/* Runs @fn on a thread of the pool that is nobody else's, so that no password waits for another one. @stop: to be
+ * passed on to derive_key() by @fn. Returns what it returned. */
+int derive_on_pool(int (*fn)(void *arg), void *arg, _Atomic bool *stop) CO_FN CONTROL_FN;
+
+/* Stops what the coroutine @waiter waits for in derive_on_pool(), if it does. */
+void derive_cancel(const struct coroutine *waiter) CONTROL_FN;
+
+/* The process is about to end: stops everything, and what is begun later. */
+void derive_give_up(void) CONTROL_FN;
 
 #endif

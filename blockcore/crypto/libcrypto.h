@@ -21,13 +21,14 @@
     F(EVP_DigestFinal_ex)                                                                                              \
     F(EVP_DigestInit_ex2)                                                                                              \
     F(EVP_DigestUpdate)                                                                                                \
+    F(EVP_MD_CTX_copy_ex)                                                                                              \
     F(EVP_MD_CTX_free)                                                                                                 \
     F(EVP_MD_CTX_new)                                                                                                  \
     F(EVP_MD_fetch)                                                                                                    \
     F(EVP_MD_free)                                                                                                     \
+    F(EVP_MD_get_block_size)                                                                                           \
     F(EVP_MD_get_size)                                                                                                 \
-    F(OPENSSL_init_crypto)                                                                                             \
-    F(PKCS5_PBKDF2_HMAC)
+    F(OPENSSL_init_crypto)
 
 struct libcrypto {
     LIBCRYPTO_FUNCTIONS(LATE_MEMBER)

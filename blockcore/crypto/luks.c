@@ -5,7 +5,6 @@
 #include "blockcore/crypto/antiforensic.h"
 #include "blockcore/crypto/derive.h"
 #include "blockcore/crypto/libcrypto.h"
-#include "blockcore/runtime/pool.h"
 
 #include <errno.h>
 #include <string.h>
@@ -20,6 +19,7 @@ struct slot_work {
     struct key_bytes *key;
     bool fits;
     struct error *err;
+    _Atomic bool stop;
 };
 
 static struct error *digest_error(const struct luks_header *header, int ret)
@@ -41,19 +41,36 @@ static struct error *run_stripes(struct slot_work *work, enum cipher_direction d
 
 static int derive_slot_key(const struct slot_work *work, uint8_t *slot_key)
 {
-    struct derivation derivation = { work->header->hash, work->slot.iterations, work->slot.salt, LUKS_SALT_BYTES };
+    const struct derivation derivation = {
+        .hash = work->header->hash,
+        .iterations = work->slot.iterations,
+        .salt = work->slot.salt,
+        .salt_bytes = LUKS_SALT_BYTES,
+        .stop = &work->stop,
+    };
     return derive_key(&derivation, work->password->data, work->password->bytes, slot_key, work->header->key_bytes);
 }
 
-static int derive_digest(const struct luks_header *header, const struct key_bytes *key, uint8_t *out)
+static int derive_digest(const struct luks_header *header, const struct key_bytes *key, const _Atomic bool *stop,
+                         uint8_t *out)
 {
-    struct derivation derivation = { header->hash, header->digest_iterations, header->digest_salt, LUKS_SALT_BYTES };
+    const struct derivation derivation = {
+        .hash = header->hash,
+        .iterations = header->digest_iterations,
+        .salt = header->digest_salt,
+        .salt_bytes = LUKS_SALT_BYTES,
+        .stop = stop,
+    };
     return derive_key(&derivation, key->data, key->bytes, out, LUKS_DIGEST_BYTES);
 }
 
-static int run_on_pool(int (*fn)(void *arg), void *arg)
+/* @fn sets work->err; the pool may have no thread for it. */
+static struct error *run_slot_work(struct slot_work *work, int (*fn)(void *arg)) CO_FN CONTROL_FN;
+
+static struct error *run_slot_work(struct slot_work *work, int (*fn)(void *arg))
 {
-    return co_blocking(derive_domain(), fn, arg);
+    int ret = derive_on_pool(fn, work, &work->stop);
+    return ret < 0 ? error_errno(-ret, "cannot derive a key") : work->err;
 }
 
 /* Unlocking --------------------------------------------------------------------------------------------------- */
@@ -71,7 +88,7 @@ static struct error *unlock(struct slot_work *work)
         err = digest_error(header, antiforensic_merge(header->hash, work->stripes->data, header->key_bytes,
                                                       LUKS_STRIPES, work->key->data));
     if (!err)
-        err = digest_error(header, derive_digest(header, work->key, digest));
+        err = digest_error(header, derive_digest(header, work->key, &work->stop, digest));
     work->fits = !err && memcmp(digest, header->digest, sizeof(digest)) == 0;
     return err;
 }
@@ -103,10 +120,10 @@ struct error *luks_try_slot(const struct luks_io *io, const struct luks_header *
         .stripes = stripes,
         .key = found,
     };
-    run_on_pool(unlock_on_pool, &work);
-    if (!work.err)
+    err = run_slot_work(&work, unlock_on_pool);
+    if (!err)
         *key = work.fits ? steal(&found) : NULL;
-    return work.err;
+    return err;
 }
 
 struct error *luks_unlock(const struct luks_io *io, const struct luks_header *header, const struct key_bytes *password,
@@ -200,8 +217,9 @@ struct error *luks_set_slot(const struct luks_io *io, struct luks_header *header
         err = random_fill(work.slot.salt, sizeof(work.slot.salt));
     if (err)
         return err;
-    run_on_pool(lock_on_pool, &work);
-    err = work.err ? work.err : write_slot(io, &work.slot, slot, stripes);
+    err = run_slot_work(&work, lock_on_pool);
+    if (!err)
+        err = write_slot(io, &work.slot, slot, stripes);
     if (!err)
         header->slots[slot] = work.slot;
     return err;
@@ -240,6 +258,7 @@ struct digest_work {
     struct luks_header *header;
     const struct key_bytes *key;
     uint64_t iter_ms;
+    _Atomic bool stop;
 };
 
 /* The key is random, so guessing it is hopeless anyway: it takes an eighth of the time of a password, as others have
@@ -252,7 +271,7 @@ static int digest_on_pool(void *arg)
     struct luks_header *header = work->header;
     int ret = derive_calibrate(header->hash, LUKS_DIGEST_BYTES, work->iter_ms / DIGEST_TIME_DIVISOR,
                                &header->digest_iterations);
-    return ret < 0 ? ret : derive_digest(header, work->key, header->digest);
+    return ret < 0 ? ret : derive_digest(header, work->key, &work->stop, header->digest);
 }
 
 static struct error *make_key(struct luks_header *header, uint64_t iter_ms, struct key_bytes *key)
@@ -264,8 +283,8 @@ static struct error *make_key(struct luks_header *header, uint64_t iter_ms, stru
         err = random_fill(header->digest_salt, sizeof(header->digest_salt));
     if (!err)
         err = random_uuid(header->uuid);
-    struct digest_work work = { header, key, iter_ms };
-    return err ? err : digest_error(header, run_on_pool(digest_on_pool, &work));
+    struct digest_work work = { .header = header, .key = key, .iter_ms = iter_ms };
+    return err ? err : digest_error(header, derive_on_pool(digest_on_pool, &work, &work.stop));
 }
 
 struct error *luks_format(const struct luks_io *io, struct luks_header *header, const struct key_bytes *password,

@@ -1,9 +1,11 @@
 #include "blockcore/jobs/amend.h"
 
 #include "blockcore/base/arena.h"
+#include "blockcore/crypto/derive.h"
 #include "blockcore/graph/driver.h"
 #include "blockcore/graph/handle.h"
 #include "blockcore/jobs/job.h"
+#include "blockcore/runtime/coroutine.h"
 
 #include <string.h>
 
@@ -12,6 +14,7 @@ struct amend {
     const struct blockdev_amend_options *options;
     bool force;
     struct arena arena; /* holds name and options */
+    struct coroutine *runner;
 };
 
 static struct error *find(const char *node_name, const struct blockdev_amend_options *options, struct node **out)
@@ -37,6 +40,7 @@ static struct error *amend_run(struct job *job)
     struct amend *amend = job_state(job);
     struct node *node;
     struct handle *handle;
+    amend->runner = co_self();
     struct error *err = find(amend->node_name, amend->options, &node);
     if (err)
         return err;
@@ -52,6 +56,14 @@ static struct error *amend_run(struct job *job)
     return err;
 }
 
+/* A header may say that trying a password takes for ever. */
+static void amend_wake(struct job *job)
+{
+    const struct amend *amend = job_state(job);
+    if (job_is_cancelled(job))
+        derive_cancel(amend->runner);
+}
+
 static void amend_fini(struct job *job)
 {
     struct amend *amend = job_state(job);
@@ -63,6 +75,7 @@ static const struct job_driver amend_driver = {
     .type = JOB_TYPE_AMEND,
     .state_size = sizeof(struct amend),
     .run = amend_run,
+    .wake = amend_wake,
     .fini = amend_fini,
 };
 

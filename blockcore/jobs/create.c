@@ -1,24 +1,36 @@
 #include "blockcore/jobs/create.h"
 
 #include "blockcore/base/arena.h"
+#include "blockcore/crypto/derive.h"
 #include "blockcore/graph/driver.h"
 #include "blockcore/jobs/job.h"
+#include "blockcore/runtime/coroutine.h"
 #include "schema/cairn_types.h"
 
 struct create {
     const struct driver *driver;
     const struct blockdev_create_options *options;
     struct arena arena; /* holds the options */
+    struct coroutine *runner;
 };
 
 static struct error *create_run(struct job *job)
 {
     struct create *create = job_state(job);
 
+    create->runner = co_self();
     job_progress_add_total(job, 1);
     struct error *err = create->driver->create(create->options);
     job_progress_add(job, 1);
     return err;
+}
+
+/* Whoever wants it very safe makes trying a password take very long. */
+static void create_wake(struct job *job)
+{
+    const struct create *create = job_state(job);
+    if (job_is_cancelled(job))
+        derive_cancel(create->runner);
 }
 
 static void create_fini(struct job *job)
@@ -32,6 +44,7 @@ static const struct job_driver create_driver = {
     .type = JOB_TYPE_CREATE,
     .state_size = sizeof(struct create),
     .run = create_run,
+    .wake = create_wake,
     .fini = create_fini,
 };
 

@@ -3,42 +3,22 @@
 import os
 import random
 import shutil
+import time
 
+import encrypted
 import nbd_client
 import pytest
+from encrypted import PASSWORD, SECRET, node
 from images import KIB, MIB, create_encrypted, run
-
-PASSWORD = "open sesame"
-SECRET = f"secret,id=s,data={PASSWORD}"
-
-
-def run_job(qmp, command, arguments):
-    """The error of the job, or None."""
-    qmp.execute(command, {"job-id": "job0", **arguments})
-    qmp.wait_event("JOB_STATUS_CHANGE", lambda data: (data["id"], data["status"]) == ("job0", "concluded"))
-    job = next(job for job in qmp.execute("query-jobs") if job["id"] == "job0")
-    qmp.execute("job-dismiss", id="job0")
-    return job.get("error")
-
-
-def create(qmp, file, size, **options):
-    return run_job(qmp, "blockdev-create", {"options": {"driver": "luks", "file": file, "size": size,
-                                                        "key-secret": "s0", "iter-time": 10, **options}})
 
 
 @pytest.fixture
 def disk(qmp, tmp_path):
-    """Node 'disk0' on the empty file 'a.luks', secrets 's0' and 'wrong'."""
-    path = tmp_path / "a.luks"
-    path.touch()
-    qmp.execute("object-add", qom_type="secret", id="s0", data=PASSWORD)
-    qmp.execute("object-add", qom_type="secret", id="wrong", data="guess")
-    qmp.execute("blockdev-add", driver="file", node_name="disk0", filename=str(path))
-    return path
+    return encrypted.empty_file(qmp, tmp_path / "a.luks", "disk0")
 
 
-def node(qmp, name):
-    return next(node for node in qmp.execute("query-named-block-nodes") if node["node-name"] == name)
+def create(qmp, file, size, **options):
+    return encrypted.create(qmp, "luks", file, size, **{"key-secret": "s0", "iter-time": 10, **options})
 
 
 def test_a_new_volume_under_an_export(qmp, disk, tmp_path):
@@ -105,6 +85,41 @@ def test_volumes_that_cannot_be_made(qmp, disk, options, message):
     arguments = {"file": "disk0", "size": 1 * MIB, **options}
     assert message in create(qmp, **arguments)
     assert disk.read_bytes() == b""
+
+
+# Volumes that want a password to take for ever ------------------------------------------------------------------------
+
+
+def test_the_end_does_not_wait_for_a_password(start_daemon, tmp_path):
+    daemon = start_daemon("--object", f"secret,id=s0,data={PASSWORD}")
+    qmp, other = daemon.connect(), daemon.connect()
+    for number in range(5):
+        path = encrypted.create_luks(tmp_path / f"endless{number}.luks")
+        encrypted.make_endless(path, 0)
+        qmp.start("blockdev-add", driver="luks", node_name=f"endless{number}", key_secret="s0",
+                  file={"driver": "file", "filename": str(path)})
+    good = encrypted.create_luks(tmp_path / "good.luks")
+    other.execute("blockdev-add", driver="luks", node_name="good", key_secret="s0",
+                  file={"driver": "file", "filename": str(good)})
+    begin = time.monotonic()
+    other.execute("quit")
+    assert daemon.wait() == 0
+    assert time.monotonic() - begin < 8
+
+
+def test_a_job_does_not_wait_for_a_password_when_it_is_cancelled(qmp, tmp_path):
+    path = encrypted.create_luks(tmp_path / "a.luks")
+    encrypted.make_endless(path, 1)
+    for name, data in {"s0": PASSWORD, "wrong": "guess"}.items():
+        qmp.execute("object-add", qom_type="secret", id=name, data=data)
+    qmp.execute("blockdev-add", driver="luks", node_name="disk", key_secret="s0",
+                file={"driver": "file", "filename": str(path)})
+    qmp.execute("x-blockdev-amend", {"job-id": "job0", "node-name": "disk", "options": {
+        "driver": "luks", "state": "inactive", "old-secret": "wrong"}})
+    qmp.wait_event("JOB_STATUS_CHANGE", lambda data: data["status"] == "running")
+    qmp.execute("job-cancel", id="job0")
+    assert qmp.wait_job("job0")
+    qmp.execute("blockdev-del", node_name="disk")
 
 
 def test_reopening_on_a_copy_but_not_on_another_volume(qmp, disk, tmp_path):

@@ -2,12 +2,11 @@
 
 import random
 
+import encrypted
 import nbd_client
 import pytest
+from encrypted import SECRET, node
 from images import KIB, MIB, create_encrypted, run
-
-PASSWORD = "open sesame"
-SECRET = f"secret,id=s,data={PASSWORD}"
 
 
 def witness(path, fmt="luks"):
@@ -15,25 +14,13 @@ def witness(path, fmt="luks"):
 
 
 def create(qmp, file, size, encrypt=None, **options):
-    """The error of the job, or None."""
-    qmp.execute("blockdev-create", {"job-id": "job0", "options": {
-        "driver": "qcow2", "file": file, "size": size,
-        "encrypt": encrypt or {"format": "luks", "key-secret": "s0", "iter-time": 10}, **options}})
-    qmp.wait_event("JOB_STATUS_CHANGE", lambda data: (data["id"], data["status"]) == ("job0", "concluded"))
-    job = next(job for job in qmp.execute("query-jobs") if job["id"] == "job0")
-    qmp.execute("job-dismiss", id="job0")
-    return job.get("error")
+    encrypt = encrypt or {"format": "luks", "key-secret": "s0", "iter-time": 10}
+    return encrypted.create(qmp, "qcow2", file, size, encrypt=encrypt, **options)
 
 
 @pytest.fixture
 def disk(qmp, tmp_path):
-    """Node 'file0' on the empty file 'a.qcow2', secrets 's0' and 'wrong'."""
-    path = tmp_path / "a.qcow2"
-    path.touch()
-    qmp.execute("object-add", qom_type="secret", id="s0", data=PASSWORD)
-    qmp.execute("object-add", qom_type="secret", id="wrong", data="guess")
-    qmp.execute("blockdev-add", driver="file", node_name="file0", filename=str(path))
-    return path
+    return encrypted.empty_file(qmp, tmp_path / "a.qcow2", "file0")
 
 
 def open_disk(qmp, secret="s0", fmt="luks", **options):
@@ -69,7 +56,7 @@ def test_a_new_image_under_an_export(qmp, disk, tmp_path):
 def test_what_is_told(qmp, disk):
     assert create(qmp, "file0", 1 * MIB) is None
     open_disk(qmp, **{"read-only": True})
-    told = next(node for node in qmp.execute("query-named-block-nodes") if node["node-name"] == "disk0")
+    told = node(qmp, "disk0")
     assert told["encrypted"] is True and told["image"]["encrypted"] is True
     own = told["image"]["format-specific"]["data"]["encrypt"]
     assert (own["format"], own["cipher-alg"], own["hash-alg"]) == ("luks", "aes-256", "sha256")
@@ -126,5 +113,5 @@ def test_the_old_cipher(qmp, disk, tmp_path):
     client = nbd_client.connect(socket, "disk0")
     assert client.pread(MIB, 0) == b"\7" * MIB
     client.shutdown()
-    told = next(node for node in qmp.execute("query-named-block-nodes") if node["node-name"] == "disk0")
+    told = node(qmp, "disk0")
     assert told["image"]["format-specific"]["data"]["encrypt"] == {"format": "aes"}
