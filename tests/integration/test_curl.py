@@ -72,7 +72,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         try:
-            self.wfile.write(data)
+            self.wfile.write(data[:self.server.early])
+            self.wfile.flush()
+            if len(data) > self.server.early:
+                self.server.may_go_on.wait()
+            self.wfile.write(data[self.server.early:])
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
@@ -92,6 +96,9 @@ class WebServer(http.server.ThreadingHTTPServer):
         self.spoil = None
         self.may_answer = threading.Event()
         self.may_answer.set()
+        self.early = 0  # bytes of an answer that come before may_go_on
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
         self.thread.start()
 
@@ -103,6 +110,7 @@ class WebServer(http.server.ThreadingHTTPServer):
 
     def stop(self):
         self.may_answer.set()
+        self.may_go_on.set()
         self.shutdown()
         self.thread.join()
         self.server_close()
@@ -221,6 +229,36 @@ def test_who_reads_what_is_on_its_way_waits_for_it(web, qmp, daemon):
     assert len(web.requests) == 1
 
 
+def test_a_read_does_not_wait_for_what_only_comes_along(web, qmp, daemon):
+    add(qmp, web, timeout=1000)
+    disk = nbd_client.connect(export(qmp, daemon), "remote")
+    web.early = 64 * KIB
+    web.may_go_on.clear()
+    body = web.files["/disk"]
+    assert disk.pread(4 * KIB, 0) == body[:4 * KIB]
+    assert disk.pread(60 * KIB, 4 * KIB) == body[4 * KIB:64 * KIB]
+    buffer = nbd.Buffer(4 * KIB)
+    cookie = disk.aio_pread(buffer, 62 * KIB)
+    disk.poll(100)
+    assert not disk.aio_command_completed(cookie)
+    web.may_go_on.set()
+    finish(disk, [cookie])
+    assert buffer.to_bytearray() == body[62 * KIB:66 * KIB]
+
+
+def test_closing_does_not_wait_for_what_only_comes_along(web, qmp, daemon):
+    add(qmp, web, timeout=1000)
+    disk = nbd_client.connect(export(qmp, daemon), "remote")
+    web.early = 64 * KIB
+    web.may_go_on.clear()
+    disk.pread(4 * KIB, 0)
+    disk.shutdown()
+    qmp.execute("block-export-del", id="export-remote", mode="hard")
+    begin = time.monotonic()
+    qmp.execute("blockdev-del", node_name="remote")
+    assert time.monotonic() - begin < 8
+
+
 def test_an_image_on_a_web_server_is_a_backing_file(web, qmp, daemon, tmp_path):
     base = create(tmp_path / "base.qcow2", 2 * MIB)
     qemu_io(base, "write -P 7 0 1M")
@@ -324,6 +362,63 @@ def test_a_server_that_hangs_costs_its_own_requests(web, qmp, daemon):
 def test_a_server_that_hangs_ends_the_command(web, qmp):
     web.may_answer.clear()
     assert "imed out" in qmp.error("blockdev-add", options(web, timeout=1)).desc
+
+
+# Proxies ---------------------------------------------------------------------------------------------------------------
+
+
+class Proxy(http.server.BaseHTTPRequestHandler):
+    """Takes requests for whole addresses and answers them itself, with what the server has."""
+
+    protocol_version = "HTTP/1.1"
+    log_message = Handler.log_message
+    answer = Handler.answer
+
+    def do_GET(self):
+        with self.server.lock:
+            self.server.requests.append((self.path, self.headers))
+        if self.server.password and self.headers.get("Proxy-Authorization") != self.server.password:
+            self.answer(407, b"who are you?", {"Proxy-Authenticate": "Basic realm=x"})
+            return
+        body = self.server.files["/disk"]
+        first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+        last = min(last, len(body) - 1)
+        self.answer(206, body[first:last + 1], {"Content-Range": f"bytes {first}-{last}/{len(body)}"})
+
+
+@pytest.fixture
+def proxy(serve):
+    server = serve()
+    server.RequestHandlerClass = Proxy
+    server.files["/disk"] = rng_of("proxy").randbytes(SIZE)
+    return server
+
+
+@pytest.mark.parametrize("who", [None, "me:open sesame"])
+def test_the_proxy_of_the_environment_is_used(proxy, start_daemon, who):
+    proxy.password = who and basic(who)
+    daemon = start_daemon("--object", "secret,id=s0,data=open sesame",
+                          env={"http_proxy": f"http://127.0.0.1:{proxy.server_port}", "no_proxy": ""})
+    qmp = daemon.connect()
+    remote = {"driver": "http", "node-name": "remote", "url": "http://far.invalid/disk", "read-only": True}
+    if who:
+        assert "status 407" in qmp.error("blockdev-add", remote).desc
+        remote |= {"proxy-username": "me", "proxy-password-secret": "s0"}
+    qmp.execute("blockdev-add", remote)
+    disk = nbd_client.connect(export(qmp, daemon), "remote")
+    assert nbd_client.read_all(disk) == proxy.files["/disk"]
+    assert {path for path, _ in proxy.requests} == {"http://far.invalid/disk"}
+    assert not any("Authorization" in headers for _, headers in proxy.requests)
+    assert "sesame" not in daemon.log
+
+
+def test_an_address_may_need_no_proxy(web, proxy, start_daemon):
+    daemon = start_daemon(env={"http_proxy": f"http://127.0.0.1:{proxy.server_port}", "no_proxy": "127.0.0.1"})
+    qmp = daemon.connect()
+    add(qmp, web)
+    disk = nbd_client.connect(export(qmp, daemon), "remote")
+    assert disk.pread(4 * KIB, 0) == web.files["/disk"][:4 * KIB]
+    assert not proxy.requests
 
 
 # Redirects, passwords, cookies -------------------------------------------------------------------------------------

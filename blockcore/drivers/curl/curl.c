@@ -132,11 +132,11 @@ static struct error *take_credentials(const struct chosen *chosen, struct creden
 
 /* Opening -------------------------------------------------------------------------------------------------------- */
 
-static int fetch(void *arg, struct range range, char *data) CO_FN;
+static int fetch(void *arg, struct range range, char *data, const struct arrival *arrival) CO_FN;
 
-static int fetch(void *arg, struct range range, char *data)
+static int fetch(void *arg, struct range range, char *data, const struct arrival *arrival)
 {
-    return remote_read(arg, range, data);
+    return remote_read(arg, range, data, arrival);
 }
 
 static struct error *set_read_only(struct node *node, const struct open_context *context)
@@ -205,6 +205,7 @@ static struct error *https_open(struct node *node, const struct blockdev_options
 static void curl_close(struct node *node)
 {
     struct curl *curl = node_state(node);
+    remote_cancel(curl->remote);
     readahead_destroy(curl->ahead);
     remote_close(curl->remote);
 }

@@ -2,21 +2,23 @@
 
 #include "blockcore/base/memory.h"
 #include "blockcore/runtime/buffer.h"
+#include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/sync.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 struct window {
-    struct range range; /* of 0 bytes: empty */
+    struct readahead *ahead;
+    struct range range; /* of 0 bytes: empty. Of a load that failed, what had come by then */
     char *data;         /* room_bytes */
     size_t room_bytes;
-    unsigned users; /* who copies out of it, or loads it */
+    unsigned users; /* who copies out of it, or waits for what comes */
     bool loading;
-    uint64_t load;   /* which load it is, or was: they are counted through the node */
-    uint64_t failed; /* the load that failed last */
-    int result;      /* of that one */
-    uint64_t used;   /* when: a count */
+    int result;              /* of the last load */
+    uint64_t used;           /* when: a count */
+    _Atomic uint64_t there;  /* bytes from the begin that have come */
+    _Atomic uint64_t wanted; /* the least that somebody waits for */
 };
 
 struct readahead {
@@ -24,7 +26,7 @@ struct readahead {
     uint64_t ahead_bytes;
     struct spinlock lock; /* of all that follows */
     struct co_queue changed;
-    uint64_t loads;
+    unsigned loads; /* that are running */
     uint64_t uses;
     struct window windows[READAHEAD_WINDOWS_MAX];
 };
@@ -36,6 +38,8 @@ struct readahead *readahead_create(const struct readahead_source *source, uint64
     ahead->ahead_bytes = ahead_bytes;
     spinlock_init(&ahead->lock);
     co_queue_init(&ahead->changed);
+    for (size_t i = 0; i < READAHEAD_WINDOWS_MAX; i++)
+        ahead->windows[i].ahead = ahead;
     return ahead;
 }
 
@@ -43,6 +47,10 @@ void readahead_destroy(struct readahead *ahead)
 {
     if (!ahead)
         return;
+    spinlock_lock(&ahead->lock);
+    while (ahead->loads > 0)
+        co_queue_wait_spin(&ahead->changed, &ahead->lock, "the end of a fetch");
+    spinlock_unlock(&ahead->lock);
     for (size_t i = 0; i < READAHEAD_WINDOWS_MAX; i++)
         buffer_put(ahead->windows[i].data, ahead->windows[i].room_bytes);
     co_queue_fini(&ahead->changed);
@@ -65,76 +73,89 @@ static struct window *oldest_window(struct readahead *ahead)
     struct window *oldest = NULL;
     for (size_t i = 0; i < READAHEAD_WINDOWS_MAX; i++) {
         struct window *window = &ahead->windows[i];
-        if (window->users == 0 && (!oldest || window->used < oldest->used))
+        if (window->users == 0 && !window->loading && (!oldest || window->used < oldest->used))
             oldest = window;
     }
     return oldest;
 }
 
-/* Waits with the lock held, which others have meanwhile. */
-static int wait_for_load(struct readahead *ahead, struct window *window) CO_FN;
+/* Loading ---------------------------------------------------------------------------------------------------------- */
 
-static int wait_for_load(struct readahead *ahead, struct window *window)
+/* Who comes to wait sets wanted and then looks at what is there; here it is the other way round: one of the two sees
+ * what the other did. */
+static void arrived(void *arg, uint64_t bytes)
 {
-    uint64_t load = window->load;
-    while (window->loading && window->load == load)
-        co_queue_wait_spin(&ahead->changed, &ahead->lock, "bytes that are on their way");
-    return window->failed == load ? window->result : 0;
+    struct window *window = arg;
+    atomic_store(&window->there, bytes);
+    if (bytes < atomic_load(&window->wanted))
+        return;
+    spinlock_lock(&window->ahead->lock);
+    atomic_store(&window->wanted, UINT64_MAX);
+    co_queue_wake_all(&window->ahead->changed);
+    spinlock_unlock(&window->ahead->lock);
 }
 
+/* Nothing of the window or of what it belongs to is touched after the lock is released: it may be gone. */
+static void end_load(struct window *window, int ret)
+{
+    struct readahead *ahead = window->ahead;
+    spinlock_lock(&ahead->lock);
+    window->loading = false;
+    window->result = ret;
+    if (ret == 0)
+        atomic_store(&window->there, window->range.bytes);
+    else
+        window->range.bytes = atomic_load(&window->there);
+    ahead->loads--;
+    co_queue_wake_all(&ahead->changed);
+    spinlock_unlock(&ahead->lock);
+}
+
+static void load_entry(void *arg)
+{
+    struct window *window = arg;
+    const struct readahead_source *source = &window->ahead->source;
+    const struct arrival arrival = { .arrived = arrived, .arg = window };
+    buffer_put(window->data, window->room_bytes);
+    window->room_bytes = window->range.bytes;
+    window->data = buffer_get(window->room_bytes);
+    end_load(window, window->data ? source->fetch(source->arg, window->range, window->data, &arrival) : -ENOMEM);
+}
+
+/* A load outlives the read that began it, which waits for its own bytes only. */
 static void claim(struct readahead *ahead, struct window *window, struct range wanted)
 {
     uint64_t left = ahead->source.length - wanted.offset;
     window->range = range_make(wanted.offset, min_u64(wanted.bytes + ahead->ahead_bytes, left));
-    window->users = 1;
     window->loading = true;
-    window->load = ++ahead->loads;
+    atomic_store(&window->there, 0);
+    atomic_store(&window->wanted, UINT64_MAX);
+    ahead->loads++;
 }
 
-/* A claimed window; without the lock. */
-static int load(struct readahead *ahead, struct window *window) CO_FN;
+/* Reading ---------------------------------------------------------------------------------------------------------- */
 
-static int load(struct readahead *ahead, struct window *window)
+/* Waits with the lock held, which others have meanwhile, until @bytes from the begin are there. 0, or what the load
+ * failed with. */
+static int wait_for(struct readahead *ahead, struct window *window, uint64_t bytes) CO_FN;
+
+static int wait_for(struct readahead *ahead, struct window *window, uint64_t bytes)
 {
-    buffer_put(window->data, window->room_bytes);
-    window->room_bytes = window->range.bytes;
-    window->data = buffer_get(window->room_bytes);
-    int ret = window->data ? ahead->source.fetch(ahead->source.arg, window->range, window->data) : -ENOMEM;
-    spinlock_lock(&ahead->lock);
-    window->loading = false;
-    if (ret < 0) {
-        window->range.bytes = 0;
-        window->users = 0;
-        window->failed = window->load;
-        window->result = ret;
+    while (window->loading) {
+        atomic_store(&window->wanted, min_u64(atomic_load(&window->wanted), bytes));
+        if (atomic_load(&window->there) >= bytes)
+            return 0;
+        co_queue_wait_spin(&ahead->changed, &ahead->lock, "bytes that are on their way");
     }
-    spinlock_unlock(&ahead->lock);
-    co_queue_wake_all(&ahead->changed);
-    return ret;
+    return atomic_load(&window->there) >= bytes ? 0 : window->result;
 }
 
-/* Out of a window that the caller is a user of. Returns how much it was. */
-static size_t copy_and_leave(struct readahead *ahead, struct window *window, struct range range, const struct iov *iov)
-{
-    uint64_t begin = range.offset - window->range.offset;
-    size_t bytes = min_u64(range.bytes, window->range.bytes - begin);
-    struct iov part = iov_slice(iov, iov->bytes - range.bytes, bytes);
-    iov_copy_from(&part, window->data + begin);
-    spinlock_lock(&ahead->lock);
-    bool unused = --window->users == 0;
-    spinlock_unlock(&ahead->lock);
-    if (unused)
-        co_queue_wake_all(&ahead->changed);
-    return bytes;
-}
+/* Makes the caller a user of the window that holds the first of the bytes, or will; *part is what of them. NULL:
+ * something has changed meanwhile. */
+static struct window *enter_window(struct readahead *ahead, struct range wanted, struct range *part) CO_FN;
 
-/* A window that holds the first of the bytes, which the caller becomes a user of. 0, -EAGAIN when something has changed
- * meanwhile, or what a fetch failed with. */
-static int enter_window(struct readahead *ahead, struct range wanted, struct window **out) CO_FN;
-
-static int enter_window(struct readahead *ahead, struct range wanted, struct window **out)
+static struct window *enter_window(struct readahead *ahead, struct range wanted, struct range *part)
 {
-    int ret = -EAGAIN;
     spinlock_lock(&ahead->lock);
     struct window *window = window_at(ahead, wanted.offset);
     bool fetch = !window;
@@ -142,36 +163,47 @@ static int enter_window(struct readahead *ahead, struct range wanted, struct win
         window = oldest_window(ahead);
     if (!window) {
         co_queue_wait_spin(&ahead->changed, &ahead->lock, "a connection");
-    } else if (fetch) {
-        claim(ahead, window, wanted);
-        window->used = ++ahead->uses;
-        ret = 0;
-    } else if (window->loading) {
-        ret = wait_for_load(ahead, window);
-        ret = ret < 0 ? ret : -EAGAIN;
     } else {
+        if (fetch)
+            claim(ahead, window, wanted);
         window->users++;
         window->used = ++ahead->uses;
-        ret = 0;
+        *part = range_intersect(wanted, window->range);
     }
     spinlock_unlock(&ahead->lock);
-    if (ret == 0 && fetch)
-        ret = load(ahead, window);
-    *out = window;
+    if (window && fetch)
+        co_start("reading ahead", load_entry, window);
+    return window;
+}
+
+static int use_window(struct readahead *ahead, struct window *window, struct range part, const struct iov *iov) CO_FN;
+
+static int use_window(struct readahead *ahead, struct window *window, struct range part, const struct iov *iov)
+{
+    uint64_t begin = part.offset - window->range.offset;
+    spinlock_lock(&ahead->lock);
+    int ret = wait_for(ahead, window, begin + part.bytes);
+    spinlock_unlock(&ahead->lock);
+    if (ret == 0)
+        iov_copy_from(iov, window->data + begin);
+    spinlock_lock(&ahead->lock);
+    if (--window->users == 0)
+        co_queue_wake_all(&ahead->changed);
+    spinlock_unlock(&ahead->lock);
     return ret;
 }
 
 int readahead_read(struct readahead *ahead, struct range range, const struct iov *iov)
 {
-    while (range.bytes > 0) {
-        struct window *window;
-        int ret = enter_window(ahead, range, &window);
-        if (ret == -EAGAIN)
+    int ret = 0;
+    while (range.bytes > 0 && ret == 0) {
+        struct range part;
+        struct window *window = enter_window(ahead, range, &part);
+        if (!window)
             continue;
-        if (ret < 0)
-            return ret;
-        size_t copied = copy_and_leave(ahead, window, range, iov);
-        range = range_make(range.offset + copied, range.bytes - copied);
+        struct iov piece = iov_slice(iov, iov->bytes - range.bytes, part.bytes);
+        ret = use_window(ahead, window, part, &piece);
+        range = range_make(range.offset + part.bytes, range.bytes - part.bytes);
     }
-    return 0;
+    return ret;
 }

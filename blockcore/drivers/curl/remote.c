@@ -33,6 +33,7 @@ struct remote {
     unsigned timeout_s;
     uint64_t length;
     struct pool_domain *domain;
+    _Atomic bool cancelled;
     _Atomic uint64_t told_ns; /* when a failure was told last; 0: never */
     struct spinlock lock;
     struct list idle GUARDED_BY(lock); /* connections; the one that was used last is first */
@@ -50,7 +51,8 @@ struct fetch {
     struct remote *remote;
     struct range range;
     char *data;
-    bool probing; /* for the length: one byte, which may not be there */
+    const struct arrival *arrival; /* NULL: nobody wants to be told */
+    bool probing;                  /* for the length: one byte, which may not be there */
     CURL *easy;
     uint64_t received;
     struct content_range told;
@@ -109,12 +111,15 @@ static bool set_options(struct connection *connection, const struct remote *remo
 
 static size_t take_header(char *line, size_t size, size_t count, void *arg);
 static size_t take_body(char *data, size_t size, size_t count, void *arg);
+static int look_up(void *arg, curl_off_t down_all, curl_off_t down, curl_off_t up_all, curl_off_t up);
 
 static bool set_callbacks(struct connection *connection)
 {
     CURL *easy = connection->easy;
     return libcurl.curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, connection->message) == CURLE_OK &&
            libcurl.curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, take_header) == CURLE_OK &&
+           libcurl.curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, look_up) == CURLE_OK &&
+           set_number(easy, CURLOPT_NOPROGRESS, 0) &&
            libcurl.curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body) == CURLE_OK;
 }
 
@@ -178,6 +183,16 @@ static bool is_empty(const struct fetch *fetch, long status)
     return status == STATUS_OK && bytes == 0;
 }
 
+static bool sends_more(struct fetch *fetch)
+{
+    return wrong(fetch, "the server sends more than it was asked for");
+}
+
+static bool sends_less(struct fetch *fetch, uint64_t bytes)
+{
+    return wrong(fetch, "the server sends %" PRIu64 " bytes in place of %" PRIu64, bytes, fetch->range.bytes);
+}
+
 /* Is it what was asked for, as far as its header says? */
 static bool check_header(struct fetch *fetch)
 {
@@ -195,6 +210,12 @@ static bool check_header(struct fetch *fetch)
                                                          : "sends a malformed Content-Range");
     if (told->range.offset != fetch->range.offset || told->range.bytes != fetch->range.bytes)
         return wrong(fetch, "the server sends another range than it was asked for");
+    curl_off_t bytes = -1;
+    libcurl.curl_easy_getinfo(fetch->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &bytes);
+    if (bytes >= 0 && (uint64_t)bytes > fetch->range.bytes)
+        return sends_more(fetch);
+    if (bytes >= 0 && (uint64_t)bytes < fetch->range.bytes)
+        return sends_less(fetch, (uint64_t)bytes);
     if (fetch->probing && !told->total_is_known)
         return wrong(fetch, "the server does not tell the length");
     if (!fetch->probing && told->total_is_known && told->total != fetch->remote->length)
@@ -222,12 +243,25 @@ static size_t take_body(char *data, size_t size, size_t count, void *arg)
     if (status_of(fetch) != STATUS_PARTIAL)
         return bytes; /* the text of an error that is none */
     if (bytes > fetch->range.bytes - fetch->received) {
-        wrong(fetch, "the server sends more than it was asked for");
+        sends_more(fetch);
         return CURL_WRITEFUNC_ERROR;
     }
     memcpy(fetch->data + fetch->received, data, bytes);
     fetch->received += bytes;
+    if (fetch->arrival)
+        fetch->arrival->arrived(fetch->arrival->arg, fetch->received);
     return bytes;
+}
+
+/* Called now and then, at least once a second: anything but 0 ends the request. */
+static int look_up(void *arg, curl_off_t down_all, curl_off_t down, curl_off_t up_all, curl_off_t up)
+{
+    struct fetch *fetch = arg;
+    (void)down_all;
+    (void)down;
+    (void)up_all;
+    (void)up;
+    return atomic_load(&fetch->remote->cancelled);
 }
 
 /* What became of it: 0 or -errno. */
@@ -238,7 +272,7 @@ static int judge(struct fetch *fetch, const struct connection *connection, CURLc
     if (!fetch->why[0] && code != CURLE_OK)
         wrong(fetch, "%s", connection->message[0] ? connection->message : libcurl.curl_easy_strerror(code));
     if (!fetch->why[0] && fetch->received < fetch->range.bytes && !is_empty(fetch, status_of(fetch)))
-        wrong(fetch, "the server sends %" PRIu64 " bytes in place of %" PRIu64, fetch->received, fetch->range.bytes);
+        sends_less(fetch, fetch->received);
     if (!fetch->why[0])
         return 0;
     return code == CURLE_OPERATION_TIMEDOUT ? -ETIMEDOUT : code == CURLE_OUT_OF_MEMORY ? -ENOMEM : -EIO;
@@ -252,7 +286,8 @@ static CURLcode perform(struct fetch *fetch, struct connection *connection)
     fetch->easy = connection->easy;
     if (!set_text(fetch->easy, CURLOPT_RANGE, text) ||
         libcurl.curl_easy_setopt(fetch->easy, CURLOPT_HEADERDATA, fetch) != CURLE_OK ||
-        libcurl.curl_easy_setopt(fetch->easy, CURLOPT_WRITEDATA, fetch) != CURLE_OK)
+        libcurl.curl_easy_setopt(fetch->easy, CURLOPT_WRITEDATA, fetch) != CURLE_OK ||
+        libcurl.curl_easy_setopt(fetch->easy, CURLOPT_XFERINFODATA, fetch) != CURLE_OK)
         return CURLE_OUT_OF_MEMORY;
     return libcurl.curl_easy_perform(fetch->easy);
 }
@@ -296,6 +331,11 @@ static int free_connections(void *arg)
     while ((first = list_take_first(&remote->idle)))
         connection_free(list_entry(first, struct connection, link));
     return 0;
+}
+
+void remote_cancel(struct remote *remote)
+{
+    atomic_store(&remote->cancelled, true);
 }
 
 void remote_close(struct remote *remote)
@@ -369,11 +409,11 @@ static void tell(struct remote *remote, const char *why)
     notice_give(&(struct notice){ .kind = NOTICE_SERVER, .node_name = remote->node_name, .message = message });
 }
 
-int remote_read(struct remote *remote, struct range range, char *data)
+int remote_read(struct remote *remote, struct range range, char *data, const struct arrival *arrival)
 {
-    struct fetch fetch = { .remote = remote, .range = range, .data = data };
-    int ret = fetch_run(&fetch);
-    if (ret < 0)
+    struct fetch fetch = { .remote = remote, .range = range, .data = data, .arrival = arrival };
+    int ret = atomic_load(&remote->cancelled) ? -ECANCELED : fetch_run(&fetch);
+    if (ret < 0 && !atomic_load(&remote->cancelled))
         tell(remote, fetch.why);
     return ret;
 }

@@ -13,6 +13,7 @@
 #include "blockcore/base/error.h"
 #include "blockcore/base/range.h"
 #include "blockcore/crypto/random.h"
+#include "blockcore/drivers/curl/readahead.h"
 
 #include <stdbool.h>
 
@@ -44,6 +45,9 @@ struct remote_options {
 struct error *remote_open(const struct remote_options *options, struct credentials *credentials, struct remote **out)
     CO_FN MUST_CHECK;
 
+/* Nobody wants what is being read any more: reads end within a second or so, with an error. Any thread. */
+void remote_cancel(struct remote *remote);
+
 /* No read is running. */
 void remote_close(struct remote *remote) CO_FN;
 
@@ -52,8 +56,8 @@ uint64_t remote_length(const struct remote *remote);
 /* The address without what is secret of it. */
 const char *remote_name(const struct remote *remote);
 
-/* @range, not empty and inside the length, to @data. 0, -ETIMEDOUT, -ENOMEM, or -EIO for everything else; why is told
- * in a notice, one each second at most. Any loop. */
-int remote_read(struct remote *remote, struct range range, char *data) CO_FN;
+/* @range, not empty and inside the length, to @data; tells @arrival in between what has come. 0, -ETIMEDOUT, -ENOMEM,
+ * or -EIO for everything else; why is told in a notice, one each second at most. Any loop. */
+int remote_read(struct remote *remote, struct range range, char *data, const struct arrival *arrival) CO_FN;
 
 #endif

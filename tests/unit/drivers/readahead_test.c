@@ -12,6 +12,7 @@
 struct far {
     struct readahead *ahead;
     bool held;
+    uint64_t early; /* bytes that come before the rest is held */
     int result;
     struct co_queue gate;
 };
@@ -22,13 +23,17 @@ static char byte_at(uint64_t offset)
     return (char)(offset * 7 + offset / 251);
 }
 
-static int fetch(void *arg, struct range range, char *data)
+static int fetch(void *arg, struct range range, char *data, const struct arrival *arrival)
 {
     struct far *far = arg;
     char text[64];
     expect(range.bytes > 0 && range_inside(range, LENGTH));
     snprintf(text, sizeof(text), "%llu+%llu", (unsigned long long)range.offset, (unsigned long long)range.bytes);
     note(text);
+    for (uint64_t i = 0; i < min_u64(far->early, range.bytes); i++) {
+        data[i] = byte_at(range.offset + i);
+        arrival->arrived(arrival->arg, i + 1);
+    }
     while (far->held)
         co_queue_wait(&far->gate, NULL, "the test");
     for (uint64_t i = 0; i < range.bytes && far->result == 0; i++)
@@ -168,6 +173,41 @@ CO_TEST(who_waits_for_a_fetch_that_fails_fails_with_it)
     end(&far);
 }
 
+CO_TEST(nobody_waits_for_what_only_comes_along)
+{
+    struct far far;
+    struct co_group group;
+    struct reader late = { &far, 4096, 4096, 1 };
+    begin(&far, AHEAD);
+    far.held = true;
+    far.early = 5000;
+    co_group_init(&group);
+    expect_int(read_and_compare(&far, 0, 4096), 0);
+    expect_int(read_and_compare(&far, 4000, 1000), 0);
+    start(&group, &late);
+    expect_int(late.ret, 1);
+    let_go(&far);
+    co_group_join(&group);
+    expect_int(late.ret, 0);
+    expect_text(noted(), "0+12288");
+    end(&far);
+}
+
+CO_TEST(what_came_before_a_fetch_failed_stays)
+{
+    struct far far;
+    begin(&far, AHEAD);
+    far.early = 5000;
+    far.result = -EIO;
+    expect_int(read_and_compare(&far, 0, 4096), 0);
+    expect_int(read_and_compare(&far, 100, 4900), 0);
+    expect_text(noted(), "0+12288");
+    expect_int(read_and_compare(&far, 5000, 5001), -EIO);
+    expect_text(noted(), "5000+13193");
+    expect_int(read_and_compare(&far, 0, 4096), 0);
+    end(&far);
+}
+
 CO_TEST(the_oldest_window_gives_way)
 {
     struct far far;
@@ -213,6 +253,8 @@ int main(void)
         cmocka_unit_test(without_readahead_only_what_was_asked_for_is_fetched),
         cmocka_unit_test(who_reads_what_is_on_its_way_waits_for_it),
         cmocka_unit_test(who_waits_for_a_fetch_that_fails_fails_with_it),
+        cmocka_unit_test(nobody_waits_for_what_only_comes_along),
+        cmocka_unit_test(what_came_before_a_fetch_failed_stays),
         cmocka_unit_test(the_oldest_window_gives_way),
         cmocka_unit_test(more_fetches_than_windows_wait_for_one),
     };
