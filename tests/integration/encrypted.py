@@ -2,8 +2,6 @@
 
 import struct
 
-from images import create_encrypted
-
 PASSWORD = "open sesame"
 SECRET = f"secret,id=s,data={PASSWORD}"
 
@@ -29,12 +27,6 @@ def create(qmp, driver, file, size, **options):
 
 def node(qmp, name):
     return next(node for node in qmp.execute("query-named-block-nodes") if node["node-name"] == name)
-
-
-def create_luks(path, size="1M"):
-    """A plain volume, by qemu-img."""
-    create_encrypted(path, size, SECRET, **{"key-secret": "s", "iter-time": 10})
-    return path
 
 
 def make_endless(path, slot):

@@ -90,36 +90,31 @@ def test_volumes_that_cannot_be_made(qmp, disk, options, message):
 # Volumes that want a password to take for ever ------------------------------------------------------------------------
 
 
-def test_the_end_does_not_wait_for_a_password(start_daemon, tmp_path):
-    daemon = start_daemon("--object", f"secret,id=s0,data={PASSWORD}")
-    qmp, other = daemon.connect(), daemon.connect()
+def test_the_end_does_not_wait_for_a_password(qmp, daemon, disk, tmp_path):
+    assert create(qmp, "disk0", 1 * MIB) is None
     for number in range(5):
-        path = encrypted.create_luks(tmp_path / f"endless{number}.luks")
+        path = tmp_path / f"endless{number}.luks"
+        shutil.copy(disk, path)
         encrypted.make_endless(path, 0)
-        qmp.start("blockdev-add", driver="luks", node_name=f"endless{number}", key_secret="s0",
-                  file={"driver": "file", "filename": str(path)})
-    good = encrypted.create_luks(tmp_path / "good.luks")
-    other.execute("blockdev-add", driver="luks", node_name="good", key_secret="s0",
-                  file={"driver": "file", "filename": str(good)})
+        daemon.connect().start("blockdev-add", driver="luks", node_name=f"endless{number}", key_secret="s0",
+                               file={"driver": "file", "filename": str(path)})
+    qmp.execute("blockdev-add", driver="luks", node_name="good", key_secret="s0", file="disk0")
     begin = time.monotonic()
-    other.execute("quit")
+    qmp.execute("quit")
     assert daemon.wait() == 0
     assert time.monotonic() - begin < 8
 
 
-def test_a_job_does_not_wait_for_a_password_when_it_is_cancelled(qmp, tmp_path):
-    path = encrypted.create_luks(tmp_path / "a.luks")
-    encrypted.make_endless(path, 1)
-    for name, data in {"s0": PASSWORD, "wrong": "guess"}.items():
-        qmp.execute("object-add", qom_type="secret", id=name, data=data)
-    qmp.execute("blockdev-add", driver="luks", node_name="disk", key_secret="s0",
-                file={"driver": "file", "filename": str(path)})
-    qmp.execute("x-blockdev-amend", {"job-id": "job0", "node-name": "disk", "options": {
+def test_a_job_does_not_wait_for_a_password_when_it_is_cancelled(qmp, disk):
+    assert create(qmp, "disk0", 1 * MIB) is None
+    encrypted.make_endless(disk, 1)
+    qmp.execute("blockdev-add", driver="luks", node_name="crypt0", key_secret="s0", file="disk0")
+    qmp.execute("x-blockdev-amend", {"job-id": "job0", "node-name": "crypt0", "options": {
         "driver": "luks", "state": "inactive", "old-secret": "wrong"}})
     qmp.wait_event("JOB_STATUS_CHANGE", lambda data: data["status"] == "running")
     qmp.execute("job-cancel", id="job0")
     assert qmp.wait_job("job0")
-    qmp.execute("blockdev-del", node_name="disk")
+    qmp.execute("blockdev-del", node_name="crypt0")
 
 
 def test_reopening_on_a_copy_but_not_on_another_volume(qmp, disk, tmp_path):

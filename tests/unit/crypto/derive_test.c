@@ -67,7 +67,7 @@ struct endless {
 static int derive_endlessly(void *arg)
 {
     struct endless *endless = arg;
-    uint8_t out[64];
+    uint8_t out[64] = { 0 };
     struct derivation derivation = {
         .hash = Q_CRYPTO_HASH_ALGO_SHA512, .iterations = INT32_MAX, .salt = out, .stop = &endless->stop
     };
