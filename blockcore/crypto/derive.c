@@ -226,10 +226,23 @@ struct deriving {
 };
 
 static struct list all = LIST_INIT(all);
+static struct list waiters = LIST_INIT(waiters);
+
+static bool is_cancelled(const struct coroutine *who)
+{
+    const struct derive_waiter *waiter;
+    list_for_each (waiter, &waiters, link) {
+        if (waiter->who == who && waiter->cancelled)
+            return true;
+    }
+    return false;
+}
 
 int derive_on_pool(int (*fn)(void *arg), void *arg, _Atomic bool *stop)
 {
     struct deriving deriving = { .waiter = co_self(), .stop = stop };
+    if (is_cancelled(deriving.waiter))
+        return -ECANCELED;
     struct pool_domain *domain = pool_domain_create("a password", 1);
     list_append(&all, &deriving.link);
     int ret = co_blocking(domain, fn, arg);
@@ -238,11 +251,24 @@ int derive_on_pool(int (*fn)(void *arg), void *arg, _Atomic bool *stop)
     return ret;
 }
 
-void derive_cancel(const struct coroutine *waiter)
+void derive_waiter_begin(struct derive_waiter *waiter)
+{
+    waiter->who = co_self();
+    list_append(&waiters, &waiter->link);
+}
+
+void derive_waiter_end(struct derive_waiter *waiter)
+{
+    list_remove(&waiter->link);
+    waiter->who = NULL;
+}
+
+void derive_cancel(struct derive_waiter *waiter)
 {
     struct deriving *deriving;
+    waiter->cancelled = true;
     list_for_each (deriving, &all, link) {
-        if (deriving->waiter == waiter)
+        if (deriving->waiter == waiter->who)
             atomic_store(deriving->stop, true);
     }
 }

@@ -7,6 +7,7 @@
 #define CAIRN_CRYPTO_DERIVE_H
 
 #include "blockcore/base/annotations.h"
+#include "blockcore/base/list.h"
 #include "schema/cairn_types.h"
 
 #include <stdatomic.h>
@@ -47,8 +48,19 @@ int derive_calibrate(enum q_crypto_hash_algo hash, size_t out_bytes, uint64_t ms
  * passed on to derive_key() by @fn. Returns what it returned. */
 int derive_on_pool(int (*fn)(void *arg), void *arg, _Atomic bool *stop) CO_FN CONTROL_FN;
 
-/* Stops what the coroutine @waiter waits for in derive_on_pool(), if it does. */
-void derive_cancel(const struct coroutine *waiter) CONTROL_FN;
+/* A coroutine that may lose its patience: what it derives can be stopped. Embedded in what it works for. */
+struct derive_waiter {
+    struct list link;
+    const struct coroutine *who;
+    bool cancelled;
+};
+
+/* From now on, and not any more, for the coroutine that calls. @waiter is zeroed at first. */
+void derive_waiter_begin(struct derive_waiter *waiter) CONTROL_FN;
+void derive_waiter_end(struct derive_waiter *waiter) CONTROL_FN;
+
+/* Stops what it derives now and whatever it begins to derive later. Also before begin and after end: nothing then. */
+void derive_cancel(struct derive_waiter *waiter) CONTROL_FN;
 
 /* The process is about to end: stops everything, and what is begun later. */
 void derive_give_up(void) CONTROL_FN;

@@ -5,7 +5,6 @@
 #include "blockcore/graph/driver.h"
 #include "blockcore/graph/handle.h"
 #include "blockcore/jobs/job.h"
-#include "blockcore/runtime/coroutine.h"
 
 #include <string.h>
 
@@ -14,7 +13,7 @@ struct amend {
     const struct blockdev_amend_options *options;
     bool force;
     struct arena arena; /* holds name and options */
-    struct coroutine *runner;
+    struct derive_waiter waiter;
 };
 
 static struct error *find(const char *node_name, const struct blockdev_amend_options *options, struct node **out)
@@ -40,7 +39,6 @@ static struct error *amend_run(struct job *job)
     struct amend *amend = job_state(job);
     struct node *node;
     struct handle *handle;
-    amend->runner = co_self();
     struct error *err = find(amend->node_name, amend->options, &node);
     if (err)
         return err;
@@ -48,7 +46,9 @@ static struct error *amend_run(struct job *job)
     node_ref(node);
     err = handle_open_here(node, "x-blockdev-amend", PERM_CONSISTENT_READ | PERM_WRITE_UNCHANGED, PERM_ALL, &handle);
     if (!err) {
+        derive_waiter_begin(&amend->waiter);
         err = node_driver(node)->amend(node, handle, amend->options, amend->force);
+        derive_waiter_end(&amend->waiter);
         handle_close(handle);
     }
     node_unref(node);
@@ -59,9 +59,9 @@ static struct error *amend_run(struct job *job)
 /* A header may say that trying a password takes for ever. */
 static void amend_wake(struct job *job)
 {
-    const struct amend *amend = job_state(job);
+    struct amend *amend = job_state(job);
     if (job_is_cancelled(job))
-        derive_cancel(amend->runner);
+        derive_cancel(&amend->waiter);
 }
 
 static void amend_fini(struct job *job)

@@ -4,23 +4,23 @@
 #include "blockcore/crypto/derive.h"
 #include "blockcore/graph/driver.h"
 #include "blockcore/jobs/job.h"
-#include "blockcore/runtime/coroutine.h"
 #include "schema/cairn_types.h"
 
 struct create {
     const struct driver *driver;
     const struct blockdev_create_options *options;
     struct arena arena; /* holds the options */
-    struct coroutine *runner;
+    struct derive_waiter waiter;
 };
 
 static struct error *create_run(struct job *job)
 {
     struct create *create = job_state(job);
 
-    create->runner = co_self();
     job_progress_add_total(job, 1);
+    derive_waiter_begin(&create->waiter);
     struct error *err = create->driver->create(create->options);
+    derive_waiter_end(&create->waiter);
     job_progress_add(job, 1);
     return err;
 }
@@ -28,9 +28,9 @@ static struct error *create_run(struct job *job)
 /* Whoever wants it very safe makes trying a password take very long. */
 static void create_wake(struct job *job)
 {
-    const struct create *create = job_state(job);
+    struct create *create = job_state(job);
     if (job_is_cancelled(job))
-        derive_cancel(create->runner);
+        derive_cancel(&create->waiter);
 }
 
 static void create_fini(struct job *job)

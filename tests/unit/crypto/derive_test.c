@@ -59,7 +59,7 @@ CO_TEST(passwords_of_any_length)
 
 struct endless {
     _Atomic bool stop;
-    struct coroutine *waiter;
+    struct derive_waiter waiter;
     int ret;
     struct co_event done;
 };
@@ -77,8 +77,11 @@ static int derive_endlessly(void *arg)
 static void endless_entry(void *arg)
 {
     struct endless *endless = arg;
-    endless->waiter = co_self();
+    derive_waiter_begin(&endless->waiter);
     endless->ret = derive_on_pool(derive_endlessly, endless, &endless->stop);
+    if (endless->waiter.cancelled) /* what comes next does not even begin */
+        expect_int(derive_on_pool(derive_endlessly, endless, &(_Atomic bool){ false }), -ECANCELED);
+    derive_waiter_end(&endless->waiter);
     co_event_set(&endless->done);
 }
 
@@ -98,7 +101,7 @@ CO_TEST(what_takes_for_ever_is_stopped_and_costs_nobody_else)
         start_endless(&some[i]);
     struct endless stopped;
     start_endless(&stopped);
-    derive_cancel(stopped.waiter);
+    derive_cancel(&stopped.waiter);
     co_event_wait(&stopped.done, "test");
     expect_int(stopped.ret, -ECANCELED);
     for (size_t i = 0; i < ARRAY_SIZE(some); i++)
