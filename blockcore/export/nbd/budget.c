@@ -26,26 +26,42 @@ static bool can_take(const struct nbd_account *account, uint64_t bytes)
     return more == 0 || (more <= budget.left && after <= budget.left - more);
 }
 
-static void wait(struct nbd_account *account)
+static bool has_waiters(const struct nbd_account *account)
 {
-    account->waiting++;
+    return account->waiting.next && !list_empty(&account->waiting);
+}
+
+/* Until it is first in line and there are @bytes, or *given_up. */
+static void CO_FN wait_in_line(struct nbd_account *account, uint64_t bytes, const bool *given_up)
+{
+    struct list place;
+    if (!account->waiting.next)
+        list_init(&account->waiting);
+    list_append(&account->waiting, &place);
     budget.waiting++;
-    co_queue_wait_spin(&budget.queue, &budget.lock, "memory for requests");
+    while ((account->waiting.next != &place || !can_take(account, bytes)) && !*given_up)
+        co_queue_wait_spin(&budget.queue, &budget.lock, "memory for requests");
     budget.waiting--;
-    account->waiting--;
+    list_remove(&place);
 }
 
 bool nbd_budget_take(struct nbd_account *account, uint64_t bytes, const bool *given_up)
 {
+    bool waited = false;
     spinlock_lock(&budget.lock);
-    while (!can_take(account, bytes) && !*given_up)
-        wait(account);
+    if ((has_waiters(account) || !can_take(account, bytes)) && !*given_up) {
+        wait_in_line(account, bytes, given_up);
+        waited = true;
+    }
     bool taken = !*given_up;
     if (taken) {
         budget.left -= beyond_own(account->taken + bytes) - beyond_own(account->taken);
         account->taken += bytes;
     }
+    bool wake = waited && has_waiters(account); /* there is another first one in line */
     spinlock_unlock(&budget.lock);
+    if (wake)
+        co_queue_wake_all(&budget.queue);
     return taken;
 }
 
@@ -63,7 +79,7 @@ void nbd_budget_give(struct nbd_account *account, uint64_t bytes)
 bool nbd_budget_is_short(const struct nbd_account *account)
 {
     spinlock_lock(&budget.lock);
-    bool is_short = account->waiting > 0 || (budget.waiting > 0 && account->taken > NBD_EXPORT_BYTES);
+    bool is_short = has_waiters(account) || (budget.waiting > 0 && account->taken > NBD_EXPORT_BYTES);
     spinlock_unlock(&budget.lock);
     return is_short;
 }

@@ -4,7 +4,8 @@
  * connections of an export have beyond that is on the export's account: the first NBD_EXPORT_BYTES are its own, so that
  * it can always go on with a request of any length, and the rest is taken from one budget of the process. Of that, an
  * export has at most as much as it leaves to the others. So exports whose storage is dead, however many there are,
- * never use up what the next one needs. What cannot be had now is waited for.
+ * never use up what the next one needs. What cannot be had now is waited for, on each account first come first served:
+ * much is not waited for in vain because others come again and again for little.
  *
  *     connection: [ 1 MiB free | beyond ]--.
  *     connection: [ 1 MiB free | beyond ]--+--> export: [ 32 MiB its own | beyond ]--.
@@ -13,6 +14,7 @@
 #define CAIRN_EXPORT_NBD_BUDGET_H
 
 #include "blockcore/base/annotations.h"
+#include "blockcore/base/list.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,7 +27,7 @@
 /* Of an export; begins zeroed. Nothing is taken when it ends. All in it is the budget's. */
 struct nbd_account {
     uint64_t taken;
-    unsigned waiting;
+    struct list waiting; /* for their turn; zeroed: nobody ever has */
 };
 
 /* Of @in_flight bytes of one connection: what is on the account. */

@@ -73,6 +73,49 @@ CO_TEST(those_who_give_up_get_nothing)
     nbd_budget_give(&account, MOST);
 }
 
+/* While one waits for much, others that come for little wait behind it, though there would be enough for them. */
+CO_TEST(much_is_not_waited_for_in_vain)
+{
+    struct nbd_account account = { 0 };
+    struct taker most = { .name = "most", .account = &account, .bytes = MOST };
+    struct taker much = { .name = "much", .account = &account, .bytes = 2 * MIB };
+    struct taker little = { .name = "little", .account = &account, .bytes = 1 };
+    struct taker late = { .name = "late", .account = &account, .bytes = 1 };
+    co_start("most", take, &most);
+    co_start("much", take, &much);
+    nbd_budget_give(&account, MIB);
+    let_others_run();
+    co_start("little", take, &little);
+    co_start("late", take, &late);
+    let_others_run();
+    expect_text(noted(), "most");
+    nbd_budget_give(&account, 2 * MIB);
+    let_others_run();
+    expect_text(noted(), "much little late");
+    expect(!nbd_budget_is_short(&account));
+    nbd_budget_give(&account, MOST - MIB + 2);
+}
+
+/* Nor are those behind it left there when it gives up. */
+CO_TEST(who_gives_up_makes_way)
+{
+    struct nbd_account account = { 0 };
+    struct taker most = { .name = "most", .account = &account, .bytes = MOST };
+    struct taker much = { .name = "much", .account = &account, .bytes = 2 * MIB };
+    struct taker little = { .name = "little", .account = &account, .bytes = 1 };
+    co_start("most", take, &most);
+    co_start("much", take, &much);
+    nbd_budget_give(&account, MIB);
+    co_start("little", take, &little);
+    let_others_run();
+    much.given_up = true;
+    nbd_budget_kick();
+    let_others_run();
+    expect_text(noted(), "most much little");
+    expect(!much.taken && little.taken);
+    nbd_budget_give(&account, MOST - MIB + 1);
+}
+
 #define OTHERS 10
 
 /* Exports with dead storage, each of which has all that it may: half of what the ones before have left. */
@@ -300,6 +343,8 @@ int main(void)
         cmocka_unit_test(what_a_connection_has_for_itself_costs_nothing),
         cmocka_unit_test(those_who_want_more_than_there_is_wait),
         cmocka_unit_test(those_who_give_up_get_nothing),
+        cmocka_unit_test(much_is_not_waited_for_in_vain),
+        cmocka_unit_test(who_gives_up_makes_way),
         cmocka_unit_test(an_export_always_has_its_own),
         cmocka_unit_test(who_has_only_its_own_is_not_in_the_way),
         cmocka_unit_test(small_requests_never_wait_for_others),
