@@ -2,6 +2,7 @@
 
 #include "blockcore/base/iov.h"
 #include "blockcore/base/memory.h"
+#include "blockcore/base/range.h"
 #include "blockcore/net/tls_context_private.h"
 #include "blockcore/net/tls_keys.h"
 #include "blockcore/net/tls_name.h"
@@ -18,12 +19,18 @@
 /* One system call's worth of records: enough to be worth it, and little enough to stay in the processor's cache. */
 #define OUTPUT_BYTES (256 * 1024)
 
+/* What one call may read beyond the protocol's bytes that it was asked for: records carry other things too (new keys,
+ * as often as the other side likes), which OpenSSL goes on with as long as there are more of them. */
+#define EXTRA_BYTES (128 * 1024)
+#define ASKED_BYTES_MAX (1024 * 1024)
+
 struct tls_session {
     struct tls_context *context;
     SSL *ssl;
     int fd;
     bool broken; /* OpenSSL must not be asked any more */
-    bool more;   /* the last read ended with a full buffer, not with an empty socket */
+    bool more;   /* the last read ended with a full buffer, not where the socket was empty or others want their turn */
+    size_t may_read; /* bytes of ciphertext, in this call */
     char *identity;
     char *stranger; /* a user without a key, for a message */
 
@@ -38,17 +45,18 @@ struct tls_session {
 
 static int pipe_read(BIO *bio, char *data, size_t bytes, size_t *got)
 {
-    const struct tls_session *session = libssl.BIO_get_data(bio);
+    struct tls_session *session = libssl.BIO_get_data(bio);
     ssize_t n;
     do {
-        n = recv(session->fd, data, bytes, 0);
+        n = recv(session->fd, data, bytes < session->may_read ? bytes : session->may_read, 0);
     } while (n < 0 && errno == EINTR);
     libssl.BIO_clear_flags(bio, BIO_FLAGS_RWS | BIO_FLAGS_SHOULD_RETRY | BIO_FLAGS_IN_EOF);
-    if (n < 0 && errno == EAGAIN)
+    if (session->may_read == 0 || (n < 0 && errno == EAGAIN))
         libssl.BIO_set_flags(bio, BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY);
-    if (n == 0)
+    else if (n == 0)
         libssl.BIO_set_flags(bio, BIO_FLAGS_IN_EOF);
     *got = n > 0 ? (size_t)n : 0;
+    session->may_read -= *got;
     return n > 0;
 }
 
@@ -200,6 +208,7 @@ static struct error *why_it_failed(const struct tls_session *session, int kind)
 enum tls_step tls_session_handshake(struct tls_session *session, struct error **why)
 {
     libssl.ERR_clear_error();
+    session->may_read = EXTRA_BYTES;
     int ret = libssl.SSL_do_handshake(session->ssl);
     int kind = ret == 1 ? SSL_ERROR_NONE : libssl.SSL_get_error(session->ssl, ret);
     if (kind == SSL_ERROR_WANT_READ)
@@ -250,13 +259,23 @@ static void send_answers(struct tls_session *session)
         (void)tls_session_flush(session);
 }
 
-/* Until everything is full or the socket empty: a caller who gets less than it has room for may count on the latter. */
+static size_t bytes_of(const struct iovec *vec, int count)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < count; i++)
+        bytes += vec[i].iov_len;
+    return bytes;
+}
+
+/* Until everything is full, or the socket is empty, or others should have a turn: a caller who gets less than it has
+ * room for may count on being woken when there is more. */
 ssize_t tls_session_readv(struct tls_session *session, const struct iovec *vec, int count)
 {
     size_t total = 0;
     if (session->broken)
         return -ECONNRESET;
     session->more = true;
+    session->may_read = EXTRA_BYTES + (size_t)min_u64(bytes_of(vec, count), ASKED_BYTES_MAX);
     libssl.ERR_clear_error();
     for (int i = 0; i < count; i++) {
         size_t used = 0;
