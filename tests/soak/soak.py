@@ -192,7 +192,15 @@ class Soak:
         assert load.returncode == 0, "nbd_verify found something wrong"
         self.finish(json.loads(output))
 
+    def expect_nobody(self):
+        """All clients have gone, so no connection is left."""
+        end = time.monotonic() + COMMAND_MAX_S
+        while clients := [client for server in self.execute("query-nbd-servers") for client in server["clients"]]:
+            assert time.monotonic() < end, f"connections without a client: {clients}"
+            time.sleep(0.1)
+
     def finish(self, done):
+        self.expect_nobody()
         first = max(rss for at, rss in self.memory if at <= self.options.seconds / 4 or rss == self.memory[0][1])
         last = max(rss for at, rss in self.memory if at >= self.options.seconds * 3 / 4 or rss == self.memory[-1][1])
         self.daemon.stop()  # judges status and log
