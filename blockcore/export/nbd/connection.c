@@ -81,14 +81,48 @@ static int leave_everything(void *arg)
     if (conn->export)
         nbd_export_detach(conn->export, &conn->in_export);
     list_remove(&conn->in_server);
-    conn->options.closed(conn->options.arg);
+    conn->options.closed(conn->lingers, conn->options.arg);
     return 0;
+}
+
+static int linger(void *arg)
+{
+    struct nbd_connection *conn = arg;
+    conn->lingers = true;
+    conn->options.lingers(conn->options.arg);
+    return 0;
+}
+
+static void lose_patience(void *arg)
+{
+    struct nbd_connection *conn = arg;
+    conn->impatient = true;
+    nbd_connection_wake(conn);
+}
+
+static bool is_busy(const struct nbd_connection *conn)
+{
+    return conn->in_flight > 0 || conn->sending;
+}
+
+static void CO_FN wait_for_requests(struct nbd_connection *conn)
+{
+    conn->deadline = timer_create_on_loop(lose_patience, conn);
+    timer_start(conn->deadline, conn->options.stall_ms);
+    while (is_busy(conn) && !conn->impatient)
+        nbd_connection_park(conn, "requests that have not ended");
+    timer_destroy(conn->deadline);
+    conn->deadline = NULL;
+    if (is_busy(conn))
+        co_call_on(loop_control(), "an NBD connection that lingers", linger, conn);
+    while (is_busy(conn))
+        nbd_connection_park(conn, "requests that do not end");
 }
 
 static void CO_FN connection_end(struct nbd_connection *conn)
 {
-    while (conn->in_flight > 0 || conn->sending)
-        nbd_connection_park(conn, "requests that have not ended");
+    if (is_busy(conn))
+        wait_for_requests(conn);
     stream_destroy(conn->stream);
     conn->stream = NULL;
     co_call_on(loop_control(), "end of an NBD connection", leave_everything, conn);

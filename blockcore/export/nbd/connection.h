@@ -47,8 +47,12 @@ struct nbd_connection_options {
     uint64_t handshake_ms;               /* 0: any time */
     uint64_t stall_ms;                   /* NBD_STALL_MS, or less in tests */
     bool single;                         /* the server lets in one connection at a time */
-    /* On the control thread, when the connection is closed and everything in it has ended. */
-    void (*closed)(void *arg);
+    /* On the control thread, when the client has gone but requests of it have been in the graph for stall_ms since, as
+     * those to dead storage may be for ever. Called once at most; closed() comes when they have ended. */
+    void (*lingers)(void *arg);
+    /* On the control thread, when the connection is closed and everything in it has ended. @lingered: lingers() was
+     * called. */
+    void (*closed)(bool lingered, void *arg);
     void *arg;
 };
 

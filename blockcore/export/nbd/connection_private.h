@@ -33,7 +33,8 @@ struct nbd_connection {
     enum nbd_connection_state state;
     bool is_cut;            /* state == NBD_CUT, for the budget to look at */
     struct stream *stream;  /* NULL before the first and after the last state */
-    struct timer *deadline; /* of the handshake */
+    struct timer *deadline; /* of the handshake; of the last requests */
+    bool impatient;         /* they should have ended by now */
     struct nbd_agreement agreed;
     uint64_t bytes; /* length of the export as the client was told */
     struct nbd_export_access access;
@@ -54,6 +55,7 @@ struct nbd_connection {
 
     /* Of the control thread. */
     struct nbd_export *export; /* NULL while not attached */
+    bool lingers;              /* as the server was told */
     struct list in_server;
     struct list in_export;
     bool cut_posted;

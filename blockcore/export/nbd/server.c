@@ -3,6 +3,7 @@
 #include "blockcore/base/arena.h"
 #include "blockcore/base/list.h"
 #include "blockcore/base/memory.h"
+#include "blockcore/base/range.h"
 #include "blockcore/export/export.h"
 #include "blockcore/export/grace.h"
 #include "blockcore/export/nbd/connection.h"
@@ -18,6 +19,10 @@
 #include <string.h>
 
 #define MS_PER_SECOND 1000u
+
+/* Connections whose clients have gone but whose requests do not end, that take nobody's place. Each has a MiB and more
+ * at worst, so there is a limit. */
+#define LINGERING_MAX 1000
 
 enum server_state {
     SERVER_STARTING,
@@ -35,6 +40,7 @@ struct nbd_server {
     struct nbd_connection_options connection_options;
     unsigned connections_max; /* 0: any number */
     unsigned connections_count;
+    unsigned lingering_count; /* of them, those that take nobody's place */
     bool full;
     struct list connections;
     struct nbd_shelf shelf;
@@ -132,19 +138,28 @@ static void free_if_over(struct nbd_server *server)
 /* While there are clients enough, later ones wait in the kernel's queue. */
 static void hold_if_full(struct nbd_server *server)
 {
-    bool full = server->connections_max > 0 && server->connections_count >= server->connections_max;
+    unsigned clients = server->connections_count - (unsigned)min_u64(server->lingering_count, LINGERING_MAX);
+    bool full = server->connections_max > 0 && clients >= server->connections_max;
     for (unsigned i = 0; i < server->acceptors_count; i++)
         acceptor_hold(server->acceptors[i], full);
     if (full && !server->full)
-        complain("NBD server '%s': %u clients are connected, further ones have to wait", server->id,
-                 server->connections_count);
+        complain("NBD server '%s': %u clients are connected, further ones have to wait", server->id, clients);
     server->full = full;
 }
 
-static void connection_closed(void *arg)
+/* Its place is free for another client: those of dead storage, who come again and again, would have taken all. */
+static void connection_lingers(void *arg)
+{
+    struct nbd_server *server = arg;
+    server->lingering_count++;
+    hold_if_full(server);
+}
+
+static void connection_closed(bool lingered, void *arg)
 {
     struct nbd_server *server = arg;
     server->connections_count--;
+    server->lingering_count -= lingered;
     hold_if_full(server);
     if (server->connections_count == 0)
         grace_over(&server->grace);
@@ -171,6 +186,7 @@ static struct nbd_server *server_create(const struct nbd_server_options *options
         .handshake_ms = (uint64_t)seconds * MS_PER_SECOND,
         .stall_ms = stall_ms,
         .single = server->connections_max == 1,
+        .lingers = connection_lingers,
         .closed = connection_closed,
         .arg = server,
     };

@@ -321,6 +321,42 @@ NBD_TEST(clients_that_stall_give_way_when_memory_is_short)
     leave(third);
 }
 
+/* Clients of dead storage who leave and come again do not take the places of others. */
+NBD_TEST(a_client_that_has_gone_takes_no_place)
+{
+    nbd_server_set_stall_ms(50);
+    restart_server_with(2, 10);
+    add(null_options("below", MIB));
+    struct blockdev_options options = { .driver = BLOCKDEV_DRIVER_GATE, .node_name = "dead" };
+    options.u.gate.file = by_name("below");
+    add(options);
+    export_as("dead", "dead");
+    export_null("disk", MIB);
+    gate_hold(node_find("dead"), GATE_ANY, GATE_ALL);
+    for (unsigned i = 0; i < 5; i++) {
+        struct client *client = enter("dead");
+        ask(client, NBD_CMD_READ, 0, 1, 0, 512);
+        gate_wait_held(node_find("dead"), i + 1);
+        leave(client);
+    }
+    struct client *client = enter("disk");
+    expect_alive(client);
+    expect_int(nbd_server_connections(nbd_server_find(NULL)), 6);
+    gate_release(node_find("dead"), GATE_ANY, GATE_ALL);
+    while (nbd_server_connections(nbd_server_find(NULL)) > 1)
+        co_sleep_ms(1);
+
+    /* And places are counted right after that. */
+    struct client *second = enter("disk");
+    struct client *third = client_connect();
+    expect_int(stream_wait_readable(third->stream, 50), -ETIMEDOUT);
+    leave(second);
+    expect_greeting(third);
+    leave(third);
+    leave(client);
+    nbd_server_set_stall_ms(10000);
+}
+
 /* Nobody waits for ever for a client that said good-bye and does not take its replies. */
 NBD_TEST(a_good_bye_has_an_end)
 {
@@ -352,6 +388,7 @@ int main(void)
         cmocka_unit_test(a_client_that_waits_for_memory_can_be_cut),
         cmocka_unit_test(a_dead_export_is_no_other_ones_burden),
         cmocka_unit_test(clients_that_stall_give_way_when_memory_is_short),
+        cmocka_unit_test(a_client_that_has_gone_takes_no_place),
         cmocka_unit_test(a_good_bye_has_an_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
