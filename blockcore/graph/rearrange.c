@@ -3,6 +3,7 @@
 #include "blockcore/graph/change.h"
 #include "blockcore/graph/driver.h"
 #include "blockcore/graph/flush.h"
+#include "blockcore/graph/inner.h"
 #include "blockcore/graph/layout.h"
 
 /* Edges of users, and not only those of the node's own overlay or filter. */
@@ -14,6 +15,10 @@ static struct error *check_snapshot(const struct node *node, const struct node *
         return error_new("The overlay does not support backing images");
     if (overlay->backing)
         return error_new("The overlay already has a backing image");
+    /* A job goes on with this node: it would not see what is written above it. */
+    const char *inner = node_inner_user(node);
+    if (inner)
+        return error_new("node '%s' is in use by %s", node->name, inner);
     const struct child *user = node_parent_next(overlay, NULL);
     if (user) {
         CLEANUP(free) char *name = child_user(user);

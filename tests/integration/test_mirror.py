@@ -5,7 +5,7 @@ import pytest
 
 import nbd_client
 from guests import Guests
-from images import KIB, MIB, check, compare, content, create, qemu_io
+from images import KIB, MIB, check, compare, content, create, qemu_io, run
 
 SIZE = 8 * MIB
 
@@ -155,5 +155,97 @@ def test_what_cannot_be_mirrored_is_refused(daemon, qmp, tmp_path, arguments, me
     before = {node["node-name"] for node in qmp.execute("query-named-block-nodes")}
     given = {"job-id": "m0", "device": "top", "target": "target", "sync": "full"} | arguments
     assert message in str(qmp.error("blockdev-mirror", given))
+    assert {node["node-name"] for node in qmp.execute("query-named-block-nodes")} == before
+    assert qmp.execute("query-jobs") == []
+
+
+def test_an_overlay_cannot_come_between_a_job_and_its_node(daemon, qmp, tmp_path):
+    """The job would not see what is written above its node."""
+    source, _ = make_source(qmp, tmp_path, "qcow2")
+    make_target(qmp, tmp_path, "raw")
+    create(tmp_path / "overlay.qcow2", SIZE)
+    add_file(qmp, "overlay", tmp_path / "overlay.qcow2", "qcow2", backing=None)
+    qmp.execute("blockdev-mirror", job_id="m0", device=source, target="target", sync="full")
+    for node in (source, "target"):
+        error = qmp.error("blockdev-snapshot", node=node, overlay="overlay")
+        assert f"node '{node}' is in use by block job 'm0'" in str(error)
+    qmp.execute("block-job-cancel", device="m0", force=True)
+    wait_status(qmp, "m0", "null")
+    qmp.execute("blockdev-snapshot", node=source, overlay="overlay")
+
+
+# drive-mirror ---------------------------------------------------------------------------------------------------
+
+
+def finish(qmp, job):
+    qmp.wait_event("BLOCK_JOB_READY")
+    qmp.execute("block-job-complete", device=job)
+    assert "error" not in qmp.wait_event("BLOCK_JOB_COMPLETED")["data"]
+    wait_status(qmp, job, "null")
+
+
+@pytest.mark.parametrize("fmt", [None, "raw", "qcow2"])
+@pytest.mark.parametrize("sync", ["full", "top", "none"])
+def test_drive_mirror_makes_its_target(daemon, qmp, tmp_path, sync, fmt):
+    source, model = make_source(qmp, tmp_path, "qcow2")
+    path = tmp_path / "copy"
+    socket = nbd_client.start_server(qmp, tmp_path)
+    nbd_client.export(qmp, source, writable=True)
+    arguments = {"job-id": "m0", "device": source, "target": str(path), "sync": sync, "node-name": "copy"}
+    if fmt == "raw" and sync != "full":
+        assert "'raw' does not support backing" in str(qmp.error("drive-mirror", arguments | {"format": fmt}))
+        return
+    if sync == "none":  # the target stands on the source, which nobody may write then
+        assert "does not share permission 'write'" in str(qmp.error("drive-mirror", arguments))
+        qmp.execute("block-export-del", id=f"export-{source}", mode="hard")
+        qmp.wait_event("BLOCK_EXPORT_DELETED")
+        qmp.execute("drive-mirror", arguments)
+        finish(qmp, "m0")
+        return
+    qmp.execute("drive-mirror", arguments | ({"format": fmt} if fmt else {}))
+    client = nbd_client.connect(socket, source)
+    client.pwrite(b"\x2a" * 4096, 2 * MIB)
+    model[2 * MIB:2 * MIB + 4096] = b"\x2a" * 4096
+    finish(qmp, "m0")
+    assert nbd_client.read_all(client) == bytes(model)
+    assert qmp.execute("query-block-exports")[0]["node-name"] == "copy"
+    client.shutdown()
+    daemon.stop()
+    (tmp_path / "model").write_bytes(model)
+    compare(path, tmp_path / "model", fmt=fmt or "qcow2")
+    if fmt != "raw":
+        check(path)
+
+
+@pytest.mark.parametrize("sync", ["full", "top", "none"])
+def test_drive_mirror_to_a_file_that_exists(daemon, qmp, tmp_path, sync):
+    source, model = make_source(qmp, tmp_path, "qcow2")
+    below = {"full": None, "top": tmp_path / "base.img", "none": tmp_path / "top.qcow2"}[sync]
+    path = create(tmp_path / "copy.qcow2", SIZE)
+    if below:
+        run("qemu-img", "rebase", "-u", "-f", "qcow2", "-b", below, "-F", "raw" if sync == "top" else "qcow2", path)
+    qmp.execute("drive-mirror", job_id="m0", device=source, target=str(path), sync=sync, mode="existing")
+    finish(qmp, "m0")
+    daemon.stop()
+    (tmp_path / "model").write_bytes(model)
+    compare(path, tmp_path / "model")
+    check(path)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ({"device": "nosuch"}, "Cannot find device='nosuch' nor node-name='nosuch'"),
+    ({"format": "nosuch"}, "Unknown driver 'nosuch'"),
+    ({"format": "quorum"}, "images of format 'quorum' cannot be made here"),
+    ({"replaces": "top"}, "a node-name must be provided when replacing a named node of the graph"),
+    ({"sync": "bitmap"}, "Sync mode 'bitmap' not supported"),
+    ({"target": "missing/copy"}, "No such file or directory"),
+    ({"mode": "existing"}, "No such file or directory"),
+    ({"node-name": "top"}, "top"),
+])
+def test_a_drive_mirror_that_is_refused_leaves_nothing(daemon, qmp, tmp_path, arguments, message):
+    make_source(qmp, tmp_path, "qcow2")
+    before = {node["node-name"] for node in qmp.execute("query-named-block-nodes")}
+    given = {"job-id": "m0", "device": "top", "target": str(tmp_path / "copy"), "sync": "full"} | arguments
+    assert message in str(qmp.error("drive-mirror", given))
     assert {node["node-name"] for node in qmp.execute("query-named-block-nodes")} == before
     assert qmp.execute("query-jobs") == []
