@@ -15,6 +15,7 @@
 #include "daemon/log.h"
 #include "daemon/monitor.h"
 #include "daemon/pidfile.h"
+#include "daemon/size_survey.h"
 #include "rpc/server.h"
 
 #include <stdlib.h>
@@ -114,6 +115,7 @@ void shutdown_run(struct rpc_server *server)
         blockdev_del_all();
     }
     close_what_hung();
+    size_survey_wait_end();
     object_del_all();
     events_send_to(NULL);
     clock.server = NULL;

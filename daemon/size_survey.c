@@ -6,6 +6,7 @@
 #include "blockcore/io/request.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop.h"
+#include "blockcore/runtime/sync.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
@@ -31,6 +32,12 @@ struct debtor {
 };
 
 static struct hash debtors; /* empty before the first insert; the control thread's */
+
+/* Of all surveys, those that are over included: a node may answer late. */
+static struct {
+    unsigned running;
+    struct co_queue ended;
+} askers = { .ended = { .guard = { ATOMIC_FLAG_INIT }, .waiters = LIST_INIT(askers.ended.waiters) } };
 
 static void wake_waiter(struct survey *survey)
 {
@@ -76,6 +83,8 @@ static void CO_FN run_asker(void *arg)
     while (!survey->over && survey->next < survey->count)
         ask_one(survey, survey->next++);
     survey->askers--;
+    if (--askers.running == 0)
+        co_queue_wake_all(&askers.ended);
     if (survey->askers == 0 && survey->over)
         free(survey);
     else if (survey->askers == 0)
@@ -102,6 +111,7 @@ void size_survey(const char *const *names, int64_t *sizes, size_t count)
     timer_start(survey->patience, SURVEY_PATIENCE_MS);
     for (unsigned i = 0; i < ASKERS_MAX && survey->next < count; i++) {
         survey->askers++;
+        askers.running++;
         co_start("size of a node", run_asker, survey);
     }
     wait_for_answers(survey);
@@ -109,4 +119,10 @@ void size_survey(const char *const *names, int64_t *sizes, size_t count)
     survey->over = true;
     if (survey->askers == 0)
         free(survey);
+}
+
+void size_survey_wait_end(void)
+{
+    while (askers.running > 0)
+        co_queue_wait(&askers.ended, NULL, "sizes of nodes");
 }

@@ -20,4 +20,7 @@
  * elements. */
 void size_survey(const char *const *names, int64_t *sizes, size_t count) CO_FN CONTROL_FN;
 
+/* For the end of the process: until nodes that answer late have answered. */
+void size_survey_wait_end(void) CO_FN CONTROL_FN;
+
 #endif
