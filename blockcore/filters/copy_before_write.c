@@ -1,16 +1,13 @@
-/* The filter: its options, what it does before a write, and how old bytes get to the target. */
+/* The filter: its options, and what it does before a write. */
 #include "blockcore/base/memory.h"
 #include "blockcore/drivers/drivers.h"
 #include "blockcore/filters/cluster.h"
 #include "blockcore/filters/copy_before_write_private.h"
 #include "blockcore/graph/dirty_bitmap.h"
-#include "blockcore/graph/drain.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/graph/notice.h"
 #include "blockcore/graph/reopen.h"
-#include "blockcore/io/block_status.h"
 #include "blockcore/io/request.h"
-#include "blockcore/runtime/buffer.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop.h"
 #include "schema/cairn_types.h"
@@ -20,229 +17,9 @@
 
 #define CLUSTER_MIN (64 * 1024)          /* the unit of copies, unless the target's own is larger */
 #define CLUSTERS_MAX (UINT64_C(1) << 31) /* three bits each: 768 MiB of memory, if all of them are touched */
-#define COPY_MAX (UINT64_C(16) << 20)    /* claimed at once; others wait for all of it */
-#define BUFFER_MAX (UINT64_C(1) << 20)   /* read and written at once */
-#define STATUS_EXTENTS_MAX 64
 #define NS_PER_MS UINT64_C(1000000)
 
-/* Waiting ------------------------------------------------------------------------------------------------------ */
-
-struct waiter {
-    struct list link;
-    struct cbw *cbw;
-    bool late;
-    struct co_event go_on;
-};
-
-/* Whoever takes a waiter out of the list lets it go on, under the lock: so that happens once. */
-static void waiter_is_late(void *arg)
-{
-    struct waiter *waiter = arg;
-    struct cbw *cbw = waiter->cbw;
-    spinlock_lock(&cbw->lock);
-    if (!list_empty(&waiter->link)) {
-        list_remove(&waiter->link);
-        waiter->late = true;
-        co_event_set(&waiter->go_on);
-    }
-    spinlock_unlock(&cbw->lock);
-}
-
-bool cbw_wait(struct cbw *cbw, uint64_t deadline_ns)
-{
-    struct waiter waiter = { .cbw = cbw };
-    struct timer *timer = NULL;
-    co_event_init(&waiter.go_on);
-    list_append(&cbw->waiters, &waiter.link);
-    spinlock_unlock(&cbw->lock);
-    if (deadline_ns) {
-        uint64_t now = loop_now_ns();
-        timer = timer_create_on_loop(waiter_is_late, &waiter);
-        timer_start(timer, deadline_ns > now ? div_round_up(deadline_ns - now, NS_PER_MS) : 0);
-    }
-    co_event_wait(&waiter.go_on, "copy before write");
-    timer_destroy(timer);
-    spinlock_lock(&cbw->lock);
-    return !waiter.late;
-}
-
-void cbw_wake(struct cbw *cbw)
-{
-    struct list *link;
-    while ((link = list_take_first(&cbw->waiters)))
-        co_event_set(&list_entry(link, struct waiter, link)->go_on);
-}
-
-/* Copying ------------------------------------------------------------------------------------------------------ */
-
-static int copy_data(struct cbw *cbw, struct range range) CO_FN;
-
-static int copy_data(struct cbw *cbw, struct range range)
-{
-    size_t bytes = (size_t)min_u64(range.bytes, BUFFER_MAX);
-    char *buffer = buffer_get(bytes);
-    int ret = buffer ? 0 : -ENOMEM;
-    while (range.bytes > 0 && ret == 0) {
-        size_t piece = (size_t)min_u64(range.bytes, bytes);
-        ret = child_pread(cbw->file, range.offset, buffer, piece);
-        if (ret == 0)
-            ret = child_pwrite(cbw->target, range.offset, buffer, piece, 0);
-        range = range_between(range.offset + piece, range_end(range));
-    }
-    buffer_put(buffer, bytes);
-    return ret;
-}
-
-/* The first part of @range that is of one kind; zeroes need not be read. */
-static struct range next_part(struct cbw *cbw, struct range range, bool *zero) CO_FN;
-
-static struct range next_part(struct cbw *cbw, struct range range, bool *zero)
-{
-    struct extents extents;
-    struct range inside = range_intersect(range, range_make(0, child_length(cbw->file)));
-    extents_init(&extents, STATUS_EXTENTS_MAX);
-    *zero = false;
-    if (inside.bytes > 0 && child_block_status(cbw->file, inside, ASK_ZERO, &extents) == 0) {
-        *zero = extents.items[0].flags & EXTENT_ZERO;
-        range.bytes = extents.items[0].bytes;
-    }
-    extents_fini(&extents);
-    return range;
-}
-
-static int copy_clusters(struct cbw *cbw, struct range clusters) CO_FN;
-
-static int copy_clusters(struct cbw *cbw, struct range clusters)
-{
-    struct range left = cbw_bytes(cbw, clusters);
-    int ret = 0;
-    while (left.bytes > 0 && ret == 0) {
-        bool zero;
-        struct range part = next_part(cbw, left, &zero);
-        ret = zero ? child_pwrite_zeroes(cbw->target, part, REQ_MAY_UNMAP) : copy_data(cbw, part);
-        left = range_between(range_end(part), range_end(left));
-    }
-    return ret;
-}
-
-/* The caller holds the lock. */
-static void copy_ended(struct cbw *cbw, struct range clusters, int ret)
-{
-    bitset_clear(&cbw->copying, clusters);
-    if (ret == 0) {
-        bitset_set(&cbw->settled, clusters);
-        bitset_set(&cbw->copied, clusters);
-    }
-    cbw_wake(cbw);
-}
-
-/* The clusters are marked as copying. */
-static int copy_now(struct cbw *cbw, struct range clusters) CO_FN;
-
-static int copy_now(struct cbw *cbw, struct range clusters)
-{
-    int ret = copy_clusters(cbw, clusters);
-    spinlock_lock(&cbw->lock);
-    copy_ended(cbw, clusters, ret);
-    spinlock_unlock(&cbw->lock);
-    return ret;
-}
-
-/* A copy that its writer may give up waiting for. It goes on then, and nobody counts its requests but the node. */
-struct copy {
-    struct node *node;
-    struct range clusters;
-    int ret;
-    bool done; /* GUARDED_BY(cbw->lock), as is left_behind */
-    bool left_behind;
-};
-
-static int begin_background(void *arg)
-{
-    node_background_begin(arg);
-    return 0;
-}
-
-static int end_background(void *arg)
-{
-    node_background_end(arg);
-    return 0;
-}
-
-static void copy_entry(void *arg)
-{
-    struct copy *copy = arg;
-    struct cbw *cbw = node_state(copy->node);
-    int ret = copy_clusters(cbw, copy->clusters);
-    spinlock_lock(&cbw->lock);
-    copy->ret = ret;
-    copy->done = true;
-    copy_ended(cbw, copy->clusters, ret);
-    bool left_behind = copy->left_behind; /* if not, its writer frees it from now on */
-    spinlock_unlock(&cbw->lock);
-    if (!left_behind)
-        return;
-    co_call_on(loop_control(), "copy before write", end_background, copy->node);
-    free(copy);
-    spinlock_lock(&cbw->lock);
-    cbw->left_behind--;
-    cbw_wake(cbw);
-    spinlock_unlock(&cbw->lock);
-}
-
-/* The copy will outlast the request of its writer: from before that ends, drains have to wait for it. */
-static bool leave_behind(struct cbw *cbw, struct copy *copy) CO_FN;
-
-static bool leave_behind(struct cbw *cbw, struct copy *copy)
-{
-    struct node *node = copy->node;
-    co_call_on(loop_control(), "copy before write", begin_background, node);
-    spinlock_lock(&cbw->lock);
-    bool done = copy->done;
-    copy->left_behind = !done;
-    cbw->left_behind += !done;
-    spinlock_unlock(&cbw->lock);
-    if (done)
-        co_call_on(loop_control(), "copy before write", end_background, node);
-    return !done;
-}
-
-static int copy_in_time(struct node *node, struct range clusters, uint64_t deadline_ns) CO_FN;
-
-static int copy_in_time(struct node *node, struct range clusters, uint64_t deadline_ns)
-{
-    struct cbw *cbw = node_state(node);
-    struct copy *copy = xmalloc(sizeof(*copy));
-    *copy = (struct copy){ .node = node, .clusters = clusters };
-    co_start("copy before write", copy_entry, copy);
-    bool in_time = true;
-    spinlock_lock(&cbw->lock);
-    while (!copy->done && in_time)
-        in_time = cbw_wait(cbw, deadline_ns);
-    bool done = copy->done;
-    spinlock_unlock(&cbw->lock);
-    if (!done && leave_behind(cbw, copy))
-        return -ETIMEDOUT;
-    int ret = copy->ret;
-    free(copy);
-    return ret;
-}
-
 /* Before a write ----------------------------------------------------------------------------------------------- */
-
-/* The first clusters among @clusters that are not settled, all being copied or none. The caller holds the lock. */
-static struct range next_to_keep(const struct cbw *cbw, struct range clusters, bool *copying)
-{
-    uint64_t first = bitset_next_clear(&cbw->settled, clusters);
-    struct range rest = range_between(first, range_end(clusters));
-    *copying = false;
-    if (rest.bytes == 0)
-        return rest;
-    rest.bytes = min_u64(rest.bytes, max_u64(COPY_MAX / cbw->cluster, 1));
-    rest = range_between(first, bitset_next_set(&cbw->settled, rest));
-    *copying = bitset_has(&cbw->copying, first);
-    return range_between(first, *copying ? first + 1 : bitset_next_set(&cbw->copying, rest));
-}
 
 static bool is_frozen(const struct cbw *cbw, struct range range)
 {
@@ -252,30 +29,6 @@ static bool is_frozen(const struct cbw *cbw, struct range range)
             return true;
     }
     return false;
-}
-
-/* Settles the clusters. The caller holds the lock, which is given up meanwhile. */
-static int keep_clusters(struct node *node, struct range clusters, uint64_t deadline_ns) CO_FN;
-
-static int keep_clusters(struct node *node, struct range clusters, uint64_t deadline_ns)
-{
-    struct cbw *cbw = node_state(node);
-    int ret = 0;
-    while (ret == 0 && !cbw->broken) {
-        bool copying;
-        struct range next = next_to_keep(cbw, clusters, &copying);
-        if (next.bytes == 0)
-            break;
-        if (copying) {
-            ret = cbw_wait(cbw, deadline_ns) ? 0 : -ETIMEDOUT;
-            continue;
-        }
-        bitset_set(&cbw->copying, next);
-        spinlock_unlock(&cbw->lock);
-        ret = deadline_ns ? copy_in_time(node, next, deadline_ns) : copy_now(cbw, next);
-        spinlock_lock(&cbw->lock);
-    }
-    return ret;
 }
 
 static void tell_broken(const struct node *node, struct range range, int ret)
@@ -306,12 +59,14 @@ static int before_write(struct node *node, struct range range)
     struct range clusters = cbw_clusters(cbw, range);
     uint64_t deadline_ns = cbw->timeout_ms ? loop_now_ns() + cbw->timeout_ms * NS_PER_MS : 0;
 
+    struct cbw_patience patience = { .may_leave = deadline_ns || cbw->of_job, .deadline_ns = deadline_ns };
+    bool write_failed;
     spinlock_lock(&cbw->lock);
-    int error = keep_clusters(node, clusters, deadline_ns);
-    int ret = cbw->break_snapshot ? 0 : error;
+    int error = cbw_keep_clusters(node, clusters, &patience, &write_failed);
+    int ret = cbw->break_snapshot || cbw->broken ? 0 : error;
     bool breaks = error < 0 && ret == 0 && !cbw->broken;
     if (breaks)
-        cbw->broken = true;
+        cbw_break(cbw, error);
     while (ret == 0 && is_frozen(cbw, range))
         cbw_wait(cbw, 0);
     spinlock_unlock(&cbw->lock);
@@ -375,9 +130,8 @@ uint64_t cbw_snapshot_length(struct node *cbw)
 }
 
 /* Not smaller than the target's clusters, or it would have to fill them up from what is below it. */
-static struct error *choose_cluster(struct cbw *cbw, const struct blockdev_options_cbw *own)
+static struct error *choose_cluster(struct cbw *cbw, uint64_t wanted)
 {
-    uint64_t wanted = own->has_min_cluster_size ? own->min_cluster_size : 0;
     if (wanted && (!is_power_of_two(wanted) || wanted > NODE_LENGTH_MAX))
         return error_new("min-cluster-size: %llu is not a power of two", (unsigned long long)wanted);
     cbw->cluster = max_u64(CLUSTER_MIN, max_u64(wanted, node_cluster_bytes(child_node(cbw->target))));
@@ -408,6 +162,25 @@ static struct error *bitsets_init(struct cbw *cbw)
     return error_new("no memory for the state of %llu clusters", (unsigned long long)count);
 }
 
+struct error *cbw_choose_units(struct cbw *cbw, uint64_t wanted_cluster)
+{
+    cbw->ends = (struct copy_ends){
+        .from = cbw->file,
+        .to = cbw->target,
+        .flags = REQ_MAY_UNMAP,
+        .zero_unit = CLUSTER_MIN,
+    };
+    struct error *err = choose_cluster(cbw, wanted_cluster);
+    return err ? err : bitsets_init(cbw);
+}
+
+void cbw_set_up(struct cbw *cbw)
+{
+    spinlock_init(&cbw->lock);
+    list_init(&cbw->frozen);
+    list_init(&cbw->waiters);
+}
+
 static struct error *find_bitmap(const struct cbw *cbw, const struct block_dirty_bitmap *ref, struct dirty_bitmap **out)
 {
     const struct node *node = node_find(ref->node);
@@ -423,22 +196,26 @@ static struct error *find_bitmap(const struct cbw *cbw, const struct block_dirty
     return dirty_bitmap_check(*out, DIRTY_BITMAP_BUSY | DIRTY_BITMAP_INCONSISTENT);
 }
 
-/* Only what is dirty is wanted. */
-static struct error *choose_wanted(struct cbw *cbw, const struct block_dirty_bitmap *ref)
+void cbw_want_dirty(struct cbw *cbw, struct dirty_bitmap *bitmap)
 {
-    if (!ref)
-        return NULL;
-    struct dirty_bitmap *bitmap = NULL;
-    struct error *err = find_bitmap(cbw, ref, &bitmap);
-    if (err || cbw->bytes == 0)
-        return err;
+    if (cbw->bytes == 0)
+        return;
     bitset_set(&cbw->settled, cbw_clusters(cbw, range_make(0, cbw->bytes)));
     for (uint64_t begin = 0; (begin = dirty_bitmap_next_dirty(bitmap, begin)) < cbw->bytes;) {
         uint64_t end = dirty_bitmap_next_clean(bitmap, begin);
         bitset_clear(&cbw->settled, cbw_clusters(cbw, range_between(begin, min_u64(end, cbw->bytes))));
         begin = end;
     }
-    return NULL;
+}
+
+/* Only what is dirty is wanted. */
+static struct error *choose_wanted(struct cbw *cbw, const struct block_dirty_bitmap *ref)
+{
+    struct dirty_bitmap *bitmap = NULL;
+    struct error *err = ref ? find_bitmap(cbw, ref, &bitmap) : NULL;
+    if (ref && !err)
+        cbw_want_dirty(cbw, bitmap);
+    return err;
 }
 
 static void set_error_options(struct cbw *cbw, const struct blockdev_options_cbw *own)
@@ -452,17 +229,13 @@ static struct error *cbw_open(struct node *node, const struct blockdev_options *
 {
     const struct blockdev_options_cbw *own = &options->u.copy_before_write;
     struct cbw *cbw = node_state(node);
-    spinlock_init(&cbw->lock);
-    list_init(&cbw->frozen);
-    list_init(&cbw->waiters);
+    cbw_set_up(cbw);
     set_error_options(cbw, own);
     struct error *err = child_open(node, "file", CHILD_FILTERED, own->file, context, &cbw->file);
     if (!err)
         err = child_open(node, "target", CHILD_DATA, own->target, context, &cbw->target);
     if (!err)
-        err = choose_cluster(cbw, own);
-    if (!err)
-        err = bitsets_init(cbw);
+        err = cbw_choose_units(cbw, own->has_min_cluster_size ? own->min_cluster_size : 0);
     if (!err) {
         err = choose_wanted(cbw, own->bitmap);
         if (err)
@@ -510,21 +283,21 @@ static void cbw_reopen_end(struct node *node, struct reopen *reopen)
 
 static const char *const cbw_reopenable[] = { "on-cbw-error", "cbw-timeout", NULL };
 
-/* Others may write the target: it may be an overlay of the disk itself. The disk is the filter's alone as long as it
- * has users. */
+/* Others may write the target, unless its maker knows better: it may be an overlay of the disk itself. The disk is the
+ * filter's alone as long as it has users. */
 static void cbw_child_permissions(const struct node *node, const struct child *child, unsigned perm, unsigned shared,
                                   unsigned *child_perm, unsigned *child_shared)
 {
-    (void)node;
+    const struct cbw *cbw = node_state((struct node *)(uintptr_t)node);
     if (!(child_role(child) & CHILD_FILTERED)) {
         *child_perm = PERM_WRITE;
-        *child_shared = PERM_ALL & ~(unsigned)PERM_RESIZE;
+        *child_shared = PERM_ALL & ~(unsigned)(PERM_RESIZE | (cbw->target_alone ? PERM_WRITE : 0));
         return;
     }
     *child_perm = perm;
     *child_shared = shared & ~(unsigned)PERM_RESIZE;
     if (perm) {
-        *child_perm |= PERM_CONSISTENT_READ;
+        *child_perm |= PERM_CONSISTENT_READ | (cbw->discard_source ? PERM_WRITE : 0);
         *child_shared &= ~(unsigned)PERM_WRITE;
     }
 }
@@ -536,7 +309,7 @@ static struct error *cbw_set_permissions(struct node *node, unsigned perm, unsig
     (void)shared;
     spinlock_lock(&cbw->lock);
     if (perm == 0 && atomic_load_explicit(&cbw->used, memory_order_relaxed))
-        cbw->broken = true;
+        cbw_break(cbw, -EACCES);
     spinlock_unlock(&cbw->lock);
     return NULL;
 }

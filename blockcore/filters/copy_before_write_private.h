@@ -26,28 +26,43 @@
 #define CAIRN_FILTERS_COPY_BEFORE_WRITE_PRIVATE_H
 
 #include "blockcore/base/bitset.h"
+#include "blockcore/base/error.h"
 #include "blockcore/base/list.h"
 #include "blockcore/filters/copy_before_write.h"
+#include "blockcore/io/copy.h"
 #include "blockcore/runtime/sync.h"
 
 #include <stdatomic.h>
 
 struct child;
+struct dirty_bitmap;
+struct handle;
+struct node;
 
 struct cbw {
     struct child *file;
     struct child *target;
+    struct copy_ends ends;
     uint64_t bytes;   /* of the point in time */
     uint64_t cluster; /* bytes, a power of two */
     bool break_snapshot;
     uint64_t timeout_ms; /* of one write's copies; 0: none */
     _Atomic bool used;
+    /* Of a job's filter, see copy_before_write_job.h. */
+    bool of_job;         /* which may say that the point in time is over: no write waits for a copy then */
+    bool target_alone;   /* the target does not stand on the disk, and others may not write it */
+    bool discard_source; /* copies by the job are followed by a discard of what they copied */
+    struct handle *asker;
+    struct node *base; /* what is decided at it or below is not wanted; NULL: all is */
 
     struct spinlock lock;
     struct bitset settled GUARDED_BY(lock);
     struct bitset copied GUARDED_BY(lock);
     struct bitset copying GUARDED_BY(lock);
     bool broken GUARDED_BY(lock);
+    int broken_error GUARDED_BY(lock); /* -errno */
+    void (*broke)(void *arg);          /* tells a job, under the lock, on any thread; must not wait */
+    void *broke_arg;
     struct list frozen GUARDED_BY(lock);   /* of struct frozen_read */
     struct list waiters GUARDED_BY(lock);  /* woken whenever something above changes */
     unsigned left_behind GUARDED_BY(lock); /* copies whose writer did not wait for them to end */
@@ -65,6 +80,25 @@ bool cbw_wait(struct cbw *cbw, uint64_t deadline_ns) CO_FN;
 
 /* Something has changed. The caller holds the lock. */
 void cbw_wake(struct cbw *cbw);
+
+/* The point in time is lost, or nobody needs it any more. The caller holds the lock. */
+void cbw_break(struct cbw *cbw, int error);
+
+struct cbw_patience {
+    bool may_leave;       /* copies may go on alone once the point in time is lost, or the deadline has passed */
+    uint64_t deadline_ns; /* of the loop's clock; 0: none. With may_leave only */
+};
+
+/* Settles the clusters, or finds the point in time broken (0 too). *@write_failed: an error is the target's, where that
+ * is known. The caller holds the lock, which is given up meanwhile. */
+int cbw_keep_clusters(struct node *node, struct range clusters, const struct cbw_patience *patience, bool *write_failed)
+    CO_FN;
+
+/* Making one: before and after there are children. */
+void cbw_set_up(struct cbw *cbw);
+struct error *cbw_choose_units(struct cbw *cbw, uint64_t wanted_cluster) CONTROL_FN MUST_CHECK;
+/* Only what is dirty is wanted. */
+void cbw_want_dirty(struct cbw *cbw, struct dirty_bitmap *bitmap) CONTROL_FN;
 
 /* Numbers of the clusters that @range touches. */
 static inline struct range cbw_clusters(const struct cbw *cbw, struct range range)

@@ -6,6 +6,7 @@
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/lane_lock.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -323,6 +324,17 @@ bool dirty_bitmap_clear(struct dirty_bitmap *bitmap)
     lane_lock_open(&bitmap->owner->lock);
     dirty_map_fini(&old);
     return true;
+}
+
+void dirty_bitmap_exchange(struct dirty_bitmap *a, struct dirty_bitmap *b)
+{
+    assert(a->owner == b->owner && a->granularity_bits == b->granularity_bits);
+    settle(a->owner);
+    lane_lock_alone(&a->owner->lock);
+    struct dirty_map map = a->map;
+    a->map = b->map;
+    b->map = map;
+    lane_lock_open(&a->owner->lock);
 }
 
 size_t dirty_bitmap_take(struct dirty_bitmap *bitmap, uint64_t *offset, struct range *runs, size_t max)

@@ -88,6 +88,9 @@ void dirty_bitmap_clean(struct dirty_bitmap *bitmap, struct range range) CONTROL
 /* All of it, however much that is, at once. False when there is no memory, and all is as before. */
 bool dirty_bitmap_clear(struct dirty_bitmap *bitmap) CONTROL_FN MUST_CHECK;
 
+/* Each has the bits that the other had. Both are of one node and of one granularity. */
+void dirty_bitmap_exchange(struct dirty_bitmap *a, struct dirty_bitmap *b) CONTROL_FN;
+
 /* Finds runs of dirty bytes from *@offset on, at most @max, and cleans them in the same moment: a write that ends later
  * makes its bytes dirty again. *@offset is where to go on. Returns how many there are; 0: none up to the end. */
 size_t dirty_bitmap_take(struct dirty_bitmap *bitmap, uint64_t *offset, struct range *runs, size_t max) CONTROL_FN;

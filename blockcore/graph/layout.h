@@ -264,8 +264,6 @@ void haste_forget(struct node *node);
 
 /* change.c */
 
-/* Does a way lead down from @from to @to? Claims count. */
-bool node_reaches(struct node *from, const struct node *to);
 /* The edge goes away before the change that would move it is done. */
 void change_forget(struct change *change, struct child *edge);
 

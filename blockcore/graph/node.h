@@ -131,6 +131,9 @@ char *child_user(const struct child *child) CONTROL_FN;
 /* Edges and handles that lead to the node: pass NULL first. */
 struct child *node_parent_next(const struct node *node, const struct child *after) CONTROL_FN;
 
+/* Does a way lead down from @from to @to? What commands that run are about to add counts. */
+bool node_reaches(struct node *from, const struct node *to) CONTROL_FN;
+
 /* Used by drivers ------------------------------------------------------------------------------------------- */
 
 /* Where an open happens: drivers hand it on to the children they open. */

@@ -455,6 +455,8 @@ static struct error *add_named(struct reopen_set *set, const struct blockdev_opt
     if (!node)
         return node_not_found(options->node_name);
     struct error *err = check_free(node);
+    if (!err && node->owner)
+        err = error_new("node '%s' belongs to %s", node->name, node->owner);
     if (!err)
         add_entry(set, node, options, NULL);
     return err;

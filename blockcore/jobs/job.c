@@ -11,6 +11,7 @@ static struct {
     struct hash by_id;
     struct list in_order;
     struct co_queue moved; /* who waits for jobs to go on with their lives */
+    unsigned left_behind;
     job_listener *listener;
     void *listener_arg;
 } jobs = {
@@ -458,4 +459,17 @@ void job_end_all(void)
     }
     while ((job = job_next(NULL)))
         forget(job);
+    while (jobs.left_behind > 0)
+        co_queue_wait(&jobs.moved, NULL, "what jobs have left behind");
+}
+
+void job_leave_behind(void)
+{
+    jobs.left_behind++;
+}
+
+void job_left_behind_ended(void)
+{
+    jobs.left_behind--;
+    co_queue_wake_all(&jobs.moved);
 }

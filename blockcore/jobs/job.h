@@ -170,6 +170,10 @@ bool job_shall_complete(const struct job *job);
 /* It was cancelled while it was ready, and may end so: return NULL soon, without the final step. */
 bool job_shall_end(const struct job *job);
 
+/* Something of a job goes on, perhaps after the job, until job_left_behind_ended(): the end of the process waits. */
+void job_leave_behind(void) CONTROL_FN;
+void job_left_behind_ended(void) CONTROL_FN;
+
 /* The work met an error of storage, and @policy says what becomes of it. Tells the clients. With
  * BLOCK_ERROR_ACTION_STOP the next job_go_on() waits until a client resumes the job. @errnum is positive. */
 enum block_error_action job_met_error(struct job *job, enum blockdev_on_error policy, bool write,

@@ -386,6 +386,7 @@ static void close_all(void *arg)
     mirror->closed = true;
     co_queue_wake_all(&mirror->told);
     unref(mirror);
+    job_left_behind_ended();
 }
 
 /* No piece is on its way any more. */
@@ -434,6 +435,7 @@ static void leave_graph(struct mirror *mirror)
     if (mirror->bitmap)
         dirty_bitmap_destroy(steal(&mirror->bitmap));
     mirror->refs++;
+    job_leave_behind();
     co_start("end of a mirror", leave_entry, mirror);
     wait_closed(mirror);
     unref(mirror);

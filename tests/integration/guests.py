@@ -5,6 +5,7 @@
     # they have stopped; model is what the disk holds
 """
 
+import contextlib
 import threading
 
 import nbd
@@ -21,6 +22,30 @@ class Guests:
         self.failures = []
         self.steps = [0] * count
         self.progress = threading.Condition()
+        self.holding = False
+        self.resting = 0
+
+    def _rest_while_held(self):
+        with self.progress:
+            if not self.holding:
+                return
+            self.resting += 1
+            self.progress.notify_all()
+            self.progress.wait_for(lambda: not self.holding or self.stopping.is_set())
+            self.resting -= 1
+
+    @contextlib.contextmanager
+    def held(self):
+        """None of them has a request on its way; the model is what the disk holds."""
+        with self.progress:
+            self.holding = True
+            assert self.progress.wait_for(lambda: self.failures or self.resting == self.count, timeout=60)
+        try:
+            yield
+        finally:
+            with self.progress:
+                self.holding = False
+                self.progress.notify_all()
 
     def _work(self, number):
         rng = rng_of(f"{self.seed} {number}")
@@ -29,6 +54,7 @@ class Guests:
             client = nbd_client.connect(self.socket, self.export)
             client.set_strict_mode(client.get_strict_mode() & ~nbd.STRICT_ALIGN)
             while not self.stopping.is_set():
+                self._rest_while_held()
                 step(client, rng, self.model, number * share, (number + 1) * share)
                 with self.progress:
                     self.steps[number] += 1
@@ -57,6 +83,8 @@ class Guests:
 
     def __exit__(self, *exc):
         self.stopping.set()
+        with self.progress:
+            self.progress.notify_all()
         for thread in self.threads:
             thread.join()
         if self.failures and exc[0] is None:

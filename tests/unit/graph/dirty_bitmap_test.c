@@ -252,6 +252,23 @@ IN_GRAPH(no_bit_is_lost_while_everything_happens)
         handle_close(writers[i].handle);
 }
 
+IN_GRAPH(bitmaps_exchange_their_bits_and_go_on_as_they_are)
+{
+    add_mem("disk", 1024 * 1024);
+    struct dirty_bitmap *records = add_bitmap("disk", "records", 65536);
+    struct dirty_bitmap *aside = add_bitmap("disk", "aside", 65536);
+    dirty_bitmap_set_enabled(aside, false);
+    dirty_bitmap_mark(records, range_make(0, 65536));
+    dirty_bitmap_mark(aside, range_make(131072, 131072));
+    dirty_bitmap_exchange(records, aside);
+    assert_int_equal(dirty_bitmap_count(records), 131072);
+    assert_int_equal(dirty_bitmap_next_dirty(records, 0), 131072);
+    assert_int_equal(dirty_bitmap_count(aside), 65536);
+    assert_int_equal(dirty_bitmap_next_dirty(aside, 0), 0);
+    assert_true(dirty_bitmap_is_enabled(records));
+    assert_false(dirty_bitmap_is_enabled(aside));
+}
+
 IN_GRAPH(sixteen_tebibytes_are_searched_in_no_time)
 {
     add_mem("disk", 0);
@@ -277,6 +294,7 @@ int main(void)
         cmocka_unit_test(names_are_unique_and_bounded),
         cmocka_unit_test(merging_adds_whatever_the_granularities),
         cmocka_unit_test(no_bit_is_lost_while_everything_happens),
+        cmocka_unit_test(bitmaps_exchange_their_bits_and_go_on_as_they_are),
         cmocka_unit_test(sixteen_tebibytes_are_searched_in_no_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

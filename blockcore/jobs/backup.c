@@ -1,0 +1,501 @@
+#include "blockcore/jobs/backup.h"
+
+#include "blockcore/base/memory.h"
+#include "blockcore/filters/copy_before_write_job.h"
+#include "blockcore/graph/change.h"
+#include "blockcore/graph/dirty_bitmap.h"
+#include "blockcore/graph/flush.h"
+#include "blockcore/graph/node.h"
+#include "blockcore/graph/rearrange.h"
+#include "blockcore/io/request.h"
+#include "blockcore/jobs/copier.h"
+#include "blockcore/jobs/job.h"
+#include "blockcore/runtime/coroutine.h"
+#include "blockcore/runtime/loop.h"
+#include "blockcore/runtime/sync.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+
+#define GRACE_MS 1000
+#define RUNS_AT_ONCE 4096 /* of a bitmap, before others get a turn */
+
+/* Outlives the job where requests hang. */
+struct backup {
+    struct job *job;               /* NULL: it has ended */
+    struct backup_options options; /* without what its pointers led to */
+    char *owner;                   /* in messages */
+    struct node *source;
+    struct node *target;
+    struct node *base; /* what it and those below it decide is not copied; NULL: everything is */
+    struct node *filter;
+    struct handle *handle; /* the copies'; it stays on the filter, so that nothing waits for copies that hang */
+    struct handle *guard;  /* keeps others from writing the source beside the filter */
+    bool inserted;
+    struct dirty_bitmap *bitmap; /* the source's, busy */
+    struct dirty_bitmap *aside;  /* its bits of the moment; NULL: they are still in it */
+    struct copier *copier;
+
+    struct co_queue told;
+    struct loop_task woken; /* posted once at most */
+    bool flushed;
+    struct error *flush_error;
+    bool closed;
+    bool hangs; /* its end took too long */
+    unsigned refs;
+};
+
+static struct backup *backup_of(struct job *job)
+{
+    return *(struct backup **)job_state(job);
+}
+
+static void unref(struct backup *backup)
+{
+    if (--backup->refs > 0)
+        return;
+    co_queue_fini(&backup->told);
+    error_free(backup->flush_error);
+    free(backup->owner);
+    free(backup);
+}
+
+/* On any loop ---------------------------------------------------------------------------------------------------- */
+
+static void run_woken(struct loop_task *task)
+{
+    struct backup *backup = CONTAINER_OF(task, struct backup, woken);
+    if (backup->copier)
+        copier_interrupt(backup->copier);
+    co_queue_wake_all(&backup->told);
+}
+
+/* That happens once. */
+static void on_broke(void *arg)
+{
+    struct backup *backup = arg;
+    loop_post(loop_control(), &backup->woken);
+}
+
+static int plan(void *arg, struct range range, struct extents *plan)
+{
+    struct backup *backup = arg;
+    return cbw_job_plan(backup->filter, range, plan);
+}
+
+static int copy(void *arg, struct copier_piece *piece)
+{
+    struct backup *backup = arg;
+    return cbw_job_keep(backup->filter, piece->range, &piece->write_failed);
+}
+
+struct failure {
+    struct backup *backup;
+    bool write;
+    int errnum;
+};
+
+/* What is lost cannot be tried again. */
+static int met_error(void *arg)
+{
+    const struct failure *failure = arg;
+    struct backup *backup = failure->backup;
+    if (!backup->job || cbw_job_broken(backup->filter) < 0)
+        return COPIER_GIVE_UP;
+    enum blockdev_on_error policy = failure->write ? backup->options.on_target_error : backup->options.on_source_error;
+    enum block_error_action action = job_met_error(backup->job, policy, failure->write, failure->errnum);
+    return action == BLOCK_ERROR_ACTION_REPORT ? COPIER_GIVE_UP : COPIER_TRY_AGAIN;
+}
+
+static enum copier_answer failed(void *arg, const struct copier_piece *piece, int ret)
+{
+    struct failure failure = { .backup = arg, .write = piece->write_failed, .errnum = -ret };
+    return (enum copier_answer)co_call_on(loop_control(), "error of a backup", met_error, &failure);
+}
+
+static const struct copier_ops copier_ops = { .plan = plan, .copy = copy, .failed = failed };
+
+/* Copying -------------------------------------------------------------------------------------------------------- */
+
+static void flush_entry(void *arg)
+{
+    struct backup *backup = arg;
+    struct node *target = node_ref(backup->target);
+    struct error *err = node_flush_in_use(target, backup->owner);
+    node_unref(target);
+    backup->flush_error = err;
+    backup->flushed = true;
+    co_queue_wake_all(&backup->told);
+    unref(backup);
+    job_left_behind_ended();
+}
+
+/* A cancelled job does not wait for the end of it. */
+static struct error *flush_target(struct backup *backup) CO_FN;
+
+static struct error *flush_target(struct backup *backup)
+{
+    backup->refs++;
+    job_leave_behind();
+    co_start("flush of a backup", flush_entry, backup);
+    while (!backup->flushed && !job_is_cancelled(backup->job))
+        co_queue_wait(&backup->told, NULL, "flush of a backup");
+    return steal(&backup->flush_error);
+}
+
+static struct error *copy_error(const struct backup *backup, int ret)
+{
+    int broken = cbw_job_broken(backup->filter);
+    if (broken < 0)
+        return error_errno(-broken, "the point in time of node '%s' is lost", node_name(backup->source));
+    return error_errno(-ret, "copying from node '%s' to node '%s'", node_name(backup->source),
+                       node_name(backup->target));
+}
+
+/* With sync mode "none" only what is overwritten is copied, until somebody ends the job. */
+static struct error *wait_for_end(struct backup *backup) CO_FN;
+
+static struct error *wait_for_end(struct backup *backup)
+{
+    while (job_go_on(backup->job)) {
+        if (cbw_job_broken(backup->filter) < 0)
+            return copy_error(backup, 0);
+        co_queue_wait(&backup->told, NULL, "the end of a backup");
+    }
+    return NULL;
+}
+
+static struct error *run(struct job *job)
+{
+    struct backup *backup = backup_of(job);
+    if (backup->options.sync == MIRROR_SYNC_MODE_NONE)
+        return wait_for_end(backup);
+    while (job_go_on(job)) {
+        int ret = cbw_job_broken(backup->filter);
+        if (ret == 0)
+            ret = copier_run(backup->copier);
+        if (ret == 0)
+            return flush_target(backup);
+        if (ret != -EINTR)
+            return copy_error(backup, ret);
+    }
+    return NULL;
+}
+
+/* The end -------------------------------------------------------------------------------------------------------- */
+
+/* What was not copied has still to be. */
+static void mark_left(struct backup *backup) CO_FN;
+
+static void mark_left(struct backup *backup)
+{
+    struct range left = range_make(0, 0);
+    unsigned runs = 0;
+    while ((left = cbw_job_next_original(backup->filter, range_end(left))).bytes > 0) {
+        dirty_bitmap_mark(backup->bitmap, left);
+        if (++runs % RUNS_AT_ONCE == 0)
+            co_yield ();
+    }
+}
+
+/* The bitmap has recorded what was written since the moment. Nobody can have resized the source. */
+static void settle_bitmap(struct backup *backup, bool success) CO_FN;
+
+static void settle_bitmap(struct backup *backup, bool success)
+{
+    struct dirty_bitmap *aside = steal(&backup->aside);
+    if (!backup->bitmap)
+        return;
+    if (aside && backup->inserted && !success) {
+        if (backup->options.bitmap_mode == BITMAP_SYNC_MODE_ALWAYS)
+            mark_left(backup);
+        else
+            error_free(dirty_bitmap_merge(backup->bitmap, aside));
+    }
+    if (aside)
+        dirty_bitmap_destroy(aside);
+    dirty_bitmap_set_busy(steal(&backup->bitmap), false);
+}
+
+static void close_all(void *arg)
+{
+    struct backup *backup = arg;
+    handle_close(backup->guard);
+    handle_close(backup->handle);
+    node_unref(backup->filter);
+    node_unref(backup->target);
+    node_unref(backup->source);
+    node_unref(backup->base);
+    backup->closed = true;
+    co_queue_wake_all(&backup->told);
+    unref(backup);
+    job_left_behind_ended();
+}
+
+/* No piece is on its way any more. */
+static void released(void *arg)
+{
+    co_start("end of a backup", close_all, arg);
+}
+
+static void grace_is_over(void *arg)
+{
+    struct backup *backup = arg;
+    backup->hangs = true;
+    co_queue_wake_all(&backup->told);
+}
+
+/* Until the nodes are free for others. What hangs is left behind, and lets go of them when it has ended. */
+static void wait_closed(struct backup *backup) CO_FN;
+
+static void wait_closed(struct backup *backup)
+{
+    struct timer *timer = timer_create_on_loop(grace_is_over, backup);
+    timer_start(timer, GRACE_MS);
+    while (!backup->closed && !backup->hangs)
+        co_queue_wait(&backup->told, NULL, "requests of a backup");
+    timer_destroy(timer);
+}
+
+static void leave_entry(void *arg)
+{
+    struct backup *backup = arg;
+    if (backup->inserted)
+        error_free(filter_remove(backup->filter, NULL));
+    copier_destroy(steal(&backup->copier), released, backup);
+}
+
+/* The graph and, but for what the outcome says, the bitmap are as if there had been no backup. */
+static void leave_graph(struct backup *backup, bool success) CO_FN;
+
+static void leave_graph(struct backup *backup, bool success)
+{
+    if (backup->filter)
+        cbw_job_end(backup->filter);
+    settle_bitmap(backup, success);
+    backup->job = NULL;
+    backup->refs++;
+    job_leave_behind();
+    co_start("end of a backup", leave_entry, backup);
+    wait_closed(backup);
+    unref(backup);
+}
+
+static void finish(struct job *job, bool success)
+{
+    struct backup *backup = backup_of(job);
+    *(struct backup **)job_state(job) = NULL;
+    leave_graph(backup, success);
+}
+
+static void wake(struct job *job)
+{
+    struct backup *backup = backup_of(job);
+    if (!backup)
+        return;
+    if (job_is_cancelled(job)) {
+        cbw_job_end(backup->filter);
+        copier_abandon(backup->copier);
+    } else {
+        copier_interrupt(backup->copier);
+    }
+    co_queue_wake_all(&backup->told);
+}
+
+static void speed_changed(struct job *job)
+{
+    struct backup *backup = backup_of(job);
+    if (backup)
+        copier_set_speed(backup->copier, job_speed(job));
+}
+
+static const struct job_driver backup_driver = {
+    .type = JOB_TYPE_BACKUP,
+    .state_size = sizeof(struct backup *),
+    .is_block_job = true,
+    .run = run,
+    .wake = wake,
+    .speed_changed = speed_changed,
+    .finish = finish,
+};
+
+/* Starting ------------------------------------------------------------------------------------------------------- */
+
+static struct error *check_nodes(const struct backup_options *options)
+{
+    if (options->source == options->target)
+        return error_new("Source and target cannot be the same");
+    if (node_is_read_only(options->target))
+        return error_new("node '%s' is read-only", node_name(options->target));
+    if (node_length(options->source) != node_length(options->target))
+        return error_new("Source and target image have different sizes: node '%s' has %" PRIu64
+                         " bytes, node '%s' has %" PRIu64,
+                         node_name(options->source), node_length(options->source), node_name(options->target),
+                         node_length(options->target));
+    if (options->compress && !node_can_compress(options->target))
+        return error_new("Compression is not supported for this drive %s", node_name(options->target));
+    return options->bitmap ? dirty_bitmap_check(options->bitmap, DIRTY_BITMAP_BUSY | DIRTY_BITMAP_INCONSISTENT) : NULL;
+}
+
+/* The layer below the source's topmost; filters are transparent. */
+static struct node *base_of(const struct backup_options *options)
+{
+    if (options->sync != MIRROR_SYNC_MODE_TOP)
+        return NULL;
+    struct node *node = options->source;
+    while (node_filtered(node))
+        node = child_node(node_filtered(node));
+    return node_backing(node) ? node_ref(child_node(node_backing(node))) : NULL;
+}
+
+static struct error *make_filter(struct backup *backup) CO_FN;
+
+static struct error *make_filter(struct backup *backup)
+{
+    const struct cbw_job_options options = {
+        .name = backup->options.filter_node_name,
+        .owner = backup->owner,
+        .source = backup->source,
+        .target = backup->target,
+        .min_cluster_size = backup->options.min_cluster_size,
+        .break_snapshot = backup->options.on_cbw_error == ON_CBW_ERROR_BREAK_SNAPSHOT,
+        .compress = backup->options.compress,
+        .discard_source = backup->options.discard_source,
+        .broke = on_broke,
+        .broke_arg = backup,
+    };
+    struct error *err = cbw_job_create(&options, &backup->filter);
+    if (!err)
+        err = handle_open_here(backup->filter, backup->owner, 0, PERM_ALL, &backup->handle);
+    if (!err && backup->base)
+        cbw_job_want_above(backup->filter, backup->handle, backup->base);
+    return err;
+}
+
+static struct error *make_copier(struct backup *backup)
+{
+    const struct backup_options *options = &backup->options;
+    uint64_t cluster = cbw_job_cluster(backup->filter);
+    if (options->chunk_max && options->chunk_max < cluster)
+        return error_new("max-chunk (%" PRIu64 ") is less than backup cluster size (%" PRIu64 ")", options->chunk_max,
+                         cluster);
+    const struct copier_options copier_options = {
+        .ops = &copier_ops,
+        .arg = backup,
+        .job = backup->job,
+        .handle = backup->handle,
+        .bytes = node_length(backup->source),
+        .granule = cluster,
+        .chunk_max = options->chunk_max,
+        .pieces_max = options->workers_max,
+        .speed = options->speed,
+    };
+    return copier_create(&copier_options, &backup->copier);
+}
+
+/* Empty, and records nothing. */
+static struct error *make_aside(struct backup *backup)
+{
+    if (!backup->bitmap || backup->options.bitmap_mode == BITMAP_SYNC_MODE_NEVER)
+        return NULL;
+    uint32_t granularity = dirty_bitmap_granularity(backup->bitmap);
+    struct error *err = dirty_bitmap_create(backup->source, NULL, granularity, &backup->aside);
+    if (!err)
+        dirty_bitmap_set_enabled(backup->aside, false);
+    return err;
+}
+
+/* This is the moment: no request runs. */
+static struct error *at_the_moment(void *arg)
+{
+    struct backup *backup = arg;
+    if (backup->aside)
+        dirty_bitmap_exchange(backup->bitmap, backup->aside);
+    if (backup->options.sync == MIRROR_SYNC_MODE_BITMAP)
+        cbw_job_want_dirty(backup->filter, backup->aside ? backup->aside : backup->bitmap);
+    return NULL;
+}
+
+static const struct change_owner moment = { .before = at_the_moment };
+
+static struct error *insert_filter(struct backup *backup) CO_FN;
+
+static struct error *insert_filter(struct backup *backup)
+{
+    struct change *change = change_begin();
+    struct error *err = change_replace(change, backup->source, backup->filter);
+    change_set_owner(change, &moment, backup);
+    if (!err)
+        err = change_commit(change);
+    else
+        change_abort(change);
+    backup->inserted = !err;
+    return err ? err : handle_open(backup->filter, backup->owner, PERM_CONSISTENT_READ, PERM_ALL, &backup->guard);
+}
+
+static void begin(struct backup *backup) CO_FN;
+
+static void begin(struct backup *backup)
+{
+    struct range left = range_make(0, 0);
+    unsigned runs = 0;
+    while (backup->options.sync != MIRROR_SYNC_MODE_NONE &&
+           (left = cbw_job_next_original(backup->filter, range_end(left))).bytes > 0) {
+        copier_add(backup->copier, left);
+        if (++runs % RUNS_AT_ONCE == 0)
+            co_yield ();
+    }
+    job_progress_add_total(backup->job, min_u64(copier_left(backup->copier), node_length(backup->source)));
+}
+
+static struct error *set_up(struct backup *backup) CO_FN;
+
+static struct error *set_up(struct backup *backup)
+{
+    struct error *err = make_filter(backup);
+    if (!err)
+        err = make_copier(backup);
+    if (!err)
+        err = make_aside(backup);
+    if (!err)
+        err = insert_filter(backup);
+    if (!err)
+        begin(backup);
+    return err;
+}
+
+struct error *backup_job_start(const struct backup_options *options, struct job_txn *txn)
+{
+    struct job *job;
+    struct error *err = check_nodes(options);
+    if (!err)
+        err = job_create(&backup_driver, options->id, options->flags, txn, &job);
+    if (err)
+        return err;
+    struct backup *backup = xcalloc(1, sizeof(*backup));
+    *backup = (struct backup){
+        .job = job,
+        .options = *options,
+        .owner = xasprintf("block job '%s'", options->id),
+        .source = node_ref(options->source),
+        .target = node_ref(options->target),
+        .base = base_of(options),
+        .bitmap = options->bitmap,
+        .woken.run = run_woken,
+        .refs = 1,
+    };
+    co_queue_init(&backup->told);
+    if (backup->bitmap)
+        dirty_bitmap_set_busy(backup->bitmap, true);
+    err = set_up(backup);
+    if (err) {
+        leave_graph(backup, false);
+        error_free(job_cancel(job, true));
+        return err;
+    }
+    *(struct backup **)job_state(job) = backup;
+    error_free(job_set_speed(job, (int64_t)options->speed));
+    job_start(job);
+    return NULL;
+}

@@ -1,0 +1,99 @@
+/* Commands for backups (schema/block-backup.json). Texts of errors are QEMU's where clients may know them. */
+#include "blockcore/graph/dirty_bitmap.h"
+#include "blockcore/graph/node.h"
+#include "blockcore/jobs/backup.h"
+#include "blockcore/jobs/job.h"
+#include "schema/cairn_commands.h"
+
+#include <inttypes.h>
+
+#define WORKERS_MAX 1024
+
+static struct error *find(const char *name, struct node **out)
+{
+    *out = node_find(name);
+    return *out ? NULL : error_new("Cannot find device='%s' nor node-name='%s'", name, name);
+}
+
+static struct error *check_arguments(const struct blockdev_backup *arguments)
+{
+    if (!arguments->job_id)
+        return error_new("An explicit job ID is required for this node");
+    if (arguments->has_speed && arguments->speed < 0)
+        return error_new("speed: expected a non-negative value, found %" PRId64, arguments->speed);
+    if (arguments->x_perf && arguments->x_perf->has_min_cluster_size && arguments->x_perf->min_cluster_size &&
+        !is_power_of_two(arguments->x_perf->min_cluster_size))
+        return error_new("min-cluster-size needs to be a power of 2");
+    return NULL;
+}
+
+/* "incremental" is another name for "bitmap" with "on-success". */
+static struct error *check_bitmap_mode(const struct blockdev_backup *arguments, struct backup_options *options)
+{
+    bool incremental = arguments->sync == MIRROR_SYNC_MODE_INCREMENTAL;
+    if ((incremental || arguments->sync == MIRROR_SYNC_MODE_BITMAP) && !arguments->bitmap)
+        return error_new("must provide a valid bitmap name for '%s' sync mode", mirror_sync_mode_name(arguments->sync));
+    if (incremental && arguments->has_bitmap_mode && arguments->bitmap_mode != BITMAP_SYNC_MODE_ON_SUCCESS)
+        return error_new("Bitmap sync mode must be '%s' when using sync mode '%s'",
+                         bitmap_sync_mode_name(BITMAP_SYNC_MODE_ON_SUCCESS), mirror_sync_mode_name(arguments->sync));
+    if (!arguments->bitmap && arguments->has_bitmap_mode)
+        return error_new("Cannot specify bitmap sync mode without a bitmap");
+    options->sync = incremental ? MIRROR_SYNC_MODE_BITMAP : arguments->sync;
+    options->bitmap_mode = incremental ? BITMAP_SYNC_MODE_ON_SUCCESS : arguments->bitmap_mode;
+    return NULL;
+}
+
+static struct error *find_bitmap(const struct blockdev_backup *arguments, struct backup_options *options)
+{
+    if (!arguments->bitmap)
+        return NULL;
+    options->bitmap = dirty_bitmap_find(options->source, arguments->bitmap);
+    if (!options->bitmap)
+        return error_new("Bitmap '%s' could not be found", arguments->bitmap);
+    if (!arguments->has_bitmap_mode && arguments->sync != MIRROR_SYNC_MODE_INCREMENTAL)
+        return error_new("Bitmap sync mode must be given when providing a bitmap");
+    if (options->sync == MIRROR_SYNC_MODE_NONE)
+        return error_new("sync mode '%s' does not produce meaningful bitmap outputs",
+                         mirror_sync_mode_name(options->sync));
+    if (options->bitmap_mode == BITMAP_SYNC_MODE_NEVER && options->sync != MIRROR_SYNC_MODE_BITMAP)
+        return error_new("Bitmap sync mode '%s' has no meaningful effect when combined with sync mode '%s'",
+                         bitmap_sync_mode_name(options->bitmap_mode), mirror_sync_mode_name(options->sync));
+    return NULL;
+}
+
+static void set_performance(const struct backup_perf *perf, struct backup_options *options)
+{
+    if (!perf)
+        return;
+    options->workers_max = perf->has_max_workers ? (unsigned)min_u64((uint64_t)perf->max_workers, WORKERS_MAX) : 0;
+    options->chunk_max = (uint64_t)perf->max_chunk;
+    options->min_cluster_size = perf->has_min_cluster_size ? perf->min_cluster_size : 0;
+}
+
+struct error *handle_blockdev_backup(struct command_context *context, const struct blockdev_backup *arguments)
+{
+    (void)context;
+    struct backup_options options = {
+        .id = arguments->job_id,
+        .flags =
+            (arguments->auto_finalize ? 0u : JOB_MANUAL_FINALIZE) | (arguments->auto_dismiss ? 0u : JOB_MANUAL_DISMISS),
+        .compress = arguments->compress,
+        .discard_source = arguments->discard_source,
+        .filter_node_name = arguments->filter_node_name,
+        .speed = arguments->has_speed ? (uint64_t)arguments->speed : 0,
+        .on_source_error = arguments->on_source_error,
+        .on_target_error = arguments->on_target_error,
+        .on_cbw_error = arguments->on_cbw_error,
+    };
+    set_performance(arguments->x_perf, &options);
+    struct error *err = check_arguments(arguments);
+    if (!err)
+        err = find(arguments->device, &options.source);
+    if (!err)
+        err = find(arguments->target, &options.target);
+    if (!err)
+        err = check_bitmap_mode(arguments, &options);
+    if (!err)
+        err = find_bitmap(arguments, &options);
+    return err ? err : backup_job_start(&options, NULL);
+}
