@@ -9,10 +9,14 @@
  * the filter has users. What is zero in a backing file, known or read, becomes a zero of the overlay, without data.
  *
  * What the guest sees does not change by a copy. So a copy that fails (no space) leaves the read as good as it was. */
+#include "blockcore/filters/copy_on_read.h"
+
 #include "blockcore/base/iov.h"
+#include "blockcore/base/memory.h"
 #include "blockcore/base/range.h"
 #include "blockcore/drivers/drivers.h"
 #include "blockcore/filters/cluster.h"
+#include "blockcore/graph/inner.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/graph/reopen.h"
 #include "blockcore/io/block_status.h"
@@ -28,8 +32,9 @@
 
 struct cor {
     struct child *file;
-    struct child *bottom; /* NULL: the whole chain is copied */
-    uint64_t cluster;     /* of the overlay, a power of two, at most COPY_MAX */
+    struct child *bottom;           /* NULL: the whole chain is copied, or a job says how much of it */
+    const struct node *jobs_bottom; /* the job's; weak: it keeps it */
+    uint64_t cluster;               /* of the overlay, a power of two, at most COPY_MAX */
     struct tracker tracker;
 };
 
@@ -44,11 +49,12 @@ static struct iov iov_for(const struct iov *iov, struct range wanted, struct ran
  */
 static int64_t bottom_depth(const struct cor *cor)
 {
-    if (!cor->bottom)
+    const struct node *bottom = cor->bottom ? child_node(cor->bottom) : cor->jobs_bottom;
+    if (!bottom)
         return UINT32_MAX;
     const struct node *node = child_node(cor->file);
     int64_t depth = 0;
-    while (node != child_node(cor->bottom)) {
+    while (node != bottom) {
         const struct child *down = node_filtered(node) ? node_filtered(node) : node_backing(node);
         if (!down)
             return -1;
@@ -258,6 +264,165 @@ static int cor_pdiscard(struct node *node, struct range range)
     int ret = child_pdiscard(cor->file, range);
     tracked_end(&cor->tracker, &tracked);
     return ret;
+}
+
+/* For jobs ------------------------------------------------------------------------------------------------------- */
+
+bool copy_on_read_copies(struct node *filter, const struct extent *extent)
+{
+    const struct cor *cor = node_state(filter);
+    if (!(extent->flags & EXTENT_ALLOCATED) || extent->depth == 0 || extent->depth > bottom_depth(cor))
+        return false;
+    /* Without a layer below, what the overlay does not have reads as zero. With one, also what lies past the end of a
+     * short layer has to become the overlay's own. */
+    return cor->jobs_bottom || ((extent->flags & EXTENT_PRESENT) && !(extent->flags & EXTENT_ZERO));
+}
+
+static int populate_zeroes(const struct cor *cor, struct range part, bool *write_failed) CO_FN;
+
+static int populate_zeroes(const struct cor *cor, struct range part, bool *write_failed)
+{
+    if (!cor->jobs_bottom || part.bytes == 0)
+        return 0;
+    child_debug_event(cor->file, "cor_write");
+    int ret = child_pwrite_zeroes(cor->file, part, 0);
+    *write_failed = ret < 0;
+    return ret;
+}
+
+static int populate_piece(const struct cor *cor, struct range part, char *data, bool *write_failed) CO_FN;
+
+static int populate_piece(const struct cor *cor, struct range part, char *data, bool *write_failed)
+{
+    int ret = child_pread(cor->file, part.offset, data, part.bytes);
+    for (uint64_t done = 0; done < part.bytes && ret == 0;) {
+        bool zero;
+        struct range run = first_alike(cor, range_make(part.offset + done, part.bytes - done), data + done, &zero);
+        if (zero) {
+            ret = populate_zeroes(cor, run, write_failed);
+        } else {
+            child_debug_event(cor->file, "cor_write");
+            ret = child_pwrite(cor->file, run.offset, data + done, run.bytes, 0);
+            *write_failed = ret < 0;
+        }
+        done += run.bytes;
+    }
+    return ret;
+}
+
+static int populate_data(const struct cor *cor, struct range part, bool *write_failed) CO_FN;
+
+static int populate_data(const struct cor *cor, struct range part, bool *write_failed)
+{
+    if (part.bytes == 0)
+        return 0;
+    size_t bytes = (size_t)min_u64(part.bytes, COPY_MAX);
+    char *data = buffer_get(bytes);
+    int ret = data ? 0 : -ENOMEM;
+    while (part.bytes > 0 && ret == 0) {
+        struct range piece = range_make(part.offset, min_u64(part.bytes, bytes));
+        ret = populate_piece(cor, piece, data, write_failed);
+        part = range_between(range_end(piece), range_end(part));
+    }
+    buffer_put(data, bytes);
+    return ret;
+}
+
+/* Extents may be shorter than clusters, which are copied as a whole: what is zero in whole clusters is taken out, the
+ * rest collected in *@data. */
+static int populate_extent(struct node *node, const struct extent *extent, struct range *data, bool *write_failed)
+    CO_FN;
+
+static int populate_extent(struct node *node, const struct extent *extent, struct range *data, bool *write_failed)
+{
+    const struct cor *cor = node_state(node);
+    uint64_t end = extent->offset + extent->bytes;
+    uint64_t zero_begin = end;
+    uint64_t zero_end = end;
+    if (!copy_on_read_copies(node, extent)) {
+        zero_begin = extent->offset;
+    } else if (extent->flags & EXTENT_ZERO) {
+        zero_begin = min_u64(align_up(extent->offset, cor->cluster), end);
+        zero_end = max_u64(end == child_length(cor->file) ? end : align_down(end, cor->cluster), zero_begin);
+    }
+    *data = range_between(data->bytes ? data->offset : extent->offset, zero_begin);
+    if (zero_begin == end)
+        return 0;
+    int ret = populate_data(cor, *data, write_failed);
+    if (ret == 0 && copy_on_read_copies(node, extent))
+        ret = populate_zeroes(cor, range_between(zero_begin, zero_end), write_failed);
+    *data = range_between(zero_end, end);
+    return ret;
+}
+
+static int populate_clusters(struct node *node, struct range range, bool *write_failed) CO_FN;
+
+static int populate_clusters(struct node *node, struct range range, bool *write_failed)
+{
+    const struct cor *cor = node_state(node);
+    int ret = 0;
+    while (range.bytes > 0 && ret == 0) {
+        struct range data = range_make(range.offset, 0);
+        CLEANUP(extents_fini) struct extents extents;
+        extents_init(&extents, EXTENTS_MAX);
+        ret = child_block_status(cor->file, range, ASK_ALLOCATED | ASK_ZERO, &extents);
+        for (size_t i = 0; i < extents.count && ret == 0; i++) {
+            ret = populate_extent(node, &extents.items[i], &data, write_failed);
+            range = range_between(extents.items[i].offset + extents.items[i].bytes, range_end(range));
+        }
+        if (ret == 0)
+            ret = populate_data(cor, data, write_failed);
+    }
+    return ret;
+}
+
+int copy_on_read_populate(struct node *filter, struct range range, bool *write_failed)
+{
+    struct cor *cor = node_state(filter);
+    struct range whole = range_align_out(range, cor->cluster);
+    whole = range_between(whole.offset, min_u64(range_end(whole), max_u64(child_length(cor->file), range_end(range))));
+    struct tracked tracked;
+    *write_failed = false;
+    tracked_begin(&cor->tracker, &tracked, whole, true);
+    int ret = populate_clusters(filter, whole, write_failed);
+    tracked_end(&cor->tracker, &tracked);
+    return ret;
+}
+
+static struct error *attach_all(struct node *filter, struct node *node, struct node *const *layers, size_t count) CO_FN;
+
+static struct error *attach_all(struct node *filter, struct node *node, struct node *const *layers, size_t count)
+{
+    struct cor *cor = node_state(filter);
+    struct error *err = inner_node_attach(filter, "file", CHILD_FILTERED, node, &cor->file);
+    for (size_t i = 0; i < count && !err; i++) {
+        struct child *layer;
+        CLEANUP(free) char *name = xasprintf("layer.%zu", i);
+        err = inner_node_attach(filter, name, 0, layers[i], &layer);
+    }
+    return err;
+}
+
+struct error *copy_on_read_create(const char *name, const char *owner, struct node *node, struct node *bottom,
+                                  struct node *const *layers, size_t layers_count, struct node **out)
+{
+    struct node *filter;
+    struct error *err = inner_node_begin(&copy_on_read_driver, name, owner, &filter);
+    if (err)
+        return err;
+    struct cor *cor = node_state(filter);
+    tracker_init(&cor->tracker);
+    err = attach_all(filter, node, layers, layers_count);
+    if (err) {
+        inner_node_give_up(filter);
+        return err;
+    }
+    cor->jobs_bottom = bottom;
+    cor->cluster = min_u64(max_u64(node_cluster_bytes(node), 1), COPY_MAX);
+    node_set_filename(filter, node_filename(node));
+    inner_node_publish(filter);
+    *out = filter;
+    return NULL;
 }
 
 /* Opening -------------------------------------------------------------------------------------------------------- */

@@ -75,6 +75,11 @@ static unsigned cumulative_perm(const struct node *node)
     return perm;
 }
 
+unsigned node_permissions_held(const struct node *node)
+{
+    return cumulative_perm(node);
+}
+
 static unsigned cumulative_shared(const struct node *node)
 {
     unsigned shared = PERM_ALL;

@@ -22,6 +22,9 @@ struct node;
 void permissions_of_role(const struct node *node, const struct child *edge, unsigned perm, unsigned shared,
                          unsigned *edge_perm, unsigned *edge_shared);
 
+/* What the users of the node need together. */
+unsigned node_permissions_held(const struct node *node);
+
 /* "write", "resize", ...: @permission is one bit. */
 const char *permission_name(enum permission permission);
 

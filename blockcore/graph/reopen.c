@@ -27,6 +27,7 @@ struct reopen {
     struct target *targets; /* what prepare said of children */
     size_t targets_count;
     void *state;
+    bool keeps_children; /* whatever the options say of them */
     bool prepared;
     bool entered;
     bool over; /* committed or aborted */
@@ -186,9 +187,19 @@ static struct error *reopen_named(struct reopen *entry, const char *name, unsign
     return change_add(entry->set->change, entry->node, name, role, node, &added);
 }
 
+static struct error *keep_child(struct reopen *reopen, const char *name, struct child *child) CO_FN;
+
+static struct error *keep_child(struct reopen *reopen, const char *name, struct child *child)
+{
+    add_target(reopen, name, child ? child->role : CHILD_BACKING, child ? child->node : NULL);
+    return child ? follow_parent(reopen, child) : NULL;
+}
+
 struct error *reopen_child(struct reopen *reopen, const char *name, const struct blockdev_ref *ref)
 {
     struct child *child = node_child(reopen->node, name);
+    if (reopen->keeps_children && child)
+        return keep_child(reopen, name, child);
     if (!ref || !child)
         return error_new("%s is missing for '%s'", name, reopen->node->name);
     if (ref->kind == BLOCKDEV_REF_KIND_DEFINITION)
@@ -199,7 +210,8 @@ struct error *reopen_child(struct reopen *reopen, const char *name, const struct
 struct error *reopen_same_child(struct reopen *reopen, const char *name, const struct blockdev_ref *ref)
 {
     const struct child *child = node_child(reopen->node, name);
-    if (ref && child && ref->kind == BLOCKDEV_REF_KIND_REFERENCE && node_find(ref->u.reference) != child->node)
+    if (!reopen->keeps_children && ref && child && ref->kind == BLOCKDEV_REF_KIND_REFERENCE &&
+        node_find(ref->u.reference) != child->node)
         return error_new("Cannot change the option '%s'", name);
     return reopen_child(reopen, name, ref);
 }
@@ -207,6 +219,8 @@ struct error *reopen_same_child(struct reopen *reopen, const char *name, const s
 struct error *reopen_backing(struct reopen *reopen, const struct blockdev_ref_or_null *ref)
 {
     struct child *child = reopen->node->backing;
+    if (reopen->keeps_children)
+        return keep_child(reopen, "backing", child);
     if (!ref && child)
         return error_new("backing is missing for '%s'", reopen->node->name);
     if (!ref) {
@@ -412,7 +426,7 @@ static void commit_all(void *arg)
         if (entry->node->driver->reopen_commit)
             entry->node->driver->reopen_commit(entry->node, entry);
         /* A child that follows its parent has them already. */
-        if (entry->given != entry->node->given)
+        if (entry->given != entry->node->given && !entry->keeps_children)
             node_remember_options(entry->node, entry->given);
         entry->over = true;
     }
@@ -496,29 +510,100 @@ static void sort_entries(struct reopen_set *set)
     }
 }
 
-struct error *blockdev_reopen(const struct blockdev_options *options, size_t count)
+static void set_init(struct reopen_set *set)
 {
     static const struct change_owner owner = {
         .before = leave_all, .try_new = enter_all, .undo_new = undo_entered, .failed = abort_all, .done = commit_all
     };
-    struct reopen_set set = { .change = change_begin(), .entries = LIST_INIT(set.entries) };
-    change_set_owner(set.change, &owner, &set);
-    struct error *err = prepare_all(&set, options, count);
+    set->change = change_begin();
+    list_init(&set->entries);
+    change_set_owner(set->change, &owner, set);
+}
+
+/* @err: of preparing the entries. */
+static struct error *make_it_so(struct reopen_set *set, struct error *err) CO_FN;
+
+static struct error *make_it_so(struct reopen_set *set, struct error *err)
+{
     if (!err)
-        err = flush_early(&set);
+        err = flush_early(set);
     if (!err)
-        err = describe_settings(&set);
-    sort_entries(&set);
+        err = describe_settings(set);
+    sort_entries(set);
     if (err) {
-        abort_all(&set);
-        change_abort(set.change);
+        abort_all(set);
+        change_abort(set->change);
     } else {
-        err = change_commit(set.change);
+        err = change_commit(set->change);
         if (err)
-            abort_all(&set);
+            abort_all(set);
         else
-            end_all(&set);
+            end_all(set);
     }
-    set_fini(&set);
+    set_fini(set);
     return err;
+}
+
+struct error *blockdev_reopen(const struct blockdev_options *options, size_t count)
+{
+    struct reopen_set set;
+    set_init(&set);
+    struct error *err = prepare_all(&set, options, count);
+    return make_it_so(&set, err);
+}
+
+/* What counts for the node now, whoever said so. */
+static void options_now(struct inherited *inherited, const struct node *node, bool read_only)
+{
+    struct blockdev_options *options = &inherited->options;
+    *options = *node->given;
+    options->has_read_only = true;
+    options->read_only = read_only;
+    options->has_auto_read_only = true;
+    options->auto_read_only = node->set.auto_read_only;
+    options->has_discard = true;
+    options->discard = node->set.unmap ? BLOCKDEV_DISCARD_OPTIONS_UNMAP : BLOCKDEV_DISCARD_OPTIONS_IGNORE;
+    options->has_force_share = true;
+    options->force_share = node->set.force_share && read_only;
+    inherited->cache = (struct blockdev_cache_options){
+        .has_direct = true,
+        .direct = node->set.cache_direct,
+        .has_no_flush = true,
+        .no_flush = node->set.cache_no_flush,
+    };
+    options->cache = &inherited->cache;
+}
+
+static struct error *reopen_as(struct node *node, bool read_only) CO_FN;
+
+static struct error *reopen_as(struct node *node, bool read_only)
+{
+    if (!node->given)
+        return error_new("the options of node '%s' are not known any more", node->name);
+    struct error *err = check_free(node);
+    if (err)
+        return err;
+    struct reopen_set set;
+    set_init(&set);
+    struct inherited now;
+    options_now(&now, node, read_only);
+    struct reopen *entry = add_entry(&set, node, node->given, NULL);
+    entry->inherited.cache = now.cache;
+    entry->inherited.options = now.options;
+    entry->inherited.options.cache = &entry->inherited.cache;
+    entry->settings = node->set;
+    entry->settings.read_only = read_only;
+    entry->settings.force_share = now.options.force_share;
+    entry->keeps_children = true;
+    return make_it_so(&set, error_wrap(prepare(entry), "node '%s'", node->name));
+}
+
+struct error *node_reopen_writable(struct node *node)
+{
+    return reopen_as(node, false);
+}
+
+struct error *node_reopen_read_only(struct node *node)
+{
+    return reopen_as(node, true);
 }

@@ -24,6 +24,12 @@ struct reopen;
 /* blockdev-reopen: each of @options names a node that exists. All of them, or none. */
 struct error *blockdev_reopen(const struct blockdev_options *options, size_t count) CO_FN CONTROL_FN MUST_CHECK;
 
+/* For jobs: a node that is read-only, though it could be written, becomes writable for a time, and as it was described
+ * again; its children stay what they are, and those that it describes follow. Errors: it is read-only for another
+ * reason; its options are not known. */
+struct error *node_reopen_writable(struct node *node) CO_FN CONTROL_FN MUST_CHECK;
+struct error *node_reopen_read_only(struct node *node) CO_FN CONTROL_FN MUST_CHECK;
+
 /* For drivers, in reopen_prepare ------------------------------------------------------------------------------ */
 
 /* What the options say of child @name: the one that is there, another node by its name, or other options for the one

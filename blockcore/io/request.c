@@ -106,16 +106,16 @@ int handle_truncate(struct handle *handle, uint64_t bytes, enum truncate_mode mo
     return ret;
 }
 
-/* Holds still whatever uses the bytes of the handle's node, which may be exchanged until that has happened; *@kept is
- * to be given back. */
-static struct drain *drain_node_of(const struct handle *handle, struct node **kept) CO_FN;
+/* Holds still whatever uses the bytes of the edge's node, which may be exchanged until that has happened; *@kept is to
+ * be given back. */
+static struct drain *drain_node_of(const struct child *edge, struct node **kept) CO_FN;
 
-static struct drain *drain_node_of(const struct handle *handle, struct node **kept)
+static struct drain *drain_node_of(const struct child *edge, struct node **kept)
 {
     for (;;) {
-        *kept = node_ref(handle->edge.node);
+        *kept = node_ref(edge->node);
         struct drain *drain = drain_begin_content(*kept);
-        if (handle->edge.node == *kept)
+        if (edge->node == *kept)
             return drain;
         drain_end(drain);
         node_unref(*kept);
@@ -132,18 +132,23 @@ static void settle_bitmaps_above(struct node *node)
     }
 }
 
-int handle_resize(struct handle *handle, uint64_t bytes, enum truncate_mode mode)
+int child_resize(struct child *child, uint64_t bytes, enum truncate_mode mode)
 {
     struct node *node;
-    struct drain *drain = drain_node_of(handle, &node);
+    struct drain *drain = drain_node_of(child, &node);
     /* Our own door is closed as well, so nothing but this tells others that a request is on its way. */
     node_set_busy(node, true);
-    int ret = child_truncate(&handle->edge, bytes, mode);
+    int ret = child_truncate(child, bytes, mode);
     settle_bitmaps_above(node);
     node_set_busy(node, false);
     drain_end(drain);
     node_unref(node);
     return ret;
+}
+
+int handle_resize(struct handle *handle, uint64_t bytes, enum truncate_mode mode)
+{
+    return child_resize(&handle->edge, bytes, mode);
 }
 
 /* What lies past the end of a child reads as zero: a backing file may be shorter than its overlay, and tables may

@@ -35,6 +35,8 @@ int child_pwrite_zeroes(struct child *child, struct range range, unsigned flags)
 int child_pdiscard(struct child *child, struct range range) CO_FN;
 int child_flush(struct child *child) CO_FN;
 int child_truncate(struct child *child, uint64_t bytes, enum truncate_mode mode) CO_FN;
+/* As handle_resize(), from outside of requests. */
+int child_resize(struct child *child, uint64_t bytes, enum truncate_mode mode) CO_FN CONTROL_FN;
 uint64_t child_length(const struct child *child);
 
 /* The same with one piece of memory. */

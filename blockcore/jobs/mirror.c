@@ -9,6 +9,7 @@
 #include "blockcore/graph/rearrange.h"
 #include "blockcore/io/block_status.h"
 #include "blockcore/io/request.h"
+#include "blockcore/jobs/chain_copy.h"
 #include "blockcore/jobs/copier.h"
 #include "blockcore/jobs/job.h"
 #include "blockcore/jobs/mirror_filter.h"
@@ -37,7 +38,8 @@ struct mirror {
     struct node *source;
     struct node *target;
     struct node *replaces;
-    struct node *base; /* what is below it is not copied; NULL: nothing is */
+    struct node *base;              /* from there down nothing is copied; NULL: all is */
+    struct chain_copy_nodes *chain; /* of a commit: the layers, and what it makes writable */
     struct node *filter_node;
     struct mirror_filter *filter;
     struct handle *handle;
@@ -99,7 +101,8 @@ static int plan(void *arg, struct range range, struct extents *plan)
         struct extent *extent = &plan->items[i];
         bool ours = !mirror->base || (extent->flags & EXTENT_ALLOCATED);
         bool zero = extent->flags & EXTENT_ZERO;
-        if (ours && zero && !mirror->base && target_is_zero(mirror, range_make(extent->offset, extent->bytes)))
+        if (ours && zero && (!mirror->base || mirror->chain) &&
+            target_is_zero(mirror, range_make(extent->offset, extent->bytes)))
             ours = false;
         extent->flags = (ours ? EXTENT_ALLOCATED : 0u) | (zero ? EXTENT_ZERO : 0u);
     }
@@ -284,11 +287,24 @@ static struct error *get_ready(struct mirror *mirror)
     return NULL;
 }
 
+/* The target of a commit may be shorter than what stands on it. */
+static struct error *grow_target(struct mirror *mirror) CO_FN;
+
+static struct error *grow_target(struct mirror *mirror)
+{
+    uint64_t length = node_length(mirror->source);
+    if (!mirror->chain || child_length(mirror->filter->target) >= length)
+        return NULL;
+    int ret = child_resize(mirror->filter->target, length, TRUNCATE_SPARSE);
+    return ret < 0 ? error_errno(-ret, "growing node '%s' to %" PRIu64 " bytes", node_name(mirror->target), length)
+                   : NULL;
+}
+
 /* Before it ends, writes go to both: what is left becomes less, however much is written. */
 static struct error *run(struct job *job)
 {
     struct mirror *mirror = mirror_of(job);
-    struct error *err = NULL;
+    struct error *err = take_step(mirror, grow_target);
     while (!err && job_go_on(job)) {
         bool ends = shall_end(mirror);
         if (ends)
@@ -358,6 +374,8 @@ static struct error *prepare(struct job *job)
         if (err)
             return err;
         err = take_step(mirror, switch_users);
+        if (mirror->switched && mirror->chain && !node_is_read_only(mirror->source))
+            writable_forget(&mirror->chain->writable); /* its new users write it */
         if (mirror->switched || job_is_cancelled(job) || error_errnum(err) != EAGAIN)
             return err;
     }
@@ -370,6 +388,7 @@ static void unref(struct mirror *mirror)
         return;
     co_queue_fini(&mirror->told);
     error_free(mirror->step_error);
+    free(mirror->chain);
     free(mirror->owner);
     free(mirror);
 }
@@ -383,6 +402,7 @@ static void close_all(void *arg)
     node_unref(mirror->source);
     node_unref(mirror->replaces);
     node_unref(mirror->base);
+    chain_nodes_let_go(mirror->chain);
     mirror->closed = true;
     co_queue_wake_all(&mirror->told);
     unref(mirror);
@@ -414,13 +434,28 @@ static void wait_closed(struct mirror *mirror)
     timer_destroy(timer);
 }
 
+/* As if there had been none. */
+static struct error *remove_filter(struct mirror *mirror) CO_FN;
+
+static struct error *remove_filter(struct mirror *mirror)
+{
+    struct change *change = change_begin();
+    struct error *err = change_replace(change, mirror->filter_node, mirror->source);
+    if (!err && mirror->handle) /* while it stays on the filter, that minds others */
+        err = change_edge(change, handle_edge(mirror->handle), mirror->source);
+    if (!err)
+        return change_commit(change);
+    change_abort(change);
+    return err;
+}
+
 static void leave_entry(void *arg)
 {
     struct mirror *mirror = arg;
     while (mirror->working)
         co_queue_wait(&mirror->told, NULL, "a step of a mirror");
     if (mirror->inserted)
-        error_free(filter_remove(mirror->filter_node, NULL));
+        error_free(remove_filter(mirror));
     copier_destroy(mirror->copier, released, mirror);
 }
 
@@ -541,6 +576,8 @@ static struct error *choose_granularity(const struct mirror_options *options, ui
 static struct error *check_nodes(const struct mirror_options *options)
 {
     const struct node *replaced = options->replaces ? options->replaces : options->source;
+    if (options->is_commit)
+        return NULL;
     if (options->source == options->target)
         return error_new("Can't mirror node into itself");
     if (node_is_read_only(options->target))
@@ -555,9 +592,11 @@ static struct error *check_nodes(const struct mirror_options *options)
     return NULL;
 }
 
-/* The layer below the one that is mirrored; filters are transparent. */
+/* The layer below what is mirrored; filters are transparent. */
 static struct node *base_of(const struct mirror_options *options)
 {
+    if (options->is_commit)
+        return layer_of(options->target);
     if (options->sync == MIRROR_SYNC_MODE_FULL)
         return NULL;
     struct node *node = options->source;
@@ -566,13 +605,27 @@ static struct node *base_of(const struct mirror_options *options)
     return node_backing(node) ? child_node(node_backing(node)) : NULL;
 }
 
+/* The layers between source and target, which nobody else may use, and a target that can be written. */
+static struct error *open_chain(struct mirror *mirror) CO_FN;
+
+static struct error *open_chain(struct mirror *mirror)
+{
+    if (!mirror->options.is_commit)
+        return NULL;
+    mirror->chain = xcalloc(1, sizeof(*mirror->chain));
+    struct error *err = chain_nodes_add_above(mirror->chain, mirror->source, mirror->target);
+    return err ? err : writable_make(&mirror->chain->writable, mirror->target);
+}
+
 static struct error *open_parts(struct mirror *mirror, uint32_t granularity) CO_FN;
 
 static struct error *open_parts(struct mirror *mirror, uint32_t granularity)
 {
     const struct mirror_options *options = &mirror->options;
-    struct error *err = mirror_filter_create(options->filter_node_name, mirror->owner, mirror->source, mirror->target,
-                                             &mirror->filter_node);
+    struct error *err = open_chain(mirror);
+    if (!err)
+        err = mirror_filter_create(options->filter_node_name, mirror->owner, mirror->source, mirror->target,
+                                   mirror->chain, &mirror->filter_node);
     if (err)
         return err;
     mirror->filter = mirror_filter_of(mirror->filter_node);
@@ -584,6 +637,11 @@ static struct error *open_parts(struct mirror *mirror, uint32_t granularity)
         return err;
     dirty_bitmap_set_copier(mirror->bitmap);
     mirror->filter->bitmap = mirror->bitmap;
+    /* The filter's users first: a handle of its own makes it mind others who use the nodes below. */
+    err = filter_insert(mirror->source, mirror->filter_node, NULL);
+    if (err)
+        return err;
+    mirror->inserted = true;
     err = handle_open_here(mirror->filter_node, mirror->owner, PERM_CONSISTENT_READ, PERM_ALL, &mirror->handle);
     if (err)
         return err;
@@ -597,11 +655,7 @@ static struct error *open_parts(struct mirror *mirror, uint32_t granularity)
         .bytes_max = options->buf_size,
         .speed = options->speed,
     };
-    err = copier_create(&copier_options, &mirror->copier);
-    if (!err)
-        err = filter_insert(mirror->source, mirror->filter_node, NULL);
-    mirror->inserted = !err;
-    return err;
+    return copier_create(&copier_options, &mirror->copier);
 }
 
 static void begin(struct mirror *mirror)

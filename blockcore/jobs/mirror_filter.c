@@ -6,6 +6,7 @@
 #include "blockcore/graph/inner.h"
 #include "blockcore/io/block_status.h"
 #include "blockcore/io/request.h"
+#include "blockcore/jobs/chain_copy.h"
 #include "blockcore/runtime/buffer.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop.h"
@@ -325,10 +326,9 @@ static void mirror_close(struct node *node)
 
 /* Without users the filter needs nothing: its place has been given to the target. While it is used nobody else may look
  * at the target, which is not a copy yet, and the length of the source stays. */
-static void mirror_child_permissions(const struct node *node, const struct child *child, unsigned perm, unsigned shared,
-                                     unsigned *child_perm, unsigned *child_shared)
+static void permissions_of_mirror(const struct child *child, unsigned perm, unsigned shared, unsigned *child_perm,
+                                  unsigned *child_shared)
 {
-    (void)node;
     *child_perm = perm;
     *child_shared = shared;
     if (perm == 0)
@@ -340,6 +340,36 @@ static void mirror_child_permissions(const struct node *node, const struct child
         *child_perm = PERM_WRITE;
         *child_shared = PERM_WRITE_UNCHANGED;
     }
+}
+
+/* What changes in the target shows through the layers above, but never through the filter: all that has been copied is
+ * the source's own, or below it. So nobody may look at those layers but the filter, which does not mind. */
+static void permissions_of_commit(const struct mirror_filter *filter, const struct child *child, unsigned perm,
+                                  unsigned *child_perm, unsigned *child_shared)
+{
+    *child_perm = 0;
+    *child_shared = PERM_ALL;
+    if (perm == 0)
+        return;
+    if (child_role(child) & CHILD_FILTERED) {
+        *child_perm = perm & PERM_WRITE;
+        *child_shared = PERM_ALL & ~(unsigned)PERM_RESIZE;
+    } else if (child == filter->target) {
+        *child_perm = PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE;
+        *child_shared = PERM_CONSISTENT_READ | PERM_WRITE_UNCHANGED;
+    } else {
+        *child_shared = PERM_ALL & ~(unsigned)PERM_CONSISTENT_READ;
+    }
+}
+
+static void mirror_child_permissions(const struct node *node, const struct child *child, unsigned perm, unsigned shared,
+                                     unsigned *child_perm, unsigned *child_shared)
+{
+    const struct mirror_filter *filter = node_state((struct node *)(uintptr_t)node);
+    if (filter->is_commit)
+        permissions_of_commit(filter, child, perm, child_perm, child_shared);
+    else
+        permissions_of_mirror(child, perm, shared, child_perm, child_shared);
 }
 
 const struct driver mirror_filter_driver = {
@@ -356,8 +386,21 @@ const struct driver mirror_filter_driver = {
     .child_permissions = mirror_child_permissions,
 };
 
+static struct error *attach_all(struct node *node, struct node *source, struct node *target,
+                                const struct chain_copy_nodes *chain) CO_FN;
+
+static struct error *attach_all(struct node *node, struct node *source, struct node *target,
+                                const struct chain_copy_nodes *chain)
+{
+    struct mirror_filter *filter = node_state(node);
+    struct error *err = inner_node_attach(node, "file", CHILD_FILTERED, source, &filter->file);
+    if (!err)
+        err = inner_node_attach(node, "target", 0, target, &filter->target);
+    return err || !chain ? err : chain_nodes_attach(chain, node);
+}
+
 struct error *mirror_filter_create(const char *name, const char *owner, struct node *source, struct node *target,
-                                   struct node **out)
+                                   const struct chain_copy_nodes *chain, struct node **out)
 {
     struct node *node;
     struct error *err = inner_node_begin(&mirror_filter_driver, name, owner, &node);
@@ -368,9 +411,8 @@ struct error *mirror_filter_create(const char *name, const char *owner, struct n
     spinlock_init(&filter->lock);
     list_init(&filter->waiting);
     co_queue_init(&filter->changed);
-    err = inner_node_attach(node, "file", CHILD_FILTERED, source, &filter->file);
-    if (!err)
-        err = inner_node_attach(node, "target", 0, target, &filter->target);
+    filter->is_commit = chain;
+    err = attach_all(node, source, target, chain);
     if (err) {
         co_queue_fini(&filter->changed);
         inner_node_give_up(node);

@@ -24,6 +24,7 @@
 
 #include <stdatomic.h>
 
+struct chain_copy_nodes;
 struct dirty_bitmap;
 
 enum mirror_mode {
@@ -53,9 +54,10 @@ struct mirror_filter {
 
 extern const struct driver mirror_filter_driver;
 
-/* The filter of @owner ("block job 'x'") for @source and @target, which nobody uses yet. */
+/* The filter of @owner ("block job 'x'") for @source and @target, which nobody uses yet. @chain: the layers between
+ * them if the target is below the source; NULL: it is not. */
 struct error *mirror_filter_create(const char *name, const char *owner, struct node *source, struct node *target,
-                                   struct node **out) CO_FN CONTROL_FN MUST_CHECK;
+                                   const struct chain_copy_nodes *chain, struct node **out) CO_FN CONTROL_FN MUST_CHECK;
 
 struct mirror_filter *mirror_filter_of(struct node *node);
 /* MIRROR_OVER is for good. */
