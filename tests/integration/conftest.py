@@ -1,11 +1,13 @@
 """Fixtures that all integration tests share.
 
+own_name      "localhost"; skips where the machine does not know it (a root file system without /etc/hosts)
 daemon        a running cairnd with a QMP monitor; its directory is tmp_path
 qmp           a negotiated client of that daemon
 start_daemon  starts further or differently configured ones: start_daemon("--config", path, monitor=False)
 """
 
 import pathlib
+import socket
 import sys
 
 import pytest
@@ -47,3 +49,12 @@ def daemon(start_daemon):
 @pytest.fixture
 def qmp(daemon):
     return daemon.connect()
+
+
+@pytest.fixture
+def own_name():
+    try:
+        socket.getaddrinfo("localhost", None)
+    except socket.gaierror:
+        pytest.skip("this machine does not know its own name")
+    return "localhost"

@@ -20,6 +20,14 @@ def connect(socket, export, contexts=()):
     return handle
 
 
+def connect_plainly(socket, export):
+    """Without structured replies: all that is read goes through the node, also what it knows to be zero."""
+    handle = nbd.NBD()
+    handle.set_request_structured_replies(False)
+    handle.connect_uri(uri(socket, export))
+    return handle
+
+
 def read_all(handle, chunk=256 * 1024):
     size = handle.get_size()
     return b"".join(handle.pread(min(chunk, size - offset), offset) for offset in range(0, size, chunk))

@@ -9,7 +9,7 @@ import nbd
 import pytest
 
 from images import KIB, MIB, check, compare, content, create, qemu_io, qemu_map, random_chain, rng_of, seeds
-from nbd_client import connect, read_all, start_server
+from nbd_client import connect, connect_plainly, read_all, start_server
 from test_block_status import add_image, assert_complete, extents_of, shape
 
 FILTERS = {
@@ -189,7 +189,7 @@ def read_through(qmp, daemon, bottom=None):
         add_image(qmp, daemon.path(f"{name}.qcow2"), name, read_only=name != "top", backing=below)
     qmp.execute("blockdev-add", driver="copy-on-read", node_name="cor", file="top",
                 **({"bottom": bottom} if bottom else {}))
-    handle = connect(export(qmp, daemon.directory, "cor"), "cor")
+    handle = connect_plainly(export(qmp, daemon.directory, "cor"), "cor")
     data = handle.pread(1 * MIB, 0)
     handle.shutdown()
     depth = [(extent["offset"] // KIB, extent["length"] // KIB, extent.get("depth")) for extent in
@@ -266,7 +266,7 @@ def test_a_copy_that_fails_is_no_failed_read(qmp, daemon, chain):
                 "driver": "blkdebug", "image": {"driver": "file", "filename": str(chain)},
                 "inject-error": [{"event": "cor_write", "iotype": "write", "errno": 28},
                                  {"event": "write_aio", "iotype": "write", "errno": 28}]}}})
-    handle = connect(export(qmp, daemon.directory, "cor"), "cor")
+    handle = connect_plainly(export(qmp, daemon.directory, "cor"), "cor")
     assert handle.pread(1 * MIB, 0) == expected
 
 

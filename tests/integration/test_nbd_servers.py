@@ -128,10 +128,10 @@ def test_what_is_told_of_a_server(qmp, tmp_path):
     undecided.close()
 
 
-def test_a_name_with_several_addresses(qmp):
+def test_a_name_with_several_addresses(qmp, own_name):
     """A host name may mean addresses of both families; they share one port."""
     null(qmp, "a")
-    qmp.execute("nbd-server-start", addr={"type": "inet", "data": {"host": "localhost", "port": "0"}})
+    qmp.execute("nbd-server-start", addr={"type": "inet", "data": {"host": own_name, "port": "0"}})
     qmp.execute("block-export-add", type="nbd", id="e", node_name="a")
     addresses = servers(qmp)["default"]["addresses"]
     assert len({address["port"] for address in addresses}) == 1
@@ -143,10 +143,10 @@ def test_a_name_with_several_addresses(qmp):
 
 
 @pytest.mark.parametrize("option, hosts", [("ipv4", {"127.0.0.1"}), ("ipv6", {"::1"})])
-def test_one_family_can_be_asked_for(qmp, option, hosts):
-    address = {"type": "inet", "data": {"host": "localhost", "port": "0", option: True}}
+def test_one_family_can_be_asked_for(qmp, own_name, option, hosts):
+    address = {"type": "inet", "data": {"host": own_name, "port": "0", option: True}}
     if option == "ipv6" and not _has_ipv6():
-        assert "localhost" in qmp.error("nbd-server-start", addr=address).desc
+        assert own_name in qmp.error("nbd-server-start", addr=address).desc
         return
     qmp.execute("nbd-server-start", addr=address)
     assert {address["host"] for address in servers(qmp)["default"]["addresses"]} == hosts

@@ -454,12 +454,12 @@ def test_anonymous_clients(qmp, disk, tmp_path):
     assert json.loads(result.stdout)["virtual-size"] == SIZE
 
 
-def test_nbdinfo_over_tcp(qmp, disk, pki):
+def test_nbdinfo_over_tcp(qmp, disk, pki, own_name):
     add_creds(qmp, pki.path("at-server"))
     qmp.execute("nbd-server-start", addr={"type": "inet", "data": {"host": "127.0.0.1", "port": "0"}}, tls_creds="tls0")
     port = qmp.execute("query-nbd-servers")[0]["addresses"][0]["port"]
     qmp.execute("block-export-add", type="nbd", id="e", node_name=disk, name="disk")
-    uri = f"nbds://localhost:{port}/disk?tls-certificates={pki.path('at-laptop')}"
+    uri = f"nbds://{own_name}:{port}/disk?tls-certificates={pki.path('at-laptop')}"
     info = json.loads(run("nbdinfo", "--json", uri).stdout)
     assert info["TLS"] and info["exports"][0]["export-size"] == SIZE
 
@@ -785,7 +785,8 @@ def test_a_file_that_names_what_is_not_there(tmp_path, options, message):
     assert result.returncode != 0 and result.stderr.rstrip().endswith(message), result.stderr
 
 
-def test_the_example_in_the_documentation(start_daemon, tmp_path):
+def test_the_example_in_the_documentation(start_daemon, tmp_path, own_name):
+    assert own_name == "localhost"
     text = (ROOT / "docs" / "tls.md").read_text()
     with sockets.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
