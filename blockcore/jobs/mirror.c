@@ -441,7 +441,9 @@ static struct error *remove_filter(struct mirror *mirror)
 {
     struct change *change = change_begin();
     struct error *err = change_replace(change, mirror->filter_node, mirror->source);
-    if (!err && mirror->handle) /* while it stays on the filter, that minds others */
+    /* While the handle stays on the filter of a commit, that minds others who use the layers. Elsewhere it does stay,
+     * so that nobody has to wait for pieces that hang. */
+    if (!err && mirror->chain && mirror->handle)
         err = change_edge(change, handle_edge(mirror->handle), mirror->source);
     if (!err)
         return change_commit(change);

@@ -1,8 +1,15 @@
 """x-blockdev-amend: passwords of encrypted images come and go while they are in use. qemu-img knows which ones open them."""
 
 import pytest
+
 from images import MIB, run
-from test_luks import run_job
+
+
+def run_job(qmp, command, arguments):
+    """The error of the job, or None."""
+    qmp.execute(command, {"job-id": "job0", **arguments})
+    return qmp.wait_job("job0")
+
 
 FIRST, SECOND = "first password", "second password"
 
