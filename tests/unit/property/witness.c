@@ -95,6 +95,10 @@ static bool witness_can_read(const struct part *part)
     return witness_can_read(part->backing);
 }
 
+/* After errors on the way: clusters may be lost, and entries may lack the flag that a cluster is theirs alone, since
+ * what could not be undone stays undone. Both are harmless; no other line may say ERROR. */
+#define HARMLESS_ONLY " 2>&1 | grep -E '^ERROR|^qemu-img:' | grep -vq 'OFLAG_COPIED .* refcount=1$'"
+
 static void check_images(struct world *world)
 {
     for (unsigned i = 0; i < world->count; i++) {
@@ -104,8 +108,8 @@ static void check_images(struct world *world)
         CLEANUP(text_fini) struct text text = { 0 };
         image.backing = NULL;
         append_part(&text, &image);
-        run_program("qemu-img check -q " SECRET_OPTION " 'json:%.*s'%s", (int)text.length, text.data,
-                    world->leaks ? " || test $? = 3" : "");
+        run_program("%sqemu-img check -q " SECRET_OPTION " 'json:%.*s'%s", world->leaks ? "! " : "", (int)text.length,
+                    text.data, world->leaks ? HARMLESS_ONLY : "");
     }
 }
 
