@@ -3,6 +3,7 @@
 #include "blockcore/graph/node.h"
 #include "blockcore/jobs/backup.h"
 #include "blockcore/jobs/job.h"
+#include "daemon/new_image.h"
 #include "schema/cairn_commands.h"
 
 #include <inttypes.h>
@@ -15,7 +16,7 @@ static struct error *find(const char *name, struct node **out)
     return *out ? NULL : error_new("Cannot find device='%s' nor node-name='%s'", name, name);
 }
 
-static struct error *check_arguments(const struct blockdev_backup *arguments)
+static struct error *check_arguments(const struct backup_common *arguments)
 {
     if (!arguments->job_id)
         return error_new("An explicit job ID is required for this node");
@@ -28,7 +29,7 @@ static struct error *check_arguments(const struct blockdev_backup *arguments)
 }
 
 /* "incremental" is another name for "bitmap" with "on-success". */
-static struct error *check_bitmap_mode(const struct blockdev_backup *arguments, struct backup_options *options)
+static struct error *check_bitmap_mode(const struct backup_common *arguments, struct backup_options *options)
 {
     bool incremental = arguments->sync == MIRROR_SYNC_MODE_INCREMENTAL;
     if ((incremental || arguments->sync == MIRROR_SYNC_MODE_BITMAP) && !arguments->bitmap)
@@ -43,7 +44,7 @@ static struct error *check_bitmap_mode(const struct blockdev_backup *arguments, 
     return NULL;
 }
 
-static struct error *find_bitmap(const struct blockdev_backup *arguments, struct backup_options *options)
+static struct error *find_bitmap(const struct backup_common *arguments, struct backup_options *options)
 {
     if (!arguments->bitmap)
         return NULL;
@@ -70,9 +71,21 @@ static void set_performance(const struct backup_perf *perf, struct backup_option
     options->min_cluster_size = perf->has_min_cluster_size ? perf->min_cluster_size : 0;
 }
 
-struct error *handle_blockdev_backup(struct command_context *context, const struct blockdev_backup *arguments)
+/* What the schema calls a base, of either kind of backup. */
+#define COMMON_OF(arguments)                                                                                           \
+    {                                                                                                                  \
+        .job_id = (arguments)->job_id, .device = (arguments)->device, .sync = (arguments)->sync,                       \
+        .has_speed = (arguments)->has_speed, .speed = (arguments)->speed, .bitmap = (arguments)->bitmap,               \
+        .has_bitmap_mode = (arguments)->has_bitmap_mode, .bitmap_mode = (arguments)->bitmap_mode,                      \
+        .compress = (arguments)->compress, .on_source_error = (arguments)->on_source_error,                            \
+        .on_target_error = (arguments)->on_target_error, .on_cbw_error = (arguments)->on_cbw_error,                    \
+        .auto_finalize = (arguments)->auto_finalize, .auto_dismiss = (arguments)->auto_dismiss,                        \
+        .filter_node_name = (arguments)->filter_node_name, .discard_source = (arguments)->discard_source,              \
+        .x_perf = (arguments)->x_perf,                                                                                 \
+    }
+
+static struct backup_options options_of(const struct backup_common *arguments)
 {
-    (void)context;
     struct backup_options options = {
         .id = arguments->job_id,
         .flags =
@@ -86,14 +99,72 @@ struct error *handle_blockdev_backup(struct command_context *context, const stru
         .on_cbw_error = arguments->on_cbw_error,
     };
     set_performance(arguments->x_perf, &options);
-    struct error *err = check_arguments(arguments);
+    return options;
+}
+
+struct error *handle_blockdev_backup(struct command_context *context, const struct blockdev_backup *arguments)
+{
+    (void)context;
+    const struct backup_common common = COMMON_OF(arguments);
+    struct backup_options options = options_of(&common);
+    struct error *err = check_arguments(&common);
     if (!err)
-        err = find(arguments->device, &options.source);
+        err = find(common.device, &options.source);
     if (!err)
         err = find(arguments->target, &options.target);
     if (!err)
-        err = check_bitmap_mode(arguments, &options);
+        err = check_bitmap_mode(&common, &options);
     if (!err)
-        err = find_bitmap(arguments, &options);
+        err = find_bitmap(&common, &options);
     return err ? err : backup_job_start(&options, NULL);
+}
+
+/* drive-backup --------------------------------------------------------------------------------------------------- */
+
+/* Whatever can be said before a file is touched. */
+static struct error *check_drive(const struct backup_common *arguments, struct backup_options *options)
+{
+    struct error *err = check_arguments(arguments);
+    if (!err)
+        err = find(arguments->device, &options->source);
+    if (!err)
+        err = check_bitmap_mode(arguments, options);
+    if (!err)
+        err = find_bitmap(arguments, options);
+    if (!err && options->bitmap)
+        err = dirty_bitmap_check(options->bitmap, DIRTY_BITMAP_BUSY | DIRTY_BITMAP_INCONSISTENT);
+    if (!err && job_find(arguments->job_id))
+        err = error_new("Job ID '%s' already in use", arguments->job_id);
+    return err;
+}
+
+static struct error *CO_FN back_up_to_file(const struct drive_backup *arguments, const struct backup_common *common,
+                                           struct backup_options *options)
+{
+    struct new_image image = { .path = arguments->target, .unmap = true };
+    bool existing = arguments->has_mode && arguments->mode == NEW_IMAGE_MODE_EXISTING;
+    struct error *err = new_image_for_copy(&image, options->source, common->sync, arguments->format, existing);
+    if (!err)
+        err = new_image_open(&image, &options->target);
+    if (err)
+        return err;
+    err = find_bitmap(common, options); /* it may be another one by now */
+    if (!err)
+        err = backup_job_start(options, NULL);
+    node_unref(options->target);
+    return err;
+}
+
+struct error *handle_drive_backup(struct command_context *context, const struct drive_backup *arguments)
+{
+    (void)context;
+    const struct backup_common common = COMMON_OF(arguments);
+    struct backup_options options = options_of(&common);
+    struct error *err = check_drive(&common, &options);
+    if (err)
+        return err;
+    struct node *source = node_ref(options.source); /* others may do much while the file is made */
+    err = back_up_to_file(arguments, &common, &options);
+    node_unref(source);
+    return err;
 }

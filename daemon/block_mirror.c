@@ -1,5 +1,4 @@
 /* Commands for mirrors (schema/block-mirror.json). */
-#include "blockcore/graph/driver.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/jobs/job.h"
 #include "blockcore/jobs/mirror.h"
@@ -57,39 +56,6 @@ struct error *handle_blockdev_mirror(struct command_context *context, const stru
 
 /* drive-mirror ------------------------------------------------------------------------------------------------- */
 
-/* What the target stands on: whatever is not copied. */
-static const struct node *below_of(const struct drive_mirror *arguments, const struct node *source)
-{
-    if (arguments->sync == MIRROR_SYNC_MODE_NONE)
-        return source;
-    const struct child *backing = node_backing(node_without_filters(source));
-    return arguments->sync == MIRROR_SYNC_MODE_TOP && backing ? child_node(backing) : NULL;
-}
-
-static struct error *describe_target(const struct drive_mirror *arguments, const struct node *source,
-                                     struct new_image *image)
-{
-    const struct driver *driver;
-    *image = (struct new_image){
-        .path = arguments->target,
-        .node_name = arguments->node_name,
-        .format = node_format(source),
-        .existing = arguments->has_mode && arguments->mode == NEW_IMAGE_MODE_EXISTING,
-        .like = source,
-        .below = below_of(arguments, source),
-        .backing = NEW_IMAGE_NO_BACKING,
-        .unmap = arguments->unmap,
-    };
-    struct error *err = arguments->format ? format_find(arguments->format, &image->format, &driver) : NULL;
-    if (image->format == BLOCKDEV_DRIVER_RAW)
-        return err;
-    if (image->below)
-        image->backing = NEW_IMAGE_BACKING_BELOW;
-    else if (image->existing)
-        image->backing = NEW_IMAGE_BACKING_NAMED;
-    return err;
-}
-
 static struct error *check_drive(const struct drive_mirror *arguments, struct mirror_options *options)
 {
     struct error *err = check_arguments(arguments->job_id, arguments->sync, arguments->has_speed ? arguments->speed : 0,
@@ -107,13 +73,15 @@ static struct error *check_drive(const struct drive_mirror *arguments, struct mi
 
 static struct error *CO_FN mirror_to_file(const struct drive_mirror *arguments, struct mirror_options *options)
 {
-    struct new_image image;
-    struct error *err = describe_target(arguments, options->source, &image);
-    if (err)
-        return err;
-    struct node *below = image.below ? node_ref((struct node *)(uintptr_t)image.below) : NULL;
-    err = new_image_open(&image, &options->target);
-    node_unref(below);
+    struct new_image image = {
+        .path = arguments->target,
+        .node_name = arguments->node_name,
+        .unmap = arguments->unmap,
+    };
+    bool existing = arguments->has_mode && arguments->mode == NEW_IMAGE_MODE_EXISTING;
+    struct error *err = new_image_for_copy(&image, options->source, arguments->sync, arguments->format, existing);
+    if (!err)
+        err = new_image_open(&image, &options->target);
     if (err)
         return err;
     err = mirror_job_start(options, NULL);

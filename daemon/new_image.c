@@ -130,7 +130,8 @@ static struct error *CO_FN open_image(const struct new_image *image, const struc
     return node_open(&options, out);
 }
 
-struct error *new_image_open(const struct new_image *image, struct node **out)
+/* The name of what the image stands on is told to the driver that opens it, so it must stay until then. */
+static struct error *CO_FN make_and_open(const struct new_image *image, struct node **out)
 {
     struct blockdev_options file = { .driver = BLOCKDEV_DRIVER_FILE };
     struct blockdev_ref ref = { .kind = BLOCKDEV_REF_KIND_DEFINITION, .u.definition = &file };
@@ -142,4 +143,40 @@ struct error *new_image_open(const struct new_image *image, struct node **out)
         return error_new("format 'raw' does not support backing images");
     struct error *err = image->existing ? NULL : create_image(image, &ref);
     return err ? err : open_image(image, &ref, out);
+}
+
+struct error *new_image_open(const struct new_image *image, struct node **out)
+{
+    struct node *below = image->below ? node_ref((struct node *)(uintptr_t)image->below) : NULL;
+    struct error *err = make_and_open(image, out);
+    node_unref(below);
+    return err;
+}
+
+/* What the target of a copy stands on: whatever is not copied. */
+static const struct node *below_of_copy(const struct node *source, enum mirror_sync_mode sync)
+{
+    if (sync == MIRROR_SYNC_MODE_NONE)
+        return source;
+    const struct child *backing = node_backing(node_without_filters(source));
+    return sync == MIRROR_SYNC_MODE_TOP && backing ? child_node(backing) : NULL;
+}
+
+struct error *new_image_for_copy(struct new_image *image, const struct node *source, enum mirror_sync_mode sync,
+                                 const char *format, bool existing)
+{
+    const struct driver *driver;
+    image->format = node_format(source);
+    image->existing = existing;
+    image->like = source;
+    image->below = below_of_copy(source, sync);
+    image->backing = NEW_IMAGE_NO_BACKING;
+    struct error *err = format ? format_find(format, &image->format, &driver) : NULL;
+    if (image->format == BLOCKDEV_DRIVER_RAW)
+        return err;
+    if (image->below)
+        image->backing = NEW_IMAGE_BACKING_BELOW;
+    else if (existing)
+        image->backing = NEW_IMAGE_BACKING_NAMED;
+    return err;
 }

@@ -1,4 +1,4 @@
-/* new_image - images that commands make and open by themselves (blockdev-snapshot-sync, drive-mirror)
+/* new_image - images that commands make and open by themselves (blockdev-snapshot-sync, drive-mirror, drive-backup)
  *
  * A command that only names a path gets a file there, in a format that can be created, and a node for it. */
 #ifndef CAIRN_DAEMON_NEW_IMAGE_H
@@ -32,6 +32,11 @@ struct new_image {
 
 /* A node with one reference. Control thread. */
 struct error *new_image_open(const struct new_image *image, struct node **out) CO_FN MUST_CHECK;
+
+/* The target of a copy of @source: says all but the path and the name of the node. What @sync does not copy is what the
+ * image stands on. @format NULL: that of @source. */
+struct error *new_image_for_copy(struct new_image *image, const struct node *source, enum mirror_sync_mode sync,
+                                 const char *format, bool existing) MUST_CHECK;
 
 /* "Unknown driver 'x'" when there is none of this name. */
 struct error *format_find(const char *name, enum blockdev_driver *format, const struct driver **driver) MUST_CHECK;
