@@ -145,9 +145,8 @@ def test_an_io_error_is_one_requests_error(qmp, tmp_path):
 
 def test_tcp(qmp, tmp_path):
     qmp.execute("blockdev-add", driver="null-co", node_name="disk", size=1 * MIB, read_zeroes=True)
-    with sockets.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    qmp.execute("nbd-server-start", {"addr": {"type": "inet", "data": {"host": "127.0.0.1", "port": str(port)}}})
+    qmp.execute("nbd-server-start", {"addr": {"type": "inet", "data": {"host": "127.0.0.1", "port": "0"}}})
+    port = qmp.execute("query-nbd-servers")[0]["addresses"][0]["port"]
     nbd_client.export(qmp, "disk")
     client = nbd.NBD()
     client.connect_uri(f"nbd://127.0.0.1:{port}/disk")

@@ -42,7 +42,8 @@
     }                                                                                                                  \
     static void name##_in_dir(void)
 
-static char test_dir[64];
+/* One for the program, however many of its files include this. Empty outside of with_directory(). */
+__attribute__((weak)) char test_dir[64];
 
 static inline void with_directory(void (*body)(void))
 {
@@ -55,6 +56,7 @@ static inline void with_directory(void (*body)(void))
     char command[96];
     snprintf(command, sizeof(command), "rm -rf '%s'", test_dir);
     expect(system(command) == 0);
+    test_dir[0] = '\0';
 }
 
 /* The path of a file of the test; valid until the eighth call from now. */
@@ -63,7 +65,8 @@ static inline char *in_dir(const char *name)
     static char paths[8][128];
     static unsigned next;
     char *path = paths[next++ % 8];
-    snprintf(path, sizeof(paths[0]), "%s/%s", test_dir, name);
+    expect(test_dir[0]); /* else it would be a file of the root directory, shared with who knows whom */
+    expect(snprintf(path, sizeof(paths[0]), "%s/%s", test_dir, name) < (int)sizeof(paths[0]));
     return path;
 }
 

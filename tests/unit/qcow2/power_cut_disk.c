@@ -7,9 +7,9 @@
 
 void give_up(struct image image, const struct moment *moment, enum survivors survivors)
 {
-    save("../cairn-power-cut.qcow2", image.bytes, image.length);
+    save("failed.qcow2", image.bytes, image.length); /* the directory stays when the program is aborted */
     print_error("after %zu of %zu events, survivors %d; the disk is in %s\n", moment->time, recorder.event_count,
-                (int)survivors, in_dir("../cairn-power-cut.qcow2"));
+                (int)survivors, in_dir("failed.qcow2"));
     abort();
 }
 
