@@ -25,7 +25,8 @@ def main(mypy, schemac, package, *schemas):
         for package_name, schema in zip(names, schemas):
             make_package(schemac, pathlib.Path(package) / "runtime.py", schema, folder / package_name)
         subprocess.run([sys.executable, "-B", "-c", "import " + ", ".join(names)], check=True, cwd=folder)
-        paths = [package, pathlib.Path(__file__).parents[3] / "clients" / "python" / "examples",
+        clients = pathlib.Path(__file__).parents[3] / "clients"
+        paths = [package, clients / "python" / "examples", clients / "backup" / "cairn_backup",
                  *(folder / package_name for package_name in names)]
         return subprocess.run([mypy, "--strict", "--cache-dir", folder / "cache", *paths]).returncode
 

@@ -1,0 +1,1 @@
+"""Incremental backups of a disk that is written meanwhile, pulled from cairnd over NBD."""
