@@ -63,13 +63,16 @@
     F(SSL_CTX_set_default_read_buffer_len)                                                                             \
     F(SSL_CTX_set_num_tickets)                                                                                         \
     F(SSL_CTX_set_options)                                                                                             \
+    F(SSL_CTX_set_psk_client_callback)                                                                                 \
     F(SSL_CTX_set_psk_server_callback)                                                                                 \
     F(SSL_CTX_set_security_level)                                                                                      \
     F(SSL_CTX_set_verify)                                                                                              \
     F(SSL_CTX_use_PrivateKey)                                                                                          \
     F(SSL_CTX_use_certificate)                                                                                         \
     F(SSL_do_handshake)                                                                                                \
+    F(SSL_ctrl)                                                                                                        \
     F(SSL_free)                                                                                                        \
+    F(SSL_get0_param)                                                                                                  \
     F(SSL_get1_peer_certificate)                                                                                       \
     F(SSL_get_error)                                                                                                   \
     F(SSL_get_ex_data)                                                                                                 \
@@ -79,9 +82,11 @@
     F(SSL_set0_rbio)                                                                                                   \
     F(SSL_set0_wbio)                                                                                                   \
     F(SSL_set_accept_state)                                                                                            \
+    F(SSL_set_connect_state)                                                                                           \
     F(SSL_set_ex_data)                                                                                                 \
     F(SSL_shutdown)                                                                                                    \
     F(SSL_write_ex)                                                                                                    \
+    F(TLS_client_method)                                                                                               \
     F(TLS_server_method)                                                                                               \
     F(X509_CRL_free)                                                                                                   \
     F(X509_NAME_ENTRY_get_data)                                                                                        \
@@ -101,6 +106,8 @@
     F(X509_STORE_free)                                                                                                 \
     F(X509_STORE_new)                                                                                                  \
     F(X509_STORE_set_flags)                                                                                            \
+    F(X509_VERIFY_PARAM_set1_host)                                                                                     \
+    F(X509_VERIFY_PARAM_set1_ip_asc)                                                                                   \
     F(X509_check_ca)                                                                                                   \
     F(X509_check_private_key)                                                                                          \
     F(X509_cmp_current_time)                                                                                           \

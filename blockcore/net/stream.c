@@ -1,6 +1,7 @@
 #include "blockcore/net/stream.h"
 
 #include "blockcore/base/memory.h"
+#include "blockcore/net/tls_context.h"
 #include "blockcore/net/tls_session.h"
 #include "blockcore/runtime/fd_watch.h"
 #include "blockcore/runtime/pool.h"
@@ -174,11 +175,12 @@ static int flush(struct stream *stream, struct tls_session *session)
     return ret;
 }
 
-static struct error *shake_hands(struct stream *stream, struct tls_session *session)
+/* The client begins. */
+static struct error *shake_hands(struct stream *stream, struct tls_session *session, bool server)
 {
     struct handshake handshake = { .session = session, .step = TLS_STEP_READ };
-    while (handshake.step == TLS_STEP_READ) {
-        int ret = stream_wait_readable(stream, FD_WATCH_FOREVER);
+    for (bool wait = server; handshake.step == TLS_STEP_READ; wait = true) {
+        int ret = wait ? stream_wait_readable(stream, FD_WATCH_FOREVER) : 0;
         if (ret < 0)
             return error_errno(-ret, "handshake");
         co_blocking(handshakes(), take_step, &handshake);
@@ -189,17 +191,22 @@ static struct error *shake_hands(struct stream *stream, struct tls_session *sess
     return handshake.why;
 }
 
-struct error *stream_start_tls(struct stream *stream, struct tls_context *context)
+struct error *stream_start_tls(struct stream *stream, struct tls_context *context, const char *host)
 {
-    struct tls_session *session = tls_session_create(context, stream->fd);
+    struct tls_session *session = tls_session_create(context, stream->fd, host);
     if (!session)
         return error_errno(ENOMEM, "handshake");
-    struct error *err = shake_hands(stream, session);
+    struct error *err = shake_hands(stream, session, tls_context_is_server(context));
     if (err)
         tls_session_destroy(session);
     else
         stream->tls = session;
     return err;
+}
+
+const char *stream_tls_failure(const struct stream *stream)
+{
+    return stream->tls ? tls_session_failure(stream->tls) : NULL;
 }
 
 const char *stream_peer_identity(const struct stream *stream)

@@ -46,12 +46,17 @@ int stream_write_all(struct stream *stream, const void *data, size_t bytes) CO_F
  * descriptor stays until stream_destroy(). May be called again. */
 void stream_cut(struct stream *stream) LOOP_FN;
 
-/* Encrypts what is sent and received from now on: the server's side of a handshake of TLS. Waits for the client as long
- * as it takes: who has less time cuts the stream. Bytes that the client sent before it must not have been read. The
- * error is for the log; the client was told with an alert. After it the stream is good for nothing but stream_cut(). */
-struct error *stream_start_tls(struct stream *stream, struct tls_context *context) CO_FN LOOP_FN MUST_CHECK;
+/* Encrypts what is sent and received from now on: a handshake of TLS, on the side of @context. Waits for the other side
+ * as long as it takes: who has less time cuts the stream. Bytes that it sent before must not have been read. The error
+ * is for people; the other side was told with an alert. After it the stream is good for nothing but stream_cut().
+ * @host: as of tls_session_create(). */
+struct error *stream_start_tls(struct stream *stream, struct tls_context *context, const char *host)
+    CO_FN LOOP_FN MUST_CHECK;
 
-/* The name that the client has proved in that handshake; NULL: none. Lives as long as the stream. */
+/* Why TLS ended a stream that could not be read any more (tls_session_failure()); NULL: it did not. */
+const char *stream_tls_failure(const struct stream *stream) LOOP_FN;
+
+/* The name that the other side has proved in that handshake; NULL: none. Lives as long as the stream. */
 const char *stream_peer_identity(const struct stream *stream) LOOP_FN;
 
 #endif

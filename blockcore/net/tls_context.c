@@ -32,13 +32,23 @@ void tls_context_unref(struct tls_context *context)
     libssl.SSL_CTX_free(context->ctx);
     libssl.BIO_meth_free(context->pipe);
     tls_keys_free(context->keys);
+    free(context->username);
     free(context);
 }
-DEFINE_CLEANUP(tls_context_unref, struct tls_context *)
+
+bool tls_context_is_server(const struct tls_context *context)
+{
+    return context->server;
+}
 
 bool tls_context_names_peers(const struct tls_context *context)
 {
     return context->proof == TLS_PROOF_KEY || context->verify_peer;
+}
+
+bool tls_context_wants_host(const struct tls_context *context)
+{
+    return !context->server && context->proof == TLS_PROOF_CERTIFICATE && context->verify_peer;
 }
 
 /* Settings that all have ---------------------------------------------------------------------------------------- */
@@ -124,11 +134,11 @@ static struct error *use_certificates(struct tls_context *context, const struct 
                                       bool verify_peer)
 {
     SSL_CTX *ctx = context->ctx;
-    bool ok = libssl.SSL_CTX_use_certificate(ctx, certificates->own[0]) == 1 &&
-              libssl.SSL_CTX_use_PrivateKey(ctx, certificates->key) == 1;
+    bool ok = certificates->own_count == 0 || (libssl.SSL_CTX_use_certificate(ctx, certificates->own[0]) == 1 &&
+                                               libssl.SSL_CTX_use_PrivateKey(ctx, certificates->key) == 1);
     for (unsigned i = 1; ok && i < certificates->own_count; i++)
         ok = libssl.SSL_CTX_ctrl(ctx, SSL_CTRL_CHAIN_CERT, 1, certificates->own[i]) == 1;
-    for (unsigned i = 0; ok && verify_peer && i < certificates->authorities_count; i++)
+    for (unsigned i = 0; ok && context->server && verify_peer && i < certificates->authorities_count; i++)
         ok = libssl.SSL_CTX_add_client_CA(ctx, certificates->authorities[i]) == 1;
     if (!ok)
         return libssl_error("the certificates are not accepted");
@@ -157,7 +167,7 @@ static struct error *set_certificates(struct tls_context *context, const struct 
         return err;
     if (settings->sanity_check)
         err = tls_certificates_check(&wanted, &certificates);
-    if (!err && context)
+    if (!err)
         err = use_certificates(context, &certificates, settings->verify_peer);
     if (!err && certificates.key_is_exposed)
         *warning = error_new("'%s/%s-key.pem' can be read by everybody, only its owner should", settings->dir,
@@ -195,10 +205,13 @@ static struct error *set_keys(struct tls_context *context, const struct tls_sett
         return error_wrap(err, "'%s'", path);
     if (stat(path, &st) == 0 && st.st_mode & S_IROTH)
         *warning = error_new("'%s' can be read by everybody, only its owner should", path);
-    if (!context)
-        return NULL;
     context->keys = steal(&keys);
-    libssl.SSL_CTX_set_psk_server_callback(context->ctx, tls_session_find_key);
+    if (context->server) {
+        libssl.SSL_CTX_set_psk_server_callback(context->ctx, tls_session_find_key);
+    } else {
+        context->username = xstrdup(settings->username);
+        libssl.SSL_CTX_set_psk_client_callback(context->ctx, tls_session_show_key);
+    }
     return NULL;
 }
 
@@ -210,13 +223,14 @@ static struct error *context_new(const struct tls_settings *settings, const stru
     CLEANUP(tls_context_unref) struct tls_context *context = xcalloc(1, sizeof(*context));
     atomic_store(&context->refs, 1);
     context->proof = settings->proof;
+    context->server = settings->server;
     libssl.ERR_clear_error();
-    context->ctx = libssl.SSL_CTX_new(libssl.TLS_server_method());
+    context->ctx = libssl.SSL_CTX_new(settings->server ? libssl.TLS_server_method() : libssl.TLS_client_method());
     context->pipe = context->ctx ? tls_session_pipe() : NULL;
     if (!context->pipe)
         return libssl_error("OpenSSL");
     struct error *err = set_priority(context->ctx, priority, settings->proof == TLS_PROOF_NONE);
-    if (!err)
+    if (!err && settings->server)
         err = set_dh(context->ctx, settings->dir);
     if (err)
         return err;
@@ -240,7 +254,7 @@ static struct error *make(struct making *making)
         tls_priority_parse(settings->priority ? settings->priority : TLS_PRIORITY_DEFAULT, settings->proof, &priority);
     if (!err)
         err = libssl_load();
-    if (!err && settings->server)
+    if (!err)
         err = context_new(settings, &priority, &making->context);
     if (err)
         return err;

@@ -32,7 +32,9 @@ struct tls_session {
     bool more;   /* the last read ended with a full buffer, not where the socket was empty or others want their turn */
     size_t may_read; /* bytes of ciphertext, in this call */
     char *identity;
-    char *stranger; /* a user without a key, for a message */
+    char *stranger;        /* a user without a key, for a message */
+    char *host;            /* whose certificate it has to be; NULL: anybody's */
+    unsigned long failure; /* OpenSSL's number of why reading failed; 0: it did not */
 
     /* Ciphertext on its way. The buffer is there only while there is some. */
     uint8_t *output;
@@ -120,7 +122,29 @@ int tls_session_flush(struct tls_session *session)
 
 /* Birth and death ----------------------------------------------------------------------------------------------- */
 
-struct tls_session *tls_session_create(struct tls_context *context, int fd)
+/* Tells the server whom we mean, since it may be several, and whose certificate we want to see. */
+static bool expect_host(struct tls_session *session, const char *host)
+{
+    X509_VERIFY_PARAM *wanted = libssl.SSL_get0_param(session->ssl);
+    session->host = xstrdup(host);
+    if (libssl.X509_VERIFY_PARAM_set1_ip_asc(wanted, host) == 1)
+        return true;
+    libssl.ERR_clear_error(); /* it is no address */
+    return libssl.SSL_ctrl(session->ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name,
+                           (void *)(uintptr_t)host) == 1 &&
+           libssl.X509_VERIFY_PARAM_set1_host(wanted, host, 0) == 1;
+}
+
+static bool set_side(struct tls_session *session, const char *host)
+{
+    if (session->context->server)
+        libssl.SSL_set_accept_state(session->ssl);
+    else
+        libssl.SSL_set_connect_state(session->ssl);
+    return !host || expect_host(session, host);
+}
+
+struct tls_session *tls_session_create(struct tls_context *context, int fd, const char *host)
 {
     struct tls_session *session = xcalloc(1, sizeof(*session));
     session->context = tls_context_ref(context);
@@ -128,7 +152,8 @@ struct tls_session *tls_session_create(struct tls_context *context, int fd)
     session->ssl = libssl.SSL_new(context->ctx);
     BIO *reader = libssl.BIO_new(context->pipe);
     BIO *writer = libssl.BIO_new(context->pipe);
-    if (!session->ssl || !reader || !writer || !libssl.SSL_set_ex_data(session->ssl, 0, session)) {
+    if (!session->ssl || !reader || !writer || !libssl.SSL_set_ex_data(session->ssl, 0, session) ||
+        !set_side(session, host)) {
         libssl.BIO_free(reader);
         libssl.BIO_free(writer);
         session->broken = true;
@@ -141,7 +166,6 @@ struct tls_session *tls_session_create(struct tls_context *context, int fd)
     libssl.BIO_set_init(writer, 1);
     libssl.SSL_set0_rbio(session->ssl, reader);
     libssl.SSL_set0_wbio(session->ssl, writer);
-    libssl.SSL_set_accept_state(session->ssl);
     session->broken = true; /* until the handshake is done */
     return session;
 }
@@ -161,6 +185,7 @@ void tls_session_destroy(struct tls_session *session)
     tls_context_unref(session->context);
     free(session->identity);
     free(session->stranger);
+    free(session->host);
     free(session);
 }
 
@@ -182,9 +207,26 @@ unsigned tls_session_find_key(SSL *ssl, const char *user, unsigned char *key, un
     return (unsigned)bytes;
 }
 
-/* 0 or -EPERM: a name that cannot be told cannot be let in. */
+unsigned tls_session_show_key(SSL *ssl, const char *hint, char *user, unsigned user_room, unsigned char *key,
+                              unsigned room)
+{
+    const struct tls_session *session = libssl.SSL_get_ex_data(ssl, 0);
+    const char *name = session->context->username;
+    size_t bytes;
+    const uint8_t *found = tls_keys_find(session->context->keys, name, &bytes);
+    (void)hint;
+    if (!found || bytes > room || strlen(name) >= user_room)
+        return 0;
+    memcpy(key, found, bytes);
+    strcpy(user, name);
+    return (unsigned)bytes;
+}
+
+/* 0 or -EPERM: a name that cannot be told cannot be let in. A client knows whom it asked for. */
 static int learn_name(struct tls_session *session)
 {
+    if (!session->context->server)
+        return 0;
     X509 *certificate = session->context->verify_peer ? libssl.SSL_get1_peer_certificate(session->ssl) : NULL;
     if (!certificate)
         return session->context->verify_peer ? -EPERM : 0;
@@ -196,7 +238,9 @@ static int learn_name(struct tls_session *session)
 static struct error *why_it_failed(const struct tls_session *session, int kind)
 {
     long verified = libssl.SSL_get_verify_result(session->ssl);
-    if (verified != X509_V_OK)
+    if (verified == X509_V_ERR_HOSTNAME_MISMATCH || verified == X509_V_ERR_IP_ADDRESS_MISMATCH)
+        return error_new("its certificate is not for '%s'", session->host);
+    if (verified != X509_V_OK && session->context->verify_peer)
         return error_new("its certificate is not accepted: %s", libssl.X509_verify_cert_error_string(verified));
     if (session->stranger)
         return error_new("there is no key of user '%s'", session->stranger);
@@ -221,6 +265,11 @@ enum tls_step tls_session_handshake(struct tls_session *session, struct error **
     *why = kind == SSL_ERROR_NONE ? error_new("the name in its certificate is too long") : why_it_failed(session, kind);
     libssl.ERR_clear_error();
     return TLS_STEP_FAILED;
+}
+
+const char *tls_session_failure(const struct tls_session *session)
+{
+    return session->failure ? libssl.ERR_reason_error_string(session->failure) : NULL;
 }
 
 const char *tls_session_identity(const struct tls_session *session)
@@ -248,6 +297,7 @@ static ssize_t read_failure(struct tls_session *session)
     if (kind == SSL_ERROR_ZERO_RETURN)
         return 0;
     session->broken = true;
+    session->failure = libssl.ERR_peek_last_error();
     libssl.ERR_clear_error();
     return -ECONNRESET;
 }

@@ -21,8 +21,10 @@
 struct tls_context;
 struct tls_session;
 
-/* The server's side of a connection. @fd stays the caller's. Holds a reference on @context. */
-struct tls_session *tls_session_create(struct tls_context *context, int fd) MUST_CHECK;
+/* One side of a connection: that of @context. @fd stays the caller's. Holds a reference on @context.
+ * @host: the name or address that the certificate of the server has to be for; NULL for a server, and for a client
+ * whose context does not want it. */
+struct tls_session *tls_session_create(struct tls_context *context, int fd, const char *host) MUST_CHECK;
 /* NULL is allowed. Says good-bye if the socket takes it at once. */
 void tls_session_destroy(struct tls_session *session);
 
@@ -49,5 +51,9 @@ bool tls_session_has_input(const struct tls_session *session);
 /* The name that the other side has proved, after the handshake: the distinguished name of its certificate, or its user
  * name; NULL: none. Lives as long as the session. */
 const char *tls_session_identity(const struct tls_session *session);
+
+/* Why reading failed, in a few words; NULL: it did not, or nobody knows. With TLS 1.3 a client hears only here that the
+ * server does not let it in. */
+const char *tls_session_failure(const struct tls_session *session);
 
 #endif

@@ -8,13 +8,19 @@
 
 #include <string.h>
 
+enum tls_creds_kind {
+    TLS_CREDS_ANON,
+    TLS_CREDS_PSK,
+    TLS_CREDS_X509,
+};
+
 struct tls_creds {
     enum tls_creds_kind kind;
     struct tls_creds_properties common; /* strings are owned */
     char *username;                     /* NULL: not given */
     char *passwordid;
     bool sanity_check;
-    struct tls_context *context; /* of a server */
+    struct tls_context *context;
 };
 
 /* The members that all kinds have. */
@@ -74,26 +80,10 @@ static struct error *find(const char *id, enum q_crypto_tls_creds_endpoint endpo
     return NULL;
 }
 
-struct error *tls_creds_for_client(const char *id, struct object **object, struct tls_creds_client *out)
+struct error *tls_creds_find(const char *id, enum q_crypto_tls_creds_endpoint endpoint, struct object **object,
+                             struct tls_context **out)
 {
-    struct error *err = find(id, Q_CRYPTO_TLS_CREDS_ENDPOINT_CLIENT, object);
-    if (err)
-        return err;
-    const struct tls_creds *creds = object_state(*object);
-    const char *username = creds->username ? creds->username : TLS_CREDS_USERNAME_DEFAULT;
-    *out = (struct tls_creds_client){
-        .kind = creds->kind,
-        .dir = creds->common.dir,
-        .username = creds->kind == TLS_CREDS_PSK ? username : NULL,
-        .priority = creds->common.priority,
-        .verify_peer = creds->common.verify_peer,
-    };
-    return NULL;
-}
-
-struct error *tls_creds_for_server(const char *id, struct object **object, struct tls_context **out)
-{
-    struct error *err = find(id, Q_CRYPTO_TLS_CREDS_ENDPOINT_SERVER, object);
+    struct error *err = find(id, endpoint, object);
     if (err)
         return err;
     const struct tls_creds *creds = object_state(*object);

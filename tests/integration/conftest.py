@@ -3,6 +3,7 @@
 own_name      "localhost"; skips where the machine does not know it (a root file system without /etc/hosts)
 daemon        a running cairnd with a QMP monitor; its directory is tmp_path
 qmp           a negotiated client of that daemon
+serve         starts other servers of NBD, on Unix sockets in tmp_path: serve("nbdkit", ..., name="server.sock")
 start_daemon  starts further or differently configured ones: start_daemon("--config", path, monitor=False)
 """
 
@@ -14,7 +15,8 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-from process import Daemon  # noqa: E402 (the path above comes first)
+from foreign import Server  # noqa: E402 (the path above comes first)
+from process import Daemon  # noqa: E402
 
 
 @pytest.fixture
@@ -58,3 +60,17 @@ def own_name():
     except socket.gaierror:
         pytest.skip("this machine does not know its own name")
     return "localhost"
+
+
+@pytest.fixture
+def serve(tmp_path):
+    servers = []
+
+    def start(*command, name="server.sock"):
+        server = Server(tmp_path / name, *command)
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.kill()

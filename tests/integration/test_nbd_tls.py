@@ -791,10 +791,13 @@ def test_the_example_in_the_documentation(start_daemon, tmp_path, own_name):
     with sockets.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     certificates, clients = (block.replace("10809", str(port)) for block in re.findall("```sh\n(.*?)```", text, re.S))
-    configuration = re.search("```yaml\n(.*?)```", text, re.S).group(1).replace("10809", str(port))
+    serving, using = (block.replace("10809", str(port)) for block in re.findall("```yaml\n(.*?)```", text, re.S))
     run("bash", "-euc", certificates, cwd=tmp_path)
-    (tmp_path / "cairn.yaml").write_text(configuration)
+    (tmp_path / "cairn.yaml").write_text(serving)
     start_daemon("--config", "cairn.yaml")
+    (tmp_path / "user.yaml").write_text(using.replace("dir: client", f"dir: {tmp_path}/client"))
+    user = start_daemon("--config", tmp_path / "user.yaml").connect()
+    assert user.execute("query-named-block-nodes", flat=True)[0]["image"]["virtual-size"] == 1 << 30
     output = run("bash", "-euc", clients, cwd=tmp_path).stdout
     assert "export-size: 1073741824 (1G)" in output and "virtual size: 1 GiB" in output
     names = re.search(r"\n    (openssl x509 -noout .*)\n", text).group(1)

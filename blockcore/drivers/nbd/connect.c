@@ -1,6 +1,7 @@
 /* One attempt to connect: look up the name, connect, shake hands. */
 #include "blockcore/base/memory.h"
 #include "blockcore/drivers/nbd/link_private.h"
+#include "blockcore/drivers/nbd/tunnel.h"
 #include "blockcore/net/resolve.h"
 #include "blockcore/runtime/fd_watch.h"
 #include "blockcore/runtime/pool.h"
@@ -149,12 +150,13 @@ static struct error *watch_socket(struct nbd_link *link)
 
 static void tune_socket(struct nbd_link *link)
 {
+    int fd = link->tunnel ? tunnel_socket(link->tunnel) : link->fd;
     static const int on = 1;
     struct ucred peer = { 0 };
     socklen_t bytes = sizeof(peer);
     if (link->server->type == SOCKET_ADDRESS_TYPE_INET && link->server->u.inet.keep_alive)
-        setsockopt(link->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-    link->is_self = getsockopt(link->fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0 && peer.pid == getpid();
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    link->is_self = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0 && peer.pid == getpid();
 }
 
 /* To @address, or through the socket @fd (which goes over), where that is not -1. */
@@ -163,6 +165,38 @@ struct target {
     socklen_t bytes;
     int fd;
 };
+
+/* With TLS libnbd gets the near end of a tunnel as its socket. */
+static struct error *dig_tunnel(struct nbd_link *link, struct target *target, uint64_t deadline_ns) CO_FN;
+
+static struct error *dig_tunnel(struct nbd_link *link, struct target *target, uint64_t deadline_ns)
+{
+    int fd =
+        target->fd >= 0 ? steal_fd(&target->fd) : socket(target->address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return error_errno(errno, "cannot make a socket");
+    uint64_t now = loop_now_ns();
+    const struct nbd_tunnel_options options = {
+        .address = target->address,
+        .address_bytes = target->bytes,
+        .context = link->tls,
+        .host = link->tls_host,
+        .timeout_ms = now < deadline_ns ? div_round_up(deadline_ns - now, NS_PER_MS) : 1,
+    };
+    link->tunnel = tunnel_create(fd);
+    struct error *err = tunnel_open(link->tunnel, &options, &target->fd);
+    return error_wrap(err, "cannot connect to '%s'", link->server_text);
+}
+
+/* libnbd sees no more than that its connection ended. */
+static struct error *prefer_words_of_tls(const struct nbd_link *link, struct error *err)
+{
+    const char *failure = link->tunnel ? tunnel_failure(link->tunnel) : NULL;
+    if (!err || !failure)
+        return err;
+    error_free(err);
+    return error_new("cannot connect to '%s': TLS: the server ended it: %s", link->server_text, failure);
+}
 
 static int begin_connect(struct nbd_link *link, struct target *target)
 {
@@ -176,12 +210,15 @@ static struct error *connect_to(struct nbd_link *link, struct target *target, ui
 static struct error *connect_to(struct nbd_link *link, struct target *target, uint64_t deadline_ns)
 {
     struct error *err = set_up_handle(link);
+    if (!err && link->tls)
+        err = dig_tunnel(link, target, deadline_ns);
     if (!err && (begin_connect(link, target) < 0 || is_over(link)))
         err = libnbd_error(link, "cannot connect to");
     if (!err)
         err = watch_socket(link);
     while (!err && libnbd.nbd_aio_is_ready(link->handle) <= 0)
         err = link->closing || link->given_up ? interrupted(link) : shake(link, deadline_ns);
+    err = prefer_words_of_tls(link, err);
     if (err)
         link_disconnect(link);
     else
@@ -243,4 +280,6 @@ void link_disconnect(struct nbd_link *link)
         libnbd.nbd_close(steal(&link->handle));
     if (link->fd >= 0)
         close(steal_fd(&link->fd));
+    if (link->tunnel)
+        tunnel_close(steal(&link->tunnel));
 }

@@ -1,9 +1,11 @@
 #include "blockcore/base/memory.h"
 #include "blockcore/drivers/nbd/link_private.h"
+#include "blockcore/drivers/nbd/tunnel.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/graph/notice.h"
 #include "blockcore/net/address.h"
 #include "blockcore/net/resolve.h"
+#include "blockcore/net/tls_context.h"
 #include "blockcore/runtime/fd_watch.h"
 
 #include <errno.h>
@@ -54,6 +56,8 @@ void link_interrupt(struct nbd_link *link)
     link_wake(link);
     if (link->watch)
         fd_watch_cancel(link->watch);
+    else if (link->tunnel)
+        tunnel_cut(link->tunnel); /* it is being opened */
 }
 
 void link_tell(const struct nbd_link *link, const char *what, const char *why)
@@ -150,22 +154,31 @@ static struct error *connect_first(struct nbd_link *link)
     }
 }
 
-/* Again and again; the reason is told once. */
+/* Tells why there is no connection, unless it did so before. */
+static void tell_reason(const struct nbd_link *link, const char *why, char **told)
+{
+    if (*told && strcmp(*told, why) == 0)
+        return;
+    link_tell(link, "no connection yet to", why);
+    free(*told);
+    *told = xstrdup(why);
+}
+
+/* Again and again. */
 static void connect_again(struct nbd_link *link) CO_FN;
 
 static void connect_again(struct nbd_link *link)
 {
     uint64_t retry_ms = RETRY_FIRST_MS;
-    bool told = false;
+    CLEANUP(free) char *told = NULL;
     while (is_wanted(link)) {
         struct error *err = attempt(link, loop_now_ns() + HANDSHAKE_MS * NS_PER_MS);
         if (!err) {
             link_tell(link, "there is a connection again to", NULL);
             return;
         }
-        if (!told && is_wanted(link))
-            link_tell(link, "no connection yet to", error_message(err));
-        told = true;
+        if (is_wanted(link))
+            tell_reason(link, error_message(err), &told);
         error_free(err);
         if (is_wanted(link))
             link_nap(link, retry_ms);
@@ -250,6 +263,8 @@ static void link_free(struct nbd_link *link)
     free(link->server_text);
     free(link->export);
     free(link->context);
+    free(link->tls_host);
+    tls_context_unref(link->tls);
     free(link);
 }
 
@@ -266,6 +281,8 @@ struct error *nbd_link_open(const struct nbd_link_options *options, struct nbd_l
         .server_text = address_describe(options->server),
         .export = xstrdup(options->export),
         .context = xstrdup(options->context),
+        .tls = tls_context_ref(options->tls),
+        .tls_host = xstrdup_or_null(options->tls_host),
         .reconnect_delay_ms = options->reconnect_delay_ms,
         .open_timeout_ms = options->open_timeout_ms,
         .fd = -1,

@@ -27,12 +27,15 @@
 struct extents;
 struct nbd_link;
 struct socket_address;
+struct tls_context;
 
 struct nbd_link_options {
     const char *node_name;
     const struct socket_address *server;
     const char *export;
-    const char *context; /* metadata context for block status */
+    const char *context;     /* metadata context for block status */
+    struct tls_context *tls; /* NULL: without */
+    const char *tls_host;    /* whose certificate the server has to show; NULL: the context does not want to know */
     uint64_t reconnect_delay_ms;
     uint64_t open_timeout_ms;
 };

@@ -6,6 +6,8 @@
 #include "blockcore/drivers/nbd/link.h"
 
 struct fd_watch;
+struct nbd_tunnel;
+struct tls_context;
 
 struct nbd_link {
     struct list in_links; /* of the control thread; taken out when it is being closed */
@@ -15,11 +17,14 @@ struct nbd_link {
     char *server_text;
     char *export;
     char *context;
+    struct tls_context *tls; /* NULL: without */
+    char *tls_host;
     uint64_t reconnect_delay_ms;
     uint64_t open_timeout_ms;
 
     /* All below: only on the home loop, except where told. */
     struct nbd_handle *handle; /* one connection; NULL between them */
+    struct nbd_tunnel *tunnel; /* with TLS: between it and the server */
     int fd;                    /* our own descriptor of its socket: libnbd closes its one when it wants to */
     struct fd_watch *watch;
     bool writing;                  /* a coroutine waits until the socket can be written */

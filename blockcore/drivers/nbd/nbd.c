@@ -10,6 +10,9 @@
 #include "blockcore/io/block_status.h"
 #include "blockcore/io/request.h"
 #include "blockcore/net/address.h"
+#include "blockcore/net/tls_context.h"
+#include "blockcore/objects/object.h"
+#include "blockcore/objects/tls_creds.h"
 #include "blockcore/runtime/buffer.h"
 #include "schema/cairn_types.h"
 
@@ -28,8 +31,9 @@
 struct nbd {
     struct nbd_link *link;
     struct nbd_properties server;
-    bool foreign_context; /* not base:allocation */
-    _Atomic bool dirty;   /* written since the last flush that succeeded */
+    bool foreign_context;         /* not base:allocation */
+    struct object_user creds_use; /* name NULL: without TLS */
+    _Atomic bool dirty;           /* written since the last flush that succeeded */
 };
 
 /* Requests ------------------------------------------------------------------------------------------------------ */
@@ -179,9 +183,7 @@ static int64_t client_allocated_bytes(struct node *node)
 
 static struct error *check_options(const struct blockdev_options_nbd *own)
 {
-    if (own->tls_creds)
-        return error_new("tls-creds: TLS is not built in");
-    if (own->tls_hostname)
+    if (own->tls_hostname && !own->tls_creds)
         return error_new("tls-hostname: needs tls-creds");
     if (own->server->type == SOCKET_ADDRESS_TYPE_INET && own->server->u.inet.mptcp)
         return error_new("server.mptcp: connections over several paths are made by servers only");
@@ -235,6 +237,68 @@ static struct error *check_writable(struct node *node, const struct nbd *nbd, co
     return NULL;
 }
 
+/* @tls becomes a reference, or NULL where TLS is not wanted. */
+static struct error *use_creds(struct node *node, const struct blockdev_options_nbd *own, struct tls_context **tls)
+{
+    struct nbd *nbd = node_state(node);
+    struct object *creds;
+    if (!own->tls_creds)
+        return NULL;
+    struct error *err = tls_creds_find(own->tls_creds, Q_CRYPTO_TLS_CREDS_ENDPOINT_CLIENT, &creds, tls);
+    if (err)
+        return error_wrap(err, "tls-creds");
+    nbd->creds_use.name = xasprintf("node '%s'", node_name(node));
+    object_use(creds, &nbd->creds_use);
+    return NULL;
+}
+
+static void leave_creds(struct nbd *nbd)
+{
+    if (!nbd->creds_use.name)
+        return;
+    object_leave(&nbd->creds_use);
+    free((char *)(uintptr_t)steal(&nbd->creds_use.name));
+}
+
+/* Whose certificate the server has to show; NULL: none is looked at. */
+static struct error *find_host(const struct blockdev_options_nbd *own, const struct tls_context *tls, const char **out)
+{
+    *out = NULL;
+    if (!tls || !tls_context_wants_host(tls))
+        return NULL;
+    *out = own->tls_hostname;
+    if (!*out && own->server->type == SOCKET_ADDRESS_TYPE_INET)
+        *out = own->server->u.inet.host;
+    return *out && **out ? NULL
+                         : error_new("tls-hostname: is missing: where the server is says nothing about whose "
+                                     "certificate it has to show");
+}
+
+static struct error *connect_link(struct node *node, const struct blockdev_options_nbd *own) CO_FN;
+
+static struct error *connect_link(struct node *node, const struct blockdev_options_nbd *own)
+{
+    struct nbd *nbd = node_state(node);
+    CLEANUP(tls_context_unref) struct tls_context *tls = NULL;
+    const char *host;
+    struct error *err = use_creds(node, own, &tls);
+    if (!err)
+        err = find_host(own, tls, &host);
+    if (err)
+        return err;
+    const struct nbd_link_options options = {
+        .node_name = node_name(node),
+        .server = own->server,
+        .export = own->export_ ? own->export_ : "",
+        .context = own->x_dirty_bitmap ? own->x_dirty_bitmap : BASE_ALLOCATION,
+        .tls = tls,
+        .tls_host = host,
+        .reconnect_delay_ms = (uint64_t)own->reconnect_delay * 1000,
+        .open_timeout_ms = (uint64_t)own->open_timeout * 1000,
+    };
+    return nbd_link_open(&options, &nbd->link, &nbd->server);
+}
+
 static struct error *client_open(struct node *node, const struct blockdev_options *options,
                                  const struct open_context *context)
 {
@@ -246,17 +310,11 @@ static struct error *client_open(struct node *node, const struct blockdev_option
     if (err)
         return err;
     nbd->foreign_context = own->x_dirty_bitmap != NULL;
-    const struct nbd_link_options link_options = {
-        .node_name = node_name(node),
-        .server = own->server,
-        .export = own->export_ ? own->export_ : "",
-        .context = own->x_dirty_bitmap ? own->x_dirty_bitmap : BASE_ALLOCATION,
-        .reconnect_delay_ms = (uint64_t)own->reconnect_delay * 1000,
-        .open_timeout_ms = (uint64_t)own->open_timeout * 1000,
-    };
-    err = nbd_link_open(&link_options, &nbd->link, &nbd->server);
-    if (err)
+    err = connect_link(node, own);
+    if (err) {
+        leave_creds(nbd);
         return err;
+    }
     err = check_writable(node, nbd, context);
     if (!err && nbd->foreign_context && !nbd->server.can_tell_status)
         err = error_new("x-dirty-bitmap: the server does not know '%s'", own->x_dirty_bitmap);
@@ -264,6 +322,7 @@ static struct error *client_open(struct node *node, const struct blockdev_option
         err = set_limits(node, &nbd->server);
     if (err) {
         nbd_link_close(nbd->link);
+        leave_creds(nbd);
         return err;
     }
     node_set_length(node, nbd->server.bytes);
@@ -290,8 +349,9 @@ static void client_abandon(struct node *node, uint64_t owner, bool abandoned)
 
 static void client_close(struct node *node)
 {
-    const struct nbd *nbd = node_state(node);
+    struct nbd *nbd = node_state(node);
     nbd_link_close(nbd->link);
+    leave_creds(nbd);
 }
 
 const struct driver nbd_driver = {

@@ -36,7 +36,7 @@ struct error *nbd_security_init(struct nbd_security *security, const char *serve
     struct error *err = NULL;
     *security = (struct nbd_security){ 0 };
     if (options->tls_creds)
-        err = tls_creds_for_server(options->tls_creds, &security->creds, &security->tls);
+        err = tls_creds_find(options->tls_creds, Q_CRYPTO_TLS_CREDS_ENDPOINT_SERVER, &security->creds, &security->tls);
     if (!err)
         err = find_authz(security, options);
     if (err) {
@@ -100,7 +100,7 @@ static bool is_let_in(struct nbd_connection *conn)
 bool nbd_secure(struct nbd_connection *conn)
 {
     const struct nbd_security *security = conn->options.security;
-    CLEANUP(error_free) struct error *err = stream_start_tls(conn->stream, security->tls);
+    CLEANUP(error_free) struct error *err = stream_start_tls(conn->stream, security->tls, NULL);
     if (err && conn->state != NBD_CUT)
         complain("NBD client %s: TLS: %s", conn->peer, error_message(err));
     if (err)

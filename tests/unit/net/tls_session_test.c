@@ -109,7 +109,7 @@ static void with_session(void (*body)(struct client *client, struct tls_session 
     setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
     struct tls_context *context = make_context();
     struct client client = make_client(fds);
-    struct tls_session *session = tls_session_create(context, fds[1]);
+    struct tls_session *session = tls_session_create(context, fds[1], NULL);
     expect(session);
     shake_hands(&client, session);
     body(&client, session);

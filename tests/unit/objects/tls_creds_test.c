@@ -1,4 +1,5 @@
 /* Credentials for TLS as objects: what servers and drivers are told, and what is refused. */
+#include "blockcore/net/tls_context.h"
 #include "blockcore/objects/object.h"
 #include "blockcore/objects/tls_creds.h"
 
@@ -20,40 +21,39 @@ static void put_file(const char *name, const char *text)
     close(fd);
 }
 
-NODE_TEST(a_client_is_told_what_its_library_needs)
+NODE_TEST(each_side_gets_what_its_connections_need)
 {
     struct object *object;
-    struct tls_creds_client creds;
+    struct tls_context *context;
     put_file("keys.psk", "qemu:0123456789abcdef0123456789abcdef\nalice:00112233445566778899aabbccddeeff\n");
-    struct object_options options = psk("p", Q_CRYPTO_TLS_CREDS_ENDPOINT_CLIENT);
-    expect_success(object_add(&options));
-    expect_success(tls_creds_for_client("p", &object, &creds));
-    expect(creds.kind == TLS_CREDS_PSK && creds.verify_peer && !creds.priority);
-    expect_text(creds.dir, test_dir);
-    expect_text(creds.username, "qemu");
-    options.id = "q";
+    struct object_options options = psk("c", Q_CRYPTO_TLS_CREDS_ENDPOINT_CLIENT);
     options.u.tls_creds_psk.username = "alice";
-    options.u.tls_creds_psk.priority = "SECURE256";
     expect_success(object_add(&options));
-    expect_success(tls_creds_for_client("q", &object, &creds));
-    expect_text(creds.username, "alice");
-    expect_text(creds.priority, "SECURE256");
+    expect_success(tls_creds_find("c", Q_CRYPTO_TLS_CREDS_ENDPOINT_CLIENT, &object, &context));
+    expect(object == object_find("c") && !tls_context_is_server(context) && !tls_context_wants_host(context));
+    tls_context_unref(context);
+    options = psk("s", Q_CRYPTO_TLS_CREDS_ENDPOINT_SERVER);
+    expect_success(object_add(&options));
+    expect_success(tls_creds_find("s", Q_CRYPTO_TLS_CREDS_ENDPOINT_SERVER, &object, &context));
+    expect(object == object_find("s") && tls_context_is_server(context) && tls_context_names_peers(context));
     object_del_all();
+    tls_context_unref(context); /* outlives its object */
 }
 
 NODE_TEST(the_endpoint_has_to_be_the_right_one)
 {
     struct object *object;
-    struct tls_creds_client creds;
+    struct tls_context *context;
     put_file("keys.psk", "qemu:0123456789abcdef0123456789abcdef\n");
     struct object_options options = psk("p", Q_CRYPTO_TLS_CREDS_ENDPOINT_SERVER);
     expect_success(object_add(&options));
-    expect_error(tls_creds_for_client("p", &object, &creds),
+    expect_error(tls_creds_find("p", Q_CRYPTO_TLS_CREDS_ENDPOINT_CLIENT, &object, &context),
                  "TLS credentials 'p' have endpoint 'server', but 'client' is wanted");
-    expect_error(tls_creds_for_client("q", &object, &creds), "No TLS credentials with id 'q'");
+    expect_error(tls_creds_find("q", Q_CRYPTO_TLS_CREDS_ENDPOINT_CLIENT, &object, &context),
+                 "No TLS credentials with id 'q'");
     struct object_options secret = { .qom_type = OBJECT_TYPE_SECRET, .id = "s", .u.secret.data = "x" };
     expect_success(object_add(&secret));
-    expect_error(tls_creds_for_client("s", &object, &creds),
+    expect_error(tls_creds_find("s", Q_CRYPTO_TLS_CREDS_ENDPOINT_CLIENT, &object, &context),
                  "object 's' is a 'secret', but TLS credentials are wanted");
     object_del_all();
 }
@@ -70,7 +70,7 @@ NODE_TEST(keys_and_certificates_need_a_directory)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_client_is_told_what_its_library_needs),
+        cmocka_unit_test(each_side_gets_what_its_connections_need),
         cmocka_unit_test(the_endpoint_has_to_be_the_right_one),
         cmocka_unit_test(keys_and_certificates_need_a_directory),
     };
