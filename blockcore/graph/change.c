@@ -378,14 +378,27 @@ static void set_busy(struct change *change, bool busy)
         node_set_busy(change->nodes[i], busy);
 }
 
-static struct error *turn(struct change *change) CO_FN;
+/* A node that is asked to do something on the way would wait for a door that we have closed. */
+static struct error *check_way_back(const struct change *change, const struct drain *drain)
+{
+    for (size_t i = 0; i < change->nodes_count; i++) {
+        const char *user = drain_in_the_way_of(drain, change->nodes[i]);
+        if (user)
+            return error_new("requests to node '%s' come back to this daemon by %s, and what that leads to is changed "
+                             "by the same command: change one after the other",
+                             change->nodes[i]->name, user);
+    }
+    return NULL;
+}
 
-static struct error *turn(struct change *change)
+static struct error *turn(struct change *change, const struct drain *drain) CO_FN;
+
+static struct error *turn(struct change *change, const struct drain *drain)
 {
     const struct change_owner *owner = change->owner;
-    struct error *err = NULL;
+    struct error *err = check_way_back(change, drain);
     set_busy(change, owner->before || owner->try_new);
-    if (owner->before)
+    if (!err && owner->before)
         err = owner->before(change->owner_arg);
     if (!err) {
         flip(change);
@@ -526,7 +539,7 @@ struct error *change_commit(struct change *change)
         err = journal_sync(change->journal);
     if (!err) {
         struct drain *drain = drain_moves(change);
-        err = turn(change);
+        err = turn(change, drain);
         drain_end(drain);
     }
     change_free(change);

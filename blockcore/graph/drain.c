@@ -14,9 +14,14 @@ struct drain {
     bool content;          /* and what the nodes' content comes from, as the graph is at the time */
     struct handle **doors; /* to be held whatever they lead to; the caller keeps them, but they may be closed */
     size_t doors_count;
-    struct handle **handles; /* held; NULL: closed meanwhile */
+    struct covered *handles;
     size_t handles_count;
     uint64_t since_ns; /* doors are closed */
+};
+
+struct covered {
+    struct handle *handle; /* NULL: closed meanwhile */
+    bool held;             /* or about to be */
 };
 
 static struct drain_times times;
@@ -78,17 +83,22 @@ static uint64_t now_ns(void)
 static bool drain_has(const struct drain *drain, const struct handle *handle)
 {
     for (size_t i = 0; i < drain->handles_count; i++) {
-        if (drain->handles[i] == handle)
+        if (drain->handles[i].handle == handle)
             return true;
     }
     return false;
 }
 
+static void cover_hold(struct covered *covered)
+{
+    covered->held = true;
+    handle_hold(covered->handle);
+}
+
 static void drain_add(struct drain *drain, struct handle *handle)
 {
-    drain->handles = xrealloc_array(drain->handles, drain->handles_count + 1, sizeof(struct handle *));
-    drain->handles[drain->handles_count++] = handle;
-    handle_hold(handle);
+    drain->handles = xrealloc_array(drain->handles, drain->handles_count + 1, sizeof(struct covered));
+    drain->handles[drain->handles_count++] = (struct covered){ .handle = handle };
 }
 
 /* A walk meets each handle once, so the first one need not search. */
@@ -104,7 +114,7 @@ static bool hold_users(struct node *node, void *arg)
     return false;
 }
 
-/* Holds all handles that the drain does not hold yet. */
+/* Adds all handles that the drain does not cover yet. */
 static void drain_collect(struct drain *drain)
 {
     graph.visit++;
@@ -115,13 +125,66 @@ static void drain_collect(struct drain *drain)
     }
 }
 
+static bool is_to_be_held(const struct covered *covered)
+{
+    return covered->handle && !covered->held;
+}
+
 /* The list may grow while we wait: handles that come are held from their start, so they are quiet soon. */
+static void drain_wait(struct drain *drain) CO_FN;
+
 static void drain_wait(struct drain *drain)
 {
     for (size_t i = 0; i < drain->handles_count; i++) {
-        if (drain->handles[i])
-            handle_wait_quiet(drain->handles[i]);
+        if (drain->handles[i].handle && drain->handles[i].held)
+            handle_wait_quiet(drain->handles[i].handle);
     }
+}
+
+/* Those by which requests of others that are to be held come back stay open for them. Were it so with all, the requests
+ * would go round in circles, and it does not matter. */
+static bool *find_entrances_in_use(const struct drain *drain)
+{
+    bool *in_use = xcalloc(drain->handles_count, sizeof(*in_use));
+    for (size_t i = 0; i < drain->handles_count; i++) {
+        if (!is_to_be_held(&drain->handles[i]))
+            continue;
+        entrances_find(drain->handles[i].handle->edge.node);
+        for (size_t j = 0; j < drain->handles_count; j++) {
+            if (j != i && is_to_be_held(&drain->handles[j]))
+                in_use[j] = in_use[j] || entrance_is_found(drain->handles[j].handle);
+        }
+    }
+    return in_use;
+}
+
+static unsigned hold_some(struct drain *drain, const bool *except)
+{
+    unsigned held = 0;
+    for (size_t i = 0; i < drain->handles_count; i++) {
+        if (!is_to_be_held(&drain->handles[i]) || (except && except[i]))
+            continue;
+        cover_hold(&drain->handles[i]);
+        held++;
+    }
+    return held;
+}
+
+/* Closes the doors, from the outside to the inside where requests come back; in one go where none do. */
+static void drain_close_doors(struct drain *drain) CO_FN;
+
+static void drain_close_doors(struct drain *drain)
+{
+    while (graph.returning_nodes > 0) {
+        bool *in_use = find_entrances_in_use(drain);
+        unsigned held = hold_some(drain, in_use);
+        free(in_use);
+        if (held == 0)
+            break;
+        drain_wait(drain);
+    }
+    hold_some(drain, NULL);
+    drain_wait(drain);
 }
 
 static void count_time(uint64_t ns)
@@ -141,8 +204,8 @@ static void drain_let_go(struct drain *drain)
 {
     list_remove(&drain->link);
     for (size_t i = 0; i < drain->handles_count; i++) {
-        if (drain->handles[i])
-            handle_release(drain->handles[i]);
+        if (drain->handles[i].handle && drain->handles[i].held)
+            handle_release(drain->handles[i].handle);
     }
     if (drain->handles_count > 0)
         count_time(now_ns() - drain->since_ns);
@@ -258,8 +321,8 @@ static void drain_hasten(const struct drain *drain, struct haste *haste)
 {
     haste_begin(haste);
     for (size_t i = 0; i < drain->handles_count; i++) {
-        if (drain->handles[i])
-            haste_from(haste, drain->handles[i]->edge.node);
+        if (drain->handles[i].handle)
+            haste_from(haste, drain->handles[i].handle->edge.node);
     }
 }
 
@@ -272,12 +335,25 @@ void drain_hold(struct drain *drain)
         drain_collect(drain);
         list_append(&drains, &drain->link);
         drain_hasten(drain, &haste);
-        drain_wait(drain);
+        drain_close_doors(drain);
         haste_end(&haste);
         if (!find_busy(drain))
             return;
         drain_let_go(drain);
     }
+}
+
+const char *drain_in_the_way_of(const struct drain *drain, struct node *node)
+{
+    if (graph.returning_nodes == 0)
+        return NULL;
+    entrances_find(node);
+    for (size_t i = 0; i < drain->handles_count; i++) {
+        const struct handle *handle = drain->handles[i].handle;
+        if (handle && entrance_is_found(handle))
+            return handle->user;
+    }
+    return NULL;
 }
 
 struct drain *drain_begin(struct node *node)
@@ -311,8 +387,12 @@ void drain_end(struct drain *drain)
 void drains_refresh(void)
 {
     struct drain *drain;
-    list_for_each (drain, &drains, link)
+    list_for_each (drain, &drains, link) {
+        size_t known = drain->handles_count;
         drain_collect(drain);
+        for (size_t i = known; i < drain->handles_count; i++)
+            cover_hold(&drain->handles[i]);
+    }
 }
 
 void drains_forget(struct handle *handle)
@@ -320,10 +400,12 @@ void drains_forget(struct handle *handle)
     struct drain *drain;
     list_for_each (drain, &drains, link) {
         for (size_t i = 0; i < drain->handles_count; i++) {
-            if (drain->handles[i] == handle) {
-                drain->handles[i] = NULL;
+            struct covered *covered = &drain->handles[i];
+            if (covered->handle != handle)
+                continue;
+            covered->handle = NULL;
+            if (covered->held)
                 handle_release(handle);
-            }
         }
     }
 }

@@ -8,6 +8,9 @@
  *     export --> overlay --> base     draining base holds back export and job;
  *     job ---------------'            a handle that cannot reach base is not touched
  *
+ * Where requests leave the process and come back by an export (a node that is a client of this very daemon), what they
+ * left by is held first, and the export when none of them is on its way any more.
+ *
  * Invariant: while a handle is held, its requests in flight only become fewer. begin awaits, end does not. Drains nest,
  * also of different commands at once. Between begin and end, nothing is opened above the node. */
 #ifndef CAIRN_GRAPH_DRAIN_H

@@ -216,6 +216,10 @@ struct driver {
      * Requests of others are served as ever. Does not wait. Absent: they wait as long as it takes. */
     void (*abandon)(struct node *node, uint64_t owner, bool abandoned) CONTROL_FN;
 
+    /* For a driver whose requests leave the process: the name of an export of this very process that they may come back
+     * by (handle_set_entrance()), whether there is one or not; NULL: they do not come back. Absent: never. */
+    const char *(*comes_back_by)(struct node *node)CONTROL_FN;
+
     /* A filter that listens to events of the formats above it (blkdebug): @event as in BlkdebugEvent. Absent: passes
      * on. */
     void (*debug_event)(struct node *node, const char *event) CO_FN;

@@ -275,6 +275,7 @@ void handle_close(struct handle *handle)
     if (handle->abandoned)
         haste_end(&handle->haste);
     drains_forget(handle);
+    entrance_forget(handle);
     edge_release(&handle->edge);
     handle_put(handle);
 }

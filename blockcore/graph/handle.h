@@ -28,6 +28,10 @@ struct error *handle_open_here(struct node *node, const char *user, unsigned per
 struct error *handle_enter_here(struct node *node, const char *user, struct handle **out) CO_FN CONTROL_FN MUST_CHECK;
 void handle_leave_here(struct handle *handle) CO_FN CONTROL_FN;
 
+/* Requests from outside of the process enter here under the name @name, which is copied: where a node's requests leave
+ * the process and come back (driver->comes_back_by), drains know the way. At most once per handle. */
+void handle_set_entrance(struct handle *handle, const char *name) CONTROL_FN;
+
 /* The node may not become inactive while the handle is there (active.h). */
 void handle_need_active(struct handle *handle) CONTROL_FN;
 

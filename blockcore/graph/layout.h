@@ -146,7 +146,10 @@ struct handle {
     uint64_t owner;          /* co_owner() of its requests */
     bool abandoned;          /* nobody wants its requests any more */
     struct haste haste;      /* while abandoned */
-    unsigned refs;           /* the owner, drains, the hold */
+    char *entrance;          /* the name under which requests come in from outside; NULL: they do not */
+    struct list in_entrances;
+    uint64_t reached; /* the last walk over the graph that came back in here */
+    unsigned refs;    /* the owner, drains, the hold */
     unsigned lanes_count;
     struct lane *lanes;
 };
@@ -176,6 +179,7 @@ struct graph {
     uint64_t nodes_made;
     uint64_t owners_made;
     unsigned hastening_nodes; /* that have driver->hasten or driver->abandon */
+    unsigned returning_nodes; /* that have driver->comes_back_by */
 };
 
 extern struct graph graph;
@@ -240,6 +244,9 @@ struct drain *drain_make(void);
 void drain_cover_node(struct drain *drain, struct node *node);
 void drain_cover_handle(struct drain *drain, struct handle *handle);
 void drain_hold(struct drain *drain) CO_FN;
+/* Until its end a request to @node may wait for the drain itself, coming back by a handle that it holds: the user of
+ * that one. NULL: no. */
+const char *drain_in_the_way_of(const struct drain *drain, struct node *node);
 /* A drain waits for nodes that are busy; a node that would become busy again waits for the drain of what it stands on,
  * so it must not keep one itself. */
 void node_set_busy(struct node *node, bool busy);
@@ -249,6 +256,13 @@ void drains_refresh(void);
 /* The handle goes away: drains let go of it. */
 void drains_forget(struct handle *handle);
 void handle_put(struct handle *handle);
+
+/* entrance.c: finds the handles by which requests to @node come back into the process, and from there on. True of them
+ * until the next walk over the graph. */
+void entrances_find(struct node *node);
+bool entrance_is_found(const struct handle *handle);
+/* The handle goes away. */
+void entrance_forget(struct handle *handle);
 
 /* haste.c: @haste makes the nodes below some nodes let requests through, from haste_begin() until haste_end(). */
 void haste_begin(struct haste *haste);

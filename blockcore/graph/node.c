@@ -34,6 +34,7 @@ struct node *node_create(const char *name, const struct driver *driver)
     list_init(&node->in_graph);
     list_init(&node->hastened);
     graph.hastening_nodes += driver->hasten || driver->abandon ? 1 : 0;
+    graph.returning_nodes += driver->comes_back_by ? 1 : 0;
     tracker_init(&node->tracker);
     co_mutex_init(&node->locking);
     hash_insert_string(&graph.by_name, &node->by_name, node->name);
@@ -45,6 +46,7 @@ void node_free(struct node *node)
     haste_forget(node);
     node_free_bitmaps(node);
     graph.hastening_nodes -= node->driver->hasten || node->driver->abandon ? 1 : 0;
+    graph.returning_nodes -= node->driver->comes_back_by ? 1 : 0;
     hash_remove(&graph.by_name, &node->by_name);
     list_remove(&node->in_graph);
     co_mutex_fini(&node->locking);

@@ -580,3 +580,73 @@ def test_its_own_server_may_stop(qmp, daemon, image):
     qmp.execute("blockdev-del", node_name="remote")
     qmp.execute("blockdev-del", node_name="disk")
     assert time.monotonic() - begin < 10
+
+
+class Readers:
+    """Threads that read at random from an export until they are stopped."""
+
+    def __init__(self, socket, export, data, count=3):
+        self.stopping = False
+        self.outcomes = []
+        self.threads = [threading.Thread(target=self.read, args=(socket, export, data, seed)) for seed in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def read(self, socket, export, data, seed):
+        rng = rng_of(seed)
+        disk = nbd_client.connect_plainly(socket, export)
+        while not self.stopping:
+            offset = rng.randrange(0, SIZE - 64 * KIB, 512)
+            self.outcomes.append(disk.pread(64 * KIB, offset) == data[offset:offset + 64 * KIB])
+
+    def stop(self):
+        self.stopping = True
+        for thread in self.threads:
+            thread.join()
+        assert self.outcomes and all(self.outcomes)
+
+
+@pytest.mark.parametrize("server", ["unix", "inet"])
+def test_requests_that_come_back_are_held_from_the_outside_to_the_inside(server, qmp, daemon, image):
+    """A change of the disk holds its export and the quorum, whose requests need that export to come to their end."""
+    image.write_bytes(rng_of(7).randbytes(SIZE))
+    disk = {"driver": "file", "node-name": "disk", "filename": str(image), "read-only": True}
+    qmp.execute("blockdev-add", disk)
+    socket = nbd_client.start_server(qmp, daemon.directory)
+    where = unix(socket)
+    if server == "inet":
+        qmp.execute("nbd-server-start", id="second", addr={"type": "inet", "data": {"host": "127.0.0.1", "port": "0"}})
+        servers = qmp.execute("query-nbd-servers")
+        where = next(one["addresses"][0] for one in servers if one["id"] == "second")
+        where = {"type": "inet", "host": where["host"], "port": where["port"]}
+    nbd_client.export(qmp, "disk")
+    add_client(qmp, where, **{"read-only": True})
+    qmp.execute("blockdev-add", driver="quorum", node_name="both", vote_threshold=2, read_only=True,
+                children=["disk", "remote"])
+    nbd_client.export(qmp, "both")
+    readers = Readers(socket, "both", image.read_bytes())
+    for i in range(30):
+        qmp.execute("blockdev-reopen", options=[{**disk, "discard": "unmap" if i % 2 else "ignore"}])
+        error = qmp.error("blockdev-reopen", options=[
+            disk, {"driver": "nbd", "node-name": "remote", "server": where, "export": "disk", "read-only": True}])
+        assert "requests to node 'remote' come back to this daemon by export 'export-disk'" in error.desc, error.desc
+    readers.stop()
+
+
+def test_clients_of_clients(qmp, daemon, image):
+    """Three times through the socket; all but the innermost are held by one change, or each by one of its own."""
+    image.write_bytes(rng_of(8).randbytes(SIZE))
+    qmp.execute("blockdev-add", driver="file", node_name="n0", filename=str(image), read_only=True)
+    socket = nbd_client.start_server(qmp, daemon.directory)
+    for i in range(3):
+        nbd_client.export(qmp, f"n{i}")
+        qmp.execute("blockdev-add", {"driver": "nbd", "node-name": f"n{i + 1}", "server": unix(socket),
+                                     "export": f"n{i}", "read-only": True})
+    qmp.execute("blockdev-add", driver="quorum", node_name="all", vote_threshold=4, read_only=True,
+                children=["n0", "n1", "n2", "n3"])
+    nbd_client.export(qmp, "all")
+    readers = Readers(socket, "all", image.read_bytes())
+    for i in range(15):
+        qmp.execute("blockdev-reopen", options=[{"driver": "file", "node-name": "n0", "filename": str(image),
+                                                 "read-only": True, "discard": "unmap" if i % 2 else "ignore"}])
+    readers.stop()

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -148,6 +149,25 @@ static struct error *watch_socket(struct nbd_link *link)
     return NULL;
 }
 
+/* Are both ends at the same address, apart from the port? */
+static bool is_local(int fd)
+{
+    struct sockaddr_storage near = { 0 };
+    struct sockaddr_storage far = { 0 };
+    socklen_t near_bytes = sizeof(near);
+    socklen_t far_bytes = sizeof(far);
+    if (getsockname(fd, (struct sockaddr *)&near, &near_bytes) < 0 ||
+        getpeername(fd, (struct sockaddr *)&far, &far_bytes) < 0 || near.ss_family != far.ss_family)
+        return false;
+    const struct sockaddr_in *near4 = (const struct sockaddr_in *)&near;
+    const struct sockaddr_in *far4 = (const struct sockaddr_in *)&far;
+    const struct sockaddr_in6 *near6 = (const struct sockaddr_in6 *)&near;
+    const struct sockaddr_in6 *far6 = (const struct sockaddr_in6 *)&far;
+    if (near.ss_family == AF_INET)
+        return near4->sin_addr.s_addr == far4->sin_addr.s_addr;
+    return near.ss_family == AF_INET6 && memcmp(&near6->sin6_addr, &far6->sin6_addr, sizeof(near6->sin6_addr)) == 0;
+}
+
 static void tune_socket(struct nbd_link *link)
 {
     int fd = link->tunnel ? tunnel_socket(link->tunnel) : link->fd;
@@ -157,6 +177,7 @@ static void tune_socket(struct nbd_link *link)
     if (link->server->type == SOCKET_ADDRESS_TYPE_INET && link->server->u.inet.keep_alive)
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
     link->is_self = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0 && peer.pid == getpid();
+    atomic_store(&link->may_be_self, link->is_self || is_local(fd));
 }
 
 /* To @address, or through the socket @fd (which goes over), where that is not -1. */

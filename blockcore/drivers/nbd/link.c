@@ -9,6 +9,7 @@
 #include "blockcore/runtime/fd_watch.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #define NS_PER_MS UINT64_C(1000000)
@@ -304,6 +305,11 @@ struct error *nbd_link_open(const struct nbd_link_options *options, struct nbd_l
     struct error *err = link->open_error;
     nbd_link_close(link);
     return err;
+}
+
+const char *nbd_link_comes_back_by(const struct nbd_link *link)
+{
+    return atomic_load(&link->may_be_self) ? link->export : NULL;
 }
 
 /* Nothing is posted for it after this task, and what was posted before has run when this one has. */

@@ -95,6 +95,10 @@ int nbd_link_run(struct nbd_link *link, struct nbd_request *request) CO_FN;
  * a server was sent get a moment, and when nothing is answered and nobody else waits, the connection is cut. */
 void nbd_link_abandon(struct nbd_link *link, uint64_t owner, bool abandoned) CONTROL_FN;
 
+/* The name of the export, if the server seems to be this process: certain for a Unix socket, while on TCP it is another
+ * one of this machine perhaps. NULL: it is not, or nobody knows yet. */
+const char *nbd_link_comes_back_by(const struct nbd_link *link) CONTROL_FN;
+
 /* The process is about to end: nobody waits for a server to come back any more, and nothing more is opened. */
 void nbd_links_give_up(void) CONTROL_FN;
 

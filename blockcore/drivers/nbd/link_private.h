@@ -32,9 +32,10 @@ struct nbd_link {
     bool up;                       /* requests are sent at once */
     bool opened;                   /* there was a first connection: properties are valid */
     bool closing;
-    bool given_up; /* nobody waits for the server any more */
-    bool is_self;  /* the server is this very process */
-    bool too_late; /* reconnect_delay is over: requests fail until the server is back */
+    bool given_up;            /* nobody waits for the server any more */
+    bool is_self;             /* the server is this very process */
+    _Atomic bool may_be_self; /* both ends of the connection are on this machine; read by any thread */
+    bool too_late;            /* reconnect_delay is over: requests fail until the server is back */
     struct timer *delay;
     uint64_t down_ns;        /* when the connection was lost */
     struct list abandoned;   /* of struct abandoned: whose requests nobody wants */

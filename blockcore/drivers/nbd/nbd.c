@@ -347,6 +347,12 @@ static void client_abandon(struct node *node, uint64_t owner, bool abandoned)
     nbd_link_abandon(nbd->link, owner, abandoned);
 }
 
+static const char *client_comes_back_by(struct node *node)
+{
+    const struct nbd *nbd = node_state(node);
+    return nbd->link ? nbd_link_comes_back_by(nbd->link) : NULL;
+}
+
 static void client_close(struct node *node)
 {
     struct nbd *nbd = node_state(node);
@@ -363,6 +369,7 @@ const struct driver nbd_driver = {
     .reopen_prepare = client_reopen_prepare,
     .close = client_close,
     .abandon = client_abandon,
+    .comes_back_by = client_comes_back_by,
     .preadv = client_preadv,
     .pwritev = client_pwritev,
     .pwrite_zeroes = client_pwrite_zeroes,

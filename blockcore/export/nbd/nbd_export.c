@@ -205,6 +205,7 @@ static struct error *start(struct export *common, const struct block_export_opti
     struct nbd_export *export = xcalloc(1, sizeof(*export));
     export->export = common;
     export->name = xstrdup(name);
+    handle_set_entrance(export_handle(common), name);
     export->description = xstrdup_or_null(nbd->description);
     export->writable = options->has_writable && options->writable;
     export->writethrough = options->has_writethrough && options->writethrough;
