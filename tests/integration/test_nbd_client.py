@@ -543,6 +543,32 @@ def test_the_end_does_not_wait_for_a_server_that_hangs(serve, tmp_path, image, q
     server.signal(signal.SIGCONT)
 
 
+def test_an_image_that_needs_more_room_than_its_export_has(server, second, tmp_path, image):
+    """As on a disk that is full: the clusters that are there can still be written."""
+    made = create(tmp_path / "made.qcow2", 2 * SIZE)
+    with open(image, "r+b") as file:
+        file.write(made.read_bytes().ljust(2 * MIB, b"\0"))
+    qmp = second.connect()
+    add_client(qmp, unix(server))
+    qmp.execute("blockdev-add", driver="qcow2", node_name="top", file="remote")
+    socket = nbd_client.start_server(qmp, second.directory)
+    nbd_client.export(qmp, "top", writable=True)
+    disk = nbd_client.connect(socket, "top")
+    disk.pwrite(b"a" * MIB, 0)
+    with pytest.raises(nbd.Error) as failure:
+        for offset in range(MIB, 8 * MIB, MIB):
+            disk.pwrite(b"b" * MIB, offset)
+    assert failure.value.errno == "ENOSPC"
+    disk.pwrite(b"c" * MIB, 0)
+    assert disk.pread(MIB, 0) == b"c" * MIB
+    disk.shutdown()
+    qmp.execute("block-export-del", id="export-top", mode="hard")
+    qmp.wait_event("BLOCK_EXPORT_DELETED")
+    qmp.execute("blockdev-del", node_name="top")
+    qmp.execute("blockdev-del", node_name="remote")
+    run("qemu-img", "check", "-q", "-U", "-f", "qcow2", image)
+
+
 # Client and server in one daemon ---------------------------------------------------------------------------------
 
 

@@ -87,6 +87,8 @@ static int client_change(struct node *node, struct nbd_request *request, unsigne
 {
     struct nbd *nbd = node_state(node);
     bool fua = flags & REQ_FUA;
+    if (range_end(request->range) > nbd->server.bytes)
+        return -ENOSPC; /* a format that wants its file to grow: what a server says to that differs */
     if (fua && nbd->server.can_fua)
         request->flags |= LIBNBD_CMD_FLAG_FUA;
     int ret = nbd_link_run(nbd->link, request);
