@@ -1,18 +1,63 @@
 /* Commands that change nodes (schema/block-core.json). */
+#include "blockcore/base/list.h"
+#include "blockcore/crypto/derive.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/io/request.h"
 #include "schema/cairn_commands.h"
 
+#include <errno.h>
+#include <string.h>
+
+/* A node that is being made. How long that takes, a stranger's image may say, which wants its password to be derived
+ * for hours: who deletes the node by then puts an end to it. */
+struct making {
+    struct list link;
+    const char *node_name;
+    struct derive_waiter waiter;
+    bool unwanted;
+};
+
+static struct list all_making = LIST_INIT(all_making);
+
+static struct making *find_making(const char *node_name)
+{
+    struct making *making;
+    list_for_each (making, &all_making, link) {
+        if (strcmp(making->node_name, node_name) == 0)
+            return making;
+    }
+    return NULL;
+}
+
+/* What is made without a name cannot be meant by anybody. */
 struct error *handle_blockdev_add(struct command_context *context, const struct blockdev_options *arguments)
 {
+    struct making making = { .node_name = arguments->node_name };
     (void)context;
-    return blockdev_add(arguments);
+    if (!making.node_name || find_making(making.node_name))
+        return blockdev_add(arguments);
+    list_append(&all_making, &making.link);
+    derive_waiter_begin(&making.waiter);
+    struct error *err = blockdev_add(arguments);
+    derive_waiter_end(&making.waiter);
+    list_remove(&making.link);
+    if (!making.unwanted)
+        return err;
+    if (!err)
+        err = blockdev_del(making.node_name);
+    error_free(err);
+    return error_errno(ECANCELED, "node '%s' was deleted while it was opened", making.node_name);
 }
 
 struct error *handle_blockdev_del(struct command_context *context, const struct blockdev_del_arguments *arguments)
 {
+    struct making *making = find_making(arguments->node_name);
     (void)context;
-    return blockdev_del(arguments->node_name);
+    if (!making || node_find(arguments->node_name))
+        return blockdev_del(arguments->node_name);
+    making->unwanted = true;
+    derive_cancel(&making->waiter);
+    return NULL;
 }
 
 static struct error *find_node(const struct block_resize_arguments *arguments, struct node **out)

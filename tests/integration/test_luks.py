@@ -10,6 +10,7 @@ import nbd_client
 import pytest
 from encrypted import PASSWORD, SECRET, node
 from images import KIB, MIB, create_encrypted, run
+from qmp import DEADLINE, QMPError
 
 
 @pytest.fixture
@@ -155,3 +156,25 @@ def test_qemu_and_cairn_take_turns(start_daemon, tmp_path):
     output = run("qemu-io", "--object", SECRET, "--image-opts", image, "-c", "read -P 5 0 512", "-c", "read -P 6 512 1024",
                  "-c", "read -P 5 1536 1047040", "-c", "read -P 0 1M 1M")
     assert "failed" not in output.stdout
+
+
+@pytest.mark.parametrize("place", [208 + 4, 164])
+def test_a_header_that_wants_hours_of_work(daemon, qmp, disk, place):
+    """The iterations of the first key slot, and of the digest: a stranger may have made the image."""
+    assert create(qmp, "disk0", 1 * MIB) is None
+    with open(disk, "r+b") as file:
+        file.seek(place)
+        file.write((2**31 - 1).to_bytes(4, "big"))
+    adding = qmp.start("blockdev-add", driver="luks", node_name="crypt0", file="disk0", key_secret="s0")
+    other = daemon.connect()
+    end = time.monotonic() + DEADLINE
+    while True:
+        try:
+            other.execute("blockdev-del", node_name="crypt0")
+            break
+        except QMPError:  # the other command has not come so far
+            assert time.monotonic() < end
+    with pytest.raises(QMPError, match="node 'crypt0' was deleted while it was opened"):
+        qmp.finish(adding)
+    assert "Failed to find node" in other.error("blockdev-del", node_name="crypt0").desc
+    qmp.execute("blockdev-del", node_name="disk0")
