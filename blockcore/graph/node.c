@@ -222,6 +222,8 @@ void node_set_read_only(struct node *node, bool read_only)
 
 const char *node_filename(const struct node *node)
 {
+    while (!node->filename[0] && node_filtered(node))
+        node = child_node(node_filtered(node));
     return node->filename;
 }
 

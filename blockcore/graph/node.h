@@ -104,7 +104,7 @@ enum detect_zeroes node_detect_zeroes(const struct node *node);
 bool node_unmaps(const struct node *node); /* discard=unmap */
 bool node_cache_direct(const struct node *node);
 bool node_cache_no_flush(const struct node *node);
-/* A filename or a description for people; never NULL. */
+/* A filename or a description for people; never NULL. A filter that has none shows that of what it filters. */
 const char *node_filename(const struct node *node);
 
 /* Was it made by blockdev-add (or the configuration), rather than inline or from a header? */

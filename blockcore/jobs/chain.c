@@ -202,6 +202,9 @@ struct error *chain_write_backing(struct node *overlay, const struct node *base,
         bool masked = mask_protocol && node_driver(base)->kind == DRIVER_PROTOCOL;
         format = masked ? "raw" : node_driver(base)->name;
         name = file ? xstrdup(file) : name_of(base);
+        if (!name[0])
+            return error_new("node '%s' has no filename that the header of '%s' could name", node_name(base),
+                             node_name(overlay));
     }
     bool was_read_only = node_is_read_only(overlay);
     struct error *err = was_read_only ? node_reopen_writable(overlay) : NULL;
