@@ -129,15 +129,17 @@ static struct error *CO_FN commit_layers(const struct committing *committing)
 {
     const struct block_commit_arguments *arguments = committing->arguments;
     const struct commit_options options = {
-        .id = arguments->job_id,
-        .flags = flags_of(arguments),
+        .copy = {
+            .id = arguments->job_id,
+            .flags = flags_of(arguments),
+            .backing_file = arguments->backing_file,
+            .mask_protocol = arguments->backing_mask_protocol,
+            .filter_node_name = arguments->filter_node_name,
+            .speed = speed_of(arguments),
+            .on_error = arguments->on_error,
+        },
         .top = committing->top,
         .base = committing->base,
-        .backing_file = arguments->backing_file,
-        .mask_protocol = arguments->backing_mask_protocol,
-        .filter_node_name = arguments->filter_node_name,
-        .speed = speed_of(arguments),
-        .on_error = arguments->on_error,
     };
     return commit_job_start(&options);
 }

@@ -72,16 +72,16 @@ static struct error *find_bottom(const struct block_stream_arguments *arguments,
 struct error *handle_block_stream(struct command_context *context, const struct block_stream_arguments *arguments)
 {
     (void)context;
-    struct stream_options options = {
-        .id = arguments->job_id,
-        .flags =
-            (arguments->auto_finalize ? 0u : JOB_MANUAL_FINALIZE) | (arguments->auto_dismiss ? 0u : JOB_MANUAL_DISMISS),
-        .backing_file = arguments->backing_file,
-        .mask_protocol = arguments->backing_mask_protocol,
-        .filter_node_name = arguments->filter_node_name,
-        .speed = arguments->has_speed ? (uint64_t)arguments->speed : 0,
-        .on_error = arguments->on_error,
-    };
+    struct stream_options options = { .copy = {
+                                          .id = arguments->job_id,
+                                          .flags = (arguments->auto_finalize ? 0u : JOB_MANUAL_FINALIZE) |
+                                                   (arguments->auto_dismiss ? 0u : JOB_MANUAL_DISMISS),
+                                          .backing_file = arguments->backing_file,
+                                          .mask_protocol = arguments->backing_mask_protocol,
+                                          .filter_node_name = arguments->filter_node_name,
+                                          .speed = arguments->has_speed ? (uint64_t)arguments->speed : 0,
+                                          .on_error = arguments->on_error,
+                                      } };
     struct error *err = check_arguments(arguments);
     if (!err)
         err = find(arguments->device, &options.device);

@@ -121,10 +121,7 @@ static bool target_is_zero(struct cbw *cbw, struct range range) CO_FN;
 
 static bool target_is_zero(struct cbw *cbw, struct range range)
 {
-    CLEANUP(extents_fini) struct extents extents;
-    extents_init(&extents, 1);
-    return cbw->target_alone && child_block_status(cbw->target, range, ASK_ZERO, &extents) == 0 &&
-           (extents.items[0].flags & EXTENT_ZERO) && extents.items[0].bytes >= range.bytes;
+    return cbw->target_alone && child_is_zero(cbw->target, range);
 }
 
 /* @range is of whole clusters, which were not settled a moment ago. @flags: what the disk says of them. */

@@ -36,6 +36,11 @@ struct cor {
     const struct node *jobs_bottom; /* the job's; weak: it keeps it */
     uint64_t cluster;               /* of the overlay, a power of two, at most COPY_MAX */
     struct tracker tracker;
+    /* A job's copies */
+    struct spinlock lock;
+    struct list populating GUARDED_BY(lock);
+    struct co_queue fewer GUARDED_BY(lock); /* of them */
+    bool over GUARDED_BY(lock);
 };
 
 /* Where in @iov, which is for @wanted, @part goes: as much of it as is wanted. */
@@ -278,41 +283,94 @@ bool copy_on_read_copies(struct node *filter, const struct extent *extent)
     return cor->jobs_bottom || ((extent->flags & EXTENT_PRESENT) && !(extent->flags & EXTENT_ZERO));
 }
 
-static int populate_zeroes(const struct cor *cor, struct range part, bool *write_failed) CO_FN;
+/* A copy by the job. Writes of guests that overlap wait for it, until it is let go: it will write nothing then. */
+struct populating {
+    struct list link;
+    struct tracked tracked;
+    bool writing;
+    bool let_go;
+    bool write_failed;
+};
 
-static int populate_zeroes(const struct cor *cor, struct range part, bool *write_failed)
+/* The lock is held. */
+static void let_go(struct cor *cor, struct populating *populating)
+{
+    populating->let_go = true;
+    list_remove(&populating->link);
+    tracked_end(&cor->tracker, &populating->tracked);
+    co_queue_wake_all(&cor->fewer);
+}
+
+static void let_go_unless_gone(struct cor *cor, struct populating *populating)
+{
+    spinlock_lock(&cor->lock);
+    if (!populating->let_go)
+        let_go(cor, populating);
+    spinlock_unlock(&cor->lock);
+}
+
+static bool begin_to_write(struct cor *cor, struct populating *populating)
+{
+    spinlock_lock(&cor->lock);
+    populating->writing = !populating->let_go;
+    spinlock_unlock(&cor->lock);
+    return populating->writing;
+}
+
+static void end_to_write(struct cor *cor, struct populating *populating)
+{
+    spinlock_lock(&cor->lock);
+    populating->writing = false;
+    if (cor->over)
+        let_go(cor, populating);
+    spinlock_unlock(&cor->lock);
+}
+
+static int populate_zeroes(struct cor *cor, struct range part, struct populating *populating) CO_FN;
+
+static int populate_zeroes(struct cor *cor, struct range part, struct populating *populating)
 {
     if (!cor->jobs_bottom || part.bytes == 0)
         return 0;
+    if (!begin_to_write(cor, populating))
+        return -ECANCELED;
     child_debug_event(cor->file, "cor_write");
     int ret = child_pwrite_zeroes(cor->file, part, 0);
-    *write_failed = ret < 0;
+    populating->write_failed = ret < 0;
+    end_to_write(cor, populating);
     return ret;
 }
 
-static int populate_piece(const struct cor *cor, struct range part, char *data, bool *write_failed) CO_FN;
+static int write_data(struct cor *cor, struct range part, char *data, struct populating *populating) CO_FN;
 
-static int populate_piece(const struct cor *cor, struct range part, char *data, bool *write_failed)
+static int write_data(struct cor *cor, struct range part, char *data, struct populating *populating)
+{
+    if (!begin_to_write(cor, populating))
+        return -ECANCELED;
+    child_debug_event(cor->file, "cor_write");
+    int ret = child_pwrite(cor->file, part.offset, data, part.bytes, 0);
+    populating->write_failed = ret < 0;
+    end_to_write(cor, populating);
+    return ret;
+}
+
+static int populate_piece(struct cor *cor, struct range part, char *data, struct populating *populating) CO_FN;
+
+static int populate_piece(struct cor *cor, struct range part, char *data, struct populating *populating)
 {
     int ret = child_pread(cor->file, part.offset, data, part.bytes);
     for (uint64_t done = 0; done < part.bytes && ret == 0;) {
         bool zero;
         struct range run = first_alike(cor, range_make(part.offset + done, part.bytes - done), data + done, &zero);
-        if (zero) {
-            ret = populate_zeroes(cor, run, write_failed);
-        } else {
-            child_debug_event(cor->file, "cor_write");
-            ret = child_pwrite(cor->file, run.offset, data + done, run.bytes, 0);
-            *write_failed = ret < 0;
-        }
+        ret = zero ? populate_zeroes(cor, run, populating) : write_data(cor, run, data + done, populating);
         done += run.bytes;
     }
     return ret;
 }
 
-static int populate_data(const struct cor *cor, struct range part, bool *write_failed) CO_FN;
+static int populate_data(struct cor *cor, struct range part, struct populating *populating) CO_FN;
 
-static int populate_data(const struct cor *cor, struct range part, bool *write_failed)
+static int populate_data(struct cor *cor, struct range part, struct populating *populating)
 {
     if (part.bytes == 0)
         return 0;
@@ -321,7 +379,7 @@ static int populate_data(const struct cor *cor, struct range part, bool *write_f
     int ret = data ? 0 : -ENOMEM;
     while (part.bytes > 0 && ret == 0) {
         struct range piece = range_make(part.offset, min_u64(part.bytes, bytes));
-        ret = populate_piece(cor, piece, data, write_failed);
+        ret = populate_piece(cor, piece, data, populating);
         part = range_between(range_end(piece), range_end(part));
     }
     buffer_put(data, bytes);
@@ -330,12 +388,13 @@ static int populate_data(const struct cor *cor, struct range part, bool *write_f
 
 /* Extents may be shorter than clusters, which are copied as a whole: what is zero in whole clusters is taken out, the
  * rest collected in *@data. */
-static int populate_extent(struct node *node, const struct extent *extent, struct range *data, bool *write_failed)
-    CO_FN;
+static int populate_extent(struct node *node, const struct extent *extent, struct range *data,
+                           struct populating *populating) CO_FN;
 
-static int populate_extent(struct node *node, const struct extent *extent, struct range *data, bool *write_failed)
+static int populate_extent(struct node *node, const struct extent *extent, struct range *data,
+                           struct populating *populating)
 {
-    const struct cor *cor = node_state(node);
+    struct cor *cor = node_state(node);
     uint64_t end = extent->offset + extent->bytes;
     uint64_t zero_begin = end;
     uint64_t zero_end = end;
@@ -348,18 +407,18 @@ static int populate_extent(struct node *node, const struct extent *extent, struc
     *data = range_between(data->bytes ? data->offset : extent->offset, zero_begin);
     if (zero_begin == end)
         return 0;
-    int ret = populate_data(cor, *data, write_failed);
+    int ret = populate_data(cor, *data, populating);
     if (ret == 0 && copy_on_read_copies(node, extent))
-        ret = populate_zeroes(cor, range_between(zero_begin, zero_end), write_failed);
+        ret = populate_zeroes(cor, range_between(zero_begin, zero_end), populating);
     *data = range_between(zero_end, end);
     return ret;
 }
 
-static int populate_clusters(struct node *node, struct range range, bool *write_failed) CO_FN;
+static int populate_clusters(struct node *node, struct range range, struct populating *populating) CO_FN;
 
-static int populate_clusters(struct node *node, struct range range, bool *write_failed)
+static int populate_clusters(struct node *node, struct range range, struct populating *populating)
 {
-    const struct cor *cor = node_state(node);
+    struct cor *cor = node_state(node);
     int ret = 0;
     while (range.bytes > 0 && ret == 0) {
         struct range data = range_make(range.offset, 0);
@@ -367,11 +426,11 @@ static int populate_clusters(struct node *node, struct range range, bool *write_
         extents_init(&extents, EXTENTS_MAX);
         ret = child_block_status(cor->file, range, ASK_ALLOCATED | ASK_ZERO, &extents);
         for (size_t i = 0; i < extents.count && ret == 0; i++) {
-            ret = populate_extent(node, &extents.items[i], &data, write_failed);
+            ret = populate_extent(node, &extents.items[i], &data, populating);
             range = range_between(extents.items[i].offset + extents.items[i].bytes, range_end(range));
         }
         if (ret == 0)
-            ret = populate_data(cor, data, write_failed);
+            ret = populate_data(cor, data, populating);
     }
     return ret;
 }
@@ -381,12 +440,47 @@ int copy_on_read_populate(struct node *filter, struct range range, bool *write_f
     struct cor *cor = node_state(filter);
     struct range whole = range_align_out(range, cor->cluster);
     whole = range_between(whole.offset, min_u64(range_end(whole), max_u64(child_length(cor->file), range_end(range))));
-    struct tracked tracked;
-    *write_failed = false;
-    tracked_begin(&cor->tracker, &tracked, whole, true);
-    int ret = populate_clusters(filter, whole, write_failed);
-    tracked_end(&cor->tracker, &tracked);
+    struct populating populating = { .writing = false };
+    tracked_begin(&cor->tracker, &populating.tracked, whole, true);
+    spinlock_lock(&cor->lock);
+    list_append(&cor->populating, &populating.link);
+    if (cor->over)
+        let_go(cor, &populating);
+    spinlock_unlock(&cor->lock);
+    int ret = populate_clusters(filter, whole, &populating);
+    let_go_unless_gone(cor, &populating);
+    *write_failed = populating.write_failed;
     return ret;
+}
+
+void copy_on_read_end(struct node *filter)
+{
+    struct cor *cor = node_state(filter);
+    struct populating *populating;
+    struct populating *next;
+    spinlock_lock(&cor->lock);
+    cor->over = true;
+    list_for_each_safe (populating, next, &cor->populating, link) {
+        if (!populating->writing)
+            let_go(cor, populating);
+    }
+    while (!list_empty(&cor->populating))
+        co_queue_wait_spin(&cor->fewer, &cor->lock, "copies into an overlay");
+    spinlock_unlock(&cor->lock);
+}
+
+static void cor_init(struct cor *cor)
+{
+    tracker_init(&cor->tracker);
+    spinlock_init(&cor->lock);
+    list_init(&cor->populating);
+    co_queue_init(&cor->fewer);
+}
+
+static void cor_close(struct node *node)
+{
+    struct cor *cor = node_state(node);
+    co_queue_fini(&cor->fewer);
 }
 
 static struct error *attach_all(struct node *filter, struct node *node, struct node *const *layers, size_t count) CO_FN;
@@ -411,9 +505,10 @@ struct error *copy_on_read_create(const char *name, const char *owner, struct no
     if (err)
         return err;
     struct cor *cor = node_state(filter);
-    tracker_init(&cor->tracker);
+    cor_init(cor);
     err = attach_all(filter, node, layers, layers_count);
     if (err) {
+        co_queue_fini(&cor->fewer);
         inner_node_give_up(filter);
         return err;
     }
@@ -447,7 +542,7 @@ static struct error *cor_open(struct node *node, const struct blockdev_options *
 {
     const struct blockdev_options_cor *own = &options->u.copy_on_read;
     struct cor *cor = node_state(node);
-    tracker_init(&cor->tracker);
+    cor_init(cor);
     struct error *err = child_open(node, "file", CHILD_FILTERED, own->file, context, &cor->file);
     if (!err && own->bottom)
         err = open_bottom(node, cor, own->bottom, context);
@@ -487,6 +582,7 @@ const struct driver copy_on_read_driver = {
     .state_size = sizeof(struct cor),
     .write_flags = REQ_FUA | REQ_COMPRESSED,
     .open = cor_open,
+    .close = cor_close,
     .reopen_prepare = cor_reopen_prepare,
     .preadv = cor_preadv,
     .pwritev = cor_pwritev,

@@ -25,4 +25,8 @@ bool copy_on_read_copies(struct node *filter, const struct extent *extent);
  * loop. 0 or -errno; then *@write_failed says whether it was the overlay that failed. */
 int copy_on_read_populate(struct node *filter, struct range range, bool *write_failed) CO_FN;
 
+/* Nothing is copied any more, but by what guests read: the filter may go. Copies that hang while they read what is
+ * below hold no write up, and will write nothing. Waits for those that are writing the overlay. */
+void copy_on_read_end(struct node *filter) CO_FN CONTROL_FN;
+
 #endif

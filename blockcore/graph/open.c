@@ -354,7 +354,8 @@ static void node_close(struct node *node)
     node_retire(node);
     node_set_busy(node, true);
     last_requests_begin(&last, node);
-    int ret = node->set.read_only ? 0 : node_flush(node);
+    /* What a job made has nothing of its own; what is below stays, or is flushed when it goes. */
+    int ret = node->set.read_only || node->owner ? 0 : node_flush(node);
     if (ret < 0 && node->written)
         tell_flush_failed(node, ret);
     if (node->driver->close)

@@ -1,6 +1,7 @@
 #include "blockcore/io/copy.h"
 
 #include "blockcore/base/iov.h"
+#include "blockcore/io/block_status.h"
 #include "blockcore/io/request.h"
 #include "blockcore/runtime/buffer.h"
 
@@ -62,4 +63,13 @@ int child_copy(const struct copy_ends *ends, struct range range, bool *write_fai
     }
     buffer_put(data, bytes);
     return ret;
+}
+
+bool child_is_zero(struct child *child, struct range range)
+{
+    CLEANUP(extents_fini) struct extents extents;
+    extents_init(&extents, 1);
+    range = range_intersect(range, range_make(0, child_length(child)));
+    return range.bytes > 0 && child_block_status(child, range, ASK_ZERO, &extents) == 0 &&
+           (extents.items[0].flags & EXTENT_ZERO) && extents.items[0].bytes >= range.bytes;
 }

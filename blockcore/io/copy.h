@@ -22,4 +22,8 @@ int child_copy(const struct copy_ends *ends, struct range range, bool *write_fai
 /* The range reads as zero in @ends->to afterwards. */
 int child_copy_zeroes(const struct copy_ends *ends, struct range range) CO_FN;
 
+/* Does the child certainly have zeroes there already, so that none need be written? What is past its end does not
+ * count, unless all of it is. */
+bool child_is_zero(struct child *child, struct range range) CO_FN;
+
 #endif

@@ -10,6 +10,7 @@
 #include "blockcore/io/request.h"
 #include "blockcore/jobs/copier.h"
 #include "blockcore/jobs/job.h"
+#include "blockcore/jobs/leave.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop.h"
 #include "blockcore/runtime/sync.h"
@@ -18,7 +19,6 @@
 #include <inttypes.h>
 #include <stdatomic.h>
 
-#define GRACE_MS 1000
 #define RUNS_AT_ONCE 4096 /* of a bitmap, before others get a turn */
 
 /* Outlives the job where requests hang. */
@@ -39,26 +39,12 @@ struct backup {
 
     struct co_queue told;
     struct loop_task woken; /* posted once at most */
-    bool flushed;
-    struct error *flush_error;
-    bool closed;
-    bool hangs; /* its end took too long */
-    unsigned refs;
+    struct job_step step;   /* a flush */
 };
 
 static struct backup *backup_of(struct job *job)
 {
     return *(struct backup **)job_state(job);
-}
-
-static void unref(struct backup *backup)
-{
-    if (--backup->refs > 0)
-        return;
-    co_queue_fini(&backup->told);
-    error_free(backup->flush_error);
-    free(backup->owner);
-    free(backup);
 }
 
 /* On any loop ---------------------------------------------------------------------------------------------------- */
@@ -118,30 +104,12 @@ static const struct copier_ops copier_ops = { .plan = plan, .copy = copy, .faile
 
 /* Copying -------------------------------------------------------------------------------------------------------- */
 
-static void flush_entry(void *arg)
+static struct error *flush_target(void *arg) CO_FN;
+
+static struct error *flush_target(void *arg)
 {
     struct backup *backup = arg;
-    struct node *target = node_ref(backup->target);
-    struct error *err = node_flush_in_use(target, backup->owner);
-    node_unref(target);
-    backup->flush_error = err;
-    backup->flushed = true;
-    co_queue_wake_all(&backup->told);
-    unref(backup);
-    job_left_behind_ended();
-}
-
-/* A cancelled job does not wait for the end of it. */
-static struct error *flush_target(struct backup *backup) CO_FN;
-
-static struct error *flush_target(struct backup *backup)
-{
-    backup->refs++;
-    job_leave_behind();
-    co_start("flush of a backup", flush_entry, backup);
-    while (!backup->flushed && !job_is_cancelled(backup->job))
-        co_queue_wait(&backup->told, NULL, "flush of a backup");
-    return steal(&backup->flush_error);
+    return node_flush_in_use(backup->target, backup->owner);
 }
 
 static struct error *copy_error(const struct backup *backup, int ret)
@@ -176,7 +144,7 @@ static struct error *run(struct job *job)
         if (ret == 0)
             ret = copier_run(backup->copier);
         if (ret == 0)
-            return flush_target(backup);
+            return job_step_take(&backup->step, job, flush_target, backup);
         if (ret != -EINTR)
             return copy_error(backup, ret);
     }
@@ -218,52 +186,26 @@ static void settle_bitmap(struct backup *backup, bool success)
     dirty_bitmap_set_busy(steal(&backup->bitmap), false);
 }
 
-static void close_all(void *arg)
-{
-    struct backup *backup = arg;
-    handle_close(backup->guard);
-    handle_close(backup->handle);
-    node_unref(backup->filter);
-    node_unref(backup->target);
-    node_unref(backup->source);
-    node_unref(backup->base);
-    backup->closed = true;
-    co_queue_wake_all(&backup->told);
-    unref(backup);
-    job_left_behind_ended();
-}
+static void leave(struct leaving *leaving, void *arg) CO_FN;
 
-/* No piece is on its way any more. */
-static void released(void *arg)
-{
-    co_start("end of a backup", close_all, arg);
-}
-
-static void grace_is_over(void *arg)
-{
-    struct backup *backup = arg;
-    backup->hangs = true;
-    co_queue_wake_all(&backup->told);
-}
-
-/* Until the nodes are free for others. What hangs is left behind, and lets go of them when it has ended. */
-static void wait_closed(struct backup *backup) CO_FN;
-
-static void wait_closed(struct backup *backup)
-{
-    struct timer *timer = timer_create_on_loop(grace_is_over, backup);
-    timer_start(timer, GRACE_MS);
-    while (!backup->closed && !backup->hangs)
-        co_queue_wait(&backup->told, NULL, "requests of a backup");
-    timer_destroy(timer);
-}
-
-static void leave_entry(void *arg)
+static void leave(struct leaving *leaving, void *arg)
 {
     struct backup *backup = arg;
     if (backup->inserted)
         error_free(filter_remove(backup->filter, NULL));
-    copier_destroy(steal(&backup->copier), released, backup);
+    handle_close(backup->guard);
+    leaving_copier(leaving, backup->copier, backup->handle);
+    job_step_wait(&backup->step);
+    handle_close(backup->handle);
+    leaving_got_on(leaving);
+    node_unref(backup->filter);
+    node_unref(backup->target);
+    node_unref(backup->source);
+    node_unref(backup->base);
+    co_queue_fini(&backup->told);
+    job_step_fini(&backup->step);
+    free(backup->owner);
+    free(backup);
 }
 
 /* The graph and, but for what the outcome says, the bitmap are as if there had been no backup. */
@@ -275,11 +217,7 @@ static void leave_graph(struct backup *backup, bool success)
         cbw_job_end(backup->filter);
     settle_bitmap(backup, success);
     backup->job = NULL;
-    backup->refs++;
-    job_leave_behind();
-    co_start("end of a backup", leave_entry, backup);
-    wait_closed(backup);
-    unref(backup);
+    job_leave(leave, backup);
 }
 
 static void finish(struct job *job, bool success)
@@ -301,6 +239,7 @@ static void wake(struct job *job)
         copier_interrupt(backup->copier);
     }
     co_queue_wake_all(&backup->told);
+    job_step_wake(&backup->step);
 }
 
 static void speed_changed(struct job *job)
@@ -389,7 +328,7 @@ static struct error *make_copier(struct backup *backup)
         .granule = cluster,
         .chunk_max = options->chunk_max,
         .pieces_max = options->workers_max,
-        .speed = options->speed,
+        .speed = job_speed(backup->job),
     };
     return copier_create(&copier_options, &backup->copier);
 }
@@ -473,6 +412,7 @@ struct error *backup_job_start(const struct backup_options *options, struct job_
         err = job_create(&backup_driver, options->id, options->flags, txn, &job);
     if (err)
         return err;
+    error_free(job_set_speed(job, (int64_t)options->speed));
     struct backup *backup = xcalloc(1, sizeof(*backup));
     *backup = (struct backup){
         .job = job,
@@ -483,9 +423,9 @@ struct error *backup_job_start(const struct backup_options *options, struct job_
         .base = base_of(options),
         .bitmap = options->bitmap,
         .woken.run = run_woken,
-        .refs = 1,
     };
     co_queue_init(&backup->told);
+    job_step_init(&backup->step);
     if (backup->bitmap)
         dirty_bitmap_set_busy(backup->bitmap, true);
     err = set_up(backup);
@@ -495,7 +435,7 @@ struct error *backup_job_start(const struct backup_options *options, struct job_
         return err;
     }
     *(struct backup **)job_state(job) = backup;
-    error_free(job_set_speed(job, (int64_t)options->speed));
+    copier_set_speed(backup->copier, job_speed(job)); /* it may have been told meanwhile */
     job_start(job);
     return NULL;
 }

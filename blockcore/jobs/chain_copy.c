@@ -10,17 +10,32 @@
 
 #include <errno.h>
 
-#define GRACE_MS 1000
-
 /* Making --------------------------------------------------------------------------------------------------------- */
 
-void chain_copy_init(struct chain_copy *copy, const struct chain_copy_ops *ops, struct job *job)
+struct chain_copy *chain_copy_of(const struct job *job)
 {
+    return *(struct chain_copy **)job_state((struct job *)(uintptr_t)job);
+}
+
+struct error *chain_copy_create(const struct chain_copy_ops *ops, const struct chain_copy_options *options,
+                                struct node *place, struct chain_copy **out)
+{
+    struct job *job;
+    struct error *err = job_create(&ops->driver, options->id, options->flags, NULL, &job);
+    if (err)
+        return err;
+    error_free(job_set_speed(job, (int64_t)options->speed));
+    struct chain_copy *copy = xcalloc(1, ops->size);
     copy->ops = ops;
     copy->job = job;
-    copy->owner = xasprintf("block job '%s'", job_id(job));
-    copy->refs = 1;
-    co_queue_init(&copy->told);
+    copy->owner = xasprintf("block job '%s'", options->id);
+    copy->nodes.place = node_ref(place);
+    copy->on_error = options->on_error;
+    copy->backing_file = xstrdup_or_null(options->backing_file);
+    copy->mask_protocol = options->mask_protocol;
+    job_step_init(&copy->step);
+    *out = copy;
+    return NULL;
 }
 
 struct failure {
@@ -62,8 +77,15 @@ static int copy_piece(void *arg, struct copier_piece *piece)
     return copy->ops->copier.copy(copy, piece);
 }
 
-struct error *chain_copy_begin(struct chain_copy *copy, unsigned shared, uint64_t bytes, uint64_t granule,
-                               uint64_t speed)
+static struct error *open_handles(struct chain_copy *copy, unsigned shared) CO_FN;
+
+static struct error *open_handles(struct chain_copy *copy, unsigned shared)
+{
+    struct error *err = handle_open(copy->nodes.filter, copy->owner, PERM_CONSISTENT_READ, shared, &copy->guard);
+    return err ? err : handle_open_here(copy->nodes.filter, copy->owner, 0, PERM_ALL, &copy->handle);
+}
+
+struct error *chain_copy_begin(struct chain_copy *copy, unsigned shared, uint64_t bytes, uint64_t granule)
 {
     static const struct copier_ops ops = { .plan = plan, .copy = copy_piece, .failed = failed };
     /* Who writes does so through the filter, before that minds others who write. */
@@ -71,7 +93,7 @@ struct error *chain_copy_begin(struct chain_copy *copy, unsigned shared, uint64_
     if (err)
         return err;
     copy->in_graph = true;
-    err = handle_open_here(copy->nodes.filter, copy->owner, PERM_CONSISTENT_READ, shared, &copy->handle);
+    err = open_handles(copy, shared);
     if (err)
         return err;
     const struct copier_options options = {
@@ -81,7 +103,7 @@ struct error *chain_copy_begin(struct chain_copy *copy, unsigned shared, uint64_
         .handle = copy->handle,
         .bytes = bytes,
         .granule = granule,
-        .speed = speed,
+        .speed = job_speed(copy->job),
     };
     err = copier_create(&options, &copy->copier);
     if (err)
@@ -94,9 +116,15 @@ struct error *chain_copy_begin(struct chain_copy *copy, unsigned shared, uint64_
 
 /* Working -------------------------------------------------------------------------------------------------------- */
 
-struct error *chain_copy_run(struct chain_copy *copy)
+bool chain_copy_is_over(const struct chain_copy *copy)
 {
-    while (job_go_on(copy->job)) {
+    return !copy->job || job_is_cancelled(copy->job);
+}
+
+struct error *chain_copy_run(struct job *job)
+{
+    struct chain_copy *copy = chain_copy_of(job);
+    while (job_go_on(job)) {
         int ret = copier_run(copy->copier);
         if (ret == -EINTR)
             continue;
@@ -106,81 +134,116 @@ struct error *chain_copy_run(struct chain_copy *copy)
     return NULL;
 }
 
-void chain_copy_wake(struct chain_copy *copy)
+void chain_copy_wake(struct job *job)
 {
-    if (!copy->copier)
+    struct chain_copy *copy = chain_copy_of(job);
+    if (!copy)
         return;
-    if (job_is_cancelled(copy->job))
+    if (job_is_cancelled(job))
         copier_abandon(copy->copier);
     else
         copier_interrupt(copy->copier);
+    job_step_wake(&copy->step);
+}
+
+void chain_copy_speed_changed(struct job *job)
+{
+    struct chain_copy *copy = chain_copy_of(job);
+    if (copy)
+        copier_set_speed(copy->copier, job_speed(job));
 }
 
 /* The end -------------------------------------------------------------------------------------------------------- */
 
-static void unref(struct chain_copy *copy)
-{
-    if (--copy->refs > 0)
-        return;
-    co_queue_fini(&copy->told);
-    free(copy->owner);
-    free(copy);
-}
-
-static void close_all(void *arg)
+static struct error *switch_over(void *arg)
 {
     struct chain_copy *copy = arg;
-    handle_close(copy->handle);
-    chain_nodes_let_go(&copy->nodes);
-    copy->closed = true;
-    co_queue_wake_all(&copy->told);
-    unref(copy);
+    return copy->ops->switch_over(copy);
 }
 
-/* No piece is on its way any more. */
-static void released(void *arg)
+struct error *chain_copy_prepare(struct job *job)
 {
-    co_start("end of a job", close_all, arg);
+    struct chain_copy *copy = chain_copy_of(job);
+    return job_step_take(&copy->step, job, switch_over, copy);
 }
 
-static void grace_is_over(void *arg)
+static struct error *still_wanted(void *arg)
+{
+    return chain_copy_is_over(arg) ? error_new("the job was cancelled") : NULL;
+}
+
+static void have_switched(void *arg)
 {
     struct chain_copy *copy = arg;
-    copy->hangs = true;
-    co_queue_wake_all(&copy->told);
+    copy->switched = true;
+    job_step_settle(&copy->step);
 }
 
-struct error *chain_copy_leave(struct chain_copy *copy, struct change *change, struct node *node)
+struct error *chain_copy_switch(struct chain_copy *copy, struct change *change, struct node *node)
 {
+    static const struct change_owner owner = { .before = still_wanted, .done = have_switched };
     struct error *err = change_replace(change, copy->nodes.filter, node);
-    if (!err && copy->handle) /* while it stays on the filter, that minds others */
-        err = change_edge(change, handle_edge(copy->handle), node);
-    return err;
-}
-
-static struct error *remove_filter(struct chain_copy *copy) CO_FN;
-
-static struct error *remove_filter(struct chain_copy *copy)
-{
-    struct change *change = change_begin();
-    struct error *err = chain_copy_leave(copy, change, child_node(node_filtered(copy->nodes.filter)));
+    change_set_owner(change, &owner, copy);
     if (!err)
         return change_commit(change);
     change_abort(change);
     return err;
 }
 
-void chain_copy_end(struct chain_copy *copy)
+static void copy_free(struct chain_copy *copy)
 {
+    job_step_fini(&copy->step);
+    free(copy->backing_file);
+    free(copy->owner);
+    free(copy);
+}
+
+/* A step that goes on alone may be inside of what stands on the filter, which could not be drained before it ends. */
+static void leave(struct leaving *leaving, void *arg) CO_FN;
+
+static void leave(struct leaving *leaving, void *arg)
+{
+    struct chain_copy *copy = arg;
+    job_step_wait(&copy->step);
+    leaving_got_on(leaving);
+    if (copy->in_graph && !copy->switched) {
+        if (copy->ops->let_guests_go)
+            copy->ops->let_guests_go(copy);
+        error_free(filter_remove(copy->nodes.filter, NULL));
+    }
+    handle_close(copy->guard);
+    leaving_copier(leaving, copy->copier, copy->handle);
+    handle_close(copy->handle);
+    leaving_got_on(leaving);
+    chain_nodes_let_go(&copy->nodes);
+    copy_free(copy);
+}
+
+static void leave_job(struct chain_copy *copy) CO_FN;
+
+static void leave_job(struct chain_copy *copy)
+{
+    *(struct chain_copy **)job_state(copy->job) = NULL;
     copy->job = NULL;
-    if (copy->in_graph && !copy->switched)
-        error_free(remove_filter(copy));
-    copy->refs++;
-    struct timer *timer = timer_create_on_loop(grace_is_over, copy);
-    timer_start(timer, GRACE_MS);
-    copier_destroy(copy->copier, released, copy);
-    while (!copy->closed && !copy->hangs)
-        co_queue_wait(&copy->told, NULL, "requests of a job");
-    timer_destroy(timer);
-    unref(copy);
+    job_leave(leave, copy);
+}
+
+void chain_copy_finish(struct job *job, bool success)
+{
+    (void)success;
+    leave_job(chain_copy_of(job));
+}
+
+struct error *chain_copy_start(struct chain_copy *copy, struct error *err)
+{
+    struct job *job = copy->job;
+    if (err) {
+        leave_job(copy);
+        error_free(job_cancel(job, true));
+        return err;
+    }
+    *(struct chain_copy **)job_state(job) = copy;
+    copier_set_speed(copy->copier, job_speed(job)); /* it may have been told meanwhile */
+    job_start(job);
+    return NULL;
 }

@@ -10,16 +10,35 @@
 
 #include "blockcore/jobs/copier.h"
 #include "blockcore/jobs/job.h"
-#include "blockcore/runtime/sync.h"
+#include "blockcore/jobs/leave.h"
 
 #define CHAIN_LAYERS_MAX 256
 
 struct change;
 struct node;
 
+/* What a client says of either kind. */
+struct chain_copy_options {
+    const char *id;
+    unsigned flags;               /* enum job_flags */
+    const char *backing_file;     /* what the overlay's header will call what it stands on; NULL: its filename */
+    bool mask_protocol;           /* the header says "raw" of what has no format */
+    const char *filter_node_name; /* NULL: made up */
+    uint64_t speed;
+    enum blockdev_on_error on_error;
+};
+
+struct chain_copy;
+
 struct chain_copy_ops {
+    struct job_driver driver;
+    size_t size;              /* of the kind's own structure, which begins with the copy */
     struct copier_ops copier; /* arg: the chain_copy; without failed */
     bool leaves_out; /* what fails and is ignored is left out, and the job fails in the end; else tried again */
+    /* The last step: the header and the graph. Checks chain_copy_is_over() after each wait. */
+    struct error *(*switch_over)(struct chain_copy *copy)CO_FN;
+    /* No copy must harm what guests write without the filter, from now on. Absent: none does. */
+    void (*let_guests_go)(struct chain_copy *copy) CO_FN;
 };
 
 /* Nodes that a job has made writable, with references. */
@@ -38,22 +57,22 @@ struct chain_copy_nodes {
     struct writable writable;
 };
 
-/* Embedded at the begin of a kind's own, on the heap; outlives the job where requests hang. */
+/* On the heap; outlives the job where requests hang. */
 struct chain_copy {
     const struct chain_copy_ops *ops;
     struct job *job; /* NULL: it has ended */
     char *owner;     /* in messages */
+    char *backing_file;
+    bool mask_protocol;
     struct chain_copy_nodes nodes;
-    struct handle *handle;
+    struct handle *handle; /* the copies'; it stays on the filter, so that nobody waits for copies that hang */
+    struct handle *guard;  /* holds the permissions of the copies, and leaves the filter with its users */
     struct copier *copier;
     enum blockdev_on_error on_error;
     int left_out; /* the first error that was ignored */
     bool in_graph;
     bool switched; /* the filter's users have got something else already */
-    struct co_queue told;
-    bool closed;
-    bool hangs;
-    unsigned refs;
+    struct job_step step;
 };
 
 /* The layers of the chain from @top on, filters included, down to @end, exclusive (NULL: all). With references, as
@@ -68,19 +87,31 @@ struct error *chain_nodes_attach(const struct chain_copy_nodes *nodes, struct no
 /* Drops all references, and restores what was made writable. NULL is allowed. */
 void chain_nodes_let_go(struct chain_copy_nodes *nodes) CO_FN CONTROL_FN;
 
-void chain_copy_init(struct chain_copy *copy, const struct chain_copy_ops *ops, struct job *job);
+/* A job, and its copy with a filter still to be made on top of @place. The kind sets up the rest, with
+ * chain_copy_begin(), and calls chain_copy_start() with the outcome. */
+struct error *chain_copy_create(const struct chain_copy_ops *ops, const struct chain_copy_options *options,
+                                struct node *place, struct chain_copy **out) CONTROL_FN MUST_CHECK;
 /* nodes.filter goes on top of nodes.place, letting others have @shared of it. @bytes, @granule: of what is copied. */
-struct error *chain_copy_begin(struct chain_copy *copy, unsigned shared, uint64_t bytes, uint64_t granule,
-                               uint64_t speed) CO_FN CONTROL_FN MUST_CHECK;
+struct error *chain_copy_begin(struct chain_copy *copy, unsigned shared, uint64_t bytes, uint64_t granule)
+    CO_FN CONTROL_FN MUST_CHECK;
+/* The job begins to work. With an error, which is returned, everything goes. */
+struct error *chain_copy_start(struct chain_copy *copy, struct error *err) CO_FN CONTROL_FN MUST_CHECK;
 
-/* Those who use the filter, and the copy's own handle, shall use @node: part of a change. */
-struct error *chain_copy_leave(struct chain_copy *copy, struct change *change, struct node *node) CONTROL_FN MUST_CHECK;
+/* Of a job of either kind; NULL while it is being made, and when it is over. */
+struct chain_copy *chain_copy_of(const struct job *job);
+/* It was cancelled, or has ended already: whatever still goes on shall not begin anything new. */
+bool chain_copy_is_over(const struct chain_copy *copy) CONTROL_FN;
+/* The filter's users shall use @node: part of a change, which is made. The point of no
+ * return: who cancels the job afterwards comes too late. */
+struct error *chain_copy_switch(struct chain_copy *copy, struct change *change, struct node *node)
+    CO_FN CONTROL_FN MUST_CHECK;
 
-/* As the functions of a job's driver. */
-struct error *chain_copy_run(struct chain_copy *copy) CO_FN;
-void chain_copy_wake(struct chain_copy *copy) CONTROL_FN;
-/* The job is over, well or not, or it could not begin; the copy goes. */
-void chain_copy_end(struct chain_copy *copy) CO_FN CONTROL_FN;
+/* For the tables of drivers. */
+struct error *chain_copy_run(struct job *job) CO_FN;
+struct error *chain_copy_prepare(struct job *job) CO_FN;
+void chain_copy_finish(struct job *job, bool success) CO_FN;
+void chain_copy_wake(struct job *job) CONTROL_FN;
+void chain_copy_speed_changed(struct job *job) CONTROL_FN;
 
 /* @node and what it filters can be written from now on. Nothing happens to those that can be written anyway. */
 struct error *writable_make(struct writable *writable, struct node *node) CO_FN CONTROL_FN MUST_CHECK;

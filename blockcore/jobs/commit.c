@@ -12,6 +12,7 @@
 #include "blockcore/jobs/chain_copy.h"
 
 #include <errno.h>
+#include <inttypes.h>
 
 #define GRANULE_MIN (64u * 1024)
 #define ZERO_UNIT (64u * 1024)
@@ -22,14 +23,7 @@ struct commit {
     struct node *top; /* the copy keeps them */
     struct node *base;
     struct commit_filter *filter;
-    char *backing_file;
-    bool mask_protocol;
 };
-
-static struct commit *commit_of(struct job *job)
-{
-    return *(struct commit **)job_state(job);
-}
 
 /* The filter ------------------------------------------------------------------------------------------------------ */
 
@@ -37,10 +31,12 @@ struct commit_filter {
     struct child *file;
     struct child *base;
     struct copy_ends ends;
+    bool holds_base; /* also without users: copies that hang may still write it, and nobody else may */
 };
 
 /* The layers above base show what they did through the filter only, since base changes below them. Whoever is above
- * does not mind that base is written. */
+ * does not mind that base is written. When they have left the filter, a copy that hangs may still bring base what the
+ * layers above it show anyway. */
 static void commit_child_permissions(const struct node *node, const struct child *child, unsigned perm, unsigned shared,
                                      unsigned *child_perm, unsigned *child_shared)
 {
@@ -48,14 +44,12 @@ static void commit_child_permissions(const struct node *node, const struct child
     const struct commit_filter *filter = node_state((struct node *)(uintptr_t)node);
     *child_perm = 0;
     *child_shared = PERM_ALL;
-    if (perm == 0)
-        return;
-    if (child_role(child) & CHILD_FILTERED) {
-        *child_shared = PERM_ALL & ~(unsigned)PERM_RESIZE;
-    } else if (child == filter->base) {
-        *child_perm = PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE;
+    if (child == filter->base && (perm || filter->holds_base)) {
+        *child_perm = PERM_CONSISTENT_READ | (perm ? PERM_WRITE | PERM_RESIZE : PERM_WRITE_UNCHANGED);
         *child_shared = PERM_CONSISTENT_READ | PERM_WRITE_UNCHANGED;
-    } else {
+    } else if (perm && (child_role(child) & CHILD_FILTERED)) {
+        *child_shared = PERM_ALL & ~(unsigned)PERM_RESIZE;
+    } else if (perm && child != filter->base) {
         *child_shared = PERM_ALL & ~(unsigned)PERM_CONSISTENT_READ;
     }
 }
@@ -108,18 +102,6 @@ static struct error *make_filter(struct commit *commit, const char *name)
 
 /* Copying -------------------------------------------------------------------------------------------------------- */
 
-/* What base has already need not be written. */
-static bool base_is_zero(const struct commit *commit, struct range range) CO_FN;
-
-static bool base_is_zero(const struct commit *commit, struct range range)
-{
-    CLEANUP(extents_fini) struct extents extents;
-    extents_init(&extents, 1);
-    range = range_intersect(range, range_make(0, child_length(commit->filter->base)));
-    return range.bytes > 0 && child_block_status(commit->filter->base, range, ASK_ZERO, &extents) == 0 &&
-           (extents.items[0].flags & EXTENT_ZERO) && extents.items[0].bytes >= range.bytes;
-}
-
 static int plan(void *arg, struct range range, struct extents *plan)
 {
     struct commit *commit = arg;
@@ -138,7 +120,7 @@ static int plan(void *arg, struct range range, struct extents *plan)
         struct extent *extent = &plan->items[i];
         bool ours = extent->flags & EXTENT_ALLOCATED;
         bool zero = extent->flags & EXTENT_ZERO;
-        if (ours && zero && base_is_zero(commit, range_make(extent->offset, extent->bytes)))
+        if (ours && zero && child_is_zero(commit->filter->base, range_make(extent->offset, extent->bytes)))
             ours = false;
         extent->flags = (ours ? EXTENT_ALLOCATED : 0u) | (zero ? EXTENT_ZERO : 0u);
     }
@@ -155,19 +137,24 @@ static int copy_piece(void *arg, struct copier_piece *piece)
     return ret;
 }
 
-static const struct chain_copy_ops ops = { .copier = { .plan = plan, .copy = copy_piece } };
+static struct error *grow_base(void *arg) CO_FN;
+
+static struct error *grow_base(void *arg)
+{
+    struct commit *commit = arg;
+    uint64_t length = node_length(commit->top);
+    if (child_length(commit->filter->base) >= length)
+        return NULL;
+    int ret = child_resize(commit->filter->base, length, TRUNCATE_SPARSE);
+    return ret < 0 ? error_errno(-ret, "growing node '%s' to %" PRIu64 " bytes", node_name(commit->base), length)
+                   : NULL;
+}
 
 static struct error *run(struct job *job)
 {
-    struct commit *commit = commit_of(job);
-    uint64_t length = node_length(commit->top);
-    int ret = 0;
-    if (child_length(commit->filter->base) < length)
-        ret = child_resize(commit->filter->base, length, TRUNCATE_SPARSE);
-    if (ret < 0)
-        return error_errno(-ret, "growing node '%s' to %llu bytes", node_name(commit->base),
-                           (unsigned long long)length);
-    return chain_copy_run(&commit->copy);
+    struct chain_copy *copy = chain_copy_of(job);
+    struct error *err = job_step_take(&copy->step, job, grow_base, copy);
+    return err ? err : chain_copy_run(job);
 }
 
 /* The end -------------------------------------------------------------------------------------------------------- */
@@ -197,124 +184,83 @@ static struct error *write_headers(struct commit *commit) CO_FN;
 
 static struct error *write_headers(struct commit *commit)
 {
+    const struct chain_copy *copy = &commit->copy;
     CLEANUP(free) struct node **overlays = xcalloc(OVERLAYS_MAX, sizeof(struct node *));
     size_t count = find_overlays(commit, overlays);
     struct error *err = NULL;
     for (size_t i = 0; i < count; i++) {
         if (!err)
-            err = chain_write_backing(overlays[i], layer_of(commit->base), commit->backing_file, commit->mask_protocol);
+            err = chain_write_backing(overlays[i], layer_of(commit->base), copy->backing_file, copy->mask_protocol);
+        if (!err && chain_copy_is_over(copy))
+            err = error_new("the job was cancelled");
         node_unref(overlays[i]);
     }
     return err;
 }
 
-static struct error *switch_graph(struct commit *commit) CO_FN;
-
-static struct error *switch_graph(struct commit *commit)
+static struct error *switch_over(struct chain_copy *copy)
 {
-    struct change *change = change_begin();
-    struct error *err = chain_copy_leave(&commit->copy, change, commit->base);
-    if (!err)
-        return change_commit(change);
-    change_abort(change);
-    return err;
-}
-
-static struct error *prepare(struct job *job)
-{
-    struct commit *commit = commit_of(job);
+    struct commit *commit = CONTAINER_OF(copy, struct commit, copy);
     if (!chain_contains(commit->top, commit->base))
         return error_new("the chain of node '%s' was changed meanwhile", node_name(commit->top));
-    struct error *err = node_flush_in_use(commit->base, commit->copy.owner);
+    struct error *err = node_flush_in_use(commit->base, copy->owner);
+    if (!err && chain_copy_is_over(copy))
+        err = error_new("the job was cancelled");
     if (!err)
         err = write_headers(commit);
-    if (!err)
-        err = switch_graph(commit);
-    commit->copy.switched = !err;
+    if (err)
+        return err;
+    commit->filter->holds_base = false;
+    err = chain_copy_switch(copy, change_begin(), commit->base);
+    commit->filter->holds_base = err;
     return err;
 }
 
-static void end(struct commit *commit) CO_FN;
-
-static void end(struct commit *commit)
-{
-    free(steal(&commit->backing_file));
-    chain_copy_end(&commit->copy);
-}
-
-static void finish(struct job *job, bool success)
-{
-    (void)success;
-    struct commit *commit = commit_of(job);
-    *(struct commit **)job_state(job) = NULL;
-    end(commit);
-}
-
-static void wake(struct job *job)
-{
-    if (commit_of(job))
-        chain_copy_wake(&commit_of(job)->copy);
-}
-
-static void speed_changed(struct job *job)
-{
-    const struct commit *commit = commit_of(job);
-    if (commit && commit->copy.copier)
-        copier_set_speed(commit->copy.copier, job_speed(job));
-}
-
-static const struct job_driver commit_driver = {
-    .type = JOB_TYPE_COMMIT,
-    .state_size = sizeof(struct commit *),
-    .is_block_job = true,
-    .run = run,
-    .wake = wake,
-    .speed_changed = speed_changed,
-    .prepare = prepare,
-    .finish = finish,
+static const struct chain_copy_ops ops = {
+    .driver = {
+        .type = JOB_TYPE_COMMIT,
+        .state_size = sizeof(struct chain_copy *),
+        .is_block_job = true,
+        .run = run,
+        .wake = chain_copy_wake,
+        .speed_changed = chain_copy_speed_changed,
+        .prepare = chain_copy_prepare,
+        .finish = chain_copy_finish,
+    },
+    .size = sizeof(struct commit),
+    .copier = { .plan = plan, .copy = copy_piece },
+    .switch_over = switch_over,
 };
 
 /* Starting ------------------------------------------------------------------------------------------------------- */
 
-static struct error *set_up(struct commit *commit, const struct commit_options *options) CO_FN;
+static struct error *set_up(struct commit *commit, const char *filter_name) CO_FN;
 
-static struct error *set_up(struct commit *commit, const struct commit_options *options)
+static struct error *set_up(struct commit *commit, const char *filter_name)
 {
     struct error *err = chain_nodes_add_above(&commit->copy.nodes, commit->top, commit->base);
     if (!err)
         err = writable_make(&commit->copy.nodes.writable, commit->base);
     if (!err)
-        err = make_filter(commit, options->filter_node_name);
+        err = make_filter(commit, filter_name);
     if (err)
         return err;
     uint64_t granule = max_u64(node_cluster_bytes(commit->base), GRANULE_MIN);
     uint64_t bytes = max_u64(node_length(commit->top), node_length(commit->base));
-    return chain_copy_begin(&commit->copy, PERM_CONSISTENT_READ, bytes, granule, options->speed);
+    err = chain_copy_begin(&commit->copy, PERM_CONSISTENT_READ, bytes, granule);
+    commit->filter->holds_base = commit->copy.in_graph;
+    return err;
 }
 
 struct error *commit_job_start(const struct commit_options *options)
 {
-    struct job *job;
-    struct error *err = job_create(&commit_driver, options->id, options->flags, NULL, &job);
+    struct chain_copy *copy;
+    struct error *err = chain_copy_create(&ops, &options->copy, options->top, &copy);
     if (err)
         return err;
-    struct commit *commit = xcalloc(1, sizeof(*commit));
-    chain_copy_init(&commit->copy, &ops, job);
-    commit->copy.on_error = options->on_error;
-    commit->copy.nodes.place = node_ref(options->top);
+    struct commit *commit = CONTAINER_OF(copy, struct commit, copy);
+    copy->nodes.other = node_ref(options->base);
     commit->top = options->top;
-    commit->copy.nodes.other = node_ref(options->base);
     commit->base = options->base;
-    commit->backing_file = xstrdup_or_null(options->backing_file);
-    commit->mask_protocol = options->mask_protocol;
-    err = set_up(commit, options);
-    if (err) {
-        error_free(job_cancel(job, true));
-        end(commit);
-        return err;
-    }
-    *(struct commit **)job_state(job) = commit;
-    error_free(job_set_speed(job, (int64_t)options->speed));
-    job_start(job);
-    return NULL;
+    return chain_copy_start(copy, set_up(commit, options->copy.filter_node_name));
 }

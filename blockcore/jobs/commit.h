@@ -7,25 +7,12 @@
 #ifndef CAIRN_JOBS_COMMIT_H
 #define CAIRN_JOBS_COMMIT_H
 
-#include "blockcore/base/annotations.h"
-#include "blockcore/base/error.h"
-#include "schema/cairn_types.h"
-
-#include <stdbool.h>
-#include <stdint.h>
-
-struct node;
+#include "blockcore/jobs/chain_copy.h"
 
 struct commit_options {
-    const char *id;
-    unsigned flags; /* enum job_flags */
+    struct chain_copy_options copy;
     struct node *top;
-    struct node *base;        /* below it */
-    const char *backing_file; /* what the overlay's header will call base; NULL: its filename */
-    bool mask_protocol;
-    const char *filter_node_name; /* NULL: made up */
-    uint64_t speed;
-    enum blockdev_on_error on_error;
+    struct node *base; /* below it */
 };
 
 /* Starts the job; awaits until the filter is in its place. */

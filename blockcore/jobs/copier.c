@@ -42,6 +42,9 @@ struct copier {
     uint64_t cursor;       /* bytes: where the next plan begins */
     struct extents plan;
     size_t plan_at;
+    struct range planned; /* what it is of */
+    bool planning;        /* that is in flight, too */
+    int plan_result;
     uint64_t chunk;
 
     unsigned in_flight;
@@ -284,28 +287,55 @@ static void answer_failure(struct copier *copier, const struct copier_piece *pie
         copier->result = ret;
 }
 
-static void make_plan(struct copier *copier, struct range range) CO_FN;
-
-static void make_plan(struct copier *copier, struct range range)
+/* Asks what there is of the range, beside the copier: storage may hang here as well. */
+static void plan_entry(void *arg)
 {
+    struct copier *copier = arg;
     const struct copier_options *options = &copier->options;
-    extents_fini(&copier->plan);
-    extents_init(&copier->plan, PLAN_EXTENTS);
-    copier->plan_at = 0;
     handle_enter(options->handle);
-    int ret = options->ops->plan(options->arg, range, &copier->plan);
+    copier->plan_result = options->ops->plan(options->arg, copier->planned, &copier->plan);
     handle_leave(options->handle);
-    if (ret < 0) {
-        struct copier_piece piece = { .range = range_make(range.offset, min_u64(range.bytes, options->granule)) };
+    copier->planning = false;
+    copier->in_flight--;
+    wake(copier);
+    release_if_over(copier);
+}
+
+static void answer_plan(struct copier *copier) CO_FN;
+
+static void answer_plan(struct copier *copier)
+{
+    struct range range = copier->planned;
+    if (copier->plan_result < 0) {
+        struct copier_piece piece = { .range =
+                                          range_make(range.offset, min_u64(range.bytes, copier->options.granule)) };
+        copier->plan.count = 0;
         dirty_map_clear(&copier->left, granules_of(copier, piece.range));
         copier->cursor = range_end(piece.range);
-        answer_failure(copier, &piece, ret);
+        answer_failure(copier, &piece, copier->plan_result);
         return;
     }
     plan_to_granules(copier, range);
     const struct extent *last = &copier->plan.items[copier->plan.count - 1];
     copier->cursor = last->offset + last->bytes;
     dirty_map_clear(&copier->left, granules_of(copier, range_between(range.offset, copier->cursor)));
+}
+
+static void make_plan(struct copier *copier, struct range range) CO_FN;
+
+static void make_plan(struct copier *copier, struct range range)
+{
+    extents_fini(&copier->plan);
+    extents_init(&copier->plan, PLAN_EXTENTS);
+    copier->plan_at = 0;
+    copier->planned = range;
+    copier->planning = true;
+    copier->in_flight++;
+    co_start("plan of a copy", plan_entry, copier);
+    while (copier->planning && atomic_load(&copier->interrupt) != INTERRUPT_ABANDON)
+        park(copier, 0, "a plan of a copy");
+    if (!copier->planning)
+        answer_plan(copier);
 }
 
 static uint64_t piece_limit(const struct copier *copier, bool zero)
@@ -464,7 +494,8 @@ static int run(void *arg)
     bool more = true;
     while (more && copier->result == 0 && atomic_load(&copier->interrupt) == INTERRUPT_NONE)
         more = step(copier);
-    drop_plan(copier);
+    if (!copier->planning) /* else it is abandoned */
+        drop_plan(copier);
     land(copier);
     timer_destroy(steal(&copier->timer));
     if (copier->result < 0)

@@ -1,4 +1,4 @@
-#include "blockcore/jobs/mirror.h"
+#include "blockcore/jobs/mirror_private.h"
 
 #include "blockcore/base/memory.h"
 #include "blockcore/filters/cluster.h"
@@ -24,301 +24,11 @@
 #define GRANULARITY_MIN 512u
 #define GRANULARITY_MAX (64u << 20)
 #define GRANULARITY_DEFAULT (64u * 1024)
-#define RUNS_AT_ONCE 256
-#define SETTLE_MS 20 /* writes that come soon after each other are copied together */
 #define SWITCH_ROUNDS 16
-#define GRACE_MS 1000
-#define RETRY_MS 100
 
-/* Outlives the job where requests hang. */
-struct mirror {
-    struct job *job;               /* NULL: it has ended */
-    struct mirror_options options; /* without what its pointers led to */
-    char *owner;                   /* in messages */
-    struct node *source;
-    struct node *target;
-    struct node *replaces;
-    struct node *base;              /* from there down nothing is copied; NULL: all is */
-    struct chain_copy_nodes *chain; /* of a commit: the layers, and what it makes writable */
-    struct node *filter_node;
-    struct mirror_filter *filter;
-    struct handle *handle;
-    struct dirty_bitmap *bitmap;
-    struct copier *copier;
-    uint64_t counted; /* bytes in the job's total */
-
-    struct co_queue told;
-    _Atomic bool idle; /* waits for something to be noted */
-    struct loop_task woken;
-    bool working; /* a step that may hang is under way; its error when it has ended */
-    struct error *step_error;
-    bool inserted; /* the filter is in the graph */
-    bool switched;
-    bool closed;
-    bool hangs; /* its end took too long */
-    unsigned refs;
-};
-
-static struct mirror *mirror_of(struct job *job)
+struct mirror *mirror_of(struct job *job)
 {
     return *(struct mirror **)job_state(job);
-}
-
-/* On any loop ---------------------------------------------------------------------------------------------------- */
-
-static void run_woken(struct loop_task *task)
-{
-    struct mirror *mirror = CONTAINER_OF(task, struct mirror, woken);
-    co_queue_wake_all(&mirror->told);
-}
-
-/* The filter has noted something. */
-static void on_noted(void *arg)
-{
-    struct mirror *mirror = arg;
-    if (atomic_load_explicit(&mirror->idle, memory_order_relaxed) && atomic_exchange(&mirror->idle, false))
-        loop_post(loop_control(), &mirror->woken);
-}
-
-/* Zeroes that the target has already need not be written. */
-static bool target_is_zero(struct mirror *mirror, struct range range) CO_FN;
-
-static bool target_is_zero(struct mirror *mirror, struct range range)
-{
-    CLEANUP(extents_fini) struct extents extents;
-    extents_init(&extents, 1);
-    range = range_intersect(range, range_make(0, child_length(mirror->filter->target)));
-    return range.bytes > 0 && child_block_status(mirror->filter->target, range, ASK_ZERO, &extents) == 0 &&
-           (extents.items[0].flags & EXTENT_ZERO) && extents.items[0].bytes >= range.bytes;
-}
-
-static int plan(void *arg, struct range range, struct extents *plan)
-{
-    struct mirror *mirror = arg;
-    unsigned ask = ASK_ZERO | (mirror->base ? ASK_ALLOCATED : 0);
-    int ret = handle_block_status_entered(mirror->handle, range, ask, mirror->base, false, plan);
-    for (size_t i = 0; i < plan->count && ret == 0; i++) {
-        struct extent *extent = &plan->items[i];
-        bool ours = !mirror->base || (extent->flags & EXTENT_ALLOCATED);
-        bool zero = extent->flags & EXTENT_ZERO;
-        if (ours && zero && (!mirror->base || mirror->chain) &&
-            target_is_zero(mirror, range_make(extent->offset, extent->bytes)))
-            ours = false;
-        extent->flags = (ours ? EXTENT_ALLOCATED : 0u) | (zero ? EXTENT_ZERO : 0u);
-    }
-    return ret;
-}
-
-static int copy(void *arg, struct copier_piece *piece)
-{
-    struct mirror *mirror = arg;
-    return mirror_filter_copy(mirror->filter, piece->range, piece->zero, &piece->write_failed);
-}
-
-struct failure {
-    struct mirror *mirror;
-    bool write;
-    int errnum;
-};
-
-/* The last step cannot wait for a client. */
-static bool may_pause(const struct job *job)
-{
-    enum job_status status = job_get_status(job);
-    return status != JOB_STATUS_WAITING && status != JOB_STATUS_PENDING;
-}
-
-static int met_error(void *arg)
-{
-    const struct failure *failure = arg;
-    struct mirror *mirror = failure->mirror;
-    if (!mirror->job)
-        return COPIER_GIVE_UP;
-    enum blockdev_on_error policy = failure->write ? mirror->options.on_target_error : mirror->options.on_source_error;
-    if (policy != BLOCKDEV_ON_ERROR_IGNORE && !may_pause(mirror->job))
-        policy = BLOCKDEV_ON_ERROR_REPORT;
-    enum block_error_action action = job_met_error(mirror->job, policy, failure->write, failure->errnum);
-    return action == BLOCK_ERROR_ACTION_REPORT ? COPIER_GIVE_UP : COPIER_TRY_AGAIN;
-}
-
-static enum copier_answer failed(void *arg, const struct copier_piece *piece, int ret)
-{
-    struct failure failure = { .mirror = arg, .write = piece->write_failed, .errnum = -ret };
-    return (enum copier_answer)co_call_on(loop_control(), "error of a mirror", met_error, &failure);
-}
-
-static const struct copier_ops copier_ops = { .plan = plan, .copy = copy, .failed = failed };
-
-/* Copying -------------------------------------------------------------------------------------------------------- */
-
-/* What was noted is the copier's now. */
-static void take_noted(struct mirror *mirror)
-{
-    struct range runs[RUNS_AT_ONCE];
-    uint64_t offset = 0;
-    size_t count;
-    while ((count = dirty_bitmap_take(mirror->bitmap, &offset, runs, RUNS_AT_ONCE)) > 0) {
-        for (size_t i = 0; i < count; i++)
-            copier_add(mirror->copier, runs[i]);
-    }
-}
-
-static uint64_t bytes_left(struct mirror *mirror)
-{
-    return copier_left(mirror->copier) + dirty_bitmap_count(mirror->bitmap);
-}
-
-/* The total is what was copied and what is left. */
-static void count_total(struct mirror *mirror)
-{
-    uint64_t total = job_progress_current(mirror->job) + bytes_left(mirror);
-    if (total > mirror->counted) {
-        job_progress_add_total(mirror->job, total - mirror->counted);
-        mirror->counted = total;
-    }
-}
-
-static struct error *copy_error(const struct mirror *mirror, int ret)
-{
-    return error_errno(-ret, "copying from node '%s' to node '%s'", node_name(mirror->source),
-                       node_name(mirror->target));
-}
-
-/* Copies until nothing is left, for the moment. False: interrupted. */
-static bool copy_all(struct mirror *mirror, struct error **err) CO_FN;
-
-static bool copy_all(struct mirror *mirror, struct error **err)
-{
-    do {
-        take_noted(mirror);
-        count_total(mirror);
-        int ret = copier_run(mirror->copier);
-        if (ret == -EINTR)
-            return false;
-        if (ret < 0) {
-            *err = copy_error(mirror, ret);
-            return false;
-        }
-    } while (bytes_left(mirror) > 0 && atomic_load(&mirror->filter->mode) == MIRROR_ACTIVE);
-    return true;
-}
-
-static bool shall_end(struct mirror *mirror)
-{
-    return job_shall_complete(mirror->job) || job_shall_end(mirror->job);
-}
-
-static bool has_news(struct mirror *mirror)
-{
-    return shall_end(mirror) || job_is_cancelled(mirror->job) || job_is_paused(mirror->job);
-}
-
-static void wait_for_news(struct mirror *mirror) CO_FN;
-
-static void wait_for_news(struct mirror *mirror)
-{
-    atomic_store(&mirror->idle, true);
-    while (bytes_left(mirror) == 0 && !has_news(mirror)) {
-        co_queue_wait(&mirror->told, NULL, "writes to the source of a mirror");
-        atomic_store(&mirror->idle, true);
-    }
-    atomic_store(&mirror->idle, false);
-    if (!has_news(mirror) && atomic_load(&mirror->filter->mode) == MIRROR_BACKGROUND)
-        co_sleep_ms(SETTLE_MS);
-}
-
-/* Steps that may hang ---------------------------------------------------------------------------------------------- */
-
-struct step {
-    struct mirror *mirror;
-    struct error *(*work)(struct mirror *mirror)CO_FN;
-};
-
-static void step_entry(void *arg)
-{
-    struct step step = *(struct step *)arg;
-    struct mirror *mirror = step.mirror;
-    mirror->step_error = step.work(mirror);
-    mirror->working = false;
-    co_queue_wake_all(&mirror->told);
-}
-
-/* Until it has ended, or the job is cancelled: then it is left behind, and the end of the mirror waits for it. */
-static struct error *take_step(struct mirror *mirror, struct error *(*work)(struct mirror *mirror)CO_FN) CO_FN;
-
-static struct error *take_step(struct mirror *mirror, struct error *(*work)(struct mirror *mirror)CO_FN)
-{
-    struct step step = { .mirror = mirror, .work = work };
-    mirror->working = true;
-    co_start("step of a mirror", step_entry, &step);
-    while (mirror->working && !mirror->switched && !job_is_cancelled(mirror->job))
-        co_queue_wait(&mirror->told, NULL, "a step of a mirror");
-    if (mirror->working)
-        return mirror->switched ? NULL : error_new("the job was cancelled");
-    return steal(&mirror->step_error);
-}
-
-static struct error *flush_target(struct mirror *mirror) CO_FN;
-
-static struct error *flush_target(struct mirror *mirror)
-{
-    int error = atomic_exchange(&mirror->filter->flush_error, 0);
-    struct error *err = node_flush_in_use(mirror->target, mirror->owner);
-    if (err || error == 0)
-        return err;
-    return error_errno(-error, "flushing node '%s'", node_name(mirror->target));
-}
-
-/* All has been copied for the first time. */
-static struct error *get_ready(struct mirror *mirror) CO_FN;
-
-static struct error *get_ready(struct mirror *mirror)
-{
-    struct error *err = take_step(mirror, flush_target);
-    if (!err)
-        job_become_ready(mirror->job);
-    if (!err || job_is_cancelled(mirror->job))
-        return err;
-    struct failure failure = { .mirror = mirror, .write = true, .errnum = error_errnum(err) ? error_errnum(err) : EIO };
-    if (met_error(&failure) == COPIER_GIVE_UP)
-        return err;
-    error_free(err);
-    co_sleep_ms(RETRY_MS);
-    return NULL;
-}
-
-/* The target of a commit may be shorter than what stands on it. */
-static struct error *grow_target(struct mirror *mirror) CO_FN;
-
-static struct error *grow_target(struct mirror *mirror)
-{
-    uint64_t length = node_length(mirror->source);
-    if (!mirror->chain || child_length(mirror->filter->target) >= length)
-        return NULL;
-    int ret = child_resize(mirror->filter->target, length, TRUNCATE_SPARSE);
-    return ret < 0 ? error_errno(-ret, "growing node '%s' to %" PRIu64 " bytes", node_name(mirror->target), length)
-                   : NULL;
-}
-
-/* Before it ends, writes go to both: what is left becomes less, however much is written. */
-static struct error *run(struct job *job)
-{
-    struct mirror *mirror = mirror_of(job);
-    struct error *err = take_step(mirror, grow_target);
-    while (!err && job_go_on(job)) {
-        bool ends = shall_end(mirror);
-        if (ends)
-            mirror_filter_set_mode(mirror->filter, MIRROR_ACTIVE);
-        if (!copy_all(mirror, &err) || bytes_left(mirror) > 0)
-            continue;
-        if (job_get_status(job) != JOB_STATUS_READY)
-            err = get_ready(mirror);
-        else if (ends)
-            return NULL;
-        else
-            wait_for_news(mirror);
-    }
-    return err;
 }
 
 /* The end -------------------------------------------------------------------------------------------------------- */
@@ -328,7 +38,7 @@ static struct error *nothing_left(void *arg)
     struct mirror *mirror = arg;
     if (!mirror->job || job_is_cancelled(mirror->job))
         return error_new("the job was cancelled"); /* writes were let go without the target */
-    return bytes_left(mirror) == 0 ? NULL : error_errno(EAGAIN, "more was written meanwhile");
+    return mirror_bytes_left(mirror) == 0 ? NULL : error_errno(EAGAIN, "more was written meanwhile");
 }
 
 static void have_switched(void *arg)
@@ -336,26 +46,29 @@ static void have_switched(void *arg)
     struct mirror *mirror = arg;
     mirror->switched = true;
     mirror->inserted = false;
+    job_step_settle(&mirror->step);
 }
 
 static const struct change_owner switch_owner = { .before = nothing_left, .done = have_switched };
 
 /* The users of the source, or of what is to be replaced, get the target. */
-static struct error *switch_users(struct mirror *mirror) CO_FN;
+static struct error *switch_users(void *arg) CO_FN;
 
-static struct error *switch_users(struct mirror *mirror)
+static struct error *switch_users(void *arg)
 {
+    struct mirror *mirror = arg;
     struct change *change = change_begin();
     struct node *to = mirror->replaces ? mirror->source : mirror->target;
     struct error *err = change_replace(change, mirror->filter_node, to);
     if (!err && mirror->replaces)
         err = change_replace(change, mirror->replaces, mirror->target);
-    if (!err) /* while it stays on the filter, nobody else may write the target */
-        err = change_edge(change, handle_edge(mirror->handle), to);
     change_set_owner(change, &switch_owner, mirror);
+    mirror->filter->holds_target = false;
     if (!err)
-        return change_commit(change);
-    change_abort(change);
+        err = change_commit(change);
+    else
+        change_abort(change);
+    mirror->filter->holds_target = err;
     return err;
 }
 
@@ -364,16 +77,17 @@ static struct error *prepare(struct job *job)
     struct mirror *mirror = mirror_of(job);
     struct error *err = NULL;
     if (job_shall_end(job))
-        return take_step(mirror, flush_target);
+        return job_step_take(&mirror->step, job, mirror_flush_target, mirror);
     for (int round = 0; round < SWITCH_ROUNDS; round++) {
         error_free(steal(&err));
-        while (!copy_all(mirror, &err) && !err && !job_is_cancelled(job))
+        while (!mirror_copy_all(mirror, &err) && !err && !job_is_cancelled(job))
             ; /* told something that does not matter any more */
         if (!err)
-            err = job_is_cancelled(job) ? error_new("the job was cancelled") : take_step(mirror, flush_target);
+            err = job_is_cancelled(job) ? error_new("the job was cancelled")
+                                        : job_step_take(&mirror->step, job, mirror_flush_target, mirror);
         if (err)
             return err;
-        err = take_step(mirror, switch_users);
+        err = job_step_take(&mirror->step, job, switch_users, mirror);
         if (mirror->switched && mirror->chain && !node_is_read_only(mirror->source))
             writable_forget(&mirror->chain->writable); /* its new users write it */
         if (mirror->switched || job_is_cancelled(job) || error_errnum(err) != EAGAIN)
@@ -382,83 +96,36 @@ static struct error *prepare(struct job *job)
     return err;
 }
 
-static void unref(struct mirror *mirror)
+static void mirror_free(struct mirror *mirror)
 {
-    if (--mirror->refs > 0)
-        return;
     co_queue_fini(&mirror->told);
-    error_free(mirror->step_error);
+    job_step_fini(&mirror->step);
     free(mirror->chain);
     free(mirror->owner);
     free(mirror);
 }
 
-static void close_all(void *arg)
+/* A step that goes on alone may be inside of what stands on the filter, which could not be drained before it ends. */
+static void leave(struct leaving *leaving, void *arg) CO_FN;
+
+static void leave(struct leaving *leaving, void *arg)
 {
     struct mirror *mirror = arg;
+    job_step_wait(&mirror->step);
+    leaving_got_on(leaving);
+    if (mirror->inserted)
+        error_free(filter_remove(mirror->filter_node, NULL));
+    handle_close(mirror->guard);
+    leaving_copier(leaving, mirror->copier, mirror->handle);
     handle_close(mirror->handle);
+    leaving_got_on(leaving);
     node_unref(mirror->filter_node);
     node_unref(mirror->target);
     node_unref(mirror->source);
     node_unref(mirror->replaces);
     node_unref(mirror->base);
     chain_nodes_let_go(mirror->chain);
-    mirror->closed = true;
-    co_queue_wake_all(&mirror->told);
-    unref(mirror);
-    job_left_behind_ended();
-}
-
-/* No piece is on its way any more. */
-static void released(void *arg)
-{
-    co_start("end of a mirror", close_all, arg);
-}
-
-static void grace_is_over(void *arg)
-{
-    struct mirror *mirror = arg;
-    mirror->hangs = true;
-    co_queue_wake_all(&mirror->told);
-}
-
-/* Until the nodes are free for others. What hangs is left behind, and lets go of them when it has ended. */
-static void wait_closed(struct mirror *mirror) CO_FN;
-
-static void wait_closed(struct mirror *mirror)
-{
-    struct timer *timer = timer_create_on_loop(grace_is_over, mirror);
-    timer_start(timer, GRACE_MS);
-    while (!mirror->closed && !mirror->hangs)
-        co_queue_wait(&mirror->told, NULL, "requests of a mirror");
-    timer_destroy(timer);
-}
-
-/* As if there had been none. */
-static struct error *remove_filter(struct mirror *mirror) CO_FN;
-
-static struct error *remove_filter(struct mirror *mirror)
-{
-    struct change *change = change_begin();
-    struct error *err = change_replace(change, mirror->filter_node, mirror->source);
-    /* While the handle stays on the filter of a commit, that minds others who use the layers. Elsewhere it does stay,
-     * so that nobody has to wait for pieces that hang. */
-    if (!err && mirror->chain && mirror->handle)
-        err = change_edge(change, handle_edge(mirror->handle), mirror->source);
-    if (!err)
-        return change_commit(change);
-    change_abort(change);
-    return err;
-}
-
-static void leave_entry(void *arg)
-{
-    struct mirror *mirror = arg;
-    while (mirror->working)
-        co_queue_wait(&mirror->told, NULL, "a step of a mirror");
-    if (mirror->inserted)
-        error_free(remove_filter(mirror));
-    copier_destroy(mirror->copier, released, mirror);
+    mirror_free(mirror);
 }
 
 /* The graph is again as if there had been no mirror, or the target has taken over. */
@@ -468,22 +135,17 @@ static void leave_graph(struct mirror *mirror)
 {
     if (mirror->filter)
         mirror_filter_set_mode(mirror->filter, MIRROR_OVER);
+    *(struct mirror **)job_state(mirror->job) = NULL;
     mirror->job = NULL;
     if (mirror->bitmap)
         dirty_bitmap_destroy(steal(&mirror->bitmap));
-    mirror->refs++;
-    job_leave_behind();
-    co_start("end of a mirror", leave_entry, mirror);
-    wait_closed(mirror);
-    unref(mirror);
+    job_leave(leave, mirror);
 }
 
 static void finish(struct job *job, bool success)
 {
     (void)success;
-    struct mirror *mirror = mirror_of(job);
-    *(struct mirror **)job_state(job) = NULL;
-    leave_graph(mirror);
+    leave_graph(mirror_of(job));
 }
 
 static void wake(struct job *job)
@@ -499,6 +161,7 @@ static void wake(struct job *job)
         copier_interrupt(mirror->copier);
     }
     co_queue_wake_all(&mirror->told);
+    job_step_wake(&mirror->step);
 }
 
 static void speed_changed(struct job *job)
@@ -516,9 +179,11 @@ static struct error *change(struct job *job, const struct block_job_change_optio
     if (options->u.mirror.copy_mode == mirror->options.copy_mode)
         return NULL;
     if (options->u.mirror.copy_mode != MIRROR_COPY_MODE_WRITE_BLOCKING)
-        return error_new("Change to copy mode '%s' is not implemented",
+        return error_new("Change to copy mode '%s' is not implemented", /* as QEMU says it */
                          mirror_copy_mode_name(options->u.mirror.copy_mode));
     mirror->options.copy_mode = MIRROR_COPY_MODE_WRITE_BLOCKING;
+    if (!mirror->copier)
+        return NULL; /* it has not begun */
     mirror_filter_set_mode(mirror->filter, MIRROR_ACTIVE);
     copier_interrupt(mirror->copier);
     co_queue_wake_all(&mirror->told);
@@ -530,7 +195,7 @@ static void describe(const struct job *job, struct block_job_info *info)
     struct mirror *const *mirror = job_state((struct job *)(uintptr_t)job);
     if (*mirror)
         info->u.mirror.actively_synced =
-            info->ready && atomic_load(&(*mirror)->filter->mode) == MIRROR_ACTIVE && bytes_left(*mirror) == 0;
+            info->ready && atomic_load(&(*mirror)->filter->mode) == MIRROR_ACTIVE && mirror_bytes_left(*mirror) == 0;
 }
 
 static const struct job_driver mirror_driver = {
@@ -538,7 +203,7 @@ static const struct job_driver mirror_driver = {
     .state_size = sizeof(struct mirror *),
     .is_block_job = true,
     .may_end_ready = true,
-    .run = run,
+    .run = mirror_run,
     .wake = wake,
     .speed_changed = speed_changed,
     .change = change,
@@ -553,7 +218,7 @@ static const struct job_driver commit_driver = {
     .state_size = sizeof(struct mirror *),
     .is_block_job = true,
     .may_end_ready = true,
-    .run = run,
+    .run = mirror_run,
     .wake = wake,
     .speed_changed = speed_changed,
     .prepare = prepare,
@@ -631,8 +296,7 @@ static struct error *open_parts(struct mirror *mirror, uint32_t granularity)
     if (err)
         return err;
     mirror->filter = mirror_filter_of(mirror->filter_node);
-    mirror->filter->noted = on_noted;
-    mirror->filter->noted_arg = mirror;
+    mirror_note_to(mirror);
     mirror->filter->ends.flags = options->keep_zeroes ? 0 : REQ_MAY_UNMAP;
     err = dirty_bitmap_create(mirror->source, NULL, granularity, &mirror->bitmap);
     if (err)
@@ -644,20 +308,11 @@ static struct error *open_parts(struct mirror *mirror, uint32_t granularity)
     if (err)
         return err;
     mirror->inserted = true;
-    err = handle_open_here(mirror->filter_node, mirror->owner, PERM_CONSISTENT_READ, PERM_ALL, &mirror->handle);
-    if (err)
-        return err;
-    const struct copier_options copier_options = {
-        .ops = &copier_ops,
-        .arg = mirror,
-        .job = mirror->job,
-        .handle = mirror->handle,
-        .bytes = node_length(mirror->source),
-        .granule = granularity,
-        .bytes_max = options->buf_size,
-        .speed = options->speed,
-    };
-    return copier_create(&copier_options, &mirror->copier);
+    mirror->filter->holds_target = true;
+    err = handle_open(mirror->filter_node, mirror->owner, PERM_CONSISTENT_READ, PERM_ALL, &mirror->guard);
+    if (!err)
+        err = handle_open_here(mirror->filter_node, mirror->owner, 0, PERM_ALL, &mirror->handle);
+    return err ? err : mirror_make_copier(mirror, granularity);
 }
 
 static void begin(struct mirror *mirror)
@@ -666,6 +321,7 @@ static void begin(struct mirror *mirror)
         copier_add(mirror->copier, range_make(0, node_length(mirror->source)));
     if (mirror->options.copy_mode == MIRROR_COPY_MODE_WRITE_BLOCKING)
         mirror_filter_set_mode(mirror->filter, MIRROR_ACTIVE);
+    copier_set_speed(mirror->copier, job_speed(mirror->job)); /* it may have been told meanwhile */
 }
 
 /* The bitmap notes from before the filter comes, so nothing is missed in between. */
@@ -697,6 +353,7 @@ struct error *mirror_job_start(const struct mirror_options *options, struct job_
         err = job_create(options->is_commit ? &commit_driver : &mirror_driver, options->id, options->flags, txn, &job);
     if (err)
         return err;
+    error_free(job_set_speed(job, (int64_t)options->speed));
     struct mirror *mirror = xcalloc(1, sizeof(*mirror));
     *mirror = (struct mirror){
         .job = job,
@@ -706,18 +363,14 @@ struct error *mirror_job_start(const struct mirror_options *options, struct job_
         .target = node_ref(options->target),
         .replaces = ref_or_null(options->replaces),
         .base = ref_or_null(base_of(options)),
-        .woken.run = run_woken,
-        .refs = 1,
     };
     co_queue_init(&mirror->told);
+    job_step_init(&mirror->step);
     *(struct mirror **)job_state(job) = mirror;
     err = set_up(mirror, granularity);
-    if (err) {
-        *(struct mirror **)job_state(job) = NULL;
+    if (err)
         error_free(job_cancel(job, true));
-        return err;
-    }
-    error_free(job_set_speed(job, (int64_t)options->speed));
-    job_start(job);
-    return NULL;
+    else
+        job_start(job);
+    return err;
 }

@@ -324,40 +324,37 @@ static void mirror_close(struct node *node)
     co_queue_fini(&filter->changed);
 }
 
-/* Without users the filter needs nothing: its place has been given to the target. While it is used nobody else may look
- * at the target, which is not a copy yet, and the length of the source stays. */
-static void permissions_of_mirror(const struct child *child, unsigned perm, unsigned shared, unsigned *child_perm,
-                                  unsigned *child_shared)
+/* Without users the filter needs nothing of the source. While it is used nobody else may look at the target, which is
+ * not a copy yet, and the length of the source stays. */
+static void permissions_of_mirror(const struct mirror_filter *filter, const struct child *child, unsigned perm,
+                                  unsigned shared, unsigned *child_perm, unsigned *child_shared)
 {
     *child_perm = perm;
     *child_shared = shared;
-    if (perm == 0)
-        return;
-    if (child_role(child) & CHILD_FILTERED) {
+    if (perm && (child_role(child) & CHILD_FILTERED)) {
         *child_perm |= PERM_CONSISTENT_READ;
         *child_shared &= ~(unsigned)PERM_RESIZE;
-    } else {
+    } else if (child == filter->target && (perm || filter->holds_target)) {
         *child_perm = PERM_WRITE;
         *child_shared = PERM_WRITE_UNCHANGED;
     }
 }
 
 /* What changes in the target shows through the layers above, but never through the filter: all that has been copied is
- * the source's own, or below it. So nobody may look at those layers but the filter, which does not mind. */
+ * the source's own, or below it. So nobody may look at those layers but the filter, which does not mind. When users
+ * have left it, a copy that hangs may still bring the target what the source shows anyway. */
 static void permissions_of_commit(const struct mirror_filter *filter, const struct child *child, unsigned perm,
                                   unsigned *child_perm, unsigned *child_shared)
 {
     *child_perm = 0;
     *child_shared = PERM_ALL;
-    if (perm == 0)
-        return;
-    if (child_role(child) & CHILD_FILTERED) {
+    if (child == filter->target && (perm || filter->holds_target)) {
+        *child_perm = PERM_CONSISTENT_READ | (perm ? PERM_WRITE | PERM_RESIZE : PERM_WRITE_UNCHANGED);
+        *child_shared = PERM_CONSISTENT_READ | PERM_WRITE_UNCHANGED;
+    } else if (perm && (child_role(child) & CHILD_FILTERED)) {
         *child_perm = perm & PERM_WRITE;
         *child_shared = PERM_ALL & ~(unsigned)PERM_RESIZE;
-    } else if (child == filter->target) {
-        *child_perm = PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE;
-        *child_shared = PERM_CONSISTENT_READ | PERM_WRITE_UNCHANGED;
-    } else {
+    } else if (perm && child != filter->target) {
         *child_shared = PERM_ALL & ~(unsigned)PERM_CONSISTENT_READ;
     }
 }
@@ -369,7 +366,7 @@ static void mirror_child_permissions(const struct node *node, const struct child
     if (filter->is_commit)
         permissions_of_commit(filter, child, perm, child_perm, child_shared);
     else
-        permissions_of_mirror(child, perm, shared, child_perm, child_shared);
+        permissions_of_mirror(filter, child, perm, shared, child_perm, child_shared);
 }
 
 const struct driver mirror_filter_driver = {

@@ -38,7 +38,8 @@ struct mirror_filter {
     struct child *file;
     struct child *target;
     struct copy_ends ends;
-    bool is_commit; /* the target is below the source, which goes on being used through it */
+    bool is_commit;    /* the target is below the source, which goes on being used through it */
+    bool holds_target; /* also without users: copies that hang may still write it, and nobody else may */
     struct dirty_bitmap *bitmap;
     _Atomic unsigned mode; /* enum mirror_mode */
     struct tracker tracker;

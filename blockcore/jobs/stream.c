@@ -15,14 +15,7 @@ struct stream {
     struct chain_copy copy;
     struct node *top;    /* the overlay; one of the layers, which keep it, as is the next */
     struct node *bottom; /* NULL: nothing is below what is copied */
-    char *backing_file;
-    bool mask_protocol;
 };
-
-static struct stream *stream_of(struct job *job)
-{
-    return *(struct stream **)job_state(job);
-}
 
 /* Copying -------------------------------------------------------------------------------------------------------- */
 
@@ -45,16 +38,6 @@ static int copy_piece(void *arg, struct copier_piece *piece)
     return copy_on_read_populate(stream->copy.nodes.filter, piece->range, &piece->write_failed);
 }
 
-static const struct chain_copy_ops ops = {
-    .copier = { .plan = plan, .copy = copy_piece },
-    .leaves_out = true,
-};
-
-static struct error *run(struct job *job)
-{
-    return chain_copy_run(&stream_of(job)->copy);
-}
-
 /* The end -------------------------------------------------------------------------------------------------------- */
 
 /* What is below the layers that go; false: somebody has changed the chain. */
@@ -74,13 +57,13 @@ static struct error *switch_graph(struct stream *stream, struct node *below)
     struct chain_copy *copy = &stream->copy;
     struct child *backing = node_backing(stream->top);
     struct change *change = change_begin();
-    struct error *err = chain_copy_leave(copy, change, child_node(node_filtered(copy->nodes.filter)));
-    if (!err && backing && !below)
+    struct error *err = NULL;
+    if (backing && !below)
         err = change_remove(change, backing);
-    else if (!err && backing && child_node(backing) != below)
+    else if (backing && child_node(backing) != below)
         err = change_edge(change, backing, below);
     if (!err)
-        return change_commit(change);
+        return chain_copy_switch(copy, change, child_node(node_filtered(copy->nodes.filter)));
     change_abort(change);
     return err;
 }
@@ -90,18 +73,18 @@ static struct error *let_go_of_layers(struct stream *stream, struct node *below)
 
 static struct error *let_go_of_layers(struct stream *stream, struct node *below)
 {
-    struct error *err = node_flush_in_use(stream->top, stream->copy.owner);
+    const struct chain_copy *copy = &stream->copy;
+    struct error *err = node_flush_in_use(stream->top, copy->owner);
+    if (!err && chain_copy_is_over(copy))
+        err = error_new("the job was cancelled");
     if (!err && node_backing(stream->top))
-        err = chain_write_backing(stream->top, layer_of(below), stream->backing_file, stream->mask_protocol);
-    if (!err)
-        err = switch_graph(stream, below);
-    stream->copy.switched = !err;
-    return err;
+        err = chain_write_backing(stream->top, layer_of(below), copy->backing_file, copy->mask_protocol);
+    return err ? err : switch_graph(stream, below);
 }
 
-static struct error *prepare(struct job *job)
+static struct error *switch_over(struct chain_copy *copy)
 {
-    struct stream *stream = stream_of(job);
+    struct stream *stream = CONTAINER_OF(copy, struct stream, copy);
     struct node *below;
     if (!find_below(stream, &below))
         return error_new("the chain of node '%s' was changed meanwhile", node_name(stream->top));
@@ -112,44 +95,27 @@ static struct error *prepare(struct job *job)
     return err;
 }
 
-static void end(struct stream *stream) CO_FN;
-
-static void end(struct stream *stream)
+static void let_guests_go(struct chain_copy *copy)
 {
-    free(steal(&stream->backing_file));
-    chain_copy_end(&stream->copy);
+    copy_on_read_end(copy->nodes.filter);
 }
 
-static void finish(struct job *job, bool success)
-{
-    (void)success;
-    struct stream *stream = stream_of(job);
-    *(struct stream **)job_state(job) = NULL;
-    end(stream);
-}
-
-static void wake(struct job *job)
-{
-    if (stream_of(job))
-        chain_copy_wake(&stream_of(job)->copy);
-}
-
-static void speed_changed(struct job *job)
-{
-    const struct stream *stream = stream_of(job);
-    if (stream && stream->copy.copier)
-        copier_set_speed(stream->copy.copier, job_speed(job));
-}
-
-static const struct job_driver stream_driver = {
-    .type = JOB_TYPE_STREAM,
-    .state_size = sizeof(struct stream *),
-    .is_block_job = true,
-    .run = run,
-    .wake = wake,
-    .speed_changed = speed_changed,
-    .prepare = prepare,
-    .finish = finish,
+static const struct chain_copy_ops ops = {
+    .driver = {
+        .type = JOB_TYPE_STREAM,
+        .state_size = sizeof(struct chain_copy *),
+        .is_block_job = true,
+        .run = chain_copy_run,
+        .wake = chain_copy_wake,
+        .speed_changed = chain_copy_speed_changed,
+        .prepare = chain_copy_prepare,
+        .finish = chain_copy_finish,
+    },
+    .size = sizeof(struct stream),
+    .copier = { .plan = plan, .copy = copy_piece },
+    .leaves_out = true,
+    .switch_over = switch_over,
+    .let_guests_go = let_guests_go,
 };
 
 /* Starting ------------------------------------------------------------------------------------------------------- */
@@ -168,37 +134,22 @@ static struct error *set_up(struct stream *stream, const struct stream_options *
     if (!err)
         err = writable_make(&nodes->writable, options->device);
     if (!err)
-        err = copy_on_read_create(options->filter_node_name, stream->copy.owner, options->device, stream->bottom,
+        err = copy_on_read_create(options->copy.filter_node_name, stream->copy.owner, options->device, stream->bottom,
                                   nodes->layers, nodes->layers_count, &nodes->filter);
     if (err)
         return err;
     uint64_t granule = max_u64(node_cluster_bytes(stream->top), GRANULE_MIN);
-    return chain_copy_begin(&stream->copy, PERM_ALL, node_length(stream->top), granule, options->speed);
+    return chain_copy_begin(&stream->copy, PERM_ALL, node_length(stream->top), granule);
 }
 
 struct error *stream_job_start(const struct stream_options *options)
 {
-    struct job *job;
-    struct node *top = layer_of(options->device);
-    struct error *err = job_create(&stream_driver, options->id, options->flags, NULL, &job);
+    struct chain_copy *copy;
+    struct error *err = chain_copy_create(&ops, &options->copy, options->device, &copy);
     if (err)
         return err;
-    struct stream *stream = xcalloc(1, sizeof(*stream));
-    chain_copy_init(&stream->copy, &ops, job);
-    stream->copy.on_error = options->on_error;
-    stream->copy.nodes.place = node_ref(options->device);
-    stream->top = top;
+    struct stream *stream = CONTAINER_OF(copy, struct stream, copy);
+    stream->top = layer_of(options->device);
     stream->bottom = below_of(options->bottom) ? options->bottom : NULL;
-    stream->backing_file = xstrdup_or_null(options->backing_file);
-    stream->mask_protocol = options->mask_protocol;
-    err = set_up(stream, options);
-    if (err) {
-        error_free(job_cancel(job, true));
-        end(stream);
-        return err;
-    }
-    *(struct stream **)job_state(job) = stream;
-    error_free(job_set_speed(job, (int64_t)options->speed));
-    job_start(job);
-    return NULL;
+    return chain_copy_start(copy, set_up(stream, options));
 }

@@ -6,25 +6,12 @@
 #ifndef CAIRN_JOBS_STREAM_H
 #define CAIRN_JOBS_STREAM_H
 
-#include "blockcore/base/annotations.h"
-#include "blockcore/base/error.h"
-#include "schema/cairn_types.h"
-
-#include <stdbool.h>
-#include <stdint.h>
-
-struct node;
+#include "blockcore/jobs/chain_copy.h"
 
 struct stream_options {
-    const char *id;
-    unsigned flags;           /* enum job_flags */
-    struct node *device;      /* the overlay, or a filter on it */
-    struct node *bottom;      /* the deepest layer that is copied; NULL: the last one */
-    const char *backing_file; /* what the header will call what is below @bottom; NULL: its filename */
-    bool mask_protocol;
-    const char *filter_node_name; /* NULL: made up */
-    uint64_t speed;
-    enum blockdev_on_error on_error;
+    struct chain_copy_options copy;
+    struct node *device; /* the overlay, or a filter on it */
+    struct node *bottom; /* the deepest layer that is copied; NULL: the last one */
 };
 
 /* Starts the job; awaits until the filter is in its place. */

@@ -2,7 +2,7 @@
 
 import json
 
-from images import KIB, MIB, content, create, qemu_io, run
+from images import KIB, MIB, check, compare, content, create, qemu_io, run
 
 SIZE = 6 * MIB
 # (length, cluster options) of each layer, the base first; a base may be raw.
@@ -39,8 +39,9 @@ def make(directory, shape):
     return paths
 
 
-def add(qmp, paths, filters_between=False, read_only_below=True):
-    """Nodes l0 (base) to l3 (top); with throttle filters f0 to f2 on the lower ones."""
+def add(qmp, paths, filters_between=False, read_only_below=True, files=lambda number, file: file):
+    """Nodes l0 (base) to l3 (top); with throttle filters f0 to f2 on the lower ones. @files: what stands for the file
+    of layer @number."""
     if filters_between:
         qmp.execute("object-add", qom_type="throttle-group", id="group")
     below = None
@@ -49,12 +50,35 @@ def add(qmp, paths, filters_between=False, read_only_below=True):
         backing = {"backing": below} if below and fmt == "qcow2" else {}
         qmp.execute("blockdev-add", driver=fmt, node_name=f"l{number}", discard="unmap",
                     read_only=read_only_below and not last,
-                    file={"driver": "file", "filename": str(path)}, **backing)
+                    file=files(number, {"driver": "file", "filename": str(path)}), **backing)
         below = f"l{number}"
         if filters_between and not last:
             qmp.execute("blockdev-add", driver="throttle", node_name=f"f{number}", throttle_group="group",
                         file=below, read_only=read_only_below)
             below = f"f{number}"
+
+
+def add_failing(qmp, paths, number, event, error=5):
+    """The file of layer @number fails once."""
+    rule = {"event": event, "errno": error, "once": True}
+    add(qmp, paths, read_only_below=False,
+        files=lambda layer, file: {"driver": "blkdebug", "image": file, "inject-error": [rule]} if layer == number
+        else file)
+
+
+def add_with_gate(qmp, paths, number):
+    """The file of layer @number can be made to hang, with node "gate"."""
+    add(qmp, paths, files=lambda layer, file: {"driver": "gate", "node-name": "gate", "file": file} if layer == number
+        else file)
+
+
+def judge(daemon, directory, top, model, fmt="qcow2"):
+    """The daemon ends; what is at @top is @model, and in order."""
+    daemon.stop()
+    (directory / "model").write_bytes(model)
+    compare(top, directory / "model", fmt=fmt)
+    if fmt == "qcow2":
+        check(top)
 
 
 def model_of(paths):

@@ -11,12 +11,11 @@ import pytest
 import nbd_client
 from guests import Guests
 from images import KIB, MIB, check, compare, create, qemu_io, qemu_map, rng_of, run
-from process import BUILD
-from test_mirror import SIZE, add_file, make_source, make_target, wait_status
+from jobs import AT_ONCE, wait_held, wait_status
+from test_mirror import SIZE, add_file, make_source, make_target
 from test_no_space import SPACE, small  # noqa: F401 (a fixture)
 
 CLUSTER = 64 * KIB
-AT_ONCE = 3 if "san" not in BUILD.name else 15  # seconds; a second of grace is part of it
 
 
 def backup(qmp, source="top", target="target", job="b0", **arguments):
@@ -433,8 +432,7 @@ def test_storage_that_hangs_delays_neither_cancel_nor_guest(daemon, qmp, tmp_pat
     client = nbd_client.connect(socket, "source")
     qmp.execute("x-gate-hold", node_name=where, operation=held)
     backup(qmp, "source", bitmap="bits", bitmap_mode="on-success")
-    while qmp.execute("x-gate-query", node_name=where)["held"] == 0:
-        pass
+    wait_held(qmp, where)
     write = client.aio_pwrite(nbd.Buffer.from_bytearray(bytearray(b"\1" * CLUSTER)), 7 * MIB)
     begun = time.monotonic()
     cancel(qmp)

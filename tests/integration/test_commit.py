@@ -5,24 +5,14 @@ import pytest
 
 import chains
 import nbd_client
+from chains import judge
 from guests import Guests
-from images import MIB, check, compare, content, create, qemu_io, rng_of
-
-
-def wait_status(qmp, job, status):
-    qmp.wait_event("JOB_STATUS_CHANGE", lambda data: data["id"] == job and data["status"] == status)
+from images import MIB, check, content, create, qemu_io, rng_of
+from jobs import wait_status
 
 
 def commit(qmp, **arguments):
     qmp.execute("block-commit", {"job-id": "c0", "device": "l3", "auto-dismiss": False} | arguments)
-
-
-def judge(daemon, tmp_path, top, model, fmt="qcow2"):
-    daemon.stop()
-    (tmp_path / "model").write_bytes(model)
-    compare(top, tmp_path / "model", fmt=fmt)
-    if fmt == "qcow2":
-        check(top)
 
 
 def is_read_only(qmp, name):
@@ -152,16 +142,7 @@ def test_cancelled_at_any_moment_the_chain_is_good(daemon, qmp, tmp_path, top, s
     judge(daemon, tmp_path, paths[3][0], model)
 
 
-def add_failing(qmp, paths, where, event, errno=5):
-    """The chain, with a file that fails once: that of l2, or of the base."""
-    below = {}
-    for number, (path, fmt) in enumerate(paths):
-        file = {"driver": "file", "filename": str(path)}
-        if number == {"source": 2, "target": 0}[where]:
-            file = {"driver": "blkdebug", "image": file,
-                    "inject-error": [{"event": event, "errno": errno, "once": True}]}
-        qmp.execute("blockdev-add", driver=fmt, node_name=f"l{number}", file=file, **below)
-        below = {"backing": f"l{number}"}
+LAYER_OF = {"source": 2, "target": 0}
 
 
 @pytest.mark.parametrize("top", ["l2", "l3"])
@@ -170,7 +151,7 @@ def add_failing(qmp, paths, where, event, errno=5):
 def test_errors_go_by_the_policy(daemon, qmp, tmp_path, top, where, event, on_error):
     paths = chains.make(tmp_path, "plain")
     model = chains.model_of(paths)
-    add_failing(qmp, paths, where, event)
+    chains.add_failing(qmp, paths, LAYER_OF[where], event)
     commit(qmp, **{"top-node": top, "on-error": on_error})
     error = qmp.wait_event("BLOCK_JOB_ERROR")["data"]
     assert error["action"] == on_error and error["operation"] == ("read" if where == "source" else "write")
@@ -190,7 +171,7 @@ def test_errors_go_by_the_policy(daemon, qmp, tmp_path, top, where, event, on_er
 def test_no_space_pauses_the_job(daemon, qmp, tmp_path):
     paths = chains.make(tmp_path, "plain")
     model = chains.model_of(paths)
-    add_failing(qmp, paths, "target", "write_aio", errno=28)
+    chains.add_failing(qmp, paths, LAYER_OF["target"], "write_aio", error=28)
     commit(qmp, **{"top-node": "l2", "on-error": "enospc"})
     assert qmp.wait_event("BLOCK_JOB_ERROR")["data"]["action"] == "stop"
     wait_status(qmp, "c0", "paused")

@@ -6,12 +6,9 @@ import pytest
 import nbd_client
 from guests import Guests
 from images import KIB, MIB, check, compare, content, create, qemu_io, run
+from jobs import wait_status
 
 SIZE = 8 * MIB
-
-
-def wait_status(qmp, job, status):
-    qmp.wait_event("JOB_STATUS_CHANGE", lambda data: data["id"] == job and data["status"] == status)
 
 
 def add_file(qmp, name, path, fmt="raw", **options):

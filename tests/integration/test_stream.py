@@ -5,8 +5,10 @@ import pytest
 
 import chains
 import nbd_client
+from chains import judge
 from guests import Guests
 from images import KIB, MIB, check, compare, create, qemu_io, qemu_map, rng_of
+from jobs import wait_status
 
 
 def stream(qmp, error=None, **arguments):
@@ -14,13 +16,6 @@ def stream(qmp, error=None, **arguments):
     qmp.execute("block-stream", {"job-id": "s0", "device": "l3", "auto-dismiss": False} | arguments)
     result = qmp.wait_job("s0")
     assert (result is None) if error is None else (error in result), result
-
-
-def judge(daemon, tmp_path, top, model):
-    daemon.stop()
-    (tmp_path / "model").write_bytes(model)
-    compare(top, tmp_path / "model")
-    check(top)
 
 
 @pytest.mark.parametrize("filters", [False, True], ids=["bare", "filters-between"])
@@ -153,18 +148,7 @@ def test_cancelled_at_any_moment_the_chain_is_good(daemon, qmp, tmp_path, seed):
     judge(daemon, tmp_path, paths[3][0], model)
 
 
-def add_failing(qmp, paths, where, event, errno=5, once=True):
-    """l0 and l1 below l3, whose file fails; or the file of l0 does."""
-    rule = {"event": event, "errno": errno, "once": once}
-    files = {0: {"driver": "file", "filename": str(paths[0][0])}, 3: {"driver": "file", "filename": str(paths[3][0])}}
-    number = 0 if where == "source" else 3
-    files[number] = {"driver": "blkdebug", "image": files[number], "inject-error": [rule]}
-    qmp.execute("blockdev-add", driver="qcow2", node_name="l0", file=files[0], read_only=True)
-    qmp.execute("blockdev-add", driver="qcow2", node_name="l1", backing="l0", read_only=True,
-                file={"driver": "file", "filename": str(paths[1][0])})
-    qmp.execute("blockdev-add", driver="qcow2", node_name="l2", backing="l1", read_only=True,
-                file={"driver": "file", "filename": str(paths[2][0])})
-    qmp.execute("blockdev-add", driver="qcow2", node_name="l3", backing="l2", file=files[3])
+LAYER_OF = {"source": 0, "target": 3}
 
 
 @pytest.mark.parametrize("where, event", [("source", "read_aio"), ("target", "write_aio")])
@@ -172,12 +156,12 @@ def add_failing(qmp, paths, where, event, errno=5, once=True):
 def test_errors_go_by_the_policy(daemon, qmp, tmp_path, where, event, on_error):
     paths = chains.make(tmp_path, "plain")
     model = chains.model_of(paths)
-    add_failing(qmp, paths, where, event)
+    chains.add_failing(qmp, paths, LAYER_OF[where], event)
     qmp.execute("block-stream", job_id="s0", device="l3", on_error=on_error, auto_dismiss=False)
     error = qmp.wait_event("BLOCK_JOB_ERROR")["data"]
     assert error["action"] == on_error and error["operation"] == ("read" if where == "source" else "write")
     if on_error == "stop":
-        qmp.wait_event("JOB_STATUS_CHANGE", lambda data: data["status"] == "paused")
+        wait_status(qmp, "s0", "paused")
         qmp.execute("block-job-resume", device="s0")
         assert qmp.wait_job("s0") is None
         assert chains.backing_of(paths[3][0]) == (None, None)
@@ -191,10 +175,10 @@ def test_errors_go_by_the_policy(daemon, qmp, tmp_path, where, event, on_error):
 def test_no_space_pauses_the_job(daemon, qmp, tmp_path):
     paths = chains.make(tmp_path, "plain")
     model = chains.model_of(paths)
-    add_failing(qmp, paths, "target", "write_aio", errno=28)
+    chains.add_failing(qmp, paths, LAYER_OF["target"], "write_aio", error=28)
     qmp.execute("block-stream", job_id="s0", device="l3", on_error="enospc", auto_dismiss=False)
     assert qmp.wait_event("BLOCK_JOB_ERROR")["data"]["action"] == "stop"
-    qmp.wait_event("JOB_STATUS_CHANGE", lambda data: data["status"] == "paused")
+    wait_status(qmp, "s0", "paused")
     assert qmp.execute("query-block-jobs")[0]["io-status"] == "nospace"
     qmp.execute("block-job-resume", device="s0")
     assert qmp.wait_job("s0") is None
