@@ -8,182 +8,24 @@ Markdown for docs/performance.md.
 """
 
 import argparse
-import json
 import os
 import pathlib
 import platform
 import re
 import resource
 import shutil
-import socket
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
 import time
 
 import images
+import jobs
+from servers import KIB, MIB, SIMPLE, Daemon, connect, cpu_seconds, pss_bytes
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-KIB, MIB = 1 << 10, 1 << 20
 IMAGE_BYTES = 256 * MIB
-GREETING_SECONDS = 5  # qemu-storage-daemon hangs at its start now and then, deaf to SIGTERM
-STARTS_MAX = 5
-STOP_SECONDS = 30
-
-
-def cpu_seconds(pid):
-    """Processor time of a process so far: all its threads, in nanoseconds' resolution (see clock_getcpuclockid(3))."""
-    return time.clock_gettime((~pid << 3) | 2)
-
-
-def pss_bytes(pid):
-    """Memory, with what is shared with other processes divided among them."""
-    text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return int(re.search(r"^Pss:\s+(\d+) kB", text, re.M).group(1)) * KIB
-
-
-class Session:
-    """A QMP session with as little work on our side as possible."""
-
-    def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.connect(path)
-        self.socket.settimeout(GREETING_SECONDS)
-        self.receive()
-        self.execute(b'{"execute":"qmp_capabilities"}\n')
-        self.socket.settimeout(None)
-
-    def receive(self):
-        data = b""
-        while not data.endswith(b"\n"):
-            piece = self.socket.recv(1 << 20)
-            if not piece:
-                raise RuntimeError(f"the daemon closed the session after {data[:200]!r}")
-            data += piece
-        return data
-
-    def execute(self, command):
-        self.socket.sendall(command)
-        reply = self.receive()
-        if b'"error"' in reply[:200]:
-            raise RuntimeError(f"{command!r}: {reply!r}")
-        return reply
-
-    def call(self, command, **arguments):
-        message = {"execute": command, "arguments": {name.replace("_", "-"): value for name, value in arguments.items()}}
-        return self.execute(json.dumps(message).encode() + b"\n")
-
-
-class Daemon:
-    """One of the two, started with a monitor and nothing else."""
-
-    def __init__(self, binary, directory):
-        self.path = f"{directory}/qmp.sock"
-        self.nbd = f"{directory}/nbd.sock"
-        self.binary = binary
-        for _ in range(STARTS_MAX):
-            if self.start():
-                return
-            print(f"{binary} hangs at its start, once more", file=sys.stderr)
-            self.kill()
-        raise RuntimeError(f"{binary} hangs at its start")
-
-    def start(self):
-        """False when there is no greeting."""
-        begin = time.perf_counter()
-        self.process = subprocess.Popen(
-            [self.binary, "--chardev", f"socket,id=c,path={self.path},server=on,wait=off", "--monitor", "chardev=c"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        self.pid = self.process.pid
-        while time.perf_counter() < begin + GREETING_SECONDS:
-            try:
-                self.session = Session(self.path)
-                self.start_seconds = time.perf_counter() - begin
-                return True
-            except TimeoutError:
-                break
-            except (FileNotFoundError, ConnectionRefusedError):
-                if self.process.poll() is not None:
-                    raise RuntimeError(f"{self.binary} does not start") from None
-                time.sleep(0.0001)
-        return False
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-        pathlib.Path(self.path).unlink(missing_ok=True)
-
-    def serve(self, **node):
-        """Exports one node as "disk", to any number of clients."""
-        self.session.call("blockdev-add", node_name="disk", **node)
-        self.session.call("nbd-server-start", addr={"type": "unix", "data": {"path": self.nbd}}, max_connections=0)
-        self.session.call("block-export-add", type="nbd", id="e", node_name="disk", writable=True)
-
-    def stop(self):
-        self.session.socket.close()
-        self.process.terminate()
-        try:
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
-
-
-class SimpleServer:
-    """A server of one disk, without a monitor."""
-
-    def __init__(self, binary, directory):
-        self.binary, self.nbd = binary, f"{directory}/nbd.sock"
-        self.process = None
-
-    def command(self, filename, size):
-        raise NotImplementedError
-
-    @property
-    def pid(self):
-        return self.process.pid
-
-    def serve(self, driver, filename=None, size=None, **_):
-        assert driver == ("file" if filename else "null-co")
-        self.process = subprocess.Popen(self.command(filename, size), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        while True:
-            try:
-                connect(self.nbd).close()
-                break
-            except (FileNotFoundError, ConnectionRefusedError):
-                if self.process.poll() is not None:
-                    raise RuntimeError(f"{self.binary} does not start")
-                time.sleep(0.001)
-
-    def stop(self):
-        if self.process:
-            self.process.terminate()
-            self.process.wait()
-
-
-class NbdKit(SimpleServer):
-    def command(self, filename, size):
-        plugin = ["file", filename] if filename else ["null", f"size={size}"]
-        return [self.binary, "--foreground", "--unix", self.nbd, *plugin]
-
-
-class Minimal(SimpleServer):
-    def command(self, filename, size):
-        return [self.binary, self.nbd, *([str(os.path.getsize(filename)), filename] if filename else [str(size)])]
-
-
-SIMPLE = {"nbdkit": NbdKit, "minimal": Minimal}
-
-
-def connect(path):
-    """A connection to an NBD server past its handshake."""
-    client = socket.socket(socket.AF_UNIX)
-    client.connect(path)
-    client.recv(18, socket.MSG_WAITALL)
-    client.sendall(struct.pack(">IQII", 3, 0x49484156454F5054, 1, 4) + b"disk")
-    client.recv(10, socket.MSG_WAITALL)
-    return client
 
 
 # What is measured: functions from a daemon to one or more (line, unit, value); smaller is better ------------------------
@@ -423,6 +265,7 @@ def main():
     parser.add_argument("--only", default="", metavar="REGEX", help="measure only what matches")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=3, help="length of each NBD measurement")
+    parser.add_argument("--directory", default="/dev/shm", help="where the images of jobs lie (default: /dev/shm)")
     parser.add_argument("--quick", action="store_true", help="one short round of each, to see that all of it works")
     options = parser.parse_args()
     options.build = options.build.resolve()
@@ -434,8 +277,12 @@ def main():
     bench = Bench(options)
     if not bench.servers["qemu-storage-daemon"]:
         sys.exit("bench: there is no qemu-storage-daemon to compare with")
+    daemons = {name: bench.servers[name] for name in ("qemu-storage-daemon", "cairnd")}
+    job_bench = jobs.JobBench(options, daemons)
     bench.run()
+    job_bench.run()
     bench.print()
+    job_bench.print()
 
 
 if __name__ == "__main__":

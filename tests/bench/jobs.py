@@ -1,0 +1,244 @@
+"""jobs - mirror, backup, commit and stream, measured against qemu-storage-daemon and against tools that copy without a daemon
+
+All of them copy the same images, with the same defaults, in turns. The images are random data in runs of 1 MiB with holes
+between. What a target occupies is measured too: it should be as sparse as its source. The first round of each is compared
+with the source, so that nobody is quick and wrong.
+"""
+
+import json
+import os
+import pathlib
+import re
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from servers import MIB, Daemon, cpu_seconds
+
+GIB, TIB = 1 << 30, 1 << 40
+RUN = MIB
+TOOLS = ["qemu-img", "nbdcopy", "cp"]
+
+
+class Shape:
+    """An image with a run of data at the begin of every @stride bytes."""
+
+    def __init__(self, name, size, stride):
+        self.name, self.size, self.stride = name, size, stride
+
+    def write(self, path):
+        with open(path, "wb") as file:
+            file.truncate(self.size)
+            for offset in range(0, self.size, self.stride):
+                file.seek(offset)
+                file.write(os.urandom(RUN))
+
+
+SHAPES = [Shape("4 GiB, half of it data", 4 * GIB, 2 * MIB), Shape("1 TiB, 256 MiB of it data", TIB, 4 * GIB)]
+QUICK_SHAPES = [Shape("64 MiB, half of it data", 64 * MIB, 2 * MIB)]
+
+
+def empty(path, size, fmt="raw", backing=None, backing_fmt="raw"):
+    path.unlink(missing_ok=True)
+    options = ["-b", backing, "-F", backing_fmt] if backing else []
+    subprocess.run(["qemu-img", "create", "-q", "-f", fmt, *options, str(path), str(size)], check=True)
+
+
+def node(name, path, fmt="raw", **options):
+    file = {"driver": "file", "filename": str(path), "discard": "unmap"}
+    return {"driver": fmt, "node-name": name, "file": file, "discard": "unmap", **options}
+
+
+class Copy:
+    """From one image to another that is empty: mirror and backup, and the tools."""
+
+    def __init__(self, job, fmt="raw"):
+        self.job, self.fmt = job, fmt
+        self.name = f"{job}, {fmt} to {fmt}"
+        self.arguments = {"device": "source", "target": "target", "sync": "full"}
+
+    def prepare(self, directory, shape):
+        self.source, self.target, self.size = directory / "source", directory / "target", shape.size
+        shape.write(self.source)
+        if self.fmt != "raw":
+            raw = self.source.rename(directory / "raw")
+            subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", self.fmt, raw, self.source], check=True)
+            raw.unlink()
+
+    def reset(self):
+        empty(self.target, self.size, self.fmt)
+
+    def nodes(self):
+        return [node("source", self.source, self.fmt), node("target", self.target, self.fmt)]
+
+    def tool(self, name):
+        self.target.unlink(missing_ok=True)
+        commands = {"qemu-img": ["qemu-img", "convert", "-f", self.fmt, "-O", self.fmt, self.source, self.target],
+                    "nbdcopy": ["nbdcopy", self.source, self.target], "cp": ["cp", self.source, self.target]}
+        return commands[name] if self.fmt == "raw" or name == "qemu-img" else None
+
+    def check(self):
+        same(self.source, self.fmt, self.target, self.fmt)
+
+
+class Chain:
+    """base <- layer, and for what is not to be the active layer, one more above."""
+
+    def prepare(self, directory, shape):
+        self.base, self.layer, self.top = directory / "base", directory / "layer", directory / "top"
+        self.size = shape.size
+        self.data, self.target = (self.layer, self.base) if self.job == "commit" else (self.base, self.layer)
+        shape.write(self.base)
+        if self.job == "commit":
+            subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", self.base, self.layer], check=True)
+            empty(self.base, self.size)
+            subprocess.run(["qemu-img", "rebase", "-u", "-b", self.base, "-F", "raw", self.layer], check=True)
+
+    def reset(self):
+        if self.job == "commit":
+            empty(self.base, self.size)
+        else:
+            empty(self.layer, self.size, "qcow2", self.base)
+        empty(self.top, self.size, "qcow2", self.layer, "qcow2")
+
+    def nodes(self):
+        return [node("base", self.base), node("layer", self.layer, "qcow2", backing="base"),
+                node("top", self.top, "qcow2", backing="layer")]
+
+
+class Commit(Chain):
+    job, name = "commit", "commit, qcow2 to raw"
+    arguments = {"device": "top", "top-node": "layer", "base-node": "base"}
+
+    def tool(self, name):
+        return ["qemu-img", "commit", "-q", "-d", "-f", "qcow2", self.layer] if name == "qemu-img" else None
+
+    def check(self):
+        same(self.base, "raw", self.layer, "qcow2")
+
+
+class Stream(Chain):
+    job, name = "stream", "stream, raw to qcow2"
+    arguments = {"device": "layer"}
+
+    def tool(self, name):
+        return ["qemu-img", "rebase", "-f", "qcow2", "-b", "", self.layer] if name == "qemu-img" else None
+
+    def check(self):
+        same(self.base, "raw", self.layer, "qcow2")
+
+
+WORKS = [Copy("mirror"), Copy("backup"), Copy("mirror", "qcow2"), Copy("backup", "qcow2"), Commit(), Stream()]
+
+
+def same(path, fmt, other, other_fmt):
+    subprocess.run(["qemu-img", "compare", "-q", "-f", fmt, "-F", other_fmt, path, other], check=True)
+
+
+class Monitor:
+    """The session of a daemon, with its events."""
+
+    def __init__(self, session):
+        self.socket, self.file = session.socket, session.socket.makefile("rb")
+        self.events = []
+
+    def read(self):
+        message = json.loads(self.file.readline())
+        if "event" in message:
+            self.events.append(message)
+        return message
+
+    def execute(self, command, **arguments):
+        self.socket.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+        while True:
+            message = self.read()
+            if "error" in message:
+                raise RuntimeError(f"{command}: {message['error']}")
+            if "return" in message:
+                return
+
+    def wait(self, event):
+        while not any(event == seen["event"] for seen in self.events):
+            self.read()
+        data = next(seen["data"] for seen in self.events if event == seen["event"])
+        if "error" in data:
+            raise RuntimeError(data["error"])
+
+
+class JobBench:
+    def __init__(self, options, daemons):
+        self.options, self.daemons = options, daemons
+        tools = [tool for tool in TOOLS if shutil.which(tool)]
+        self.columns = [*(name for name in daemons if name != "cairnd"), *tools, "cairnd"]
+        self.values = {}  # line -> column -> [(wall, CPU, bytes of the target)]
+
+    def run_job(self, column, work, directory):
+        daemon = Daemon(self.daemons[column], directory)
+        try:
+            monitor = Monitor(daemon.session)
+            for options in work.nodes():
+                monitor.execute("blockdev-add", **options)
+            command = f"block{'dev' if isinstance(work, Copy) else ''}-{work.job}"
+            cpu, begin = cpu_seconds(daemon.pid), time.perf_counter()
+            monitor.execute(command, **{"job-id": "job"}, **work.arguments)
+            if work.job == "mirror":
+                monitor.wait("BLOCK_JOB_READY")
+                monitor.execute("block-job-complete", device="job")
+            monitor.wait("BLOCK_JOB_COMPLETED")
+            return time.perf_counter() - begin, cpu_seconds(daemon.pid) - cpu
+        finally:
+            daemon.stop()
+
+    @staticmethod
+    def run_tool(command):
+        before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        wall, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+        return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    def measure(self, line, column, work, directory):
+        work.reset()
+        if column in self.daemons:
+            wall, cpu = self.run_job(column, work, directory)
+        else:
+            command = work.tool(column)
+            if command is None:
+                return
+            wall, cpu = self.run_tool(command)
+        print(f"{line}: {column}: {wall:.2f} s, CPU {cpu:.2f} s", file=sys.stderr)
+        runs = self.values.setdefault(line, {}).setdefault(column, [])
+        runs.append((wall, cpu, work.target.stat().st_blocks * 512))
+        if len(runs) == 1:
+            work.check()
+
+    def run(self):
+        for shape in QUICK_SHAPES if self.options.quick else SHAPES:
+            for work in WORKS:
+                line = f"{work.name}, {shape.name}"
+                if not re.search(self.options.only, line):
+                    continue
+                with tempfile.TemporaryDirectory(dir=self.options.directory) as name:
+                    directory = pathlib.Path(name)
+                    work.prepare(directory, shape)
+                    for _ in range(self.options.rounds):
+                        for column in self.columns:
+                            self.measure(line, column, work, directory)
+
+    def print(self):
+        if not self.values:
+            return
+        print("\nWall time, processor time, and what the target occupies.\n")
+        print(f"| what | {' | '.join(self.columns)} |")
+        print(f"|---|{'---:|' * len(self.columns)}")
+        for line, columns in self.values.items():
+            cells = [cell(columns[column]) if column in columns else "" for column in self.columns]
+            print(f"| {line} | {' | '.join(cells)} |")
+
+
+def cell(runs):
+    wall, cpu, target = (statistics.median(values) for values in zip(*runs))
+    return f"{wall:.2f} s, {cpu:.2f} s, {target / MIB:.0f} MiB"
