@@ -68,6 +68,7 @@ static void set_performance(const struct backup_perf *perf, struct backup_option
         return;
     options->workers_max = perf->has_max_workers ? (unsigned)min_u64((uint64_t)perf->max_workers, WORKERS_MAX) : 0;
     options->chunk_max = (uint64_t)perf->max_chunk;
+    options->use_copy_range = perf->use_copy_range;
     options->min_cluster_size = perf->has_min_cluster_size ? perf->min_cluster_size : 0;
 }
 

@@ -10,6 +10,7 @@
 #include "blockcore/graph/node.h"
 #include "blockcore/graph/reopen.h"
 #include "blockcore/io/block_status.h"
+#include "blockcore/io/offload.h"
 #include "blockcore/io/request.h"
 #include "schema/cairn_types.h"
 
@@ -187,6 +188,21 @@ static int raw_pwrite_zeroes(struct node *node, struct range range, unsigned fla
     return ret;
 }
 
+static struct child *raw_reads_from(const struct node *node, struct range *range)
+{
+    const struct raw *raw = node_state((struct node *)(uintptr_t)node);
+
+    *range = in_child(raw, *range);
+    return raw->file;
+}
+
+static int raw_copy_in(struct node *node, struct range range, const struct copy_source *source)
+{
+    const struct raw *raw = node_state(node);
+
+    return child_copy_in(raw->file, in_child(raw, range), source);
+}
+
 static int raw_pdiscard(struct node *node, struct range range)
 {
     const struct raw *raw = node_state(node);
@@ -235,6 +251,8 @@ const struct driver raw_driver = {
     .preadv = raw_preadv,
     .pwritev = raw_pwritev,
     .pwrite_zeroes = raw_pwrite_zeroes,
+    .reads_from = raw_reads_from,
+    .copy_in = raw_copy_in,
     .pdiscard = raw_pdiscard,
     .truncate = raw_truncate,
     .block_status = raw_block_status,

@@ -41,6 +41,8 @@ static struct error *attach(struct node *node, const struct cbw_job_options *opt
         err = cbw_choose_units(cbw, options->min_cluster_size);
     if (err)
         return err;
+    if (options->use_copy_range && !options->compress)
+        cbw->ends.offload = OFFLOAD_ALWAYS;
     if (options->compress) {
         cbw->ends.flags |= REQ_COMPRESSED;
         cbw->ends.zero_unit = max_u64(cbw->ends.zero_unit, node_cluster_bytes(options->target));

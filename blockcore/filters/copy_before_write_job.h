@@ -32,6 +32,7 @@ struct cbw_job_options {
     uint64_t min_cluster_size; /* a power of two; 0: no matter */
     bool break_snapshot;
     bool compress;
+    bool use_copy_range; /* storage may copy by itself */
     bool discard_source;
     /* The point in time was lost; on any thread, must not wait. Until cbw_job_end(). */
     void (*broke)(void *arg);

@@ -26,6 +26,7 @@ struct blockdev_amend_options;
 struct blockdev_create_options;
 struct blockdev_options;
 struct child;
+struct copy_source;
 struct extents;
 struct handle;
 struct image_check;
@@ -89,6 +90,12 @@ struct driver {
     int (*pwritev)(struct node *node, struct range range, const struct iov *iov, unsigned flags) CO_FN;
     /* The range reads as zero afterwards. -ENOTSUP (or absent): io/ writes zeroes, unless REQ_NO_FALLBACK. */
     int (*pwrite_zeroes)(struct node *node, struct range range, unsigned flags) CO_FN;
+    /* Copies that storage does itself (io/offload.h). reads_from: the child that holds the bytes of @range as they are,
+     * and in @range their place there; does not wait. copy_in: the range gets the bytes of @source. 0, or for whatever
+     * reason -ENOTSUP, and for what no other request of the kind can do either -EOPNOTSUPP: then the bytes are written
+     * instead. Absent: a filter without preadv, or without pwritev, passes on; others cannot. */
+    struct child *(*reads_from)(const struct node *node, struct range *range);
+    int (*copy_in)(struct node *node, struct range range, const struct copy_source *source) CO_FN;
     /* A hint. Afterwards the range reads as zero or as before. Not called unless the node's options say discard=unmap;
      * without that REQ_MAY_UNMAP does not come either. Absent: ignored. */
     int (*pdiscard)(struct node *node, struct range range) CO_FN;

@@ -46,9 +46,24 @@ static int write_data(const struct copy_ends *ends, struct range range, char *da
     return ret;
 }
 
-int child_copy(const struct copy_ends *ends, struct range range, bool *write_failed)
+/* False: the data have to be read and written. */
+static bool offload(struct copy_ends *ends, struct range range) CO_FN;
+
+static bool offload(struct copy_ends *ends, struct range range)
 {
-    size_t bytes = (size_t)min_u64(range.bytes, BUFFER_CACHED_MAX);
+    if (ends->offload == OFFLOAD_NONE || atomic_load_explicit(&ends->no_offload, memory_order_relaxed))
+        return false;
+    int ret = child_offload(ends->from, ends->to, range, ends->offload);
+    if (ret == -EOPNOTSUPP)
+        atomic_store_explicit(&ends->no_offload, true, memory_order_relaxed);
+    return ret == 0;
+}
+
+int child_copy(struct copy_ends *ends, struct range range, bool *write_failed)
+{
+    if (offload(ends, range))
+        return 0;
+    size_t bytes = (size_t)min_u64(range.bytes, 512u * 1024);
     char *data = buffer_get(bytes);
     int ret = data ? 0 : -ENOMEM;
     *write_failed = false;

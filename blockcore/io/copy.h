@@ -7,7 +7,9 @@
 #include "blockcore/base/annotations.h"
 #include "blockcore/base/range.h"
 #include "blockcore/graph/driver.h"
+#include "blockcore/io/offload.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 struct copy_ends {
@@ -15,10 +17,12 @@ struct copy_ends {
     struct child *to;
     unsigned flags; /* REQ_COMPRESSED, REQ_MAY_UNMAP for zeroes, as child_pwritev() and child_pwrite_zeroes() take */
     uint64_t zero_unit; /* a power of two; 0: data are not looked at */
+    enum copy_offload offload;
+    _Atomic bool no_offload; /* it turned out that there is none */
 };
 
 /* 0 or -errno; then *@write_failed says whose error that is. Any thread. */
-int child_copy(const struct copy_ends *ends, struct range range, bool *write_failed) CO_FN;
+int child_copy(struct copy_ends *ends, struct range range, bool *write_failed) CO_FN;
 /* The range reads as zero in @ends->to afterwards. */
 int child_copy_zeroes(const struct copy_ends *ends, struct range range) CO_FN;
 

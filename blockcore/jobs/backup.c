@@ -300,6 +300,7 @@ static struct error *make_filter(struct backup *backup)
         .min_cluster_size = backup->options.min_cluster_size,
         .break_snapshot = backup->options.on_cbw_error == ON_CBW_ERROR_BREAK_SNAPSHOT,
         .compress = backup->options.compress,
+        .use_copy_range = backup->options.use_copy_range,
         .discard_source = backup->options.discard_source,
         .broke = on_broke,
         .broke_arg = backup,

@@ -31,8 +31,9 @@ struct backup_options {
     bool discard_source;
     const char *filter_node_name; /* NULL: made up */
     uint64_t speed;
-    unsigned workers_max;      /* 0: chosen */
-    uint64_t chunk_max;        /* 0: chosen */
+    unsigned workers_max; /* 0: chosen */
+    uint64_t chunk_max;   /* 0: chosen */
+    bool use_copy_range;
     uint64_t min_cluster_size; /* 0: chosen */
     enum blockdev_on_error on_source_error;
     enum blockdev_on_error on_target_error;

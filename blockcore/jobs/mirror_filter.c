@@ -420,6 +420,7 @@ struct error *mirror_filter_create(const char *name, const char *owner, struct n
         .to = filter->target,
         .flags = REQ_MAY_UNMAP,
         .zero_unit = ZERO_UNIT,
+        .offload = OFFLOAD_SHARE,
     };
     node_set_filename(node, node_filename(source));
     inner_node_publish(node);

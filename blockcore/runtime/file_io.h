@@ -53,6 +53,12 @@ int file_io_fallocate(struct file_io *file, int mode, uint64_t offset, uint64_t 
 int file_io_ftruncate(struct file_io *file, uint64_t bytes) CO_FN;
 int file_io_fstat(struct file_io *file, struct stat *st) CO_FN;
 
+/* Bytes of another file, which lie inside of it, without their passing through memory of ours. Shared blocks are always
+ * tried; @move: else the kernel may also copy them, where no server does. -ENOTSUP: not these, or something went wrong
+ * with them; -EOPNOTSUPP: none between these two files. */
+int file_io_copy(struct file_io *file, uint64_t offset, struct file_io *from, uint64_t from_offset, uint64_t bytes,
+                 bool move) CO_FN;
+
 /* Any other blocking call on the file: @fn runs on the pool in the file's domain. */
 int file_io_blocking(struct file_io *file, int (*fn)(void *arg), void *arg) CO_FN;
 

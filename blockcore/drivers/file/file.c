@@ -3,6 +3,7 @@
 
 #include "blockcore/base/arena.h"
 #include "blockcore/base/memory.h"
+#include "blockcore/io/offload.h"
 #include "schema/cairn_types.h"
 
 #include <errno.h>
@@ -236,6 +237,22 @@ static int file_flush(struct node *node)
     return flusher->result;
 }
 
+/* The whole range, or nothing that counts. */
+static int file_copy_in(struct node *node, struct range range, const struct copy_source *source)
+{
+    struct file *file = node_state(node);
+
+    if (node_driver(source->node)->copy_in != file_copy_in)
+        return -EOPNOTSUPP;
+    const struct file *from = node_state(source->node);
+    bool move = source->offload == OFFLOAD_ALWAYS && !file->direct && !from->direct;
+    int ret = file_io_copy(file->io, range.offset, from->io, source->offset, range.bytes, move);
+
+    known_data_forget(&file->known_data);
+    file_written(file);
+    return ret;
+}
+
 static int64_t file_allocated_bytes(struct node *node)
 {
     struct file *file = node_state(node);
@@ -283,11 +300,12 @@ static const char *const file_reopenable[] = { "drop-cache", "x-check-cache-drop
 /* A device is a file that cannot be made or cut, whose length is looked up elsewhere. */
 #define ON_HOST_STORAGE                                                                                                \
     .kind = DRIVER_PROTOCOL, .state_size = sizeof(struct file), .close = file_close, .preadv = file_preadv,            \
-    .pwritev = file_pwritev, .pwrite_zeroes = file_pwrite_zeroes, .pdiscard = file_pdiscard, .flush = file_flush,      \
-    .truncate = file_truncate, .block_status = file_block_status, .allocated_bytes = file_allocated_bytes,             \
-    .set_permissions = file_set_permissions, .describe_stats = file_describe_stats, .activate = file_activate,         \
-    .reopen_prepare = file_reopen_prepare, .reopen_enter = file_reopen_enter, .reopen_commit = file_reopen_commit,     \
-    .reopen_abort = file_reopen_abort, .reopen_end = file_reopen_end, .reopenable = file_reopenable
+    .pwritev = file_pwritev, .copy_in = file_copy_in, .pwrite_zeroes = file_pwrite_zeroes, .pdiscard = file_pdiscard,  \
+    .flush = file_flush, .truncate = file_truncate, .block_status = file_block_status,                                 \
+    .allocated_bytes = file_allocated_bytes, .set_permissions = file_set_permissions,                                  \
+    .describe_stats = file_describe_stats, .activate = file_activate, .reopen_prepare = file_reopen_prepare,           \
+    .reopen_enter = file_reopen_enter, .reopen_commit = file_reopen_commit, .reopen_abort = file_reopen_abort,         \
+    .reopen_end = file_reopen_end, .reopenable = file_reopenable
 
 const struct driver file_driver = {
     .name = "file",
