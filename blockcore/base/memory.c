@@ -23,7 +23,7 @@ const char *__tsan_default_options(void)
 }
 #endif
 
-static NORETURN void out_of_memory(size_t bytes)
+void out_of_memory(size_t bytes)
 {
     fprintf(stderr, "cairn: out of memory (%zu bytes)\n", bytes);
     abort();

@@ -12,6 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Ends the process. */
+void out_of_memory(size_t bytes) NORETURN;
+
 void *xmalloc(size_t bytes) __attribute__((malloc, returns_nonnull));
 void *xcalloc(size_t count, size_t bytes) __attribute__((malloc, returns_nonnull));
 void *xrealloc_array(void *p, size_t count, size_t bytes) __attribute__((returns_nonnull));

@@ -68,6 +68,9 @@ static inline void extents_fini_cleanup(struct extents *extents)
     extents_fini(extents);
 }
 
+/* Room for some tens of extents: for who appends on a thread of the pool, where no memory is kept. */
+void extents_make_room(struct extents *extents);
+
 /* Appends at the end of the list: extent->offset is where the list ends. Merges with the last one when alike
  * (same flags, depth, layer, and contiguous mapping). Extents of 0 bytes are ignored. */
 void extents_append(struct extents *extents, const struct extent *extent);

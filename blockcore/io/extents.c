@@ -1,8 +1,27 @@
 #include "blockcore/io/extents_private.h"
 
 #include "blockcore/base/memory.h"
+#include "blockcore/runtime/buffer.h"
 
-#include <stdlib.h>
+#include <string.h>
+
+#define ITEMS_BYTES_MIN 4096
+
+/* The loop keeps the memory for the next question, so that one that is asked with every request costs no allocation. */
+void *items_grow(void *items, size_t *capacity, size_t item_bytes)
+{
+    size_t used = *capacity * item_bytes;
+    size_t wanted = max_u64(2 * used, ITEMS_BYTES_MIN);
+    size_t bytes = (size_t)1 << (64 - __builtin_clzll(wanted - 1)); /* as buffers are */
+    void *grown = buffer_get(bytes);
+    if (!grown)
+        out_of_memory(bytes);
+    if (used > 0)
+        memcpy(grown, items, used);
+    buffer_put(items, used);
+    *capacity = bytes / item_bytes;
+    return grown;
+}
 
 void extents_init(struct extents *extents, size_t max)
 {
@@ -11,7 +30,7 @@ void extents_init(struct extents *extents, size_t max)
 
 void extents_fini(struct extents *extents)
 {
-    free(extents->items);
+    buffer_put(extents->items, extents->capacity * sizeof(struct extent));
     extents->items = NULL;
     extents->count = 0;
     extents->capacity = 0;
@@ -37,11 +56,15 @@ void extents_append(struct extents *extents, const struct extent *extent)
             return;
         }
     }
-    if (extents->count == extents->capacity) {
-        extents->capacity = extents->capacity ? extents->capacity * 2 : 8;
-        extents->items = xrealloc_array(extents->items, extents->capacity, sizeof(struct extent));
-    }
+    if (extents->count == extents->capacity)
+        extents_make_room(extents);
     extents->items[extents->count++] = *extent;
+}
+
+void extents_make_room(struct extents *extents)
+{
+    if (extents->count == extents->capacity)
+        extents->items = items_grow(extents->items, &extents->capacity, sizeof(struct extent));
 }
 
 bool extents_full(const struct extents *extents)

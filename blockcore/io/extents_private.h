@@ -26,6 +26,10 @@ int located_status(struct node *node, struct range range, const struct walk *wal
  * how many extents are wanted, a few more may stay. */
 int extents_locate(struct extents *extents, const struct walk *walk, size_t max) CO_FN;
 
+/* More room for what lies in @items, of which there are *@capacity (0: NULL) with @item_bytes each; moves them. Given
+ * back with buffer_put(items, capacity * item_bytes). */
+void *items_grow(void *items, size_t *capacity, size_t item_bytes);
+
 /* What of @extent was asked for, so that alike is alike whatever the driver told besides. */
 struct extent answer_of(struct extent extent, const struct walk *walk);
 

@@ -2,7 +2,7 @@
  * own offsets, window by window, so that each part of it is asked about once. */
 #include "blockcore/io/extents_private.h"
 
-#include "blockcore/base/memory.h"
+#include "blockcore/runtime/buffer.h"
 
 #include <stdlib.h>
 
@@ -19,6 +19,7 @@ struct lookup {
 struct located {
     struct lookup *lookups;
     size_t lookups_count;
+    size_t lookups_capacity;
     size_t done;          /* lookups that were made: the others come too late to be of use */
     struct extent *found; /* offsets are the parent's */
     size_t found_count;
@@ -27,8 +28,8 @@ struct located {
 
 static void located_fini(struct located *located)
 {
-    free(located->lookups);
-    free(located->found);
+    buffer_put(located->lookups, located->lookups_capacity * sizeof(struct lookup));
+    buffer_put(located->found, located->found_capacity * sizeof(struct extent));
 }
 
 static void forget_found(struct located *located)
@@ -41,10 +42,8 @@ static void forget_found(struct located *located)
 
 static void located_add(struct located *located, const struct extent *extent)
 {
-    if (located->found_count == located->found_capacity) {
-        located->found_capacity = located->found_capacity ? located->found_capacity * 2 : 16;
-        located->found = xrealloc_array(located->found, located->found_capacity, sizeof(struct extent));
-    }
+    if (located->found_count == located->found_capacity)
+        located->found = items_grow(located->found, &located->found_capacity, sizeof(struct extent));
     located->found[located->found_count++] = *extent;
 }
 
@@ -174,19 +173,21 @@ static int locate_all(struct located *located, unsigned ask, size_t max, size_t 
     return ret;
 }
 
-static void collect_lookups(const struct extents *list, size_t count, struct located *located)
+static void collect_lookups(const struct extents *list, struct located *located)
 {
-    located->lookups = xcalloc(count, sizeof(struct lookup));
     for (size_t i = 0; i < list->count; i++) {
-        if (list->items[i].flags & EXTENT_TO_LOCATE)
-            located->lookups[located->lookups_count++] = (struct lookup){ .own = &list->items[i] };
+        if (!(list->items[i].flags & EXTENT_TO_LOCATE))
+            continue;
+        if (located->lookups_count == located->lookups_capacity)
+            located->lookups = items_grow(located->lookups, &located->lookups_capacity, sizeof(struct lookup));
+        located->lookups[located->lookups_count++] = (struct lookup){ .own = &list->items[i] };
     }
 }
 
 static int locate(const struct extents *list, size_t count, const struct walk *walk, size_t max,
                   struct located *located)
 {
-    collect_lookups(list, count, located);
+    collect_lookups(list, located);
     if (in_order(located))
         return locate_all(located, walk->ask, max, max, true);
     qsort(located->lookups, count, sizeof(struct lookup), lookup_order);

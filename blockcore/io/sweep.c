@@ -1,9 +1,7 @@
 #include "blockcore/io/sweep.h"
 
-#include "blockcore/base/memory.h"
 #include "blockcore/io/extents_private.h"
-
-#include <stdlib.h>
+#include "blockcore/runtime/buffer.h"
 
 void sweep_init(struct sweep *sweep, struct range window)
 {
@@ -14,7 +12,7 @@ void sweep_fini(struct sweep *sweep)
 {
     for (size_t i = 0; i < sweep->layers_count; i++)
         extents_fini(&sweep->layers[i]);
-    free(sweep->layers);
+    buffer_put(sweep->layers, sweep->layers_capacity * sizeof(struct extents));
 }
 
 /* Adding ------------------------------------------------------------------------------------------------------ */
@@ -46,10 +44,8 @@ void sweep_add(struct sweep *sweep, struct extents *layer)
 {
     if (layer->count == 0)
         return;
-    if (sweep->layers_count == sweep->layers_capacity) {
-        sweep->layers_capacity = sweep->layers_capacity ? sweep->layers_capacity * 2 : 4;
-        sweep->layers = xrealloc_array(sweep->layers, sweep->layers_capacity, sizeof(struct extents));
-    }
+    if (sweep->layers_count == sweep->layers_capacity)
+        sweep->layers = items_grow(sweep->layers, &sweep->layers_capacity, sizeof(struct extents));
     sweep->layers[sweep->layers_count++] = *layer;
     sweep->count += layer->count;
     extents_init(layer, layer->max);

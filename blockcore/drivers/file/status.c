@@ -120,5 +120,6 @@ int file_block_status(struct node *node, struct range range, unsigned ask, struc
         append(extents, range.offset, range_end(range), EXTENT_DATA);
         return 0;
     }
+    extents_make_room(extents);
     return file_io_blocking(file->io, scan_file, &scan);
 }
