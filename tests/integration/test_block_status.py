@@ -9,6 +9,7 @@ import pytest
 
 import nbd_client
 from cairnctl import cairnctl
+from graphs import add_image
 from images import KIB, MIB, content, create, qemu_io, qemu_map, random_chain, rng_of, run, seeds
 
 OFFSET = 192 * KIB  # of the raw window
@@ -83,11 +84,6 @@ def assert_true(extents, data, files):
                 stored = file.read(extent["length"])
             assert stored.ljust(len(piece), b"\0") == piece, f"{extent} is not stored there"
         assert extent["data"] or extent["zero"], f"{extent} comes from nowhere"
-
-
-def add_image(qmp, path, name, **options):
-    qmp.execute("blockdev-add", driver="qcow2", node_name=name,
-                file={"driver": "file", "filename": str(path), "node-name": f"{name}-file"}, **options)
 
 
 @pytest.fixture

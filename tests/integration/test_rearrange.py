@@ -5,20 +5,10 @@ import random
 import threading
 
 import pytest
+from graphs import add_image, children
 from images import MIB, check, content, create, qemu_io, run
 from nbd_client import connect, export, start_server
 from qmp import QMPError
-
-
-def add_image(qmp, path, name, **options):
-    qmp.execute("blockdev-add", {"driver": "qcow2", "node-name": name,
-                                 "file": {"driver": "file", "filename": str(path)}, **options})
-
-
-def children(qmp, name):
-    nodes = qmp.execute("query-named-block-nodes", {"flat": True})
-    return {child["child"]: child["node-name"] for info in nodes if info["node-name"] == name
-            for child in info["children"]}
 
 
 def refused(qmp, message, command, **arguments):

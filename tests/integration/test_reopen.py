@@ -5,27 +5,14 @@ import random
 import threading
 
 import pytest
+from graphs import add_image, children, node
 from images import MIB, check, compare, content, create, qemu_io
 from nbd_client import connect, export, start_server
 from qmp import QMPError
 
 
-def add_image(qmp, path, name="disk", **options):
-    return qmp.execute("blockdev-add", {"driver": "qcow2", "node-name": name,
-                                        "file": {"driver": "file", "node-name": f"{name}-file", "filename": str(path)},
-                                        **options})
-
-
 def reopen(qmp, *options):
     qmp.execute("blockdev-reopen", {"options": list(options)})
-
-
-def node(qmp, name):
-    return {info["node-name"]: info for info in qmp.execute("query-named-block-nodes", {"flat": True})}[name]
-
-
-def children(qmp, name):
-    return {child["child"]: child["node-name"] for child in node(qmp, name)["children"]}
 
 
 def refused(qmp, message, *options):
