@@ -8,8 +8,8 @@ import pytest
 import nbd_client
 from guests import Guests
 from images import KIB, MIB, rng_of, run
+from jobs import wait_status
 from test_backup import backup, finished
-from test_mirror import wait_status
 
 SIZE = 8 * MIB
 WINDOW = 64 * KIB  # what windows of raw leave out at the begin
