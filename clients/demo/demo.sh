@@ -51,6 +51,17 @@ wait_for()
     return 1
 }
 
+# Until the copy is complete, and follows the source.
+wait_ready()
+{
+    for _ in $(seq 500); do
+        cairnctl call -c query-jobs | grep -q '"ready"' && return
+        sleep 0.02
+    done
+    echo "the job does not become ready" >&2
+    return 1
+}
+
 title 'Two images: a base, and an overlay that has little of its own'
 run qemu-img create -q -f qcow2 base.qcow2 64M
 run qemu-io -c 'write -q -P 1 0 8M' -c 'write -q -P 2 32M 4M' base.qcow2
@@ -82,22 +93,42 @@ title 'Over NBD, other programs see the same map and the same bytes'
 run nbdinfo --map "nbd+unix:///disk?socket=nbd.sock"
 run qemu-img compare -U -f raw -F qcow2 "nbd+unix:///disk?socket=nbd.sock" overlay.qcow2
 
+title 'A copy of the raw node: the job copies all that a client of the disk would see'
+run truncate -s 64M copy.raw
+run cairnctl call -c blockdev-add driver=file node-name=copy filename=copy.raw discard=unmap
+run cairnctl call -c blockdev-mirror job-id=copy device=disk target=copy sync=full auto-dismiss=off
+wait_ready
+run cairnctl call -c block-job-complete device=copy
+run cairnctl wait-job --dismiss copy
+run qemu-img compare -U -f raw -F qcow2 copy.raw overlay.qcow2
+run du -h copy.raw
+
 if command -v qemu-storage-daemon >/dev/null; then
-    title 'The same graph in qemu-storage-daemon: what lies in the base is lost from the map'
+    title 'The same graph in qemu-storage-daemon: what lies in the base is lost from the map, and from the copy'
+    truncate -s 64M qemu-copy.raw
     qemu-storage-daemon --nbd-server addr.type=unix,addr.path=qemu.sock \
+        --chardev socket,id=c,path=qemu-qmp.sock,server=on,wait=off --monitor chardev=c \
         --blockdev driver=file,node-name=f,filename=overlay.qcow2,read-only=on,force-share=on,locking=off \
         --blockdev driver=file,node-name=b,filename=base.qcow2,read-only=on,force-share=on,locking=off \
         --blockdev driver=qcow2,node-name=base,file=b,read-only=on,force-share=on \
         --blockdev driver=qcow2,node-name=overlay,file=f,backing=base,read-only=on,force-share=on \
         --blockdev driver=raw,node-name=disk,file=overlay,read-only=on,force-share=on \
+        --blockdev driver=file,node-name=copy,filename=qemu-copy.raw \
         --export type=nbd,id=disk,node-name=disk,name=disk &
     qemu=$!
     daemons+=("$qemu")
     wait_for qemu.sock
+    wait_for qemu-qmp.sock
     run nbdinfo --map "nbd+unix:///disk?socket=qemu.sock"
+    export CAIRN_SOCKET=qemu-qmp.sock
+    run cairnctl call -c blockdev-mirror job-id=copy device=disk target=copy sync=full auto-dismiss=off
+    wait_ready
+    run cairnctl call -c block-job-complete device=copy
+    run cairnctl wait-job --dismiss copy
+    run qemu-img compare -U -f raw -F qcow2 qemu-copy.raw overlay.qcow2 || true
     kill "$qemu"
     wait "$qemu" || true
-    rm -f qemu.sock
+    rm -f qemu.sock qemu-qmp.sock
 fi
 
 title 'The end: cairnd flushes, closes, and removes its sockets'

@@ -14,6 +14,7 @@ import pytest
 import nbd_client
 from guests import Guests
 from images import KIB, MIB, check, compare, create, rng_of, seeds
+from jobs import until_allowed
 from process import BUILD
 from qmp import QMPError
 
@@ -62,7 +63,8 @@ class Disk:
         self.layers.insert(0, overlay)
 
     def remove(self, name):
-        self.qmp.execute("blockdev-del", node_name=name)
+        """A job that found its requests slow may have left them behind: they end soon."""
+        until_allowed(lambda: self.qmp.execute("blockdev-del", node_name=name))
         self.path(name).unlink()
 
     def look(self):
@@ -79,9 +81,11 @@ class Disk:
         self.layers = layers
         self.targets = [target if target not in layers else self.add_image(fmt)
                         for target, fmt in zip(self.targets, ("raw", "qcow2"))]
-        known = {name for layer in self.layers + self.targets for name in (layer, f"{layer}-file")}
-        assert set(self.nodes()) == known
+        until_allowed(self.assert_nothing_is_left)
         assert self.qmp.execute("query-jobs") == []
+
+    def assert_nothing_is_left(self):
+        assert set(self.nodes()) == {name for layer in self.layers + self.targets for name in (layer, f"{layer}-file")}
 
 
 def start(disk, rng):
@@ -183,7 +187,7 @@ def test_jobs_end_at_any_moment_in_any_way(daemon, qmp, tmp_path, seed):
     qmp.execute("block-export-del", id=export, mode="hard")
     qmp.wait_event("BLOCK_EXPORT_DELETED")
     for node in disk.layers + disk.targets:
-        qmp.execute("blockdev-del", node_name=node)
+        until_allowed(lambda: qmp.execute("blockdev-del", node_name=node))
     assert disk.nodes() == {}
     assert open_images(daemon) == []
     (tmp_path / "model").write_bytes(model)
