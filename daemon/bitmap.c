@@ -7,6 +7,7 @@
 #include "blockcore/graph/driver.h"
 #include "blockcore/graph/handle.h"
 #include "blockcore/graph/node.h"
+#include "blockcore/graph/write_ahead.h"
 #include "rpc/server.h"
 #include "schema/cairn_commands.h"
 
@@ -77,6 +78,30 @@ static struct error *check_persistent(struct node *node, const char *name, uint3
                       node_name(node));
 }
 
+/* An image that has its bitmaps right at every moment gets this one now. */
+static struct error *keep(struct dirty_bitmap *bitmap) CO_FN;
+
+static struct error *keep(struct dirty_bitmap *bitmap)
+{
+    struct node *node = node_ref(dirty_bitmap_node(bitmap));
+    struct handle *handle;
+    if (!node_driver(node)->bitmaps_are_ahead(node)) {
+        node_unref(node);
+        return NULL;
+    }
+    dirty_bitmap_set_busy(bitmap, true);
+    struct error *err = handle_enter_here(node, "block-dirty-bitmap-add", &handle);
+    if (!err) {
+        err = node_driver(node)->bitmap_keep(node);
+        handle_leave_here(handle);
+    }
+    dirty_bitmap_set_busy(bitmap, false);
+    if (err)
+        dirty_bitmap_destroy(bitmap);
+    node_unref(node);
+    return err;
+}
+
 struct error *handle_block_dirty_bitmap_add(struct command_context *context,
                                             const struct block_dirty_bitmap_add *arguments)
 {
@@ -97,7 +122,7 @@ struct error *handle_block_dirty_bitmap_add(struct command_context *context,
         return err;
     dirty_bitmap_set_enabled(bitmap, !arguments->disabled);
     dirty_bitmap_set_persistent(bitmap, arguments->persistent);
-    return NULL;
+    return arguments->persistent ? keep(bitmap) : NULL;
 }
 
 /* While the image is written nobody else may begin with the bitmap, and the node stays. */
@@ -136,6 +161,24 @@ struct error *handle_block_dirty_bitmap_remove(struct command_context *context,
 
 /* Changing ----------------------------------------------------------------------------------------------------- */
 
+/* An image that has its bitmaps right at every moment may have fewer bits now. */
+static void tell_image(struct dirty_bitmap *bitmap) CO_FN;
+
+static void tell_image(struct dirty_bitmap *bitmap)
+{
+    struct node *node = node_ref(dirty_bitmap_node(bitmap));
+    struct handle *handle;
+    if (node_driver(node)->bitmaps_are_ahead(node)) {
+        struct error *err = handle_enter_here(node, "block-dirty-bitmap-clear", &handle);
+        if (!err) {
+            node_cool_regions(node, false);
+            handle_leave_here(handle);
+        }
+        error_free(err); /* the image has more bits than it needs, which does no harm */
+    }
+    node_unref(node);
+}
+
 struct error *handle_block_dirty_bitmap_clear(struct command_context *context,
                                               const struct block_dirty_bitmap *arguments)
 {
@@ -144,7 +187,11 @@ struct error *handle_block_dirty_bitmap_clear(struct command_context *context,
     struct error *err = find_free(arguments, CHANGED, &bitmap);
     if (err)
         return err;
-    return dirty_bitmap_clear(bitmap) ? NULL : error_errno(ENOMEM, "cannot clear bitmap '%s'", arguments->name);
+    if (!dirty_bitmap_clear(bitmap))
+        return error_errno(ENOMEM, "cannot clear bitmap '%s'", arguments->name);
+    if (dirty_bitmap_is_persistent(bitmap))
+        tell_image(bitmap);
+    return NULL;
 }
 
 struct error *handle_block_dirty_bitmap_enable(struct command_context *context,

@@ -2,7 +2,9 @@
 
 #include "blockcore/base/dirty_map.h"
 #include "blockcore/base/memory.h"
+#include "blockcore/graph/handle.h"
 #include "blockcore/graph/layout.h"
+#include "blockcore/graph/write_ahead.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/lane_lock.h"
 
@@ -36,6 +38,7 @@ struct dirty_bitmap {
     bool persistent;
     bool readonly;
     bool copier;
+    bool followed;
 };
 
 static uint64_t bits_for(const struct dirty_bitmap *bitmap, uint64_t bytes)
@@ -265,6 +268,16 @@ void dirty_bitmap_set_inconsistent(struct dirty_bitmap *bitmap)
     lane_lock_open(&bitmap->owner->lock);
 }
 
+bool dirty_bitmap_is_followed(const struct dirty_bitmap *bitmap)
+{
+    return bitmap->followed;
+}
+
+void dirty_bitmap_set_followed(struct dirty_bitmap *bitmap, bool followed)
+{
+    bitmap->followed = followed;
+}
+
 bool dirty_bitmap_is_readonly(const struct dirty_bitmap *bitmap)
 {
     return bitmap->readonly;
@@ -356,6 +369,48 @@ size_t dirty_bitmap_take(struct dirty_bitmap *bitmap, uint64_t *offset, struct r
     return count;
 }
 
+/* The end of the run from @bit on, at most @end, that is clear in both; and of one where no bit is clear in both. */
+static uint64_t end_of_clear(const struct dirty_map *a, const struct dirty_map *b, uint64_t bit, uint64_t end)
+{
+    return min_u64(min_u64(dirty_map_next_set(a, bit), dirty_map_next_set(b, bit)), end);
+}
+
+static uint64_t end_of_set(const struct dirty_map *a, const struct dirty_map *b, uint64_t bit, uint64_t end)
+{
+    uint64_t next;
+    while (bit < end && (next = max_u64(dirty_map_next_clear(a, bit), dirty_map_next_clear(b, bit))) > bit)
+        bit = next;
+    return min_u64(bit, end);
+}
+
+/* Some runs of @map from @bit on; returns where to go on. */
+static uint64_t retain_some(struct dirty_map *map, const struct dirty_map *a, const struct dirty_map *b, uint64_t bit)
+{
+    for (unsigned runs = 0; runs < RUNS_AT_ONCE && bit < map->count; runs++) {
+        bit = dirty_map_next_set(map, bit);
+        uint64_t end = dirty_map_next_clear(map, bit);
+        uint64_t clear = end_of_clear(a, b, bit, end);
+        if (clear > bit)
+            dirty_map_clear(map, range_between(bit, clear));
+        bit = end_of_set(a, b, clear, end);
+    }
+    return bit;
+}
+
+void dirty_bitmap_retain(struct dirty_bitmap *bitmap, struct dirty_bitmap *a, struct dirty_bitmap *b)
+{
+    uint64_t bit = 0;
+    assert(bitmap->owner == a->owner && bitmap->granularity_bits == a->granularity_bits);
+    assert(bitmap->owner == b->owner && bitmap->granularity_bits == b->granularity_bits);
+    while (bit < bitmap->map.count) {
+        settle(bitmap->owner);
+        lane_lock_alone(&bitmap->owner->lock);
+        bit = retain_some(&bitmap->map, &a->map, &b->map, bit);
+        lane_lock_open(&bitmap->owner->lock);
+        co_yield ();
+    }
+}
+
 uint64_t dirty_bitmap_next_dirty(struct dirty_bitmap *bitmap, uint64_t offset)
 {
     struct lane_lock *lock = look_at(bitmap);
@@ -436,6 +491,38 @@ static void merge_runs(struct dirty_bitmap *to, struct dirty_bitmap *from)
     }
 }
 
+/* Since @to is busy, its image keeps what it is told now. */
+static int tell_image(struct dirty_bitmap *to, struct dirty_bitmap *from) CO_FN;
+
+static int tell_image(struct dirty_bitmap *to, struct dirty_bitmap *from)
+{
+    struct node *node = to->owner->node;
+    int ret = 0;
+    for (uint64_t at = 0; ret == 0 && (at = dirty_bitmap_next_dirty(from, at)) < dirty_bitmap_length(from);) {
+        struct range run = range_between(at, dirty_bitmap_next_clean(from, at));
+        ret = node_enter_regions(node, run);
+        if (ret == 0)
+            node_leave_regions(node, run);
+        at = range_end(run);
+    }
+    return ret;
+}
+
+static struct error *tell_image_first(struct dirty_bitmap *to, struct dirty_bitmap *from) CO_FN CONTROL_FN;
+
+static struct error *tell_image_first(struct dirty_bitmap *to, struct dirty_bitmap *from)
+{
+    struct handle *handle;
+    if (!to->persistent || !to->owner->node->ahead)
+        return NULL;
+    struct error *err = handle_enter_here(to->owner->node, "merging bitmaps", &handle);
+    if (err)
+        return err;
+    int ret = tell_image(to, from);
+    handle_leave_here(handle);
+    return ret < 0 ? error_errno(-ret, "bitmap '%s' cannot be kept in its image", to->name) : NULL;
+}
+
 struct error *dirty_bitmap_merge(struct dirty_bitmap *to, struct dirty_bitmap *from)
 {
     uint64_t to_bytes = dirty_bitmap_length(to);
@@ -452,15 +539,16 @@ struct error *dirty_bitmap_merge(struct dirty_bitmap *to, struct dirty_bitmap *f
     /* Nobody may close the nodes meanwhile, and the bitmaps with them. */
     struct node *to_node = node_ref(to->owner->node);
     struct node *from_node = node_ref(from->owner->node);
-    if (to->granularity_bits == from->granularity_bits)
+    struct error *err = tell_image_first(to, from);
+    if (!err && to->granularity_bits == from->granularity_bits)
         merge_words(to, from);
-    else
+    else if (!err)
         merge_runs(to, from);
     to->busy = to_busy;
     from->busy = from_busy;
     node_unref(from_node);
     node_unref(to_node);
-    return NULL;
+    return err;
 }
 
 /* Requests ----------------------------------------------------------------------------------------------------- */

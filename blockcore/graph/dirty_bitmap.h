@@ -67,6 +67,9 @@ void dirty_bitmap_set_persistent(struct dirty_bitmap *bitmap, bool persistent) C
 /* Writes may be missing: of no use but to be removed. It does not record, and has no bits. */
 bool dirty_bitmap_is_inconsistent(const struct dirty_bitmap *bitmap);
 void dirty_bitmap_set_inconsistent(struct dirty_bitmap *bitmap) CONTROL_FN;
+/* Its image follows it also while it is busy (write_ahead.h): whoever uses it takes bits away only for good. */
+bool dirty_bitmap_is_followed(const struct dirty_bitmap *bitmap);
+void dirty_bitmap_set_followed(struct dirty_bitmap *bitmap, bool followed) CONTROL_FN;
 /* It is in an image that cannot be written, so it must not change. */
 bool dirty_bitmap_is_readonly(const struct dirty_bitmap *bitmap);
 void dirty_bitmap_set_readonly(struct dirty_bitmap *bitmap, bool readonly) CONTROL_FN;
@@ -95,6 +98,10 @@ void dirty_bitmap_exchange(struct dirty_bitmap *a, struct dirty_bitmap *b) CONTR
  * makes its bytes dirty again. *@offset is where to go on. Returns how many there are; 0: none up to the end. */
 size_t dirty_bitmap_take(struct dirty_bitmap *bitmap, uint64_t *offset, struct range *runs, size_t max) CONTROL_FN;
 
+/* What is dirty neither in @a nor in @b becomes clean; a write that ends meanwhile makes its bytes dirty in all of them
+ * or comes later. All are of one node and of one granularity. Others get a turn; nobody may destroy them meanwhile. */
+void dirty_bitmap_retain(struct dirty_bitmap *bitmap, struct dirty_bitmap *a, struct dirty_bitmap *b) CO_FN CONTROL_FN;
+
 /* The first byte from @offset on that is dirty (or is not); the length when there is none, or @offset is not below it.
  * Any loop, while the bitmap stays (it is busy). */
 uint64_t dirty_bitmap_next_dirty(struct dirty_bitmap *bitmap, uint64_t offset);
@@ -102,8 +109,8 @@ uint64_t dirty_bitmap_next_clean(struct dirty_bitmap *bitmap, uint64_t offset);
 /* Bytes of all granules that are dirty; the last one counts as a whole. */
 uint64_t dirty_bitmap_count(struct dirty_bitmap *bitmap) CONTROL_FN;
 
-/* Whatever is dirty in @from is dirty in @to afterwards. The granularities may differ, the lengths may not. Others get
- * a turn meanwhile; both bitmaps are busy until it ends. */
+/* Whatever is dirty in @from is dirty in @to afterwards, in its image too if that has bits ahead (write_ahead.h). The
+ * granularities may differ, the lengths may not. Others get a turn meanwhile; both bitmaps are busy until it ends. */
 struct error *dirty_bitmap_merge(struct dirty_bitmap *to, struct dirty_bitmap *from) CO_FN CONTROL_FN MUST_CHECK;
 
 /* Bits as bytes, see dirty_map_read(). There are dirty_bitmap_bytes() of them, a multiple of 8 and at least 8. */

@@ -202,9 +202,12 @@ struct driver {
      * by close, and by whatever else ends or begins the writing of the image, without being told. Control thread.
      *
      * check: could it keep one more, of this name and granularity? Absent: it keeps none. remove: it keeps that one no
-     * longer, if it did; requests may be running. */
+     * longer, if it did; requests may be running. keep: those that are to be kept are in the image, and stay right
+     * there at every moment (write_ahead.h), if the image was opened so; requests may be running. ahead: was it? */
     struct error *(*bitmap_check)(struct node *node, const char *name, uint32_t granularity)CONTROL_FN;
     struct error *(*bitmap_remove)(struct node *node, const char *name)CO_FN CONTROL_FN;
+    struct error *(*bitmap_keep)(struct node *node)CO_FN CONTROL_FN;
+    bool (*bitmaps_are_ahead)(const struct node *node) CONTROL_FN;
 
     /* blockdev-create. Control thread. Absent: "driver 'x' cannot create images". */
     struct error *(*create)(const struct blockdev_create_options *options)CO_FN;

@@ -9,6 +9,7 @@
 #include "blockcore/graph/drain.h"
 #include "blockcore/graph/driver.h"
 #include "blockcore/graph/handle.h"
+#include "blockcore/graph/write_ahead.h"
 #include "blockcore/runtime/loop.h"
 #include "blockcore/runtime/sync.h"
 #include "blockcore/runtime/tracking.h"
@@ -78,6 +79,7 @@ struct node {
     _Atomic bool written;       /* since the last flush that succeeded */
     _Atomic bool flush_backing; /* a flush is for the backing child too: what was written there before a snapshot */
     struct node_bitmaps *_Atomic bitmaps; /* see dirty_bitmap.h; NULL: there never was one */
+    struct write_ahead *_Atomic ahead;    /* see write_ahead.h; NULL: its image is not told of writes before */
     _Atomic uint64_t write_threshold;     /* 0: none */
     struct stats_lane *_Atomic stats;     /* one per loop; NULL: no request yet */
 
@@ -168,6 +170,23 @@ static inline void node_mark_dirty(struct node *node, struct range range, unsign
 {
     if (unlikely(atomic_load_explicit(&node->bitmaps, memory_order_acquire)))
         node_mark_dirty_slowly(node, range, flags & REQ_COPIED);
+}
+
+/* Around all that may change bytes of a node, its bits included (write_ahead.h). An error means that nothing may be
+ * written, and that there is nothing to leave. */
+static inline int node_enter_regions(struct node *node, struct range range) CO_FN;
+
+static inline int node_enter_regions(struct node *node, struct range range)
+{
+    struct write_ahead *ahead = atomic_load_explicit(&node->ahead, memory_order_acquire);
+    return unlikely(ahead) ? write_ahead_enter(ahead, range) : 0;
+}
+
+static inline void node_leave_regions(struct node *node, struct range range)
+{
+    struct write_ahead *ahead = atomic_load_explicit(&node->ahead, memory_order_acquire);
+    if (unlikely(ahead))
+        write_ahead_leave(ahead, range);
 }
 
 /* node.c */

@@ -246,6 +246,9 @@ int node_write(struct node *node, struct range range, const struct iov *iov, uns
         unsigned unmap = node->set.detect_zeroes == DETECT_ZEROES_UNMAP ? REQ_MAY_UNMAP : 0;
         return node_write_zeroes(node, range, (flags & (REQ_FUA | REQ_COPIED)) | unmap);
     }
+    ret = node_enter_regions(node, range);
+    if (unlikely(ret < 0))
+        return ret;
     stats_write_begins(node, range_end(range));
     unsigned below = flags & ~(unsigned)REQ_COPIED;
     if (unlikely(flags & REQ_COMPRESSED))
@@ -255,6 +258,7 @@ int node_write(struct node *node, struct range range, const struct iov *iov, uns
     else
         ret = write_tracked(node, range, iov, below);
     node_mark_dirty(node, range, flags);
+    node_leave_regions(node, range);
     if (ret == 0)
         node_set_written(node);
     stats_wrote(node, range_end(range), range.bytes, ret);
@@ -321,10 +325,12 @@ int node_write_zeroes(struct node *node, struct range range, unsigned flags)
     if (!node->set.unmap)
         flags &= ~(unsigned)REQ_MAY_UNMAP;
     bool track = node->limits.request_alignment > 1;
+    int ret = node_enter_regions(node, range);
+    if (unlikely(ret < 0))
+        return ret;
     if (track)
         tracked_begin(&node->tracker, &tracked, range_align_out(range, node->limits.request_alignment),
                       !range_is_aligned(range, node->limits.request_alignment));
-    int ret = 0;
     stats_write_begins(node, range_end(range));
     for (struct range rest = range; rest.bytes > 0 && ret == 0;) {
         struct range piece = zero_piece(node, rest);
@@ -332,6 +338,7 @@ int node_write_zeroes(struct node *node, struct range range, unsigned flags)
         rest = range_after(rest, piece.bytes);
     }
     node_mark_dirty(node, range, flags);
+    node_leave_regions(node, range);
     if (track)
         tracked_end(&node->tracker, &tracked);
     if (ret == 0)
@@ -386,10 +393,14 @@ int node_discard(struct node *node, struct range range)
 
     struct tracked tracked;
     bool track = node->limits.request_alignment > 1;
+    int ret = node_enter_regions(node, asked);
+    if (unlikely(ret < 0))
+        return ret;
     if (track)
         tracked_begin(&node->tracker, &tracked, range, false);
-    int ret = driver_discard(node, range);
+    ret = driver_discard(node, range);
     node_mark_dirty(node, asked, 0);
+    node_leave_regions(node, asked);
     if (track)
         tracked_end(&node->tracker, &tracked);
     stats_count(node, STATS_UNMAP, range.bytes, ret);

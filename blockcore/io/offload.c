@@ -57,12 +57,16 @@ static int node_copy_in(struct node *node, struct range range, const struct copy
         return -EOPNOTSUPP;
     if (!is_aligned(range.offset | range.bytes, alignment))
         return -ENOTSUP;
+    int ret = node_enter_regions(node, range);
+    if (unlikely(ret < 0))
+        return ret;
     struct tracked tracked;
     if (alignment > 1)
         tracked_begin(&node->tracker, &tracked, range, false);
     stats_write_begins(node, range_end(range));
-    int ret = driver_copy_in(node, range, source);
+    ret = driver_copy_in(node, range, source);
     node_mark_dirty(node, range, 0);
+    node_leave_regions(node, range);
     if (alignment > 1)
         tracked_end(&node->tracker, &tracked);
     if (ret == 0) {

@@ -111,8 +111,15 @@ struct error *node_snapshot_apply(struct node *node, const char *id, const char 
     struct error *err = session_begin(node, PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE, 0, &session);
     if (err)
         return err;
-    err = session.node->driver->snapshot_apply(session.node, id, name);
+    struct range all = range_make(0, INT64_MAX);
+    int ret = node_enter_regions(session.node, all);
+    if (ret < 0)
+        err = error_errno(-ret, "noting that all of node '%s' changes", node_name(session.node));
+    else
+        err = session.node->driver->snapshot_apply(session.node, id, name);
     mark_all_dirty(node, session.node);
+    if (ret == 0)
+        node_leave_regions(session.node, all);
     session_end(&session);
     return err;
 }

@@ -55,11 +55,11 @@ class Site:
         qemu_io(self.path, "write -P 17 0 1m", "write -P 18 3m 300k", "write -z 2m 64k", "write -P 19 7m 1000k")
         self.restored = 0
 
-    def start(self):
+    def start(self, **options):
         self.daemon = self.start_daemon()
         self.qmp = self.daemon.connect()
         self.qmp.execute("blockdev-add", driver="qcow2", node_name="disk", discard="unmap",
-                         file={"driver": "file", "filename": str(self.path), "discard": "unmap"})
+                         file={"driver": "file", "filename": str(self.path), "discard": "unmap"}, **options)
         self.socket = nbd_client.start_server(self.qmp, self.daemon.directory)
         nbd_client.export(self.qmp, "disk", writable=True)
         client = nbd_client.connect(self.socket, "disk")
@@ -177,6 +177,21 @@ def test_after_a_crash_of_the_daemon_a_full_backup_is_made(site, stored, reason)
         later, kind = site.backup_under_load(guests)
     assert kind.startswith("incremental")
     assert site.restore(2) == content and site.restore(3) == later
+    site.assert_nothing_is_left()
+
+
+def test_with_bitmaps_ahead_the_chain_goes_on_after_a_crash(start_daemon, tmp_path):
+    site = Site(start_daemon, tmp_path)
+    site.start(write_ahead_bitmaps=True)
+    with site.guests() as guests:
+        first, _ = site.backup_under_load(guests)
+        guests.let_work(20)
+    site.kill_daemon()
+    site.start(write_ahead_bitmaps=True)
+    with site.guests("after") as guests:
+        second, kind = site.backup_under_load(guests)
+        assert kind.startswith("incremental")
+    assert site.restore(1) == first and site.restore(2) == second
     site.assert_nothing_is_left()
 
 

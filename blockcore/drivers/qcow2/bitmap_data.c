@@ -186,9 +186,7 @@ static int write_clusters(struct qcow2 *q, struct dirty_bitmap *from, const stru
     return ret;
 }
 
-static int write_table(struct qcow2 *q, const uint64_t *table, struct qcow2_bitmap *bitmap) CO_FN;
-
-static int write_table(struct qcow2 *q, const uint64_t *table, struct qcow2_bitmap *bitmap)
+int qcow2_bitmap_write_table(struct qcow2 *q, const uint64_t *table, struct qcow2_bitmap *bitmap)
 {
     size_t bytes = bitmap->table_entries * sizeof(uint64_t);
     CLEANUP(free) uint8_t *data = try_calloc(bitmap->table_entries, sizeof(uint64_t));
@@ -217,7 +215,7 @@ int qcow2_bitmap_write(struct qcow2 *q, struct dirty_bitmap *from, struct qcow2_
     bitmap->table_entries = (uint32_t)entries;
     int ret = table && bits ? write_clusters(q, from, bitmap, bits, table) : -ENOMEM;
     if (ret == 0)
-        ret = write_table(q, table, bitmap);
+        ret = qcow2_bitmap_write_table(q, table, bitmap);
     if (ret < 0 && table)
         give_up_entries(q, table, (uint32_t)entries);
     if (bits)

@@ -2,6 +2,7 @@
 
 #include "blockcore/base/arena.h"
 #include "blockcore/base/memory.h"
+#include "blockcore/drivers/qcow2/bitmaps_ahead.h"
 #include "blockcore/drivers/qcow2/snapshots.h"
 #include "blockcore/graph/dirty_bitmap.h"
 #include "schema/cairn_types.h"
@@ -17,7 +18,8 @@ struct plan {
     struct qcow2_bitmap *list;
     uint32_t count;
     struct range place;
-    bool *written; /* of each entry: it has clusters of its own, which nothing leads to yet */
+    bool *written;             /* of each entry: it has clusters of its own, which nothing leads to yet */
+    struct ahead_items *ahead; /* NULL: bits are as they are now, and will not change */
 };
 
 static struct qcow2_bitmap *find_entry(const struct qcow2 *q, const char *name)
@@ -78,6 +80,7 @@ struct error *qcow2_bitmaps_load(struct qcow2 *q)
 
 void qcow2_bitmaps_fini(struct qcow2 *q)
 {
+    qcow2_ahead_end(q);
     qcow2_bitmaps_free(q->bitmaps, q->bitmap_count);
     q->bitmaps = NULL;
     q->bitmap_count = 0;
@@ -130,6 +133,7 @@ void qcow2_bitmaps_set_readonly(struct qcow2 *q, bool readonly)
 
 void qcow2_bitmaps_forget(struct qcow2 *q)
 {
+    qcow2_ahead_end(q);
     struct dirty_bitmap *bitmap = dirty_bitmap_next(q->node, NULL);
     while (bitmap) {
         struct dirty_bitmap *next = dirty_bitmap_next(q->node, bitmap);
@@ -138,6 +142,8 @@ void qcow2_bitmaps_forget(struct qcow2 *q)
         bitmap = next;
     }
 }
+
+static int store(struct qcow2 *q, bool ahead) CO_FN;
 
 /* Writing begins ------------------------------------------------------------------------------------------------ */
 
@@ -152,13 +158,19 @@ static int write_directory(struct qcow2 *q, const struct plan *plan)
     return child_pwrite(q->file, plan->place.offset, data, plan->place.bytes, 0);
 }
 
-/* Those that record writes, and are not in use already. False: there is none. */
+static bool is_ahead(const struct qcow2 *q, const struct qcow2_bitmap *entry)
+{
+    const struct dirty_bitmap *bitmap = q->ahead ? bitmap_of(q, entry) : NULL;
+    return bitmap && is_to_be_stored(bitmap);
+}
+
+/* Those that record writes, and are not in use already or ahead. False: there is none. */
 static bool mark_in_use(struct qcow2 *q)
 {
     bool changed = false;
     for (uint32_t i = 0; i < q->bitmap_count; i++) {
         struct qcow2_bitmap *entry = &q->bitmaps[i];
-        bool tracks = entry->usable || (entry->flags & QCOW2_BITMAP_AUTO);
+        bool tracks = (entry->usable || (entry->flags & QCOW2_BITMAP_AUTO)) && !is_ahead(q, entry);
         entry->marked = tracks && !(entry->flags & QCOW2_BITMAP_IN_USE);
         if (entry->marked)
             entry->flags |= QCOW2_BITMAP_IN_USE;
@@ -189,20 +201,87 @@ static int write_marks(struct qcow2 *q)
     return ret < 0 ? ret : child_flush(q->file);
 }
 
-struct error *qcow2_bitmaps_begin(struct qcow2 *q)
+static int begin_marked(struct qcow2 *q) CO_FN;
+
+static int begin_marked(struct qcow2 *q)
 {
-    CLEANUP(co_mutex_release) struct co_mutex *held = co_mutex_hold(&q->bitmap_mutex);
-    q->bitmaps_stored = false;
     int ret = mark_in_use(q) ? write_marks(q) : 0;
     /* Whoever begins again must mark them again. */
     if (ret < 0)
         set_marks(q, false);
+    return ret;
+}
+
+/* No request is in flight yet. */
+static int begin_ahead(struct qcow2 *q) CO_FN;
+
+static int begin_ahead(struct qcow2 *q)
+{
+    int ret = qcow2_ahead_begin(q);
+    if (ret == 0)
+        ret = store(q, true);
+    if (ret < 0)
+        qcow2_ahead_end(q);
+    return ret;
+}
+
+struct error *qcow2_bitmaps_begin(struct qcow2 *q)
+{
+    CLEANUP(co_mutex_release) struct co_mutex *held = co_mutex_hold(&q->bitmap_mutex);
+    q->bitmaps_stored = false;
+    int ret = qcow2_ahead_wanted(q) ? begin_ahead(q) : 0;
+    if (ret < 0)
+        return error_errno(-ret, "cannot write the bitmaps ahead");
+    ret = begin_marked(q);
     return ret < 0 ? error_errno(-ret, "cannot mark the bitmaps as in use") : NULL;
+}
+
+struct error *qcow2_bitmap_keep(struct node *node)
+{
+    struct qcow2 *q = node_state(node);
+    if (!q->ahead)
+        return NULL;
+    CLEANUP(co_mutex_release) struct co_mutex *held = co_mutex_hold(&q->bitmap_mutex);
+    int ret = qcow2_may_write(q);
+    if (ret == 0)
+        ret = store(q, true);
+    return ret < 0 ? error_errno(-ret, "cannot write the bitmaps of '%s' ahead", node_name(node)) : NULL;
+}
+
+bool qcow2_bitmaps_are_ahead(const struct node *node)
+{
+    const struct qcow2 *q = node_state((struct node *)(uintptr_t)node);
+    return q->ahead;
+}
+
+/* What the image has of them is not enough any more, as it is said to be. */
+static void give_up_ahead(struct qcow2 *q) CO_FN;
+
+static void give_up_ahead(struct qcow2 *q)
+{
+    CLEANUP(co_mutex_release) struct co_mutex *ahead = qcow2_ahead_hold(q);
+    qcow2_ahead_exchange(q, NULL);
+    for (uint32_t i = 0; i < q->bitmap_count; i++) {
+        if (is_ahead(q, &q->bitmaps[i]))
+            q->bitmaps[i].flags |= QCOW2_BITMAP_IN_USE;
+    }
+    if (write_marks(q) < 0)
+        (void)qcow2_corrupt(q, range_make(0, 0), "its bitmaps cannot be marked as in use");
+}
+
+void qcow2_bitmaps_resized(struct qcow2 *q)
+{
+    if (!q->ahead)
+        return;
+    CLEANUP(co_mutex_release) struct co_mutex *held = co_mutex_hold(&q->bitmap_mutex);
+    if (store(q, true) < 0)
+        give_up_ahead(q);
 }
 
 void qcow2_bitmaps_undo_begin(struct qcow2 *q)
 {
     CLEANUP(co_mutex_release) struct co_mutex *held = co_mutex_hold(&q->bitmap_mutex);
+    qcow2_ahead_end(q);
     bool any = false;
     for (uint32_t i = 0; i < q->bitmap_count; i++)
         any = any || q->bitmaps[i].marked;
@@ -280,7 +359,9 @@ static int store_bitmap(struct qcow2 *q, struct plan *plan, struct dirty_bitmap 
 {
     struct qcow2_bitmap *entry = &plan->list[plan->count];
     *entry = new_entry(bitmap, old);
-    int ret = qcow2_bitmap_write(q, bitmap, entry);
+    if (plan->ahead)
+        entry->flags |= QCOW2_BITMAP_AUTO;
+    int ret = plan->ahead ? qcow2_ahead_write(q, bitmap, entry, plan->ahead) : qcow2_bitmap_write(q, bitmap, entry);
     if (ret < 0)
         qcow2_bitmap_fini(entry);
     else
@@ -338,14 +419,17 @@ static uint32_t count_to_store(const struct qcow2 *q)
     return count;
 }
 
-static int store(struct qcow2 *q) CO_FN;
-
-static int store(struct qcow2 *q)
+/* @ahead: requests may be in flight, and bits are written where they are from then on. */
+static int store(struct qcow2 *q, bool ahead)
 {
     struct range old_place = q->bitmap_directory;
     uint32_t most = count_to_store(q) + q->bitmap_count;
+    if (count_to_store(q) == 0)
+        return 0;
+    CLEANUP(co_mutex_release) struct co_mutex *held = qcow2_ahead_hold(q);
     CLEANUP(free) bool *written = xcalloc(most, sizeof(*written));
     struct plan plan = { .list = xcalloc(most, sizeof(struct qcow2_bitmap)), .written = written };
+    plan.ahead = ahead ? ahead_items_create(most) : NULL;
     int ret = plan_store(q, &plan);
     if (ret == 0)
         ret = publish(q, &plan);
@@ -355,12 +439,15 @@ static int store(struct qcow2 *q)
                 qcow2_bitmap_give_up(q, &plan.list[i]);
         }
         qcow2_bitmaps_free(plan.list, plan.count);
+        ahead_items_free(plan.ahead);
         return ret;
     }
     struct plan old = exchange(q, &plan, old_place);
+    if (q->ahead)
+        qcow2_ahead_exchange(q, plan.ahead);
     give_up_old(q, &old);
     qcow2_bitmaps_free(old.list, old.count);
-    q->bitmaps_stored = true;
+    q->bitmaps_stored = !ahead;
     return 0;
 }
 
@@ -369,7 +456,9 @@ struct error *qcow2_bitmaps_store(struct qcow2 *q)
     CLEANUP(co_mutex_release) struct co_mutex *held = co_mutex_hold(&q->bitmap_mutex);
     if (q->bitmaps_stored || qcow2_may_write(q) < 0 || count_to_store(q) == 0)
         return NULL;
-    int ret = store(q);
+    int ret = store(q, false);
+    if (ret == 0)
+        qcow2_ahead_end(q);
     return ret < 0 ? error_errno(-ret, "the dirty bitmaps cannot be stored") : NULL;
 }
 
@@ -404,9 +493,12 @@ struct error *qcow2_bitmap_remove(struct node *node, const char *name)
     const struct qcow2_bitmap *entry = find_entry(q, name);
     if (!entry)
         return NULL;
+    CLEANUP(co_mutex_release) struct co_mutex *ahead = qcow2_ahead_hold(q);
     int ret = qcow2_may_write(q);
     if (ret == 0)
         ret = remove_entry(q, entry);
+    if (ret == 0)
+        qcow2_ahead_forget(q, dirty_bitmap_find(node, name));
     return ret < 0 ? error_errno(-ret, "cannot remove bitmap '%s' from '%s'", name, node_name(node)) : NULL;
 }
 

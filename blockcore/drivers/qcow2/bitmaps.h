@@ -4,7 +4,7 @@
  *
  * While the image is written the bitmaps live in memory (graph/dirty_bitmap.h), and the directory says of each of them
  * that it is in use, that is, worth nothing. They are written anew, elsewhere, when writing ends. README.md tells why
- * the power may go at any time.
+ * the power may go at any time. bitmaps_ahead.h is another way.
  *
  * All of it happens on the control thread. Names and limits are QEMU's. */
 #ifndef CAIRN_QCOW2_BITMAPS_H
@@ -36,6 +36,9 @@ struct error *qcow2_bitmaps_store(struct qcow2 *q) CO_FN CONTROL_FN MUST_CHECK;
 /* Whether bitmaps may change, as the image may. */
 void qcow2_bitmaps_set_readonly(struct qcow2 *q, bool readonly) CONTROL_FN;
 
+/* The disk has another length: bitmaps that are ahead get it too, or are marked as in use. */
+void qcow2_bitmaps_resized(struct qcow2 *q) CO_FN CONTROL_FN;
+
 /* The bitmaps that are kept in the image are gone from memory. */
 void qcow2_bitmaps_forget(struct qcow2 *q) CONTROL_FN;
 
@@ -45,6 +48,8 @@ int qcow2_bitmaps_check_resize(struct qcow2 *q, uint64_t bytes);
 /* The driver's entries, see graph/driver.h. */
 struct error *qcow2_bitmap_check(struct node *node, const char *name, uint32_t granularity) CONTROL_FN MUST_CHECK;
 struct error *qcow2_bitmap_remove(struct node *node, const char *name) CO_FN CONTROL_FN MUST_CHECK;
+struct error *qcow2_bitmap_keep(struct node *node) CO_FN CONTROL_FN MUST_CHECK;
+bool qcow2_bitmaps_are_ahead(const struct node *node) CONTROL_FN;
 
 void qcow2_describe_bitmaps(const struct qcow2 *q, struct image_info_specific_q_cow2 *own, struct arena *arena);
 
@@ -59,6 +64,8 @@ int qcow2_bitmap_visit(struct qcow2 *q, const struct qcow2_bitmap *bitmap, visit
 int qcow2_bitmap_read(struct qcow2 *q, const struct qcow2_bitmap *bitmap, struct dirty_bitmap *to) CO_FN;
 /* Into clusters of its own, which *bitmap refers to afterwards. On failure nothing is left allocated. */
 int qcow2_bitmap_write(struct qcow2 *q, struct dirty_bitmap *from, struct qcow2_bitmap *bitmap) CO_FN;
+/* The table alone, which leads to clusters of bits already. */
+int qcow2_bitmap_write_table(struct qcow2 *q, const uint64_t *table, struct qcow2_bitmap *bitmap) CO_FN;
 /* Nothing on disk leads to the bitmap any more. */
 void qcow2_bitmap_give_up(struct qcow2 *q, const struct qcow2_bitmap *bitmap) CO_FN;
 /* The same of any place. */

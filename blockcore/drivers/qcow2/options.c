@@ -87,6 +87,8 @@ static struct error *check_own(const struct qcow2 *q, const struct blockdev_opti
         return error_new("lazy-refcounts: needs an image of version 3");
     if (own->has_discard_no_unref && own->discard_no_unref && q->geometry.version < 3)
         return error_new("discard-no-unref: needs an image of version 3");
+    if (own->write_ahead_bitmaps && q->geometry.version < 3)
+        return error_new("write-ahead-bitmaps: needs an image of version 3");
     if (own->data_file && !q->geometry.data_file)
         return error_new("data-file: the image has no external data file");
     return NULL;

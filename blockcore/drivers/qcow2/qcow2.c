@@ -158,6 +158,7 @@ static struct error *load(struct qcow2 *q, const struct blockdev_options *option
     if (err)
         return err;
     q->geometry = geometry_of(&q->header);
+    q->write_ahead = options->u.qcow2.write_ahead_bitmaps;
     err = qcow2_apply_options(q, options);
     return err ? err : qcow2_load_tables(q);
 }
@@ -387,6 +388,8 @@ const struct driver qcow2_driver = {
     .describe = qcow2_describe,
     .bitmap_check = qcow2_bitmap_check,
     .bitmap_remove = qcow2_bitmap_remove,
+    .bitmap_keep = qcow2_bitmap_keep,
+    .bitmaps_are_ahead = qcow2_bitmaps_are_ahead,
     .snapshot_create = qcow2_snapshot_create,
     .snapshot_delete = qcow2_snapshot_delete,
     .snapshot_apply = qcow2_snapshot_apply,

@@ -8,6 +8,7 @@
  *     refcount.c    allocation of host clusters; reftable.c: the table of refcount blocks
  *     snapshots.c, snapshot_table.c, census.c  internal snapshots
  *     bitmaps.c, bitmap_data.c, bitmap_header.c  dirty bitmaps in the image; bitmap.c: their directory, as bytes
+ *     bitmaps_ahead.c  those whose image is told of writes before
  *     freed.c       clusters that were given up, until they may be used again
  *     crypt.c       encrypted guest data
  *     sync.c        writing tables back in the one right order
@@ -16,8 +17,8 @@
  *
  * Why the image is consistent at every moment, and who may use what at the same time, is told in README.md.
  *
- * Locks, outermost first: bitmap_mutex, sync_mutex, metadata, header_mutex, l2.lock. The mutexes are held across I/O on
- * tables, never across I/O on guest data. */
+ * Locks, outermost first: bitmap_mutex, that of bitmaps_ahead, sync_mutex, metadata, header_mutex, l2.lock. The mutexes
+ * are held across I/O on tables, never across I/O on guest data. */
 #ifndef CAIRN_QCOW2_PRIVATE_H
 #define CAIRN_QCOW2_PRIVATE_H
 
@@ -37,6 +38,7 @@ struct blockdev_options;
 struct blockdev_ref_or_null;
 struct extents;
 struct image_check;
+struct qcow2_ahead;
 struct qcow2_bitmap;
 struct qcow2_snapshot;
 struct timer;
@@ -132,8 +134,10 @@ struct qcow2 {
     struct range bitmap_directory;
     struct qcow2_bitmap *bitmaps; /* the entries of the directory, under bitmap_mutex; changed on the control thread */
     uint32_t bitmap_count;
-    bool bitmaps_stored;  /* and the image is not written since */
-    _Atomic bool corrupt; /* found to be damaged: nothing is written any more */
+    bool bitmaps_stored;       /* and the image is not written since */
+    bool write_ahead;          /* write-ahead-bitmaps */
+    struct qcow2_ahead *ahead; /* bitmaps_ahead.c; NULL: bitmaps are marked as in use instead */
+    _Atomic bool corrupt;      /* found to be damaged: nothing is written any more */
 
     struct co_mutex bitmap_mutex; /* one change of the directory of bitmaps at a time; outermost */
     struct co_mutex sync_mutex;   /* one write-back at a time */

@@ -298,5 +298,7 @@ int qcow2_truncate(struct node *node, uint64_t bytes, enum truncate_mode mode)
     unsigned epoch = freed_epoch_enter(q);
     ret = bytes >= node_length(node) ? grow(q, bytes, mode) : shrink(q, bytes, mode);
     freed_epoch_leave(q, epoch);
+    if (ret == 0)
+        qcow2_bitmaps_resized(q);
     return ret;
 }

@@ -111,6 +111,7 @@ static void open_disk(const struct scene *scene)
     options.u.qcow2.pass_discard_request = scene->pass_discard;
     options.u.qcow2.has_pass_discard_other = true;
     options.u.qcow2.pass_discard_other = scene->pass_discard;
+    options.u.qcow2.write_ahead_bitmaps = scene->write_ahead;
     add(options);
     guest.disk = open_handle("disk", READ_WRITE_RESIZE);
 }

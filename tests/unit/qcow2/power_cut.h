@@ -3,9 +3,9 @@
  * Workers write, zero, discard and flush at the same time, on a disk that records when each of its writes and flushes
  * began and ended. Then, for each moment: what was written before the last flush began is on the disk; of what came
  * later, any part may be, in any order, down to single sectors. Each such disk must hold a consistent image (leaks are
- * allowed), on which a dirty bitmap says of itself that it is worth nothing or has all that was written, every sector
- * shows what was last flushed, or something that was written later; and snapshots show what they always did. A sample
- * is shown to qemu-img check as well.
+ * allowed), on which a dirty bitmap says of itself that it is worth nothing (if it may) or has all that was written,
+ * every sector shows what was last flushed, or something that was written later; and snapshots show what they always
+ * did. A sample is shown to qemu-img check as well.
  *
  *     power_cut.c         the scene: an image, a disk, what happens, moment by moment
  *     power_cut_guest.c   requests, resizes, snapshots, bitmaps; and what each sector may show
@@ -49,6 +49,7 @@ struct scene {
     size_t grown_sectors; /* 0: not resized */
     bool snapshots;       /* are made, deleted and applied on the way */
     bool bitmaps;         /* dirty bitmaps, from before the beginning and made and removed on the way */
+    bool write_ahead;     /* the bitmaps are never in use */
     bool version_2;       /* which has no mark for an image whose refcounts are not as they should be */
     bool encrypted;       /* in the old way: the vector of a sector is that of the guest */
 };

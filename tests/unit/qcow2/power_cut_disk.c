@@ -85,7 +85,7 @@ static void check_bitmap(struct image image, const struct moment *moment, enum s
 {
     struct stored_bitmap bitmap;
     bool whole = moment->time == recorder.event_count && survivors == ALL;
-    if (!image_find_bitmap(image, "kept", &bitmap) || (bitmap.in_use && whole)) {
+    if (!image_find_bitmap(image, "kept", &bitmap) || (bitmap.in_use && (whole || guest.scene->write_ahead))) {
         print_error("there is no bitmap, or it was not stored\n");
         give_up(image, moment, survivors);
     }

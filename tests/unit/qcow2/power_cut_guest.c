@@ -3,6 +3,7 @@
 
 #include "blockcore/base/arena.h"
 #include "blockcore/graph/dirty_bitmap.h"
+#include "blockcore/graph/write_ahead.h"
 #include "blockcore/io/snapshot.h"
 
 struct guest guest;
@@ -268,6 +269,8 @@ void change_bitmaps(void)
     expect_success(dirty_bitmap_create(node_find("disk"), "new", 4096, &bitmap));
     dirty_bitmap_set_persistent(bitmap, true);
     size_t begin = recorder_tick();
+    expect_success(qcow2_driver.bitmap_keep(node_find("disk")));
+    node_cool_regions(node_find("disk"), false);
     expect_success(qcow2_driver.bitmap_remove(node_find("disk"), "gone"));
     dirty_bitmap_destroy(dirty_bitmap_find(node_find("disk"), "gone"));
     look_at(begin, recorder_tick());

@@ -28,6 +28,13 @@ POWER_CUT(bitmaps_of_a_disk_that_is_resized, .create = "cluster_size=4096", .sec
           .bitmaps = true)
 POWER_CUT(bitmaps_on_a_backing_file, .create = "cluster_size=65536", .sectors = 3000, .backing = true, .bitmaps = true)
 POWER_CUT(bitmaps_beside_snapshots, .create = "cluster_size=4096", .sectors = 1500, .snapshots = true, .bitmaps = true)
+POWER_CUT(bitmaps_ahead, .create = "cluster_size=4096", .sectors = 3000, .bitmaps = true, .write_ahead = true)
+POWER_CUT(bitmaps_ahead_of_smallest_clusters, .create = "cluster_size=512", .sectors = 3000, .bitmaps = true,
+          .write_ahead = true)
+POWER_CUT(bitmaps_ahead_of_a_disk_that_is_resized, .create = "cluster_size=512", .sectors = 3000, .grown_sectors = 9000,
+          .bitmaps = true, .write_ahead = true)
+POWER_CUT(bitmaps_ahead_beside_snapshots, .create = "cluster_size=4096", .sectors = 1500, .snapshots = true,
+          .bitmaps = true, .write_ahead = true)
 
 int main(void)
 {
@@ -48,6 +55,10 @@ int main(void)
         cmocka_unit_test(bitmaps_of_a_disk_that_is_resized),
         cmocka_unit_test(bitmaps_on_a_backing_file),
         cmocka_unit_test(bitmaps_beside_snapshots),
+        cmocka_unit_test(bitmaps_ahead),
+        cmocka_unit_test(bitmaps_ahead_of_smallest_clusters),
+        cmocka_unit_test(bitmaps_ahead_of_a_disk_that_is_resized),
+        cmocka_unit_test(bitmaps_ahead_beside_snapshots),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

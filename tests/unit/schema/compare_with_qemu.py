@@ -13,7 +13,8 @@ import sys
 OURS_ALONE = {'active', 'allow-inactive', 'backing-mask-protocol', 'children', 'detached-header', 'discard-no-unref',
               'discard-source', 'handshake-max-seconds', 'header', 'min-cluster-size', 'on-cbw-error', 'target-is-zero'}
 # Extensions of ours.
-EXTENSIONS = {'nbd-server-start arguments.id', 'nbd-server-stop arguments.id', 'block-export-add arguments<nbd>.servers'}
+EXTENSIONS = {'nbd-server-start arguments.id', 'nbd-server-stop arguments.id', 'block-export-add arguments<nbd>.servers',
+              'blockdev-add arguments<qcow2>.write-ahead-bitmaps'}
 # A union that tells about mirrors what no other job has, since QEMU 8.2.
 NEWER_TYPES = {'query-block-jobs result[]', 'query-block-jobs result[].type'}
 ZONES = 'zone_append'  # statistics of zoned devices, since QEMU 8.1
