@@ -245,7 +245,8 @@ static struct error *why_it_failed(const struct tls_session *session, int kind)
     if (session->stranger)
         return error_new("there is no key of user '%s'", session->stranger);
     if (kind == SSL_ERROR_SYSCALL)
-        return error_new("the connection ended");
+        return error_new(session->context->server ? "the connection ended"
+                                                  : "the server ended it, and may not accept our key or certificate");
     return libssl_error("handshake");
 }
 

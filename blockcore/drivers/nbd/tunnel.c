@@ -21,6 +21,7 @@ struct nbd_tunnel {
     struct stream *outer; /* to the server */
     struct stream *inner; /* to libnbd; NULL before that is carried */
     uint16_t flags;       /* of the server's greeting */
+    bool answered;        /* something has come through TLS */
     bool late;            /* the time for tunnel_open() is over */
     bool closing;         /* libnbd is gone, nobody waits for the server any more */
     bool up_is_stuck;     /* the server takes nothing at the moment */
@@ -46,7 +47,11 @@ int tunnel_socket(const struct nbd_tunnel *tunnel)
 
 const char *tunnel_failure(const struct nbd_tunnel *tunnel)
 {
-    return stream_tls_failure(tunnel->outer);
+    const char *failure = stream_tls_failure(tunnel->outer);
+    if (failure || !co_event_is_set(&tunnel->down_ended) || tunnel->answered)
+        return failure;
+    /* In TLS 1.3 the handshake is over before the server looks at what it was shown, and not all say good-bye. */
+    return "nothing came after the handshake, it may not accept our certificate";
 }
 
 void tunnel_cut(struct nbd_tunnel *tunnel)
@@ -142,6 +147,7 @@ static int carry_some(struct nbd_tunnel *tunnel, bool up, char *buffer)
     ssize_t n = stream_readv(up ? tunnel->inner : tunnel->outer, &(struct iovec){ buffer, PIECE_BYTES }, 1);
     if (n <= 0)
         return n == 0 ? -ECONNRESET : (int)n;
+    tunnel->answered = tunnel->answered || !up;
     return up ? write_up(tunnel, buffer, (size_t)n) : stream_write_all(tunnel->inner, buffer, (size_t)n);
 }
 
@@ -163,7 +169,7 @@ static void carry(struct nbd_tunnel *tunnel, bool up)
     }
 }
 
-/* Each direction ends the other; libnbd sees the end of its connection. */
+/* libnbd sees the end of its connection. */
 static void cut_both(struct nbd_tunnel *tunnel)
 {
     stream_cut(tunnel->inner);
@@ -185,7 +191,7 @@ static void up_entry(void *arg)
     if (skip_flags(tunnel))
         carry(tunnel, true);
     if (!tunnel->closing)
-        cut_both(tunnel);
+        shutdown(tunnel->fd, SHUT_RDWR); /* what has come from the server by now may say why */
     co_event_set(&tunnel->up_ended);
 }
 

@@ -45,7 +45,7 @@ void tunnel_close(struct nbd_tunnel *tunnel) CO_FN LOOP_FN;
 /* The socket to the server; stays the tunnel's. */
 int tunnel_socket(const struct nbd_tunnel *tunnel);
 
-/* Why TLS ended the connection, in a few words; NULL: it did not. */
+/* Why the connection ended, as far as TLS has to do with it, in a few words; NULL: it did not, or has not. */
 const char *tunnel_failure(const struct nbd_tunnel *tunnel) LOOP_FN;
 
 #endif
