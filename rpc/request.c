@@ -12,6 +12,7 @@ static struct command_context *request_new(struct session *session)
 {
     struct command_context *request = xcalloc(1, sizeof(*request));
     list_init(&request->link);
+    list_init(&request->in_flight);
     request->session = session;
     arena_init(&request->arena, REQUEST_ARENA_MAX);
     return request;
@@ -42,18 +43,30 @@ static char *id_text(struct json_message *message)
 
 /* What a message says besides its id. */
 struct envelope {
+    bool may_be_oob;
+    bool oob;
     const char *command;
     const json_t *arguments; /* NULL: none */
 };
+
+static struct error *read_command(struct envelope *envelope, const char *key, const json_t *value)
+{
+    const char *name = json_wide_digits(value) ? NULL : json_string_value(value);
+    if (!name)
+        return error_new("QMP input member '%s' must be a string", key);
+    if (envelope->command)
+        return error_new("QMP input member '%s' clashes with '%s'", key, envelope->oob ? "exec-oob" : "execute");
+    envelope->command = name;
+    envelope->oob = strcmp(key, "exec-oob") == 0;
+    return NULL;
+}
 
 static struct error *read_member(struct envelope *envelope, const char *key, const json_t *value)
 {
     if (strcmp(key, "id") == 0)
         return NULL;
-    if (strcmp(key, "execute") == 0) {
-        envelope->command = json_wide_digits(value) ? NULL : json_string_value(value);
-        return envelope->command ? NULL : error_new("QMP input member 'execute' must be a string");
-    }
+    if (strcmp(key, "execute") == 0 || (envelope->may_be_oob && strcmp(key, "exec-oob") == 0))
+        return read_command(envelope, key, value);
     if (strcmp(key, "arguments") == 0) {
         envelope->arguments = value;
         return json_is_object(value) ? NULL : error_new("QMP input member 'arguments' must be an object");
@@ -84,6 +97,8 @@ static struct error *resolve(struct command_context *request, const struct comma
     request->command = command_find(table, envelope->command);
     if (!request->command)
         return error_new_class(ERROR_COMMAND_NOT_FOUND, "The command %.80s has not been found", envelope->command);
+    if (envelope->oob && command_kind(request->command) != COMMAND_OOB)
+        return error_new("The command %s does not support OOB", request->command->name);
     void *arguments = NULL;
     struct error *err = decode_value(request->command->arguments, envelope->arguments, DECODE_JSON, "arguments",
                                      &request->arena, &arguments, NULL);
@@ -91,14 +106,15 @@ static struct error *resolve(struct command_context *request, const struct comma
     return err;
 }
 
-struct command_context *request_create(struct session *session, const struct command_table *table,
+struct command_context *request_create(struct session *session, const struct command_table *table, bool oob,
                                        struct json_message *message)
 {
     struct command_context *request = request_new(session);
     request->id = id_text(message);
-    struct envelope envelope = { 0 };
+    struct envelope envelope = { .may_be_oob = oob };
     request->error = read_envelope(message->value, &envelope);
     request->malformed = request->error != NULL;
+    request->oob = envelope.oob && !request->malformed;
     if (!request->error)
         request->error = resolve(request, table, &envelope);
     /* What was not understood may hold one too. */
@@ -115,6 +131,7 @@ void request_destroy(struct command_context *request)
 {
     error_free(request->error);
     free(request->id);
+    free(request->client);
     arena_fini(&request->arena);
     free(request);
 }

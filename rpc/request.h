@@ -11,6 +11,8 @@
 #include "rpc/json_reader.h"
 #include "schema/codec/command.h"
 
+struct coroutine;
+struct rpc_server;
 struct session;
 struct text;
 
@@ -18,8 +20,14 @@ struct text;
 
 /* What handlers know as the context. */
 struct command_context {
-    struct list link; /* in the session's queue */
-    struct session *session;
+    struct list link;      /* in the session's queue */
+    struct list in_flight; /* in the server's, while its handler runs */
+    struct rpc_server *server;
+    struct session *session; /* NULL: it was given up */
+    uint64_t number;         /* counts the requests of the server, from 1 */
+    uint64_t since_ns;       /* when it was read, as uv_hrtime() */
+    struct coroutine *co;    /* while its handler runs */
+    char *client;            /* name of the session that gave it up */
     struct arena arena;
     const struct command_descriptor *command; /* NULL: see error */
     char *id;                                 /* JSON text; NULL: the client gave none. Not in the arena, which a
@@ -27,14 +35,16 @@ struct command_context {
     const void *arguments;
     void *result;
     struct error *error; /* what was wrong with the message, or what the handler said */
+    bool oob;            /* to be executed at once */
+    bool cancelled;      /* nobody wants its result any more */
     bool malformed;      /* the message was no request at all */
     bool secret;         /* the message held something that shall not stay in memory */
     bool large_reply;    /* encoding takes so long that it must not hold up the loop */
     size_t charged;      /* to the budget of the server's input */
 };
 
-/* Takes over @message. Never fails: errors go into the request. */
-struct command_context *request_create(struct session *session, const struct command_table *table,
+/* Takes over @message. Never fails: errors go into the request. @oob: "exec-oob" is understood. */
+struct command_context *request_create(struct session *session, const struct command_table *table, bool oob,
                                        struct json_message *message);
 
 /* What stands for input that was no message; takes over @err. */

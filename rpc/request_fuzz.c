@@ -32,7 +32,7 @@ static void read_bytes(const char *at, const char *end, void (*take)(struct comm
         if (result == JSON_READ_MORE)
             break;
         struct command_context *request =
-            result == JSON_READ_ERROR ? request_create_error(NULL, err) : request_create(NULL, &table, &message);
+            result == JSON_READ_ERROR ? request_create_error(NULL, err) : request_create(NULL, &table, true, &message);
         take(request, arg);
         request_destroy(request);
     }

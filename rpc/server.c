@@ -28,6 +28,7 @@ struct rpc_server *rpc_server_create(const struct rpc_server_options *options)
     event_limits_init(&server->event_limits, send_event, server);
     server->attend_task.run = attend_all;
     list_init(&server->sessions);
+    list_init(&server->in_flight);
     list_init(&server->attention);
     list_init(&server->next_turn);
     uv_idle_init(loop_uv(loop_control()), &server->next_turn_idle);
@@ -91,8 +92,15 @@ static void on_next_turn(uv_idle_t *idle)
     while ((link = list_take_first(&server->next_turn))) {
         struct session *session = list_entry(link, struct session, turn_link);
         session->slice_used = false;
+        session->oob_ns = 0;
         server_want_attention(session);
     }
+}
+
+void server_discharge(struct rpc_server *server, struct command_context *request)
+{
+    server->input.used -= request->charged;
+    request_destroy(request);
 }
 
 void server_want_attention(struct session *session)
@@ -232,6 +240,8 @@ static void time_over(void *arg)
 
 static bool any_executes(const struct rpc_server *server)
 {
+    if (!list_empty(&server->in_flight))
+        return true;
     const struct session *session;
     list_for_each (session, &server->sessions, link) {
         if (session->executing)
@@ -310,11 +320,9 @@ void rpc_server_destroy(struct rpc_server *server)
 char *rpc_server_running(const struct rpc_server *server)
 {
     char *names = NULL;
-    const struct session *session;
-    list_for_each (session, &server->sessions, link) {
-        if (!session->running)
-            continue;
-        char *longer = xasprintf("%s%s%s", names ? names : "", names ? ", " : "", session->running->command->name);
+    const struct command_context *request;
+    list_for_each (request, &server->in_flight, in_flight) {
+        char *longer = xasprintf("%s%s%s", names ? names : "", names ? ", " : "", request->command->name);
         free(names);
         names = longer;
     }

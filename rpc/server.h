@@ -7,7 +7,8 @@
  *        ^                                                                       |
  *        '------one write per turn of the loop------ output of the session <-----+---- events
  *
- * Promises: commands of one client run in order, one at a time; clients do not wait for each other, neither for a
+ * Promises: commands of one client run in order, one at a time, except those that it sends out of band, which overtake
+ * them; clients do not wait for each other, neither for a
  * command that waits nor for one that computes (a client with much to do gets its slice of each turn); a client that
  * does not read costs no more than named limits and delays nobody.
  *
@@ -59,11 +60,12 @@ struct rpc_client_options {
 /* Takes over @fd, a connected stream socket, non-blocking and close-on-exec, and sends the greeting. */
 void rpc_server_add_client(struct rpc_server *server, int fd, const struct rpc_client_options *options) CONTROL_FN;
 
-/* For handlers: the session of @context leaves negotiation; all commands are allowed and events are sent. */
-void command_enter_command_mode(struct command_context *context) CONTROL_FN;
+/* For handlers: the session of @context leaves negotiation; all commands are allowed and events are sent. @oob: it may
+ * send commands out of band. */
+void command_enter_command_mode(struct command_context *context, bool oob) CONTROL_FN;
 
-/* For handlers that take long: is anybody waiting for the answer still? Not after the client has gone, nor when the
- * server stops. */
+/* For handlers that take long: is anybody waiting for the answer still? Not after the client has gone or the command
+ * was cancelled, nor when the server stops. */
 bool command_is_wanted(const struct command_context *context) CONTROL_FN;
 
 /* For handlers: encoding the result takes long; do it elsewhere. */

@@ -14,6 +14,7 @@
 #define RPC_READ_BYTES (64 * 1024)
 
 struct co_event;
+struct command_context;
 struct session;
 
 /* The generated code knows it by this name. */
@@ -26,6 +27,8 @@ struct rpc_server {
     struct event_sink events;
     struct event_limits event_limits;
     struct json_budget input;
+    struct list in_flight; /* of struct command_context, whose handlers run */
+    uint64_t commands_ever;
     struct list sessions;
     size_t session_count; /* closed ones that still run a command included */
     uint64_t clients_ever;
@@ -44,6 +47,9 @@ struct rpc_server {
 
     char read_buffer[RPC_READ_BYTES]; /* of whichever session reads right now */
 };
+
+/* Frees a request, whose memory others may use then. */
+void server_discharge(struct rpc_server *server, struct command_context *request);
 
 void server_want_attention(struct session *session);
 void server_want_next_turn(struct session *session);

@@ -1,11 +1,9 @@
 #include "rpc/session.h"
 
 #include "blockcore/base/memory.h"
-#include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop_uv.h"
 #include "rpc/request.h"
 #include "rpc/server_private.h"
-#include "rpc/trace.h"
 #include "schema/codec/encode.h"
 
 #include <errno.h>
@@ -38,17 +36,11 @@ struct session *session_create(struct rpc_server *server, int fd, const struct r
     return session;
 }
 
-static void discharge(struct session *session, struct command_context *request)
-{
-    session->server->input.used -= request->charged;
-    request_destroy(request);
-}
-
 static void drop_queue(struct session *session)
 {
     struct list *link;
     while ((link = list_take_first(&session->queue)))
-        discharge(session, list_entry(link, struct command_context, link));
+        server_discharge(session->server, list_entry(link, struct command_context, link));
     session->queued = 0;
 }
 
@@ -89,136 +81,17 @@ static void session_free(struct session *session)
     free(session);
 }
 
-/* Executing ----------------------------------------------------------------------------------------------------- */
-
-static bool may_execute(const struct session *session)
-{
-    return !session->closed && !session->server->stopped && !session->executing && !session->slice_used &&
-           !list_empty(&session->queue) && output_pending(&session->output) < RPC_OUTPUT_PENDING_MAX;
-}
-
-static struct error *check_mode(const struct session *session, const struct command_context *request)
-{
-    if (request->malformed)
-        return NULL;
-    bool negotiates = request->command && strcmp(request->command->name, "qmp_capabilities") == 0;
-    if (session->mode == SESSION_NEGOTIATING && !negotiates)
-        return error_new_class(ERROR_COMMAND_NOT_FOUND, "Expecting capabilities negotiation with 'qmp_capabilities'");
-    if (session->mode == SESSION_COMMANDS && negotiates)
-        return error_new_class(ERROR_COMMAND_NOT_FOUND,
-                               "Capabilities negotiation is already complete, command ignored");
-    return NULL;
-}
-
-static struct error *check_role(const struct session *session, const struct command_context *request)
-{
-    const struct command_descriptor *command = request->command;
-    if (!command || session->role >= command_role(command))
-        return NULL;
-    return error_new("The command %s needs the role '%s', and this monitor gives '%s'", command->name,
-                     command_role_name(command_role(command)), command_role_name(session->role));
-}
-
-/* The schema says with which classes a command fails. A handler that fails with another one is wrong: clients get what
- * they are prepared for, and whoever looks after the daemon is told. */
-static void check_class(struct session *session, struct command_context *request)
-{
-    const struct command_descriptor *command = request->command;
-    enum error_class given = request->error ? error_get_class(request->error) : ERROR_GENERIC;
-    if (!request->error || !(command->flags & COMMAND_ERRORS_DECLARED) || (command->flags & COMMAND_ERROR(given)))
-        return;
-    server_log(session->server, "mistake: the command %s fails with class %s, which its 'errors' do not name",
-               command->name, error_class_name(given));
-    request->error = error_set_class(request->error, ERROR_GENERIC);
-}
-
-static void invoke(struct session *session, struct command_context *request)
-{
-    session->running = request;
-    request_invoke(request);
-    session->running = NULL;
-    check_class(session, request);
-}
-
-static void execute(struct session *session, struct command_context *request)
-{
-    struct error *err = check_mode(session, request);
-    if (!err)
-        err = check_role(session, request);
-    if (err) {
-        error_free(request->error);
-        request->error = err;
-    }
-    if (!request->error)
-        invoke(session, request);
-}
-
-/* The same, for the log. */
-static void execute_traced(struct session *session, struct command_context *request)
-{
-    uint64_t begin = uv_hrtime();
-    CLEANUP(text_fini) struct text question = { 0 };
-    CLEANUP(text_fini) struct text answer = { 0 };
-    trace_request(&question, request);
-    server_trace(session, &question);
-    execute(session, request);
-    trace_reply(&answer, request, uv_hrtime() - begin);
-    server_trace(session, &answer);
-}
-
-/* A large reply is encoded on the pool, so that it does not hold up the other clients. */
-static void reply(struct session *session, const struct command_context *request)
-{
-    CLEANUP(text_fini) struct text text = { 0 };
-    bool good;
-    if (request->large_reply) {
-        good = request_reply_on_pool(request, session->pretty, &text);
-        if (!session->closed)
-            output_move(&session->output, &text);
-    } else {
-        output_make_room(&session->output);
-        good = request_reply(request, session->pretty, &session->output.text);
-    }
-    if (!good)
-        server_log(session->server, "mistake: the result of the command %s is no value of its type",
-                   request->command->name);
-}
-
-/* In a coroutine: one command after the other until the slice is used up. */
-static void execute_queue(void *arg)
-{
-    struct session *session = arg;
-    uint64_t begin = uv_hrtime();
-    while (may_execute(session)) {
-        struct command_context *request = list_entry(list_take_first(&session->queue), struct command_context, link);
-        session->queued--;
-        session->executing = true;
-        if (session->server->options.trace)
-            execute_traced(session, request);
-        else
-            execute(session, request);
-        if (!session->closed)
-            reply(session, request);
-        discharge(session, request);
-        session->executing = false;
-        session->slice_used = uv_hrtime() - begin >= RPC_SLICE_NS;
-    }
-    if (session->slice_used)
-        server_want_next_turn(session);
-    server_want_attention(session);
-}
-
-static void session_execute(struct session *session)
-{
-    if (may_execute(session))
-        co_start("qmp command", execute_queue, session);
-}
-
 /* Reading ------------------------------------------------------------------------------------------------------- */
 
+/* Which messages a client may send is known when it has negotiated; what is executed as it is read has its limits here.
+ */
 static bool may_read(const struct session *session)
 {
-    return !session->closed && !session->server->stopped && session->queued < RPC_QUEUE_MAX;
+    if (session->closed || session->server->stopped || session->queued >= RPC_QUEUE_MAX)
+        return false;
+    if (session->mode == SESSION_NEGOTIATING)
+        return session->queued == 0;
+    return !session->oob || (!session->slice_used && output_pending(&session->output) < RPC_OUTPUT_PENDING_MAX);
 }
 
 /* What came with a secret does not stay where it was read to. */
@@ -230,8 +103,16 @@ static void forget_input(struct session *session)
 
 static void enqueue(struct session *session, struct command_context *request)
 {
+    request->server = session->server;
+    request->number = ++session->server->commands_ever;
+    request->since_ns = uv_hrtime();
     if (request->secret || request->malformed)
         forget_input(session);
+    if (request->oob) {
+        session_execute(session); /* what came before has begun when this one overtakes it */
+        session_execute_oob(session, request);
+        return;
+    }
     list_append(&session->queue, &request->link);
     session->queued++;
 }
@@ -244,7 +125,7 @@ static void read_messages(struct session *session, const char **at, const char *
         struct error *err;
         switch (json_reader_next(session->reader, at, end, &message, &err)) {
         case JSON_READ_MESSAGE:
-            enqueue(session, request_create(session, session->server->options.commands, &message));
+            enqueue(session, request_create(session, session->server->options.commands, session->oob, &message));
             break;
         case JSON_READ_ERROR:
             enqueue(session, request_create_error(session, err));
@@ -384,6 +265,14 @@ static bool is_done(const struct session *session)
            output_pending(&session->output) == 0;
 }
 
+void session_use_up_slice(struct session *session)
+{
+    if (session->slice_used)
+        return;
+    session->slice_used = true;
+    server_want_next_turn(session);
+}
+
 void session_attend(struct session *session)
 {
     if (!session->closed)
@@ -424,24 +313,10 @@ void session_greet(struct session *session)
     }
     text_append_string(text, session->pretty ? "," : ", ");
     text_append_string(text, wide_gap);
-    text_append_string(text, "\"capabilities\": []");
+    text_append_string(text, "\"capabilities\": [");
+    text_append_string(text, session->pretty ? "\n            \"oob\"\n        ]" : "\"oob\"]");
     text_append_string(text, gap);
     text_append_string(text, session->pretty ? "}\n}\r\n" : "}}\r\n");
-}
-
-void command_enter_command_mode(struct command_context *context)
-{
-    context->session->mode = SESSION_COMMANDS;
-}
-
-void command_expect_large_reply(struct command_context *context)
-{
-    context->large_reply = true;
-}
-
-bool command_is_wanted(const struct command_context *context)
-{
-    return !context->session->closed && !context->session->server->stopped;
 }
 
 void session_append_event(struct session *session, const char *message, size_t length)

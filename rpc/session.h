@@ -59,6 +59,8 @@ struct session {
     unsigned queued;
     bool executing;  /* its coroutine is there */
     bool slice_used; /* no further command in this turn */
+    bool oob;        /* commands may be sent out of band */
+    uint64_t oob_ns; /* of the slice, used by such commands */
     struct command_context *running;
 
     struct output output;
@@ -74,6 +76,19 @@ void session_greet(struct session *session) CONTROL_FN;
 /* Looks after everything that may have changed: sends, reads on, executes, watches, frees. On the thread's own stack,
  * not in a coroutine. */
 void session_attend(struct session *session) CONTROL_FN;
+
+/* Begins to execute what is in the queue, if it may. */
+void session_execute(struct session *session) CONTROL_FN;
+
+/* Executes and answers @request, which it takes over, at once. */
+void session_execute_oob(struct session *session, struct command_context *request) CONTROL_FN;
+
+/* The command that runs (there is one, in a handler) is answered with an error and belongs to nobody any more; the next
+ * one may begin. */
+void session_give_up_command(struct session *session) CONTROL_FN;
+
+/* Others have their turn before this client goes on. */
+void session_use_up_slice(struct session *session) CONTROL_FN;
 
 /* Appends a message of @length bytes, CR LF included, that is an event. */
 void session_append_event(struct session *session, const char *message, size_t length) CONTROL_FN;

@@ -13,6 +13,7 @@
 #include "blockcore/runtime/loop.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <string.h>
 
 #define NS_PER_MS 1000000u
@@ -178,6 +179,8 @@ struct error *export_add(const struct block_export_options *options)
         return err;
     struct export *export = export_create(options);
     err = open_handle(export, options);
+    if (!err && co_cancelled())
+        err = error_errno(ECANCELED, "export '%s'", options->id);
     if (!err)
         err = export->kind->start(export, options, &export->state_of_kind);
     if (err) {

@@ -153,6 +153,7 @@ static struct error *change_all(struct activation *activation)
 {
     static const struct change_owner owner = { .before = let_go, .try_new = take_up, .failed = go_back };
     struct change *change = change_begin();
+    change_may_be_cancelled(change);
     struct error *err = NULL;
     change_set_owner(change, &owner, activation);
     for (size_t i = 0; i < activation->count && !err; i++) {

@@ -2,8 +2,10 @@
 
 #include "blockcore/base/memory.h"
 #include "blockcore/graph/layout.h"
+#include "blockcore/runtime/coroutine.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <string.h>
 
 /* For each edge that moves, a claim: an edge of the same parent, name and role to the new node. At commit the two swap
@@ -26,6 +28,7 @@ struct change {
     size_t nodes_count;
     const struct change_owner *owner;
     void *owner_arg;
+    bool may_be_cancelled;
 };
 
 struct change *change_begin(void)
@@ -423,6 +426,8 @@ static struct drain *drain_moves(struct change *change) CO_FN;
 static struct drain *drain_moves(struct change *change)
 {
     struct drain *drain = drain_make();
+    if (change->may_be_cancelled)
+        drain_may_be_cancelled(drain);
     struct move *move = NULL;
     while ((move = move_next(change, move))) {
         const struct child *edge = move->edge ? move->edge : move->claim;
@@ -532,6 +537,11 @@ void change_abort(struct change *change)
     change_free(change);
 }
 
+void change_may_be_cancelled(struct change *change)
+{
+    change->may_be_cancelled = true;
+}
+
 struct error *change_commit(struct change *change)
 {
     struct error *err = claims_take_permissions(change);
@@ -539,7 +549,8 @@ struct error *change_commit(struct change *change)
         err = journal_sync(change->journal);
     if (!err) {
         struct drain *drain = drain_moves(change);
-        err = turn(change, drain);
+        bool unwanted = change->may_be_cancelled && co_cancelled();
+        err = unwanted ? error_errno(ECANCELED, "changing the graph") : turn(change, drain);
         drain_end(drain);
     }
     change_free(change);

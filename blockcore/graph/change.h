@@ -68,6 +68,10 @@ struct change_owner {
 /* @owner and @arg live as long as the change. */
 void change_set_owner(struct change *change, const struct change_owner *owner, void *arg) CONTROL_FN;
 
+/* Whoever asked for it may not want it any more (co_cancelled): it is given up while requests are awaited, and holds
+ * none of them back then. Not for changes that put things back. */
+void change_may_be_cancelled(struct change *change) CONTROL_FN;
+
 /* Makes it so, or aborts; frees @change in both cases. */
 struct error *change_commit(struct change *change) CO_FN CONTROL_FN MUST_CHECK;
 void change_abort(struct change *change) CO_FN CONTROL_FN;

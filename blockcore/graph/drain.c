@@ -1,6 +1,7 @@
 #include "blockcore/graph/layout.h"
 
 #include "blockcore/base/memory.h"
+#include "blockcore/runtime/coroutine.h"
 
 #include <assert.h>
 #include <time.h>
@@ -11,6 +12,7 @@ struct drain {
     struct list link;    /* in drains, while it holds */
     struct node **nodes; /* the caller keeps them */
     size_t nodes_count;
+    bool may_be_cancelled;
     bool content;          /* and what the nodes' content comes from, as the graph is at the time */
     struct handle **doors; /* to be held whatever they lead to; the caller keeps them, but they may be closed */
     size_t doors_count;
@@ -130,14 +132,24 @@ static bool is_to_be_held(const struct covered *covered)
     return covered->handle && !covered->held;
 }
 
+static bool is_unwanted(const struct drain *drain)
+{
+    return drain->may_be_cancelled && co_cancelled();
+}
+
 /* The list may grow while we wait: handles that come are held from their start, so they are quiet soon. */
 static void drain_wait(struct drain *drain) CO_FN;
 
 static void drain_wait(struct drain *drain)
 {
     for (size_t i = 0; i < drain->handles_count; i++) {
-        if (drain->handles[i].handle && drain->handles[i].held)
-            handle_wait_quiet(drain->handles[i].handle);
+        struct handle *handle = drain->handles[i].handle;
+        if (!handle || !drain->handles[i].held)
+            continue;
+        if (!drain->may_be_cancelled)
+            handle_wait_quiet(handle);
+        else if (!handle_wait_quiet_unless_cancelled(handle))
+            return;
     }
 }
 
@@ -182,6 +194,8 @@ static void drain_close_doors(struct drain *drain)
         if (held == 0)
             break;
         drain_wait(drain);
+        if (is_unwanted(drain))
+            return;
     }
     hold_some(drain, NULL);
     drain_wait(drain);
@@ -235,12 +249,16 @@ static void wait_busy(struct drain *drain) CO_FN;
 /* With the doors open: the storage that a busy node waits for may be dead, which must not hold up others. */
 static void wait_busy(struct drain *drain)
 {
+    static const char what[] = "a node that is opened, closed or resized";
     struct node *node;
-    while ((node = find_busy(drain))) {
+    while (!is_unwanted(drain) && (node = find_busy(drain))) {
         struct haste haste;
         haste_begin(&haste);
         haste_below(&haste, node);
-        co_queue_wait(&settled, NULL, "a node that is opened, closed or resized");
+        if (drain->may_be_cancelled)
+            (void)co_queue_wait_unless_cancelled(&settled, what);
+        else
+            co_queue_wait(&settled, NULL, what);
         haste_end(&haste);
     }
 }
@@ -326,18 +344,25 @@ static void drain_hasten(const struct drain *drain, struct haste *haste)
     }
 }
 
+void drain_may_be_cancelled(struct drain *drain)
+{
+    drain->may_be_cancelled = true;
+}
+
 void drain_hold(struct drain *drain)
 {
     struct haste haste;
     for (;;) {
         wait_busy(drain);
+        if (is_unwanted(drain))
+            return;
         drain->since_ns = now_ns();
         drain_collect(drain);
         list_append(&drains, &drain->link);
         drain_hasten(drain, &haste);
         drain_close_doors(drain);
         haste_end(&haste);
-        if (!find_busy(drain))
+        if (is_unwanted(drain) || !find_busy(drain))
             return;
         drain_let_go(drain);
     }

@@ -119,6 +119,16 @@ void handle_wait_quiet(struct handle *handle)
     handle_put(handle);
 }
 
+bool handle_wait_quiet_unless_cancelled(struct handle *handle)
+{
+    bool wanted = true;
+    handle->refs++;
+    while (wanted && handle->hold && !handle->hold->quiet)
+        wanted = co_queue_wait_unless_cancelled(&handle->quieted, "requests in flight");
+    handle_put(handle);
+    return wanted;
+}
+
 void handle_release(struct handle *handle)
 {
     assert(handle->holds > 0);

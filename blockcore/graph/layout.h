@@ -266,6 +266,9 @@ void drain_hold(struct drain *drain) CO_FN;
 /* Until its end a request to @node may wait for the drain itself, coming back by a handle that it holds: the user of
  * that one. NULL: no. */
 const char *drain_in_the_way_of(const struct drain *drain, struct node *node);
+/* Then drain_hold() returns early, with requests still in flight, when the coroutine is cancelled: look at
+ * co_cancelled(). */
+void drain_may_be_cancelled(struct drain *drain);
 /* A drain waits for nodes that are busy; a node that would become busy again waits for the drain of what it stands on,
  * so it must not keep one itself. */
 void node_set_busy(struct node *node, bool busy);
@@ -313,6 +316,8 @@ void edge_give_up_role(struct node *parent, const struct child *edge);
 /* handle.c */
 void handle_hold(struct handle *handle);
 void handle_wait_quiet(struct handle *handle) CO_FN;
+/* False when the coroutine is cancelled before. */
+bool handle_wait_quiet_unless_cancelled(struct handle *handle) CO_FN;
 void handle_release(struct handle *handle);
 
 #endif

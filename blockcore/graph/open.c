@@ -11,6 +11,7 @@
 #include "schema/cairn_types.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <string.h>
 
 #define LAST_REQUESTS_MS 3000 /* of a node that is being closed: then they are abandoned */
@@ -72,6 +73,8 @@ static struct error *open_below(const struct blockdev_options *options, const st
     const struct driver *driver = driver_find(driver_name);
     if (!driver)
         return error_new("driver: '%s' is not built in", driver_name);
+    if (co_cancelled())
+        return error_errno(ECANCELED, "driver '%s'", driver_name);
     if (up && up->depth >= GRAPH_DEPTH_MAX)
         return error_new("the graph would be more than %d nodes deep", GRAPH_DEPTH_MAX);
     struct error *err = check_description(driver, options, from_image);
@@ -90,9 +93,12 @@ static struct error *open_below(const struct blockdev_options *options, const st
         .from_image = from_image,
         .for_check = how & OPEN_FOR_CHECK,
     };
+    struct co_note note;
+    co_note_begin(&note, "opening node", node->name);
     node_set_busy(node, true);
     err = driver->open(node, options, &context);
     node_set_busy(node, false);
+    co_note_end(&note);
     if (err) {
         while (!list_empty(&node->children))
             child_close(list_entry(node->children.next, struct child, in_parent));
@@ -351,6 +357,8 @@ static void last_requests_end(struct last_requests *last)
 static void node_close(struct node *node)
 {
     struct last_requests last;
+    struct co_note note;
+    co_note_begin(&note, "closing node", node->name);
     node_retire(node);
     node_set_busy(node, true);
     last_requests_begin(&last, node);
@@ -365,6 +373,7 @@ static void node_close(struct node *node)
     node_set_busy(node, false);
     while (!list_empty(&node->children))
         child_close(list_entry(node->children.next, struct child, in_parent));
+    co_note_end(&note);
     node_free(node);
 }
 
@@ -383,9 +392,15 @@ struct error *blockdev_add(const struct blockdev_options *options)
         return error_new("'node-name' must be specified for the root node");
     struct node *node;
     struct error *err = node_open(options, &node);
-    if (!err)
-        node->monitor_owned = true;
-    return err;
+    if (err)
+        return err;
+    if (co_cancelled()) {
+        err = error_errno(ECANCELED, "node '%s'", node->name);
+        node_unref(node);
+        return err;
+    }
+    node->monitor_owned = true;
+    return NULL;
 }
 
 struct error *blockdev_del(const char *node_name)
@@ -402,12 +417,16 @@ struct error *blockdev_del(const char *node_name)
     }
     /* Another command may hold the node a little longer, or be in the middle of closing what stood on it. */
     struct co_event closed;
+    struct co_note note;
+    CLEANUP(free) char *name = xstrdup(node_name);
     co_event_init(&closed);
+    co_note_begin(&note, "removing node", name);
     node->closed = &closed;
     node->monitor_owned = false;
     node_retire(node);
     node_unref(node);
     co_event_wait(&closed, "others to let go of a node");
+    co_note_end(&note);
     return NULL;
 }
 

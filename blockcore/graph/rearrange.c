@@ -40,6 +40,7 @@ static struct error *switch_to_overlay(struct node *node, struct node *overlay)
     static const struct change_owner owner = { .done = overlay_takes_over };
     struct change *change = change_begin();
     struct child *backing;
+    change_may_be_cancelled(change);
     change_set_owner(change, &owner, overlay);
     struct error *err = change_add(change, overlay, "backing", CHILD_BACKING, node, &backing);
     if (!err)
@@ -90,6 +91,7 @@ static struct error *replace(struct node *node, struct node *replacement, struct
 static struct error *replace(struct node *node, struct node *replacement, struct handle *only)
 {
     struct change *change = change_begin();
+    change_may_be_cancelled(change);
     struct error *err =
         only ? change_edge(change, handle_edge(only), replacement) : change_replace(change, node, replacement);
     if (!err)

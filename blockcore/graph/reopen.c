@@ -534,6 +534,7 @@ static struct error *make_it_so(struct reopen_set *set, struct error *err)
         abort_all(set);
         change_abort(set->change);
     } else {
+        change_may_be_cancelled(set->change);
         err = change_commit(set->change);
         if (err)
             abort_all(set);

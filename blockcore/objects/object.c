@@ -2,8 +2,10 @@
 
 #include "blockcore/base/hash.h"
 #include "blockcore/base/memory.h"
+#include "blockcore/runtime/coroutine.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 
 struct object {
@@ -47,6 +49,13 @@ struct error *object_check(const struct object_options *options)
     return kind->check ? kind->check(options) : NULL;
 }
 
+static void object_destroy(struct object *object)
+{
+    if (object->kind->destroy)
+        object->kind->destroy(object);
+    object_free(object);
+}
+
 struct error *object_add(const struct object_options *options)
 {
     struct error *err = object_check(options);
@@ -55,19 +64,19 @@ struct error *object_add(const struct object_options *options)
     if (hash_find_string(&table.by_id, options->id))
         return error_new("attempt to add duplicate property '%s' to object (type 'container')", options->id);
     struct object *object = object_create(object_kinds[options->qom_type], options->id);
+    struct co_note note;
+    co_note_begin(&note, "making object", object->id);
     err = object->kind->create(object, options);
-    if (err)
+    co_note_end(&note);
+    if (err) {
         object_free(object);
-    else
+    } else if (co_cancelled()) {
+        err = error_errno(ECANCELED, "object '%s'", options->id);
+        object_destroy(object);
+    } else {
         list_append(&table.objects, &object->in_table);
+    }
     return err;
-}
-
-static void object_destroy(struct object *object)
-{
-    if (object->kind->destroy)
-        object->kind->destroy(object);
-    object_free(object);
 }
 
 struct error *object_del(const char *id)

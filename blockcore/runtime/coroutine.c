@@ -30,8 +30,11 @@ struct coroutine {
     struct co_group *group;
     uint64_t owner;
     bool ended;
+    bool cancelled;
     const char *name;
     const char *waits_for;
+    struct co_event *waits_on; /* while cancelling ends the wait */
+    struct co_note *note;      /* innermost */
     struct loop_task resume;
     struct list link; /* in the loop's `coroutines` or `spare` */
     struct stack stack;
@@ -157,6 +160,9 @@ static struct coroutine *prepare(struct co_group *group, const char *name, corou
     co->group = group;
     co->owner = co_owner();
     co->ended = false;
+    co->cancelled = false;
+    co->waits_on = NULL;
+    co->note = NULL;
     list_append(&loop->coroutines, &co->link);
     count_alive(loop, 1);
     return co;
@@ -245,6 +251,55 @@ const char *co_name(const struct coroutine *co)
     return co->name;
 }
 
+/* What it is about ---------------------------------------------------------------------------------------------- */
+
+void co_note_begin(struct co_note *note, const char *doing, const char *name)
+{
+    struct coroutine *co = co_self();
+    *note = (struct co_note){ .doing = doing, .name = name, .outer = co ? co->note : NULL };
+    if (co)
+        co->note = note;
+}
+
+void co_note_end(struct co_note *note)
+{
+    struct coroutine *co = co_self();
+    if (co)
+        co->note = note->outer;
+}
+
+char *co_describe(const struct coroutine *co)
+{
+    const char *what = co->waits_for ? co->waits_for : "nothing";
+    const struct co_note *note = co->note;
+    if (!note)
+        return xstrdup(what);
+    return note->name ? xasprintf("%s '%s': %s", note->doing, note->name, what)
+                      : xasprintf("%s: %s", note->doing, what);
+}
+
+/* Ending early -------------------------------------------------------------------------------------------------- */
+
+bool co_cancelled(void)
+{
+    const struct coroutine *co = co_self();
+    return co && co->cancelled;
+}
+
+void co_cancel(struct coroutine *co)
+{
+    assert(co->loop == current_loop);
+    co->cancelled = true;
+    struct co_event *event = co->waits_on;
+    co->waits_on = NULL;
+    void *expected = co;
+    if (event && atomic_compare_exchange_strong_explicit(&event->state, &expected, NULL, memory_order_acq_rel,
+                                                         memory_order_acquire))
+        loop_make_ready(co->loop, &co->resume);
+}
+
+/* Waiting ------------------------------------------------------------------------------------------------------- */
+
 void co_yield (void)
 {
     struct coroutine *co = co_self();
@@ -308,6 +363,17 @@ void co_event_wait(struct co_event *event, const char *what)
     /* Whoever sets the event queues this coroutine to this thread's loop, so it cannot be entered before it has left.
      */
     leave(co);
+}
+
+bool co_event_wait_unless_cancelled(struct co_event *event, const char *what)
+{
+    struct coroutine *co = co_self();
+    if (co->cancelled)
+        return co_event_is_set(event);
+    co->waits_on = event;
+    co_event_wait(event, what);
+    co->waits_on = NULL;
+    return co_event_is_set(event);
 }
 
 void co_event_set(struct co_event *event)

@@ -48,6 +48,28 @@ const char *co_name(const struct coroutine *co);
 uint64_t co_owner(void);
 void co_set_owner(uint64_t owner);
 
+/* What the running coroutine is about, for listings: notes lie on its stack, one inside the other. @doing is static
+ * text, @name (NULL: none) stays as long as the note. Harmless outside of coroutines. */
+struct co_note {
+    const char *doing;
+    const char *name;
+    struct co_note *outer;
+};
+
+void co_note_begin(struct co_note *note, const char *doing, const char *name);
+void co_note_end(struct co_note *note);
+
+/* "opening node 'disk0': a blocking call", the innermost note and what is waited for. Of a coroutine of this thread
+ * that has not ended. The caller frees it. */
+char *co_describe(const struct coroutine *co);
+
+/* Nobody wants the result of a coroutine of this thread any more. It goes on, but code that asks co_cancelled() walks
+ * out at its next step, and waits that say so end at once. What has happened already, stays. */
+void co_cancel(struct coroutine *co);
+
+/* Shall the running coroutine end early? False outside of any. */
+bool co_cancelled(void);
+
 /* Lets everything else that is ready run first. */
 void co_yield (void) CO_FN;
 
@@ -65,6 +87,9 @@ void co_event_init(struct co_event *event);
 
 /* Returns at once if the event has been set. @what (static text) says in listings what is waited for. */
 void co_event_wait(struct co_event *event, const char *what) CO_FN;
+/* The same, until the coroutine is cancelled: false, and then the event may be set still, so it must stay until nobody
+ * will. */
+bool co_event_wait_unless_cancelled(struct co_event *event, const char *what) CO_FN;
 
 /* Any thread, also outside coroutines. Everything written before is seen by the waiter. At most once per init. */
 void co_event_set(struct co_event *event);

@@ -210,6 +210,16 @@ void co_queue_wait(struct co_queue *queue, struct co_mutex *lock, const char *wh
         co_mutex_lock(lock);
 }
 
+bool co_queue_wait_unless_cancelled(struct co_queue *queue, const char *what)
+{
+    struct waiter waiter;
+    queue_up(queue, &waiter);
+    bool woken = co_event_wait_unless_cancelled(&waiter.go_on, what);
+    /* Not taken off the list yet: nobody will set the event then. All are on this thread. */
+    list_remove(&waiter.link);
+    return woken;
+}
+
 void co_queue_wait_spin(struct co_queue *queue, struct spinlock *lock, const char *what)
 {
     struct waiter waiter;

@@ -66,6 +66,9 @@ void co_queue_fini(struct co_queue *queue);
 /* Queues the caller, then releases @lock (a mutex the caller holds; NULL: none), waits, takes @lock again. Since the
  * caller is queued before the lock is released, no wake-up between the two is lost. */
 void co_queue_wait(struct co_queue *queue, struct co_mutex *lock, const char *what) CO_FN;
+/* The same, without a lock, where all who wait and wake are on one thread; ends also when the coroutine is cancelled
+ * (co_cancel), with false. */
+bool co_queue_wait_unless_cancelled(struct co_queue *queue, const char *what) CO_FN;
 /* The same with a spinlock. */
 void co_queue_wait_spin(struct co_queue *queue, struct spinlock *lock, const char *what) CO_FN;
 bool co_queue_wake_one(struct co_queue *queue); /* any thread; false when nobody waits */

@@ -6,6 +6,7 @@
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop.h"
 #include "blockcore/runtime/sync.h"
+#include "rpc/in_flight.h"
 #include "rpc/server.h"
 #include "schema/codec/command.h"
 #include "schema/codec/event.h"
@@ -51,6 +52,24 @@ static const struct type_descriptor text_descriptor = {
     .object = { .members = text_members, .count = 1 },
 };
 
+/* "text" may be absent. */
+static const struct member_descriptor enable_members[] = {
+    { .name = "text",
+      .type = &codec_str,
+      .name_length = 4,
+      .flags = MEMBER_OPTIONAL,
+      .offset = offsetof(struct text_arguments, text),
+      .has_offset = DESCRIPTOR_NO_OFFSET,
+      .count_offset = DESCRIPTOR_NO_OFFSET },
+};
+
+static const struct type_descriptor enable_descriptor = {
+    .name = "Enable",
+    .kind = VALUE_OBJECT,
+    .size = sizeof(struct text_arguments),
+    .object = { .members = enable_members, .count = 1 },
+};
+
 static const struct event_descriptor noise_event = { .name = "NOISE", .data = &text_descriptor };
 
 static struct rpc_server *server;
@@ -64,9 +83,9 @@ static _Atomic unsigned busy_at_echo; /* how many "busy" had run by the last "ec
 
 static struct error *invoke_capabilities(struct command_context *context, const void *arguments, void *result)
 {
-    (void)arguments;
     (void)result;
-    command_enter_command_mode(context);
+    const struct text_arguments *enable = arguments;
+    command_enter_command_mode(context, enable->text && strcmp(enable->text, "oob") == 0);
     return NULL;
 }
 
@@ -78,6 +97,63 @@ static struct error *invoke_echo(struct command_context *context, const void *ar
     busy_at_echo = busy;
     *(const char **)result = text->text;
     return NULL;
+}
+
+/* As long as the gate is closed, whoever cancels it. */
+static struct error *invoke_stubborn(struct command_context *context, const void *arguments, void *result)
+{
+    (void)arguments;
+    (void)result;
+    struct co_note note;
+    co_note_begin(&note, "proving", "patience");
+    while (!gate_open)
+        co_queue_wait(&gate, NULL, "the test");
+    co_note_end(&note);
+    return command_is_wanted(context) ? NULL : error_new("nobody wants it");
+}
+
+/* Until it is cancelled. */
+static struct error *invoke_obedient(struct command_context *context, const void *arguments, void *result)
+{
+    (void)context;
+    (void)arguments;
+    (void)result;
+    while (co_queue_wait_unless_cancelled(&gate, "the test"))
+        continue;
+    return error_new("it was told");
+}
+
+/* "COMMAND ID STATE waits for WHAT of CLIENT", one after the other. */
+static struct error *invoke_list(struct command_context *context, const void *arguments, void *result)
+{
+    struct arena *arena = command_arena(context);
+    struct in_flight_command *found;
+    size_t count;
+    (void)arguments;
+    in_flight_list(context, arena, &found, &count);
+    const char *text = "";
+    static const char *const states[] = { "queued", "running", "cancelled" };
+    for (size_t i = 0; i < count; i++)
+        text =
+            arena_printf(arena, "%s(%s %s %s waits for %s of %s)", text, found[i].command,
+                         found[i].id ? found[i].id : "-", states[found[i].state], found[i].waits_for, found[i].client);
+    *(const char **)result = text;
+    return NULL;
+}
+
+/* By id, or the first in flight of any client ("first"). */
+static struct error *invoke_cancel(struct command_context *context, const void *arguments, void *result)
+{
+    const struct text_arguments *what = arguments;
+    struct in_flight_command *found;
+    size_t count;
+    (void)result;
+    if (strcmp(what->text, "nobody") == 0)
+        return in_flight_cancel(context, 1000000);
+    if (strcmp(what->text, "first") != 0)
+        return in_flight_cancel_id(context, what->text);
+    in_flight_list(context, command_arena(context), &found, &count);
+    return in_flight_cancel(context, found[0].number);
 }
 
 static struct error *invoke_wait(struct command_context *context, const void *arguments, void *result)
@@ -204,21 +280,25 @@ static struct error *invoke_secret(struct command_context *context, const void *
 static const struct command_descriptor commands[] = {
     { "broken", 0, &codec_empty, &codec_str, invoke_broken },
     { "busy", 0, &codec_empty, NULL, invoke_busy },
+    { "cancel", COMMAND_ALLOW_OOB, &text_descriptor, NULL, invoke_cancel },
     { "echo", 0, &text_descriptor, &codec_str, invoke_echo },
     { "fail", 0, &codec_empty, NULL, invoke_fail },
     { "fail-declared", COMMAND_ERRORS_DECLARED | COMMAND_ERROR(ERROR_DEVICE_NOT_FOUND), &codec_empty, NULL,
       invoke_fail },
     { "fail-wrong", COMMAND_ERRORS_DECLARED | COMMAND_ERROR(ERROR_GENERIC), &codec_empty, NULL, invoke_fail },
     { "large", 0, &codec_empty, &codec_str, invoke_large },
+    { "list", COMMAND_ALLOW_OOB, &codec_empty, &codec_str, invoke_list },
     { "needs-admin", COMMAND_ROLE_ADMIN, &text_descriptor, &codec_str, invoke_echo },
     { "needs-operate", COMMAND_ROLE_OPERATE, &text_descriptor, &codec_str, invoke_echo },
     { "noise", 0, &text_descriptor, NULL, invoke_noise },
-    { "open", 0, &codec_empty, NULL, invoke_open },
+    { "obedient", COMMAND_MAY_AWAIT, &codec_empty, NULL, invoke_obedient },
+    { "open", COMMAND_ALLOW_OOB, &codec_empty, NULL, invoke_open },
     { "pause", 0, &codec_empty, NULL, invoke_pause },
-    { "qmp_capabilities", 0, &codec_empty, NULL, invoke_capabilities },
+    { "qmp_capabilities", 0, &enable_descriptor, NULL, invoke_capabilities },
     { "secret", 0, &secret_descriptor, &secret_descriptor, invoke_secret },
     { "silent", COMMAND_NO_RESPONSE, &codec_empty, NULL, invoke_open },
     { "storm", 0, &codec_empty, NULL, invoke_storm },
+    { "stubborn", COMMAND_MAY_AWAIT, &codec_empty, NULL, invoke_stubborn },
     { "wait", 0, &codec_empty, NULL, invoke_wait },
 };
 
@@ -318,6 +398,13 @@ static bool negotiates(struct client *client)
     return receive(client) && receives(client, "{\"return\": {}}");
 }
 
+static bool negotiates_oob(struct client *client)
+{
+    /* At once: what comes behind it is read when it is done. */
+    send_text(client, "{'execute':'qmp_capabilities','arguments':{'text':'oob'}}{'exec-oob':'list'}");
+    return receive(client) && receives(client, "{\"return\": {}}") && receives(client, "{\"return\": \"\"}");
+}
+
 static void *run_script(void *arg)
 {
     (void)arg;
@@ -383,7 +470,7 @@ static void run(script_function *script)
 static void negotiation_script(struct client *one, struct client *two)
 {
     (void)two;
-    EXPECT(receives(one, "{\"QMP\": {\"version\": {\"text\": \"1\"}, \"capabilities\": []}}"));
+    EXPECT(receives(one, "{\"QMP\": {\"version\": {\"text\": \"1\"}, \"capabilities\": [\"oob\"]}}"));
     send_text(one, "{'execute':'echo','arguments':{'text':'x'},'id':1}");
     EXPECT(receives(one, "{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"Expecting capabilities negotiation "
                          "with 'qmp_capabilities'\"}, \"id\": 1}"));
@@ -398,6 +485,153 @@ static void a_session_begins_with_negotiation(void **state)
 {
     (void)state;
     run(negotiation_script);
+}
+
+static void oob_script(struct client *one, struct client *two)
+{
+    EXPECT(negotiates_oob(one) && negotiates(two));
+    send_text(two, "{'exec-oob':'list','id':1}");
+    EXPECT(receives(two, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"QMP input member 'exec-oob' is "
+                         "unexpected\"}, \"id\": 1}"));
+    send_text(one, "{'execute':'wait','id':1}{'execute':'echo','arguments':{'text':'x'},'id':2}"
+                   "{'exec-oob':'list','id':3}{'exec-oob':'echo','arguments':{'text':'x'},'id':4}"
+                   "{'exec-oob':'none','id':5}{'exec-oob':'list','execute':'list','id':6}{'exec-oob':[],'id':7}"
+                   "{'exec-oob':'open','id':8}");
+    EXPECT(receives(one, "{\"return\": \"(wait 1 running waits for the test of test client 1)"
+                         "(echo 2 queued waits for its turn of test client 1)\", \"id\": 3}"));
+    EXPECT(receives(one, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"The command echo does not support "
+                         "OOB\"}, \"id\": 4}"));
+    EXPECT(strstr(receive(one), "CommandNotFound"));
+    EXPECT(receives(one, "{\"return\": {}, \"id\": 8}"));
+    EXPECT(receives(one, "{\"return\": {}, \"id\": 1}"));
+    EXPECT(receives(one, "{\"return\": \"x\", \"id\": 2}"));
+    EXPECT(strstr(receive(one), "'execute' clashes with 'exec-oob'\"}, \"id\": 6"));
+    EXPECT(strstr(receive(one), "'exec-oob' must be a string\"}, \"id\": 7"));
+}
+
+static void commands_out_of_band_overtake(void **state)
+{
+    (void)state;
+    run(oob_script);
+}
+
+/* While the queue is full nothing is read, also not out of band (QMP specification: at most eight commands in flight);
+ * a flood out of band leaves turns to others, and answers that nobody reads stop it. */
+static void oob_flood_script(struct client *one, struct client *two)
+{
+    EXPECT(negotiates_oob(one) && negotiates(two));
+    send_text(one, "{'execute':'wait'}");
+    for (int i = 0; i < RPC_QUEUE_MAX; i++)
+        send_text(one, "{'execute':'echo','arguments':{'text':'x'}}");
+    send_text(one, "{'exec-oob':'list'}");
+    EXPECT(is_silent(one));
+    send_text(two, "{'execute':'open'}");
+    EXPECT(receives(two, "{\"return\": {}}"));
+    for (int i = 0; i < RPC_QUEUE_MAX + 2; i++)
+        EXPECT(receive(one));
+
+    fcntl(one->fd, F_SETFL, O_NONBLOCK);
+    static const char list[] = "{'exec-oob':'list','id':'....................................................'}";
+    struct pollfd pollfd = { .fd = one->fd, .events = POLLOUT };
+    size_t sent = 0;
+    while (poll(&pollfd, 1, 200) == 1 && send(one->fd, list, sizeof(list) - 1, MSG_NOSIGNAL) == sizeof(list) - 1)
+        sent++;
+    EXPECT(sent < 1000000); /* at some time nothing is read any more */
+    fcntl(one->fd, F_SETFL, 0);
+    send_text(two, "{'execute':'echo','arguments':{'text':'x'}}");
+    EXPECT(receives(two, "{\"return\": \"x\"}"));
+    for (size_t i = 0; i < sent; i++)
+        EXPECT(receive(one));
+}
+
+static void commands_out_of_band_have_limits(void **state)
+{
+    (void)state;
+    run(oob_flood_script);
+}
+
+static void cancel_script(struct client *one, struct client *two)
+{
+    EXPECT(negotiates_oob(one) && negotiates(two));
+    send_text(one, "{'execute':'stubborn','id':1}{'execute':'echo','arguments':{'text':'never'},'id':2}"
+                   "{'execute':'echo','arguments':{'text':'after'},'id':3}"
+                   "{'exec-oob':'cancel','arguments':{'text':'2'}}{'exec-oob':'cancel','arguments':{'text':'7'}}"
+                   "{'exec-oob':'cancel','arguments':{'text':'1'}}{'exec-oob':'list'}");
+    EXPECT(receives(one, "{\"return\": {}}"));
+    EXPECT(strstr(receive(one), "no command of this client with id 7 is in flight"));
+    EXPECT(receives(one, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"The command stubborn was cancelled "
+                         "while it waited for proving 'patience': the test\"}, \"id\": 1}"));
+    EXPECT(receives(one, "{\"return\": {}}"));
+    EXPECT(receives(one, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"The command echo was cancelled "
+                         "before it began\"}, \"id\": 2}"));
+    EXPECT(receives(one, "{\"return\": \"after\", \"id\": 3}"));
+    EXPECT(receives(one, "{\"return\": \"(stubborn 1 cancelled waits for proving 'patience': the test of test client "
+                         "1)\"}"));
+
+    /* Again changes nothing; one client may cancel what another one sent, and sees when it has ended. */
+    send_text(two, "{'execute':'cancel','arguments':{'text':'first'}}{'execute':'open'}{'execute':'list'}");
+    for (int i = 0; i < 2; i++)
+        EXPECT(receives(two, "{\"return\": {}}"));
+    const char *line = receive(two);
+    while (line && strcmp(line, "{\"return\": \"\"}") != 0) {
+        send_text(two, "{'execute':'list'}");
+        line = receive(two);
+    }
+    EXPECT(line);
+    send_text(two, "{'execute':'cancel','arguments':{'text':'nobody'}}");
+    EXPECT(strstr(receive(two), "no command with number 1000000 is in flight"));
+    EXPECT(is_silent(one));
+}
+
+static void who_cancels_a_command_ends_its_clients_wait(void **state)
+{
+    (void)state;
+    run(cancel_script);
+    assert_non_null(strstr(logged, "test client 1: stubborn, which was cancelled, has ended: nobody wants it\n"));
+}
+
+static void obedient_script(struct client *one, struct client *two)
+{
+    EXPECT(negotiates(one) && negotiates(two));
+    send_text(one, "{'execute':'obedient'}{'execute':'list'}");
+    send_text(two, "{'execute':'list'}");
+    while (strcmp(receive(two), "{\"return\": \"(obedient - running waits for the test of test client 1)"
+                                "(list - queued waits for its turn of test client 1)\"}") != 0)
+        send_text(two, "{'execute':'list'}");
+    send_text(two, "{'execute':'cancel','arguments':{'text':'first'}}");
+    EXPECT(receives(two, "{\"return\": {}}"));
+    EXPECT(strstr(receive(one), "was cancelled"));
+    EXPECT(strstr(receive(one), "return"));
+    send_text(one, "{'execute':'list'}");
+    EXPECT(receives(one, "{\"return\": \"\"}"));
+}
+
+static void a_command_may_end_its_wait_when_it_is_cancelled(void **state)
+{
+    (void)state;
+    run(obedient_script);
+    assert_non_null(strstr(logged, "test client 1: obedient, which was cancelled, has ended: it was told\n"));
+}
+
+static void left_script(struct client *one, struct client *two)
+{
+    EXPECT(negotiates(one) && negotiates(two));
+    send_text(one, "{'execute':'stubborn'}");
+    send_text(two, "{'execute':'list'}");
+    while (strcmp(receive(two), "{\"return\": \"\"}") == 0)
+        send_text(two, "{'execute':'list'}");
+    close(one->fd);
+    one->fd = -1;
+    send_text(two, "{'execute':'cancel','arguments':{'text':'first'}}{'execute':'list'}");
+    EXPECT(receives(two, "{\"return\": {}}"));
+    EXPECT(strstr(receive(two), "stubborn - cancelled"));
+}
+
+static void the_command_of_a_client_that_left_can_be_cancelled(void **state)
+{
+    (void)state;
+    run(left_script);
+    assert_non_null(strstr(logged, "test client 1: stubborn, which was cancelled, has ended"));
 }
 
 static void order_script(struct client *one, struct client *two)
@@ -739,6 +973,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_begins_with_negotiation),
+        cmocka_unit_test(commands_out_of_band_overtake),
+        cmocka_unit_test(commands_out_of_band_have_limits),
+        cmocka_unit_test(who_cancels_a_command_ends_its_clients_wait),
+        cmocka_unit_test(a_command_may_end_its_wait_when_it_is_cancelled),
+        cmocka_unit_test(the_command_of_a_client_that_left_can_be_cancelled),
         cmocka_unit_test(commands_of_a_client_run_in_order_and_hold_up_nobody_else),
         cmocka_unit_test(a_client_with_much_to_do_leaves_turns_to_others),
         cmocka_unit_test(a_client_whose_command_waits_is_not_read_without_end),

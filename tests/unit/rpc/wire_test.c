@@ -48,7 +48,7 @@ static struct error *invoke_capabilities(struct command_context *context, const 
 {
     (void)arguments;
     (void)result;
-    command_enter_command_mode(context);
+    command_enter_command_mode(context, false);
     return NULL;
 }
 

@@ -255,6 +255,49 @@ CO_TEST(a_queue_wakes_the_first_or_all)
     co_queue_fini(&queue);
 }
 
+static struct coroutine *patient;
+
+static void queue_until_cancelled(void *name)
+{
+    patient = co_self();
+    expect(co_queue_wait_unless_cancelled(&queue, "the test"));
+    note("woken");
+    expect(!co_cancelled());
+    expect(!co_queue_wait_unless_cancelled(&queue, "the test"));
+    expect(co_cancelled());
+    expect(!co_queue_wait_unless_cancelled(&queue, "the test")); /* not again either */
+    note(name);
+    co_queue_wait(&queue, NULL, "the test"); /* others do not end early */
+    note("woken");
+}
+
+CO_TEST(a_wait_may_end_when_the_coroutine_is_cancelled)
+{
+    struct co_group group;
+    struct co_note note_of_test;
+    co_queue_init(&queue);
+    co_group_init(&group);
+    co_note_begin(&note_of_test, "testing", NULL);
+    co_note_end(&note_of_test);
+    co_group_start(&group, "a", queue_until_cancelled, a);
+    CLEANUP(free) char *text = co_describe(patient);
+    expect_text(text, "the test");
+    co_queue_wake_all(&queue);
+    co_yield ();
+    expect_text(noted(), "woken");
+    co_cancel(patient);
+    co_cancel(patient);
+    expect(!co_queue_empty(&queue));
+    co_yield ();
+    expect_text(noted(), "a");
+    co_queue_wake_all(&queue);
+    co_group_join(&group);
+    expect_text(noted(), "woken");
+    expect(co_queue_empty(&queue));
+    expect(!co_cancelled());
+    co_queue_fini(&queue);
+}
+
 /* A store with room for one; the producer lives on one loop, the consumer on the other. One wake-up that is lost
  * between looking at the store and waiting stops both for good. */
 static struct {
@@ -437,6 +480,7 @@ int main(void)
         cmocka_unit_test(a_waiting_writer_holds_back_later_readers),
         cmocka_unit_test(a_writer_is_alone_among_all_threads),
         cmocka_unit_test(a_queue_wakes_the_first_or_all),
+        cmocka_unit_test(a_wait_may_end_when_the_coroutine_is_cancelled),
         cmocka_unit_test(a_lock_is_released_only_when_its_holder_is_in_the_queue),
         cmocka_unit_test(no_wake_up_is_lost_between_a_mutex_and_a_queue),
         cmocka_unit_test(no_wake_up_is_lost_between_a_spinlock_and_a_queue),

@@ -1,0 +1,237 @@
+/* Commands of a session: in their order, out of band, and given up. */
+#include "blockcore/base/memory.h"
+#include "blockcore/runtime/coroutine.h"
+#include "blockcore/runtime/loop_uv.h"
+#include "rpc/request.h"
+#include "rpc/server_private.h"
+#include "rpc/session.h"
+#include "rpc/trace.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool may_execute(const struct session *session)
+{
+    return !session->closed && !session->server->stopped && !session->executing && !session->slice_used &&
+           !list_empty(&session->queue) && output_pending(&session->output) < RPC_OUTPUT_PENDING_MAX;
+}
+
+/* May it begin? ------------------------------------------------------------------------------------------------- */
+
+static struct error *check_mode(const struct session *session, const struct command_context *request)
+{
+    if (request->malformed)
+        return NULL;
+    bool negotiates = request->command && strcmp(request->command->name, "qmp_capabilities") == 0;
+    if (session->mode == SESSION_NEGOTIATING && !negotiates)
+        return error_new_class(ERROR_COMMAND_NOT_FOUND, "Expecting capabilities negotiation with 'qmp_capabilities'");
+    if (session->mode == SESSION_COMMANDS && negotiates)
+        return error_new_class(ERROR_COMMAND_NOT_FOUND,
+                               "Capabilities negotiation is already complete, command ignored");
+    return NULL;
+}
+
+static struct error *check_role(const struct session *session, const struct command_context *request)
+{
+    const struct command_descriptor *command = request->command;
+    if (!command || session->role >= command_role(command))
+        return NULL;
+    return error_new("The command %s needs the role '%s', and this monitor gives '%s'", command->name,
+                     command_role_name(command_role(command)), command_role_name(session->role));
+}
+
+static struct error *check_cancelled(const struct command_context *request)
+{
+    return request->cancelled ? error_new("The command %s was cancelled before it began", request->command->name)
+                              : NULL;
+}
+
+static void refuse_if_need_be(const struct session *session, struct command_context *request)
+{
+    struct error *err = check_mode(session, request);
+    if (!err)
+        err = check_role(session, request);
+    if (!err)
+        err = check_cancelled(request);
+    if (!err)
+        return;
+    error_free(request->error);
+    request->error = err;
+}
+
+/* In order ------------------------------------------------------------------------------------------------------ */
+
+/* The schema says with which classes a command fails. A handler that fails with another one is wrong: clients get what
+ * they are prepared for, and whoever looks after the daemon is told. */
+static void check_class(struct rpc_server *server, struct command_context *request)
+{
+    const struct command_descriptor *command = request->command;
+    enum error_class given = request->error ? error_get_class(request->error) : ERROR_GENERIC;
+    if (!request->error || !(command->flags & COMMAND_ERRORS_DECLARED) || (command->flags & COMMAND_ERROR(given)))
+        return;
+    server_log(server, "mistake: the command %s fails with class %s, which its 'errors' do not name", command->name,
+               error_class_name(given));
+    request->error = error_set_class(request->error, ERROR_GENERIC);
+}
+
+/* After it the session may be gone: look at request->session. */
+static void execute(struct session *session, struct command_context *request)
+{
+    struct rpc_server *server = session->server;
+    refuse_if_need_be(session, request);
+    if (request->error)
+        return;
+    request->co = co_self();
+    list_append(&server->in_flight, &request->in_flight);
+    request_invoke(request);
+    list_remove(&request->in_flight);
+    check_class(server, request);
+}
+
+/* The same, for the log. */
+static void execute_traced(struct session *session, struct command_context *request)
+{
+    uint64_t begin = uv_hrtime();
+    CLEANUP(text_fini) struct text question = { 0 };
+    CLEANUP(text_fini) struct text answer = { 0 };
+    trace_request(&question, request);
+    server_trace(session, &question);
+    execute(session, request);
+    if (!request->session)
+        return;
+    trace_reply(&answer, request, uv_hrtime() - begin);
+    server_trace(session, &answer);
+}
+
+/* A large reply is encoded on the pool, so that it does not hold up the other clients. */
+static void reply(struct session *session, const struct command_context *request)
+{
+    CLEANUP(text_fini) struct text text = { 0 };
+    bool good;
+    if (request->large_reply) {
+        good = request_reply_on_pool(request, session->pretty, &text);
+        if (!session->closed)
+            output_move(&session->output, &text);
+    } else {
+        output_make_room(&session->output);
+        good = request_reply(request, session->pretty, &session->output.text);
+    }
+    if (!good)
+        server_log(session->server, "mistake: the result of the command %s is no value of its type",
+                   request->command->name);
+}
+
+static void execute_and_reply(struct session *session, struct command_context *request)
+{
+    if (session->server->options.trace)
+        execute_traced(session, request);
+    else
+        execute(session, request);
+    if (request->session && !session->closed)
+        reply(session, request);
+}
+
+/* A command that was given up has come to its end. Nobody waits for its result, but somebody may want to know. */
+static void end_given_up(struct command_context *request)
+{
+    struct rpc_server *server = request->server;
+    if (request->error)
+        server_log(server, "%s: %s, which was cancelled, has ended: %s", request->client, request->command->name,
+                   error_message(request->error));
+    else
+        server_log(server, "%s: %s, which was cancelled, could not be stopped any more: it was carried out",
+                   request->client, request->command->name);
+    server_discharge(server, request);
+    server_changed(server);
+}
+
+/* In a coroutine: one command after the other until the slice is used up. */
+static void execute_queue(void *arg)
+{
+    struct session *session = arg;
+    uint64_t begin = uv_hrtime();
+    while (may_execute(session)) {
+        struct command_context *request = list_entry(list_take_first(&session->queue), struct command_context, link);
+        session->queued--;
+        session->executing = true;
+        session->running = request;
+        execute_and_reply(session, request);
+        if (!request->session) {
+            end_given_up(request);
+            return; /* the session goes on in another coroutine, or is gone */
+        }
+        server_discharge(session->server, request);
+        session->running = NULL;
+        session->executing = false;
+        if (uv_hrtime() - begin >= RPC_SLICE_NS)
+            session_use_up_slice(session);
+    }
+    server_want_attention(session);
+}
+
+void session_execute(struct session *session)
+{
+    if (may_execute(session))
+        co_start("qmp command", execute_queue, session);
+}
+
+/* Out of band --------------------------------------------------------------------------------------------------- */
+
+static void execute_oob(void *arg)
+{
+    struct command_context *request = arg;
+    execute_and_reply(request->session, request);
+    server_discharge(request->server, request);
+}
+
+void session_execute_oob(struct session *session, struct command_context *request)
+{
+    uint64_t begin = uv_hrtime();
+    co_start("qmp command out of band", execute_oob, request);
+    session->oob_ns += uv_hrtime() - begin;
+    if (session->oob_ns >= RPC_SLICE_NS)
+        session_use_up_slice(session);
+    server_want_attention(session);
+}
+
+/* Given up ------------------------------------------------------------------------------------------------------ */
+
+void session_give_up_command(struct session *session)
+{
+    struct command_context *request = session->running;
+    CLEANUP(free) char *wait = co_describe(request->co);
+    struct command_context answer = { .id = request->id };
+    answer.error = error_new("The command %s was cancelled while it waited for %s", request->command->name, wait);
+    if (!session->closed) {
+        output_make_room(&session->output);
+        request_reply(&answer, session->pretty, &session->output.text);
+    }
+    error_free(answer.error);
+
+    request->cancelled = true;
+    request->client = xstrdup(session->name);
+    request->session = NULL;
+    session->running = NULL;
+    session->executing = false;
+    co_cancel(request->co);
+    server_want_attention(session);
+}
+
+/* For handlers -------------------------------------------------------------------------------------------------- */
+
+void command_enter_command_mode(struct command_context *context, bool oob)
+{
+    context->session->mode = SESSION_COMMANDS;
+    context->session->oob = oob;
+}
+
+void command_expect_large_reply(struct command_context *context)
+{
+    context->large_reply = true;
+}
+
+bool command_is_wanted(const struct command_context *context)
+{
+    return context->session && !context->session->closed && !context->server->stopped;
+}
