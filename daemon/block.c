@@ -1,6 +1,7 @@
 /* Commands that change nodes (schema/block-core.json). */
 #include "blockcore/base/list.h"
 #include "blockcore/crypto/derive.h"
+#include "blockcore/graph/driver.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/io/request.h"
 #include "schema/cairn_commands.h"
@@ -29,11 +30,12 @@ static struct making *find_making(const char *node_name)
     return NULL;
 }
 
+static struct error *make_node(const struct blockdev_options *arguments) CO_FN;
+
 /* What is made without a name cannot be meant by anybody. */
-struct error *handle_blockdev_add(struct command_context *context, const struct blockdev_options *arguments)
+static struct error *make_node(const struct blockdev_options *arguments)
 {
     struct making making = { .node_name = arguments->node_name };
-    (void)context;
     if (!making.node_name || find_making(making.node_name))
         return blockdev_add(arguments);
     list_append(&all_making, &making.link);
@@ -49,12 +51,29 @@ struct error *handle_blockdev_add(struct command_context *context, const struct 
     return error_errno(ECANCELED, "node '%s' was deleted while it was opened", making.node_name);
 }
 
+static bool is_there(const struct blockdev_options *wanted)
+{
+    const struct node *node = wanted->node_name ? node_find(wanted->node_name) : NULL;
+    return node && strcmp(node_driver(node)->name, blockdev_driver_name(wanted->driver)) == 0;
+}
+
+struct error *handle_blockdev_add(struct command_context *context, const struct blockdev_options *arguments)
+{
+    (void)context;
+    if (arguments->if_absent && is_there(arguments))
+        return NULL;
+    /* It says something about the command, not about the node. */
+    struct blockdev_options options = *arguments;
+    options.has_if_absent = options.if_absent = false;
+    return make_node(&options);
+}
+
 struct error *handle_blockdev_del(struct command_context *context, const struct blockdev_del_arguments *arguments)
 {
     struct making *making = find_making(arguments->node_name);
     (void)context;
     if (!making || node_find(arguments->node_name))
-        return blockdev_del(arguments->node_name);
+        return arguments->if_present && !node_find(arguments->node_name) ? NULL : blockdev_del(arguments->node_name);
     making->unwanted = true;
     derive_cancel(&making->waiter);
     return NULL;

@@ -5,12 +5,27 @@
 #include "blockcore/graph/drain.h"
 #include "blockcore/graph/rearrange.h"
 #include "blockcore/graph/reopen.h"
+#include "blockcore/objects/object.h"
 #include "schema/cairn_commands.h"
 
 struct error *handle_blockdev_reopen(struct command_context *context, const struct blockdev_reopen_arguments *arguments)
 {
     (void)context;
     return blockdev_reopen(arguments->options, arguments->options_count);
+}
+
+struct error *handle_x_blockdev_set_iothread(struct command_context *context,
+                                             const struct x_blockdev_set_iothread_arguments *arguments)
+{
+    (void)context;
+    if (!node_find(arguments->node_name))
+        return node_not_found(arguments->node_name);
+    if (arguments->iothread->kind == STR_OR_NULL_KIND_N)
+        return NULL;
+    const struct object *object = object_find(arguments->iothread->u.s);
+    if (!object || object_kind_of(object)->type != OBJECT_TYPE_IOTHREAD)
+        return error_new("Cannot find iothread %s", arguments->iothread->u.s);
+    return NULL;
 }
 
 struct error *handle_x_blockdev_change(struct command_context *context,

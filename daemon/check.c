@@ -6,6 +6,7 @@
 #include "blockcore/export/nbd/server.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/objects/object.h"
+#include "daemon/chardev.h"
 #include "daemon/config.h"
 #include "daemon/monitor.h"
 #include "schema/cairn_descriptors.h"

@@ -5,6 +5,7 @@
 #include "blockcore/runtime/loop.h"
 #include "blockcore/runtime/loop_uv.h"
 #include "blockcore/runtime/pool.h"
+#include "daemon/chardev.h"
 #include "daemon/daemonize.h"
 #include "daemon/events.h"
 #include "daemon/image_policy.h"
@@ -51,6 +52,7 @@ void daemon_quit(void)
     the_daemon.ending = true;
     rpc_server_stop(the_daemon.server);
     shutdown_start_clock(the_daemon.server, &the_daemon.pidfile);
+    chardevs_wait_for_nobody();
     co_event_set(&the_daemon.shall_end);
 }
 

@@ -4,6 +4,7 @@
 #include "blockcore/base/arena.h"
 #include "blockcore/export/nbd/server.h"
 #include "blockcore/graph/node.h"
+#include "daemon/socket_address.h"
 #include "schema/cairn_commands.h"
 
 #include <ctype.h>
@@ -11,34 +12,13 @@
 
 #define ID_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
-/* The older form has each address one level deeper. */
-static struct socket_address without_wrapper(const struct socket_address_legacy *legacy)
-{
-    struct socket_address address = { .type = legacy->type };
-    switch (legacy->type) {
-    case SOCKET_ADDRESS_TYPE_INET:
-        address.u.inet = *legacy->u.inet.data;
-        break;
-    case SOCKET_ADDRESS_TYPE_UNIX:
-        address.u.unix_ = *legacy->u.unix_.data;
-        break;
-    case SOCKET_ADDRESS_TYPE_VSOCK:
-        address.u.vsock = *legacy->u.vsock.data;
-        break;
-    case SOCKET_ADDRESS_TYPE_FD:
-        address.u.fd = *legacy->u.fd.data;
-        break;
-    case SOCKET_ADDRESS_TYPE__MAX:
-        break;
-    }
-    return address;
-}
-
 struct error *handle_nbd_server_start(struct command_context *context,
                                       const struct nbd_server_start_arguments *arguments)
 {
     (void)context;
-    struct socket_address address = without_wrapper(arguments->addr);
+    if (arguments->if_absent && nbd_server_find(arguments->id))
+        return NULL;
+    struct socket_address address = socket_address_of_legacy(arguments->addr);
     return nbd_server_start(&(struct nbd_server_options){
         .id = arguments->id,
         .addr = &address,
@@ -54,7 +34,7 @@ struct error *handle_nbd_server_start(struct command_context *context,
 struct error *handle_nbd_server_stop(struct command_context *context, const struct nbd_server_stop_arguments *arguments)
 {
     (void)context;
-    return nbd_server_stop(arguments->id);
+    return arguments->if_present && !nbd_server_find(arguments->id) ? NULL : nbd_server_stop(arguments->id);
 }
 
 struct error *handle_query_nbd_servers(struct command_context *context, struct nbd_server_info_list *result)
@@ -70,9 +50,18 @@ struct error *handle_query_nbd_servers(struct command_context *context, struct n
     return NULL;
 }
 
+static bool is_there(const struct block_export_options *wanted)
+{
+    const struct export *export = export_find(wanted->id);
+    return export && export_type(export) == wanted->type && !export_is_shutting_down(export) &&
+           strcmp(export_node_name(export), wanted->node_name) == 0;
+}
+
 struct error *handle_block_export_add(struct command_context *context, const struct block_export_options *arguments)
 {
     (void)context;
+    if (arguments->if_absent && is_there(arguments))
+        return NULL;
     return export_add(arguments);
 }
 
@@ -80,7 +69,7 @@ struct error *handle_block_export_del(struct command_context *context,
                                       const struct block_export_del_arguments *arguments)
 {
     (void)context;
-    return export_del(arguments->id, arguments->mode);
+    return arguments->if_present && !export_find(arguments->id) ? NULL : export_del(arguments->id, arguments->mode);
 }
 
 struct error *handle_query_block_exports(struct command_context *context, struct block_export_info_list *result)

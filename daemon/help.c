@@ -1,6 +1,7 @@
 #include "daemon/help.h"
 
 #include "daemon/daemon.h"
+#include "daemon/log.h"
 #include "daemon/object.h"
 
 #include <stdio.h>
@@ -16,8 +17,11 @@ static const char usage[] =
     "  --blockdev [driver=]DRIVER,node-name=NAME[,OPTION=VALUE...]\n"
     "                        add a block node; the members are those of the command blockdev-add, with dots for those\n"
     "                        inside others (file.filename=a.img); a JSON object is taken too\n"
-    "  --chardev socket,id=ID,path=PATH,server=on,wait=off\n"
-    "                        listen on a UNIX socket, for --monitor\n"
+    "  --chardev socket,id=ID,{path=PATH|host=HOST,port=PORT|fd=N},server=on[,wait=on|off]\n"
+    "                        listen on a socket, for --monitor; with wait=on, which is the default, the options that\n"
+    "                        follow are taken when the first client has come\n"
+    "  --chardev socket,id=ID,{path=PATH|host=HOST,port=PORT|fd=N}[,reconnect-ms=N]\n"
+    "                        connect to a client that listens\n"
     "  --monitor [chardev=]ID[,mode=control][,pretty=on|off][,role=read|operate|admin]\n"
     "                        let any number of QMP clients connect there, who may do what their role allows\n"
     "  --nbd-server addr.type=unix,addr.path=PATH[,max-connections=N]\n"
@@ -33,6 +37,7 @@ static const char usage[] =
     "  --image-policy [directories.0=DIR...][,schemes.0=SCHEME...][,json=on|off]\n"
     "                        what images may name as backing files: only files below these directories, remote\n"
     "                        storage by these schemes, json: descriptions; by default any file and nothing else\n"
+    "  -T, --trace PATTERN   taken for compatibility: there are no trace points\n"
     "  --pidfile PATH        write the process id there, once everything is made\n"
     "  --daemonize           go to the background, once everything is made\n"
     "  --log-level LEVEL     what is written to standard error: error, warning (the default), info, or debug,\n"
@@ -63,5 +68,12 @@ void help_object(const char *text)
 void help_chardev(void)
 {
     puts("Available chardev backend types:\n  socket");
+    exit(EXIT_SUCCESS);
+}
+
+/* On standard output stand the names of trace points, and there are none. */
+void help_trace(void)
+{
+    log_warning("there are no trace points");
     exit(EXIT_SUCCESS);
 }

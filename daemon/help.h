@@ -7,6 +7,7 @@
 void help_usage(void) NORETURN;
 void help_version(void) NORETURN;
 void help_chardev(void) NORETURN;
+void help_trace(void) NORETURN;
 void help_object(const char *text) NORETURN; /* @text: what was given with --object */
 
 #endif

@@ -1,7 +1,4 @@
-/* monitor - sockets where QMP clients connect
- *
- * A character device is a socket that listens (--chardev); a monitor lets its clients in (--monitor). Until then they
- * wait in the kernel's queue. */
+/* monitor - character devices (chardev.h) through which QMP clients come in, any number of them */
 #ifndef CAIRN_DAEMON_MONITOR_H
 #define CAIRN_DAEMON_MONITOR_H
 
@@ -9,27 +6,22 @@
 #include "blockcore/base/error.h"
 #include "schema/cairn_types.h"
 
-/* Is this something that can be made? */
-struct error *chardev_check(const struct chardev_options *chardev) MUST_CHECK;
-struct error *monitor_check(const struct monitor_options *options) MUST_CHECK;
+struct command_context;
 
-/* Begins to listen. Errors: the id is taken, the kind is not supported, somebody listens there. */
-struct error *chardev_add(const struct chardev_options *options) CO_FN CONTROL_FN MUST_CHECK;
+/* Is this something that can be made? */
+struct error *monitor_check(const struct monitor_options *options) MUST_CHECK;
 
 /* Lets clients of a character device in. Errors: there is none of that id, or it has a monitor already. */
 struct error *monitor_add(const struct monitor_options *options) CO_FN CONTROL_FN MUST_CHECK;
 
-/* Both at once, for a configuration file. */
+/* A socket that listens, and its monitor, for a configuration file. */
 struct error *monitor_add_config(const struct monitor_config *config) CO_FN CONTROL_FN MUST_CHECK;
 
-/* Nobody is let in any more. The sockets stay until monitors_remove(), so that nobody else takes their places while
- * this process still holds the images. */
-void monitors_stop(void) CO_FN CONTROL_FN;
+/* Lets nobody in any more and cuts the clients off; that of @asker (may be NULL) after its reply. The character device
+ * stays. Errors: there is none of that id, or it has no monitor. */
+struct error *monitor_remove(const char *id, struct command_context *asker) CO_FN CONTROL_FN MUST_CHECK;
 
-/* Unlinks the sockets at once, without waiting for anything: the process is about to end. */
-void monitors_forget(void) CONTROL_FN;
-
-/* Removes the sockets. */
+/* Removes all, with the character devices. Their clients are gone. */
 void monitors_remove(void) CO_FN CONTROL_FN;
 
 #endif

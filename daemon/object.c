@@ -20,13 +20,14 @@
 struct error *handle_object_add(struct command_context *context, const struct object_options *arguments)
 {
     (void)context;
-    return object_add(arguments);
+    const struct object *there = arguments->if_absent ? object_find(arguments->id) : NULL;
+    return there && object_kind_of(there)->type == arguments->qom_type ? NULL : object_add(arguments);
 }
 
 struct error *handle_object_del(struct command_context *context, const struct object_del_arguments *arguments)
 {
     (void)context;
-    return object_del(arguments->id);
+    return arguments->if_present && !object_find(arguments->id) ? NULL : object_del(arguments->id);
 }
 
 /* Paths ------------------------------------------------------------------------------------------------------- */

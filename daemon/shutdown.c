@@ -11,9 +11,9 @@
 #include "blockcore/jobs/job.h"
 #include "blockcore/objects/object.h"
 #include "blockcore/runtime/loop.h"
+#include "daemon/chardev.h"
 #include "daemon/events.h"
 #include "daemon/log.h"
-#include "daemon/monitor.h"
 #include "daemon/pidfile.h"
 #include "daemon/size_survey.h"
 #include "rpc/server.h"
@@ -53,7 +53,7 @@ static void NORETURN give_up(void *arg)
     log_error("storage did not answer within %d seconds: not flushed and closed: %s%s%s", SHUTDOWN_SECONDS,
               nodes ? nodes : "nodes that were being opened or closed", commands ? "; commands that hang: " : "",
               commands ? commands : "");
-    monitors_forget();
+    chardevs_forget();
     pidfile_remove(*clock.pidfile);
     _exit(EXIT_FAILURE);
 }
@@ -99,7 +99,7 @@ static void CO_FN close_what_hung(void)
 
 void shutdown_run(struct rpc_server *server)
 {
-    monitors_stop();
+    chardevs_stop();
     open_gates();
     throttle_groups_open_all();
     nbd_links_give_up();

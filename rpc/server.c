@@ -129,12 +129,30 @@ void rpc_server_add_client(struct rpc_server *server, int fd, const struct rpc_c
     if (!session) {
         server_log(server, "%s: a client is turned away: the system cannot watch another descriptor", options->name);
         close(fd);
+        if (options->closed)
+            options->closed(options->arg);
         return;
     }
     list_append(&server->sessions, &session->link);
     server->session_count++;
     session_greet(session);
     server_want_attention(session);
+}
+
+void rpc_server_drop_clients(struct rpc_server *server, const void *arg, const struct command_context *asker)
+{
+    struct session *session;
+    list_for_each (session, &server->sessions, link) {
+        if (session->belongs_to != arg)
+            continue;
+        session->on_closed = NULL;
+        session->belongs_to = NULL;
+        if (asker && asker->session == session)
+            session_close_after_reply(session);
+        else
+            session_close(session);
+        server_want_attention(session);
+    }
 }
 
 void server_forget(struct session *session)

@@ -52,13 +52,20 @@ struct event_sink *rpc_server_events(struct rpc_server *server);
 const struct command_table *rpc_server_commands(const struct rpc_server *server);
 
 struct rpc_client_options {
-    const char *name;       /* for messages: "monitor '/run/x.sock'"; copied */
-    bool pretty;            /* indent what is sent */
-    enum command_role role; /* what it may do; commands that need more are refused, with GenericError */
+    const char *name;          /* for messages: "monitor '/run/x.sock'"; copied */
+    bool pretty;               /* indent what is sent */
+    enum command_role role;    /* what it may do; commands that need more are refused, with GenericError */
+    void (*closed)(void *arg); /* NULL, or told when the connection has ended; must not wait */
+    void *arg;                 /* also what the client belongs to, for rpc_server_drop_clients() */
 };
 
 /* Takes over @fd, a connected stream socket, non-blocking and close-on-exec, and sends the greeting. */
 void rpc_server_add_client(struct rpc_server *server, int fd, const struct rpc_client_options *options) CONTROL_FN;
+
+/* Cuts off the clients that belong to @arg, without telling `closed`; that of @asker (may be NULL) when it has the
+ * reply of its command. */
+void rpc_server_drop_clients(struct rpc_server *server, const void *arg,
+                             const struct command_context *asker) CONTROL_FN;
 
 /* For handlers: the session of @context leaves negotiation; all commands are allowed and events are sent. @oob: it may
  * send commands out of band. */

@@ -27,6 +27,8 @@ struct session *session_create(struct rpc_server *server, int fd, const struct r
     session->fd = fd;
     session->pretty = options->pretty;
     session->role = options->role;
+    session->on_closed = options->closed;
+    session->belongs_to = options->arg;
     session->reader = json_reader_create(&server->input);
     list_init(&session->link);
     list_init(&session->attention_link);
@@ -71,6 +73,17 @@ void session_close(struct session *session)
     drop_queue(session);
     free_leftover(session);
     output_fini(&session->output);
+    if (session->on_closed)
+        session->on_closed(session->belongs_to);
+    session->on_closed = NULL;
+}
+
+void session_close_after_reply(struct session *session)
+{
+    session->sending_ended = true;
+    session->input_ended = true;
+    drop_queue(session);
+    free_leftover(session);
 }
 
 static void session_free(struct session *session)

@@ -46,6 +46,8 @@ struct session {
     enum session_mode mode;
     enum command_role role;
     bool pretty;
+    void (*on_closed)(void *arg);
+    void *belongs_to;   /* its argument */
     bool closed;        /* nothing is read or sent any more; waits for its command to end */
     bool sending_ended; /* the client sends no more, but may read; part of what it sent may still be in the socket */
     bool input_ended;   /* everything it sent was received */
@@ -92,6 +94,9 @@ void session_use_up_slice(struct session *session) CONTROL_FN;
 
 /* Appends a message of @length bytes, CR LF included, that is an event. */
 void session_append_event(struct session *session, const char *message, size_t length) CONTROL_FN;
+
+/* What was sent before is answered, and then it is closed. */
+void session_close_after_reply(struct session *session) CONTROL_FN;
 
 /* Nothing is read or sent any more; what waits is dropped. It is freed when its command has ended. */
 void session_close(struct session *session) CONTROL_FN;

@@ -77,6 +77,8 @@ static struct error *open_below(const struct blockdev_options *options, const st
         return error_errno(ECANCELED, "driver '%s'", driver_name);
     if (up && up->depth >= GRAPH_DEPTH_MAX)
         return error_new("the graph would be more than %d nodes deep", GRAPH_DEPTH_MAX);
+    if (up && options->if_absent)
+        return error_new("if-absent: is for nodes that blockdev-add names");
     struct error *err = check_description(driver, options, from_image);
     if (err)
         return err;

@@ -52,7 +52,6 @@ def test_help_for_chardev():
     (["-x"], "invalid option -- 'x'"),
     (["extra"], "extra: Unexpected argument"),
     (["--object", "iothread"], "--object iothread: id: missing"),
-    (["--trace", "x"], "--trace x: tracing is not built in"),
     (["--blockdev", "help"], "--blockdev help: Help is not available for this option"),
     (["--blockdev", "driver=null-co"], "--blockdev driver=null-co: 'node-name' must be specified for the root node"),
     (["--blockdev", "null-co,node-name=a,a.b=1,a=2"],

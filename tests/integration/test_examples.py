@@ -127,6 +127,16 @@ def need_object(qmp, daemon):
     qmp.execute("object-add", qom_type="throttle-group", id="limits0", limits={"iops-total": 1000})
 
 
+def need_spare(qmp, daemon):
+    qmp.execute("chardev-add", id="spare", backend={
+        "type": "socket", "data": {"addr": {"type": "unix", "data": {"path": daemon.path("spare.sock")}}}})
+
+
+def need_spare_monitor(qmp, daemon):
+    need_spare(qmp, daemon)
+    qmp.execute("monitor-add", chardev="spare")
+
+
 NEEDS = {
     "block-dirty-bitmap-add": need_format,
     "block-dirty-bitmap-clear": need_bitmaps,
@@ -152,7 +162,10 @@ NEEDS = {
     "blockdev-snapshot-apply-internal-sync": need_snapshot,
     "blockdev-snapshot-delete-internal-sync": need_snapshot,
     "blockdev-snapshot-internal-sync": need_format,
+    "chardev-remove": need_spare,
     "job-dismiss": need_job,
+    "monitor-add": need_spare,
+    "monitor-remove": need_spare_monitor,
     "nbd-server-add": need_disk_and_server,
     "nbd-server-remove": need_older_export,
     "nbd-server-stop": need_server,
@@ -166,6 +179,7 @@ NEEDS = {
     "query-nbd-servers": need_export,
     "query-named-block-nodes": need_disk,
     "x-blockdev-change": need_quorum,
+    "x-blockdev-set-iothread": need_disk,
     "x-debug-block-dirty-bitmap-sha256": need_bitmaps,
     "x-debug-query-block-graph": need_disk,
     "x-blockdev-amend": need_encryption,

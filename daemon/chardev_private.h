@@ -1,0 +1,23 @@
+/* What the two files of character devices share. */
+#ifndef CAIRN_DAEMON_CHARDEV_PRIVATE_H
+#define CAIRN_DAEMON_CHARDEV_PRIVATE_H
+
+#include "blockcore/base/annotations.h"
+#include "blockcore/base/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct socket_address;
+
+/* What is done with the address. */
+struct chardev_manner {
+    bool server;
+    bool wait;             /* of a server */
+    uint64_t reconnect_ms; /* of a client; 0: once */
+};
+
+struct error *chardev_make(const char *id, const struct socket_address *address, const struct chardev_manner *manner)
+    CO_FN CONTROL_FN MUST_CHECK;
+
+#endif
