@@ -231,6 +231,22 @@ void command_expect_large_reply(struct command_context *context)
     context->large_reply = true;
 }
 
+int command_take_fd(struct command_context *context)
+{
+    struct session *session = context->session;
+    if (!session || session->fds_count == 0)
+        return -1;
+    int fd = session->fds[0];
+    session->fds_count--;
+    memmove(&session->fds[0], &session->fds[1], session->fds_count * sizeof(session->fds[0]));
+    return fd;
+}
+
+uint64_t command_client(const struct command_context *context)
+{
+    return context->session->number;
+}
+
 bool command_is_wanted(const struct command_context *context)
 {
     return context->session && !context->session->closed && !context->server->stopped;

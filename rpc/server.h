@@ -71,6 +71,13 @@ void rpc_server_drop_clients(struct rpc_server *server, const void *arg,
  * send commands out of band. */
 void command_enter_command_mode(struct command_context *context, bool oob) CONTROL_FN;
 
+/* For handlers: the oldest descriptor that the client has passed (SCM_RIGHTS) and no command has taken, the caller's
+ * from now on; -1: there is none. Before the handler waits. */
+int command_take_fd(struct command_context *context) CONTROL_FN;
+
+/* For handlers: a number of the client, never used again. Before the handler waits. */
+uint64_t command_client(const struct command_context *context) CONTROL_FN;
+
 /* For handlers that take long: is anybody waiting for the answer still? Not after the client has gone or the command
  * was cancelled, nor when the server stops. */
 bool command_is_wanted(const struct command_context *context) CONTROL_FN;

@@ -2,6 +2,7 @@
 
 #include "blockcore/base/memory.h"
 #include "blockcore/runtime/loop_uv.h"
+#include "blockcore/runtime/passed_fd.h"
 #include "rpc/request.h"
 #include "rpc/server_private.h"
 #include "schema/codec/encode.h"
@@ -23,7 +24,8 @@ struct session *session_create(struct rpc_server *server, int fd, const struct r
         return NULL;
     }
     session->server = server;
-    session->name = xasprintf("%s client %llu", options->name, (unsigned long long)++server->clients_ever);
+    session->number = ++server->clients_ever;
+    session->name = xasprintf("%s client %llu", options->name, (unsigned long long)session->number);
     session->fd = fd;
     session->pretty = options->pretty;
     session->role = options->role;
@@ -55,6 +57,13 @@ static void free_leftover(struct session *session)
     session->leftover_end = 0;
 }
 
+static void forget_descriptors(struct session *session)
+{
+    while (session->fds_count > 0)
+        close(session->fds[--session->fds_count]);
+    named_fds_forget(session->number);
+}
+
 static void on_poll_closed(uv_handle_t *handle)
 {
     struct session *session = handle->data;
@@ -73,6 +82,7 @@ void session_close(struct session *session)
     drop_queue(session);
     free_leftover(session);
     output_fini(&session->output);
+    forget_descriptors(session);
     if (session->on_closed)
         session->on_closed(session->belongs_to);
     session->on_closed = NULL;
@@ -205,14 +215,51 @@ static void hear_end(struct session *session)
         session_close(session);
 }
 
+/* Of those that came too late for the room there is nobody hears more. */
+static void keep_descriptors(struct session *session, struct msghdr *message)
+{
+    for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part; part = CMSG_NXTHDR(message, part)) {
+        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < count; i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(part) + i * sizeof(int), sizeof(fd));
+            if (session->fds_count < RPC_FDS_MAX)
+                session->fds[session->fds_count++] = fd;
+            else
+                close(fd);
+        }
+    }
+}
+
+/* As recv(). */
+static ssize_t receive_bytes(struct session *session)
+{
+    union {
+        char bytes[CMSG_SPACE(RPC_FDS_MAX * sizeof(int))];
+        struct cmsghdr aligned;
+    } control;
+    struct iovec vec = { session->server->read_buffer, sizeof(session->server->read_buffer) };
+    struct msghdr message = {
+        .msg_iov = &vec,
+        .msg_iovlen = 1,
+        .msg_control = &control,
+        .msg_controllen = sizeof(control),
+    };
+    ssize_t count = recvmsg(session->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (count >= 0)
+        keep_descriptors(session, &message);
+    return count;
+}
+
 static void receive(struct session *session)
 {
-    struct rpc_server *server = session->server;
     ssize_t count;
     if (session->leftover)
         return; /* libuv may report a descriptor twice in a turn, where very many are ready */
     do
-        count = recv(session->fd, server->read_buffer, sizeof(server->read_buffer), MSG_DONTWAIT);
+        count = receive_bytes(session);
     while (count < 0 && errno == EINTR);
     if (count > 0)
         feed_read_buffer(session, (size_t)count);

@@ -23,6 +23,8 @@
 #include <stdint.h>
 #include <uv.h>
 
+#define RPC_FDS_MAX 16 /* further ones are closed */
+
 struct command_context;
 struct json_reader;
 struct rpc_client_options;
@@ -51,6 +53,10 @@ struct session {
     bool closed;        /* nothing is read or sent any more; waits for its command to end */
     bool sending_ended; /* the client sends no more, but may read; part of what it sent may still be in the socket */
     bool input_ended;   /* everything it sent was received */
+
+    uint64_t number;      /* counts the clients of the server */
+    int fds[RPC_FDS_MAX]; /* that came with messages and were taken by no command yet, oldest first */
+    unsigned fds_count;
 
     struct json_reader *reader;
     char *leftover; /* input that was received but not read, since the queue is full */

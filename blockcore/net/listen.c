@@ -3,6 +3,7 @@
 #include "blockcore/base/cleanup.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/net/listen_private.h"
+#include "blockcore/runtime/passed_fd.h"
 #include "blockcore/runtime/pool.h"
 #include "schema/cairn_types.h"
 
@@ -55,8 +56,12 @@ static struct error *listen_vsock(const struct vsock_socket_address *vsock, stru
 static struct error *listen_fd(const struct fd_socket_address *given, struct listening *out)
 {
     uint32_t fd;
-    if (!listen_parse_number(given->str, INT32_MAX, &fd))
-        return error_new("'%s' is not the number of a descriptor", given->str);
+    int named = named_fd_take(given->str);
+    CLEANUP(close_fd) int taken = named; /* until it is known to be good */
+    if (named >= 0)
+        fd = (uint32_t)named;
+    else if (!listen_parse_number(given->str, INT32_MAX, &fd))
+        return error_new("'%s' is neither the number of a descriptor nor the name of one that was passed", given->str);
     int listens = 0;
     socklen_t bytes = sizeof(listens);
     if (getsockopt((int)fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &bytes) < 0)
@@ -66,6 +71,7 @@ static struct error *listen_fd(const struct fd_socket_address *given, struct lis
     int flags = fcntl((int)fd, F_GETFL);
     if (flags < 0 || fcntl((int)fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0)
         return error_errno(errno, "cannot use descriptor %s", given->str);
+    (void)steal_fd(&taken);
     out->fds[out->count++] = (int)fd;
     return NULL;
 }

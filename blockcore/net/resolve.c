@@ -1,7 +1,9 @@
 #include "blockcore/net/resolve.h"
 
+#include "blockcore/base/cleanup.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/net/listen_private.h"
+#include "blockcore/runtime/passed_fd.h"
 #include "schema/cairn_types.h"
 
 #include <errno.h>
@@ -108,8 +110,12 @@ struct error *resolve_fd(const struct socket_address *address, int *fd)
     int type;
     socklen_t bytes = sizeof(type);
     const char *text = address->u.fd.str;
-    if (!listen_parse_number(text, INT32_MAX, &number))
-        return error_new("'%s' is not the number of a descriptor", text);
+    int named = named_fd_take(text);
+    CLEANUP(close_fd) int taken = named;
+    if (named >= 0)
+        number = (uint32_t)named;
+    else if (!listen_parse_number(text, INT32_MAX, &number))
+        return error_new("'%s' is neither the number of a descriptor nor the name of one that was passed", text);
     if (getsockopt((int)number, SOL_SOCKET, SO_TYPE, &type, &bytes) < 0)
         return error_errno(errno, "descriptor %s is not a socket", text);
     int copy = fcntl((int)number, F_DUPFD_CLOEXEC, 0);

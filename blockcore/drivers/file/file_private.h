@@ -109,6 +109,10 @@ int probe_open(void *arg);
  * another file. The descriptor, or -errno. Blocks. */
 int reopen_descriptor(int fd, int flags);
 
+/* The same for the file of that name, which @fd is open for: of a set of passed descriptors, a copy of the one that
+ * fits (blockcore/runtime/passed_fd.h). */
+int open_again(const char *filename, int fd, int flags);
+
 /* What makes the file the same file under another name. For block devices that is the device they stand for. */
 void probe_identity(const struct probe *probe, dev_t *device, ino_t *inode);
 

@@ -57,7 +57,7 @@ static int change_permissions(void *arg)
     CLEANUP(close_fd) int other = -1;
 
     if (file->follows_writers && writing != file->open_for_writing) {
-        other = reopen_descriptor(fd, (writing ? O_RDWR : O_RDONLY) | (file->direct ? O_DIRECT : 0));
+        other = open_again(file->filename, fd, (writing ? O_RDWR : O_RDONLY) | (file->direct ? O_DIRECT : 0));
         if (other < 0 && writing) {
             change->err = error_errno(-other, "cannot open '%s' for writing", file->filename);
             return -1;

@@ -1,6 +1,7 @@
 #include "blockcore/drivers/file/file_private.h"
 
 #include "blockcore/base/memory.h"
+#include "blockcore/runtime/passed_fd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -50,11 +51,23 @@ static struct error *check_kind(const struct probe *probe, mode_t mode)
                      probe->device ? "a block or character device" : "a regular file");
 }
 
+/* Of a set of descriptors: what they all lead to. As stat(). */
+static int stat_passed(struct probe *probe)
+{
+    int fd = fdset_open_any(probe->filename);
+    CLEANUP(close_fd) int held = fd;
+    if (fd >= 0)
+        return fstat(held, &probe->st);
+    errno = -fd;
+    return -1;
+}
+
 int probe_name(void *arg)
 {
     struct probe *probe = arg;
 
-    if (stat(probe->filename, &probe->st) < 0)
+    int ret = fdset_is_name(probe->filename) ? stat_passed(probe) : stat(probe->filename, &probe->st);
+    if (ret < 0)
         return fail(probe, error_errno(errno, "cannot open '%s'", probe->filename));
     struct error *err = check_kind(probe, probe->st.st_mode);
     return err ? fail(probe, err) : 0;
@@ -90,11 +103,46 @@ int reopen_descriptor(int fd, int flags)
     return steal_fd(&other);
 }
 
+/* The flags of a descriptor that was passed are as they are, but this one can be changed, for all its copies. */
+static int open_passed(const char *filename, int flags)
+{
+    CLEANUP(close_fd) int fd = fdset_open(filename, flags & O_ACCMODE);
+    if (fd < 0)
+        return fd;
+    int now = fcntl(fd, F_GETFL);
+    int wanted = (now & ~O_DIRECT) | (flags & O_DIRECT);
+    if (now < 0 || (now != wanted && fcntl(fd, F_SETFL, wanted) < 0))
+        return -errno;
+    return steal_fd(&fd);
+}
+
+int open_again(const char *filename, int fd, int flags)
+{
+    return fdset_is_name(filename) ? open_passed(filename, flags) : reopen_descriptor(fd, flags);
+}
+
+/* As open(). */
+static int open_name(const char *filename, int flags)
+{
+    if (!fdset_is_name(filename))
+        return open(filename, flags);
+    int fd = open_passed(filename, flags);
+    errno = fd < 0 ? -fd : 0;
+    return fd < 0 ? -1 : fd;
+}
+
+static bool access_is_possible(const char *filename)
+{
+    if (!fdset_is_name(filename))
+        return faccessat(AT_FDCWD, filename, W_OK, AT_EACCESS) == 0;
+    CLEANUP(close_fd) int fd = fdset_open(filename, O_RDWR);
+    return fd >= 0;
+}
+
 /* May the file be opened for writing? Without doing so, since that has effects on some devices and on watchers. */
 static bool writing_is_possible(const struct probe *probe)
 {
-    return faccessat(AT_FDCWD, probe->filename, W_OK, AT_EACCESS) == 0 &&
-           !device_is_read_only(probe->fd, probe->st.st_mode);
+    return access_is_possible(probe->filename) && !device_is_read_only(probe->fd, probe->st.st_mode);
 }
 
 bool file_is_not_writable(int fd, const char *filename)
@@ -110,7 +158,7 @@ static struct error *open_file(struct probe *probe)
     int flags = (writing ? O_RDWR : O_RDONLY) | (probe->direct ? O_DIRECT : 0) | O_CLOEXEC | O_NOCTTY;
 
     do {
-        probe->fd = open(probe->filename, flags);
+        probe->fd = open_name(probe->filename, flags);
     } while (probe->fd < 0 && errno == EINTR);
     if (probe->fd < 0 && errno == EINVAL && probe->direct)
         return error_new("cannot open '%s' with cache.direct=on: its file system has no O_DIRECT", probe->filename);

@@ -70,9 +70,9 @@ static void choose_mode(struct file_reopen *own)
     own->new.writing = own->new.follows_writers ? file_needs_writing(own->file->perm) : !own->read_only;
 }
 
-static struct error *open_again(struct file_reopen *own)
+static struct error *open_in_new_mode(struct file_reopen *own)
 {
-    int fd = reopen_descriptor(file_io_fd(own->file->io), mode_flags(own->new));
+    int fd = open_again(own->file->filename, file_io_fd(own->file->io), mode_flags(own->new));
     if (fd == -EINVAL && own->new.direct)
         return error_new("cannot open '%s' with cache.direct=on: its file system has no O_DIRECT", own->file->filename);
     if (fd < 0)
@@ -93,7 +93,7 @@ static int prepare_blocking(void *arg)
         own->read_only = true;
     choose_mode(own);
     if (!opens_alike(own->new, own->old))
-        err = open_again(own);
+        err = open_in_new_mode(own);
     own->err = err;
     return err ? -1 : 0;
 }
@@ -143,7 +143,7 @@ static int enter_blocking(void *arg)
     struct file_reopen *own = arg;
     struct error *err = NULL;
     if (own->spare < 0)
-        err = open_again(own);
+        err = open_in_new_mode(own);
     if (!err)
         err = exchange(own);
     own->switched = !err;
@@ -197,7 +197,7 @@ static int restore_blocking(void *arg)
     if (!own->switched || !opens_alike(own->old, own->restored))
         close_spare(own);
     own->new = own->restored;
-    own->err = own->spare < 0 ? open_again(own) : NULL;
+    own->err = own->spare < 0 ? open_in_new_mode(own) : NULL;
     if (!own->err)
         own->err = exchange(own);
     return own->err ? -1 : 0;

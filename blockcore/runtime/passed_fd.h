@@ -1,0 +1,61 @@
+/* passed_fd - descriptors that somebody else opened and passed to us
+ *
+ * A manager may let us use files that we could not open ourselves. It puts descriptors into numbered *sets*, one for
+ * each way of access; "/dev/fdset/N" as a name of a file then means a copy of the one that fits. Or it gives a
+ * descriptor a *name*, for an address of a socket; that one is used once.
+ *
+ *     set 7:  fd 12 (read)         "/dev/fdset/7", read-only      --> copy of 12
+ *             fd 15 (read, write)  "/dev/fdset/7", to be written  --> copy of 15
+ *
+ * Copies share the open file, its byte-range locks and its flags (as in QEMU).
+ *
+ * Any thread. At most PASSED_FDS_MAX descriptors are kept. */
+#ifndef CAIRN_RUNTIME_PASSED_FD_H
+#define CAIRN_RUNTIME_PASSED_FD_H
+
+#include "blockcore/base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PASSED_FDS_MAX 4096
+
+#define FDSET_ANY (-1)
+
+/* Is this the name of a set? It need not exist. */
+bool fdset_is_name(const char *filename);
+
+/* A copy (close-on-exec) of the descriptor of the set that is open for @access (O_RDONLY, O_WRONLY, O_RDWR), or a
+ * negative errno: -ENOENT where there is no such set, -EACCES where none of its descriptors fits. */
+int fdset_open(const char *filename, int access);
+
+/* The same of any descriptor of the set, whatever it is open for. */
+int fdset_open_any(const char *filename);
+
+/* Puts @fd, which is taken over in any case, into set *id; FDSET_ANY: into a new one, whose number is returned. @opaque
+ * (may be NULL) is copied. */
+struct error *fdset_add(int64_t *id, int fd, const char *opaque) MUST_CHECK;
+
+/* Closes a descriptor of a set, FDSET_ANY: all of them; copies stay. Error: there is none. */
+struct error *fdset_remove(int64_t id, int64_t fd) MUST_CHECK;
+
+struct fdset_member {
+    int64_t id;
+    int fd;
+    char *opaque; /* or NULL */
+};
+
+/* All members, those of one set together; the caller frees the array and each `opaque`. */
+void fdset_list(struct fdset_member **out, size_t *count);
+
+/* Gives @fd, which is taken over in any case, a name for as long as @owner stays; what had it before is closed. */
+struct error *named_fd_put(const char *name, uint64_t owner, int fd) MUST_CHECK;
+
+/* The descriptor of that name, the caller's from now on; -1: there is none. */
+int named_fd_take(const char *name);
+
+/* @owner has left: its names are gone. */
+void named_fds_forget(uint64_t owner);
+
+#endif
