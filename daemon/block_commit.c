@@ -88,9 +88,13 @@ static struct error *check_arguments(const struct block_commit_arguments *argume
 {
     if (arguments->has_speed && arguments->speed < 0)
         return error_new("speed: expected a non-negative value, found %" PRId64, arguments->speed);
-    if (!arguments->job_id)
-        return error_new("An explicit job ID is required for this node");
     return NULL;
+}
+
+/* Clients switch on the class of the error for a device that is not there, so that comes first. */
+static struct error *check_job_id(const struct block_commit_arguments *arguments)
+{
+    return arguments->job_id ? NULL : error_new("An explicit job ID is required for this node");
 }
 
 static unsigned flags_of(const struct block_commit_arguments *arguments)
@@ -151,6 +155,8 @@ struct error *handle_block_commit(struct command_context *context, const struct 
     struct error *err = check_arguments(arguments);
     if (!err)
         err = find_nodes(&committing);
+    if (!err)
+        err = check_job_id(arguments);
     if (err)
         return err;
     bool is_active = layer_of(committing.top) == layer_of(committing.device);

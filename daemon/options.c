@@ -92,12 +92,25 @@ static struct error *parse(const struct option_kind *kind, const char *text, jso
     return keyval_parse_flags(text, kind->implied_key, tree);
 }
 
+/* Who knows them from qemu-storage-daemon shall not look for a typing mistake. */
+static struct error *check_built_in(const char *export_type)
+{
+    static const char *const others[] = { "fuse", "vduse-blk", "vhost-user-blk" };
+    for (size_t i = 0; export_type && i < ARRAY_SIZE(others); i++) {
+        if (strcmp(export_type, others[i]) == 0)
+            return error_new("exports of type '%s' are not built in, only 'nbd' is", export_type);
+    }
+    return NULL;
+}
+
 /* @has_secret: what is wrong with the text is not quoted, it may be a part of the secret. */
 static struct error *decode(const struct option_kind *kind, const char *text, bool has_secret, struct arena *arena,
                             void **value)
 {
     json_t *tree = NULL;
     struct error *err = parse(kind, text, &tree);
+    if (!err && kind->type == &block_export_options_descriptor)
+        err = check_built_in(json_string_value(json_object_get(tree, "type")));
     if (err && has_secret) {
         error_free(err);
         return error_new("the text is malformed (a comma in a value is doubled)");

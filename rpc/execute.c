@@ -47,6 +47,16 @@ static struct error *check_cancelled(const struct command_context *request)
                               : NULL;
 }
 
+/* Clients that leave, or cancel what hangs, and begin anew: each such command keeps memory until its storage answers.
+ */
+static struct error *check_number(const struct session *session, const struct command_context *request)
+{
+    size_t count = session->server->in_flight_count;
+    if (count < RPC_IN_FLIGHT_MAX || !request->command || command_kind(request->command) != COMMAND_COROUTINE)
+        return NULL;
+    return error_new("%zu commands wait already, some of them for clients that left", count);
+}
+
 static void refuse_if_need_be(const struct session *session, struct command_context *request)
 {
     struct error *err = check_mode(session, request);
@@ -54,6 +64,8 @@ static void refuse_if_need_be(const struct session *session, struct command_cont
         err = check_role(session, request);
     if (!err)
         err = check_cancelled(request);
+    if (!err)
+        err = check_number(session, request);
     if (!err)
         return;
     error_free(request->error);
@@ -84,7 +96,9 @@ static void execute(struct session *session, struct command_context *request)
         return;
     request->co = co_self();
     list_append(&server->in_flight, &request->in_flight);
+    server->in_flight_count++;
     request_invoke(request);
+    server->in_flight_count--;
     list_remove(&request->in_flight);
     check_class(server, request);
 }

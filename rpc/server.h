@@ -31,6 +31,7 @@ struct rpc_server;
 #define RPC_EVENTS_PENDING_MAX (4 * 1024 * 1024) /* unread bytes of events at which a client is cut off */
 #define RPC_INPUT_BYTES_MAX (256 * 1024 * 1024)  /* memory for commands that wait, of all clients together */
 #define RPC_INPUT_BYTES_OWN (64 * 1024)          /* of a command, in any case, whatever other clients hold */
+#define RPC_IN_FLIGHT_MAX 4096                   /* commands that have begun and wait; more are refused */
 #define RPC_SLICE_NS (100 * 1000)                /* time of one turn that one client's commands may take */
 
 struct rpc_server_options {

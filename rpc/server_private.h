@@ -28,6 +28,7 @@ struct rpc_server {
     struct event_limits event_limits;
     struct json_budget input;
     struct list in_flight; /* of struct command_context, whose handlers run */
+    size_t in_flight_count;
     uint64_t commands_ever;
     struct list sessions;
     size_t session_count; /* closed ones that still run a command included */

@@ -63,6 +63,7 @@ def test_help_for_chardev():
     (["--monitor", "foo"], '--monitor foo: chardev "foo" not found'),
     (["--nbd-server", "addr.type=unix"], "--nbd-server addr.type=unix: addr.path: missing"),
     (["--export", "nbd,id=e,node-name=x"], None),
+    (["--export", "fuse,id=e"], "--export fuse,id=e: exports of type 'fuse' are not built in, only 'nbd' is"),
     (["--chardev", "socket,path=/tmp/x"], None),
     (["--chardev", "socket,id=x,path=/tmp/x"], None),
     (["--chardev", "pipe,id=x,path=/tmp/x"], None),

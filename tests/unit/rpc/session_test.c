@@ -613,6 +613,34 @@ static void a_command_may_end_its_wait_when_it_is_cancelled(void **state)
     assert_non_null(strstr(logged, "test client 1: obedient, which was cancelled, has ended: it was told\n"));
 }
 
+/* Who begins what hangs again and again is refused at last; what does not wait goes on. */
+static void many_script(struct client *one, struct client *two)
+{
+    EXPECT(negotiates_oob(one) && negotiates(two));
+    for (int i = 0; i < RPC_IN_FLIGHT_MAX; i++) {
+        send_text(one, "{'execute':'stubborn','id':1}{'exec-oob':'cancel','arguments':{'text':'1'}}");
+        EXPECT(strstr(receive(one), "was cancelled"));
+        EXPECT(receives(one, "{\"return\": {}}"));
+    }
+    send_text(one, "{'execute':'stubborn'}");
+    EXPECT(strstr(receive(one), "4096 commands wait already"));
+    send_text(one, "{'execute':'echo','arguments':{'text':'x'}}");
+    EXPECT(receives(one, "{\"return\": \"x\"}"));
+    send_text(two, "{'execute':'open'}");
+    EXPECT(receives(two, "{\"return\": {}}"));
+    do
+        send_text(two, "{'execute':'list'}");
+    while (strcmp(receive(two), "{\"return\": \"\"}") != 0);
+    send_text(one, "{'execute':'stubborn'}");
+    EXPECT(receives(one, "{\"return\": {}}"));
+}
+
+static void commands_that_hang_have_a_limit(void **state)
+{
+    (void)state;
+    run(many_script);
+}
+
 static void left_script(struct client *one, struct client *two)
 {
     EXPECT(negotiates(one) && negotiates(two));
@@ -978,6 +1006,7 @@ int main(void)
         cmocka_unit_test(who_cancels_a_command_ends_its_clients_wait),
         cmocka_unit_test(a_command_may_end_its_wait_when_it_is_cancelled),
         cmocka_unit_test(the_command_of_a_client_that_left_can_be_cancelled),
+        cmocka_unit_test(commands_that_hang_have_a_limit),
         cmocka_unit_test(commands_of_a_client_run_in_order_and_hold_up_nobody_else),
         cmocka_unit_test(a_client_with_much_to_do_leaves_turns_to_others),
         cmocka_unit_test(a_client_whose_command_waits_is_not_read_without_end),
