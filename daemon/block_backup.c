@@ -108,6 +108,7 @@ struct error *handle_blockdev_backup(struct command_context *context, const stru
     (void)context;
     const struct backup_common common = COMMON_OF(arguments);
     struct backup_options options = options_of(&common);
+    options.progress = arguments->progress;
     struct error *err = check_arguments(&common);
     if (!err)
         err = find(common.device, &options.source);

@@ -39,6 +39,7 @@ struct error *handle_blockdev_mirror(struct command_context *context, const stru
         .granularity = arguments->granularity,
         .buf_size = arguments->has_buf_size ? (uint64_t)arguments->buf_size : 0,
         .target_is_zero = arguments->target_is_zero,
+        .progress = arguments->progress,
         .speed = arguments->has_speed ? (uint64_t)arguments->speed : 0,
         .on_source_error = arguments->on_source_error,
         .on_target_error = arguments->on_target_error,

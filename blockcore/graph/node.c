@@ -239,6 +239,11 @@ bool node_is_monitor_owned(const struct node *node)
     return node->monitor_owned;
 }
 
+ino_t node_inode(const struct node *node)
+{
+    return node->identified ? node->inode : 0;
+}
+
 void node_set_identity(struct node *node, dev_t device, ino_t inode)
 {
     node->identified = true;

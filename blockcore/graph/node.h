@@ -174,6 +174,8 @@ void *node_replace_state(struct node *node, void *state) CONTROL_FN;
 struct error *open_check_loop(const struct open_context *context, dev_t device, ino_t inode,
                               const char *filename) CONTROL_FN MUST_CHECK;
 void node_set_identity(struct node *node, dev_t device, ino_t inode) CONTROL_FN;
+/* The number of the file that the node's data or tables lie in; 0: not known. */
+ino_t node_inode(const struct node *node) CONTROL_FN;
 
 /* In open: what the options say. The members of BlockdevOptions that a child inherits from its parent where they are
  * not given (read-only, auto-read-only, discard, cache, force-share) are filled in in the options that open gets. */

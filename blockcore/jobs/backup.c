@@ -11,6 +11,7 @@
 #include "blockcore/jobs/copier.h"
 #include "blockcore/jobs/job.h"
 #include "blockcore/jobs/leave.h"
+#include "blockcore/jobs/progress.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop.h"
 #include "blockcore/runtime/sync.h"
@@ -36,10 +37,13 @@ struct backup {
     struct dirty_bitmap *bitmap; /* the source's, busy */
     struct dirty_bitmap *aside;  /* its bits of the moment; NULL: they are still in it */
     struct copier *copier;
+    struct progress *progress; /* NULL: none is kept */
+    bool done;                 /* the target is a backup */
 
     struct co_queue told;
     struct loop_task woken; /* posted once at most */
     struct job_step step;   /* a flush */
+    struct error *flush_error;
 };
 
 static struct backup *backup_of(struct job *job)
@@ -134,6 +138,31 @@ static struct error *wait_for_end(struct backup *backup)
     return NULL;
 }
 
+static void checkpoint_due(void *arg)
+{
+    struct backup *backup = arg;
+    if (backup->job)
+        copier_interrupt(backup->copier);
+}
+
+/* What is settled when it is asked has got to the target. */
+static void checkpoint(struct backup *backup) CO_FN;
+
+static void checkpoint(struct backup *backup)
+{
+    if (!progress_begin_checkpoint(backup->progress))
+        return;
+    struct range left = range_make(0, 0);
+    unsigned runs = 0;
+    while ((left = cbw_job_next_original(backup->filter, range_end(left))).bytes > 0) {
+        progress_note_left(backup->progress, left);
+        if (++runs % RUNS_AT_ONCE == 0)
+            co_yield ();
+    }
+    backup->flush_error = job_step_take(&backup->step, backup->job, flush_target, backup);
+    progress_end_checkpoint(backup->progress, !backup->flush_error);
+}
+
 static struct error *run(struct job *job)
 {
     struct backup *backup = backup_of(job);
@@ -147,6 +176,10 @@ static struct error *run(struct job *job)
             return job_step_take(&backup->step, job, flush_target, backup);
         if (ret != -EINTR)
             return copy_error(backup, ret);
+        if (progress_is_due(backup->progress))
+            checkpoint(backup);
+        if (backup->flush_error)
+            return steal(&backup->flush_error);
     }
     return NULL;
 }
@@ -198,12 +231,14 @@ static void leave(struct leaving *leaving, void *arg)
     job_step_wait(&backup->step);
     handle_close(backup->handle);
     leaving_got_on(leaving);
+    progress_close(backup->progress, backup->done);
     node_unref(backup->filter);
     node_unref(backup->target);
     node_unref(backup->source);
     node_unref(backup->base);
     co_queue_fini(&backup->told);
     job_step_fini(&backup->step);
+    error_free(backup->flush_error);
     free(backup->owner);
     free(backup);
 }
@@ -216,6 +251,7 @@ static void leave_graph(struct backup *backup, bool success)
     if (backup->filter)
         cbw_job_end(backup->filter);
     settle_bitmap(backup, success);
+    backup->done = success;
     backup->job = NULL;
     job_leave(leave, backup);
 }
@@ -354,7 +390,10 @@ static struct error *at_the_moment(void *arg)
         dirty_bitmap_exchange(backup->bitmap, backup->aside);
     if (backup->options.sync == MIRROR_SYNC_MODE_BITMAP)
         cbw_job_want_dirty(backup->filter, backup->aside ? backup->aside : backup->bitmap);
-    return NULL;
+    if (!backup->progress)
+        return NULL;
+    cbw_job_want_dirty(backup->filter, progress_bitmap(backup->progress));
+    return progress_begin_moment(backup->progress);
 }
 
 static const struct change_owner moment = { .before = at_the_moment };
@@ -387,6 +426,32 @@ static void begin(struct backup *backup)
             co_yield ();
     }
     job_progress_add_total(backup->job, min_u64(copier_left(backup->copier), node_length(backup->source)));
+    if (backup->progress)
+        progress_start_clock(backup->progress, checkpoint_due, backup);
+}
+
+/* Its parts must be good for a job that copies all that differs, and nothing else that could differ. */
+static struct error *open_progress(struct backup *backup) CO_FN;
+
+static struct error *open_progress(struct backup *backup)
+{
+    const struct backup_options *options = &backup->options;
+    const struct progress_options progress_options = {
+        .name = options->progress,
+        .owner = backup->owner,
+        .source = backup->source,
+        .target = backup->target,
+        .granularity = (uint32_t)min_u64(cbw_job_cluster(backup->filter), DIRTY_BITMAP_GRANULARITY_MAX),
+    };
+    if (!options->progress)
+        return NULL;
+    if (options->sync != MIRROR_SYNC_MODE_FULL && options->sync != MIRROR_SYNC_MODE_TOP)
+        return error_new("progress: sync mode '%s' cannot go on where it was", mirror_sync_mode_name(options->sync));
+    if (options->bitmap)
+        return error_new("progress: cannot be kept together with a bitmap");
+    if (options->discard_source)
+        return error_new("progress: cannot be kept when the source is discarded");
+    return progress_open(&progress_options, &backup->progress);
 }
 
 static struct error *set_up(struct backup *backup) CO_FN;
@@ -394,6 +459,8 @@ static struct error *set_up(struct backup *backup) CO_FN;
 static struct error *set_up(struct backup *backup)
 {
     struct error *err = make_filter(backup);
+    if (!err)
+        err = open_progress(backup);
     if (!err)
         err = make_copier(backup);
     if (!err)

@@ -38,6 +38,7 @@ struct backup_options {
     enum blockdev_on_error on_source_error;
     enum blockdev_on_error on_target_error;
     enum on_cbw_error on_cbw_error;
+    const char *progress; /* name of what is kept of it in the source's image (progress.h); NULL: nothing */
 };
 
 /* Starts the job; awaits until the moment has come. Takes references of its own. */

@@ -169,6 +169,16 @@ void copier_add(struct copier *copier, struct range range)
     dirty_map_set(&copier->left, granules_of(copier, range));
 }
 
+struct range copier_next_left(const struct copier *copier, uint64_t offset)
+{
+    const struct copier_options *options = &copier->options;
+    const struct dirty_map *left = &copier->left;
+    uint64_t first = dirty_map_next_set(left, min_u64(div_round_up(offset, options->granule), left->count));
+    uint64_t end = first < left->count ? dirty_map_next_clear(left, first) : first;
+    return range_between(min_u64(first * options->granule, options->bytes),
+                         min_u64(end * options->granule, options->bytes));
+}
+
 uint64_t copier_left(const struct copier *copier)
 {
     return dirty_map_set_count(&copier->left) * copier->options.granule;

@@ -74,6 +74,8 @@ void copier_destroy(struct copier *copier, void (*released)(void *arg), void *ar
 
 /* While it does not run: what touches @range is left to be copied. */
 void copier_add(struct copier *copier, struct range range) CONTROL_FN;
+/* While it does not run: the next run from @offset on that is left; empty when there is none. */
+struct range copier_next_left(const struct copier *copier, uint64_t offset) CONTROL_FN;
 /* Bytes of all granules that are left; any thread, exact only while it does not run. */
 uint64_t copier_left(const struct copier *copier);
 

@@ -13,6 +13,7 @@
 #include "blockcore/jobs/copier.h"
 #include "blockcore/jobs/job.h"
 #include "blockcore/jobs/mirror_filter.h"
+#include "blockcore/jobs/progress.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop.h"
 
@@ -25,6 +26,7 @@
 #define GRANULARITY_MAX (64u << 20)
 #define GRANULARITY_DEFAULT (64u * 1024)
 #define SWITCH_ROUNDS 16
+#define RUNS_AT_ONCE 4096 /* of a bitmap, before others get a turn */
 
 struct mirror *mirror_of(struct job *job)
 {
@@ -119,6 +121,7 @@ static void leave(struct leaving *leaving, void *arg)
     leaving_copier(leaving, mirror->copier, mirror->handle);
     handle_close(mirror->handle);
     leaving_got_on(leaving);
+    progress_close(mirror->progress, mirror->switched);
     node_unref(mirror->filter_node);
     node_unref(mirror->target);
     node_unref(mirror->source);
@@ -284,12 +287,30 @@ static struct error *open_chain(struct mirror *mirror)
     return err ? err : writable_make(&mirror->chain->writable, mirror->target);
 }
 
+static struct error *open_progress(struct mirror *mirror, uint32_t granularity) CO_FN;
+
+static struct error *open_progress(struct mirror *mirror, uint32_t granularity)
+{
+    const struct progress_options options = {
+        .name = mirror->options.progress,
+        .owner = mirror->owner,
+        .source = mirror->source,
+        .target = mirror->target,
+        .granularity = granularity,
+    };
+    if (mirror->options.sync == MIRROR_SYNC_MODE_NONE)
+        return error_new("progress: sync mode 'none' copies nothing that could be left to be done");
+    return progress_open(&options, &mirror->progress);
+}
+
 static struct error *open_parts(struct mirror *mirror, uint32_t granularity) CO_FN;
 
 static struct error *open_parts(struct mirror *mirror, uint32_t granularity)
 {
     const struct mirror_options *options = &mirror->options;
     struct error *err = open_chain(mirror);
+    if (!err && options->progress)
+        err = open_progress(mirror, granularity);
     if (!err)
         err = mirror_filter_create(options->filter_node_name, mirror->owner, mirror->source, mirror->target,
                                    mirror->chain, &mirror->filter_node);
@@ -315,9 +336,31 @@ static struct error *open_parts(struct mirror *mirror, uint32_t granularity)
     return err ? err : mirror_make_copier(mirror, granularity);
 }
 
+/* What the progress says was noted before the filter came; what was written since is in the mirror's own bitmap. */
+static void add_what_is_left(struct mirror *mirror) CO_FN;
+
+static void add_what_is_left(struct mirror *mirror)
+{
+    struct dirty_bitmap *bitmap = progress_bitmap(mirror->progress);
+    uint64_t length = node_length(mirror->source);
+    unsigned runs = 0;
+    for (uint64_t at = 0; (at = dirty_bitmap_next_dirty(bitmap, at)) < length;) {
+        uint64_t end = dirty_bitmap_next_clean(bitmap, at);
+        copier_add(mirror->copier, range_between(at, end));
+        at = end;
+        if (++runs % RUNS_AT_ONCE == 0)
+            co_yield ();
+    }
+    progress_start_clock(mirror->progress, mirror_checkpoint_due, mirror);
+}
+
+static void begin(struct mirror *mirror) CO_FN;
+
 static void begin(struct mirror *mirror)
 {
-    if (mirror->options.sync != MIRROR_SYNC_MODE_NONE)
+    if (mirror->progress)
+        add_what_is_left(mirror);
+    else if (mirror->options.sync != MIRROR_SYNC_MODE_NONE)
         copier_add(mirror->copier, range_make(0, node_length(mirror->source)));
     if (mirror->options.copy_mode == MIRROR_COPY_MODE_WRITE_BLOCKING)
         mirror_filter_set_mode(mirror->filter, MIRROR_ACTIVE);

@@ -39,6 +39,7 @@ struct mirror_options {
     bool target_is_zero;  /* where nothing is written it reads as zero */
     enum blockdev_on_error on_source_error;
     enum blockdev_on_error on_target_error;
+    const char *progress; /* name of what is kept of it in the source's image (progress.h); NULL: nothing */
     bool is_commit;
 };
 

@@ -9,6 +9,7 @@
 #include "blockcore/jobs/copier.h"
 #include "blockcore/jobs/job.h"
 #include "blockcore/jobs/mirror_filter.h"
+#include "blockcore/jobs/progress.h"
 #include "blockcore/runtime/coroutine.h"
 
 #include <errno.h>
@@ -170,7 +171,8 @@ static bool shall_end(struct mirror *mirror)
 
 static bool has_news(struct mirror *mirror)
 {
-    return shall_end(mirror) || job_is_cancelled(mirror->job) || job_is_paused(mirror->job);
+    return shall_end(mirror) || job_is_cancelled(mirror->job) || job_is_paused(mirror->job) ||
+           progress_is_due(mirror->progress);
 }
 
 static void wait_for_news(struct mirror *mirror) CO_FN;
@@ -185,6 +187,72 @@ static void wait_for_news(struct mirror *mirror)
     atomic_store(&mirror->idle, false);
     if (!has_news(mirror) && atomic_load(&mirror->filter->mode) == MIRROR_BACKGROUND)
         co_sleep_ms(SETTLE_MS);
+}
+
+/* Checkpoints ---------------------------------------------------------------------------------------------------- */
+
+void mirror_checkpoint_due(void *arg)
+{
+    struct mirror *mirror = arg;
+    if (!mirror->job)
+        return;
+    copier_interrupt(mirror->copier);
+    co_queue_wake_all(&mirror->told);
+}
+
+static struct error *wait_active(void *arg) CO_FN;
+
+static struct error *wait_active(void *arg)
+{
+    struct mirror *mirror = arg;
+    mirror_filter_wait_active(mirror->filter);
+    return NULL;
+}
+
+/* An error is not lost: whoever flushes the target next meets it. */
+static struct error *flush_for_checkpoint(void *arg) CO_FN;
+
+static struct error *flush_for_checkpoint(void *arg)
+{
+    struct mirror *mirror = arg;
+    struct error *err = node_flush_in_use(mirror->target, mirror->owner);
+    if (err)
+        atomic_store(&mirror->filter->flush_error, -(error_errnum(err) ? error_errnum(err) : EIO));
+    else if (atomic_load(&mirror->filter->flush_error))
+        err = error_new("a flush of the target failed");
+    return err;
+}
+
+static void note_left(struct mirror *mirror) CO_FN;
+
+static void note_left(struct mirror *mirror)
+{
+    struct range left = range_make(0, 0);
+    unsigned runs = 0;
+    while ((left = copier_next_left(mirror->copier, range_end(left))).bytes > 0) {
+        progress_note_left(mirror->progress, left);
+        if (++runs % RUNS_AT_ONCE == 0)
+            co_yield ();
+    }
+}
+
+/* No piece is on its way. Active writes that began before have got to the target, or were noted, when it is asked what
+ * is left; later ones are among what was written since. */
+static void checkpoint(struct mirror *mirror) CO_FN;
+
+static void checkpoint(struct mirror *mirror)
+{
+    if (!progress_begin_checkpoint(mirror->progress))
+        return;
+    struct error *err = job_step_take(&mirror->step, mirror->job, wait_active, mirror);
+    if (!err) {
+        take_noted(mirror);
+        count_total(mirror);
+        note_left(mirror);
+        err = job_step_take(&mirror->step, mirror->job, flush_for_checkpoint, mirror);
+    }
+    progress_end_checkpoint(mirror->progress, !err);
+    error_free(err);
 }
 
 /* Becoming ready ------------------------------------------------------------------------------------------------- */
@@ -238,6 +306,8 @@ struct error *mirror_run(struct job *job)
     struct error *err = job_step_take(&mirror->step, job, grow_target, mirror);
     while (!err && job_go_on(job)) {
         bool ends = shall_end(mirror);
+        if (progress_is_due(mirror->progress))
+            checkpoint(mirror);
         if (ends)
             mirror_filter_set_mode(mirror->filter, MIRROR_ACTIVE);
         if (!mirror_copy_all(mirror, &err) || mirror_bytes_left(mirror) > 0)

@@ -297,6 +297,13 @@ int mirror_filter_copy(struct mirror_filter *filter, struct range range, bool ze
     return ret;
 }
 
+void mirror_filter_wait_active(struct mirror_filter *filter)
+{
+    struct tracked tracked;
+    tracked_begin(&filter->tracker, &tracked, range_make(0, INT64_MAX), true);
+    tracked_end(&filter->tracker, &tracked);
+}
+
 void mirror_filter_set_mode(struct mirror_filter *filter, enum mirror_mode mode)
 {
     spinlock_lock(&filter->lock);

@@ -64,6 +64,9 @@ struct mirror_filter *mirror_filter_of(struct node *node);
 /* MIRROR_OVER is for good. */
 void mirror_filter_set_mode(struct mirror_filter *filter, enum mirror_mode mode) CONTROL_FN;
 
+/* Writes that were on their way to the target, or noted, when it was called have ended. */
+void mirror_filter_wait_active(struct mirror_filter *filter) CO_FN;
+
 /* Copies a piece; inside of a handle on the filter, on any loop. */
 int mirror_filter_copy(struct mirror_filter *filter, struct range range, bool zero, bool *write_failed) CO_FN;
 

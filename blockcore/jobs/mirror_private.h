@@ -15,6 +15,7 @@ struct copier;
 struct dirty_bitmap;
 struct handle;
 struct job;
+struct progress;
 
 /* Outlives the job where requests hang. */
 struct mirror {
@@ -32,7 +33,8 @@ struct mirror {
     struct handle *guard;  /* keeps the filter in use, and leaves it with its users */
     struct dirty_bitmap *bitmap;
     struct copier *copier;
-    uint64_t counted; /* bytes in the job's total */
+    struct progress *progress; /* NULL: none is kept */
+    uint64_t counted;          /* bytes in the job's total */
 
     struct co_queue told;
     _Atomic bool idle; /* waits for something to be noted */
@@ -54,6 +56,8 @@ uint64_t mirror_bytes_left(struct mirror *mirror) CONTROL_FN;
 bool mirror_copy_all(struct mirror *mirror, struct error **err) CO_FN CONTROL_FN;
 /* @arg: the mirror; a step. */
 struct error *mirror_flush_target(void *arg) CO_FN CONTROL_FN;
+/* It is time for a checkpoint. @arg: the mirror. */
+void mirror_checkpoint_due(void *arg) CONTROL_FN;
 /* The work of its job. */
 struct error *mirror_run(struct job *job) CO_FN CONTROL_FN;
 
