@@ -13,23 +13,24 @@ static struct error *find(const char *name, struct node **out)
     return *out ? NULL : error_new("Cannot find device='%s' nor node-name='%s'", name, name);
 }
 
-static struct error *check_arguments(const char *job_id, enum mirror_sync_mode sync, int64_t speed, int64_t buf_size)
+static struct error *check_arguments(const struct blockdev_mirror_arguments *arguments)
 {
-    if (!job_id)
+    if (!arguments->job_id)
         return error_new("An explicit job ID is required for this node");
-    if (sync != MIRROR_SYNC_MODE_FULL && sync != MIRROR_SYNC_MODE_TOP && sync != MIRROR_SYNC_MODE_NONE)
-        return error_new("Sync mode '%s' not supported", mirror_sync_mode_name(sync));
-    if (speed < 0)
-        return error_new("speed: expected a non-negative value, found %" PRId64, speed);
-    if (buf_size < 0)
-        return error_new("buf-size: expected a non-negative value, found %" PRId64, buf_size);
+    if (arguments->sync != MIRROR_SYNC_MODE_FULL && arguments->sync != MIRROR_SYNC_MODE_TOP &&
+        arguments->sync != MIRROR_SYNC_MODE_NONE)
+        return error_new("Sync mode '%s' not supported", mirror_sync_mode_name(arguments->sync));
+    if (arguments->has_speed && arguments->speed < 0)
+        return error_new("speed: expected a non-negative value, found %" PRId64, arguments->speed);
+    if (arguments->has_buf_size && arguments->buf_size < 0)
+        return error_new("buf-size: expected a non-negative value, found %" PRId64, arguments->buf_size);
     return NULL;
 }
 
-struct error *handle_blockdev_mirror(struct command_context *context, const struct blockdev_mirror_arguments *arguments)
+/* All but the target, which has to be there for one command and is made by the other. */
+static struct error *read_arguments(const struct blockdev_mirror_arguments *arguments, struct mirror_options *options)
 {
-    (void)context;
-    struct mirror_options options = {
+    *options = (struct mirror_options){
         .id = arguments->job_id,
         .flags =
             (arguments->auto_finalize ? 0u : JOB_MANUAL_FINALIZE) | (arguments->auto_dismiss ? 0u : JOB_MANUAL_DISMISS),
@@ -44,29 +45,54 @@ struct error *handle_blockdev_mirror(struct command_context *context, const stru
         .on_source_error = arguments->on_source_error,
         .on_target_error = arguments->on_target_error,
     };
-    struct error *err = check_arguments(arguments->job_id, arguments->sync, arguments->has_speed ? arguments->speed : 0,
-                                        arguments->has_buf_size ? arguments->buf_size : 0);
+    struct error *err = check_arguments(arguments);
     if (!err)
-        err = find(arguments->device, &options.source);
+        err = find(arguments->device, &options->source);
+    if (!err && arguments->replaces)
+        err = find(arguments->replaces, &options->replaces);
+    return err;
+}
+
+struct error *handle_blockdev_mirror(struct command_context *context, const struct blockdev_mirror_arguments *arguments)
+{
+    (void)context;
+    struct mirror_options options;
+    struct error *err = read_arguments(arguments, &options);
     if (!err)
         err = find(arguments->target, &options.target);
-    if (!err && arguments->replaces)
-        err = find(arguments->replaces, &options.replaces);
     return err ? err : mirror_job_start(&options, NULL);
 }
 
 /* drive-mirror ------------------------------------------------------------------------------------------------- */
 
-static struct error *check_drive(const struct drive_mirror *arguments, struct mirror_options *options)
+/* What both commands have in common. */
+static struct blockdev_mirror_arguments as_blockdev_mirror(const struct drive_mirror *arguments)
 {
-    struct error *err = check_arguments(arguments->job_id, arguments->sync, arguments->has_speed ? arguments->speed : 0,
-                                        arguments->has_buf_size ? arguments->buf_size : 0);
-    if (!err)
-        err = find(arguments->device, &options->source);
+    return (struct blockdev_mirror_arguments){
+        .job_id = arguments->job_id,
+        .device = arguments->device,
+        .replaces = arguments->replaces,
+        .sync = arguments->sync,
+        .copy_mode = arguments->copy_mode,
+        .granularity = arguments->granularity,
+        .has_buf_size = arguments->has_buf_size,
+        .buf_size = arguments->buf_size,
+        .has_speed = arguments->has_speed,
+        .speed = arguments->speed,
+        .on_source_error = arguments->on_source_error,
+        .on_target_error = arguments->on_target_error,
+        .auto_finalize = arguments->auto_finalize,
+        .auto_dismiss = arguments->auto_dismiss,
+    };
+}
+
+static struct error *read_drive(const struct drive_mirror *arguments, struct mirror_options *options)
+{
+    const struct blockdev_mirror_arguments common = as_blockdev_mirror(arguments);
+    struct error *err = read_arguments(&common, options);
+    options->keep_zeroes = !arguments->unmap;
     if (!err && arguments->replaces && !arguments->node_name)
         err = error_new("a node-name must be provided when replacing a named node of the graph");
-    if (!err && arguments->replaces)
-        err = find(arguments->replaces, &options->replaces);
     if (!err && job_find(arguments->job_id)) /* before a file is touched */
         err = error_new("Job ID '%s' already in use", arguments->job_id);
     return err;
@@ -93,20 +119,8 @@ static struct error *CO_FN mirror_to_file(const struct drive_mirror *arguments, 
 struct error *handle_drive_mirror(struct command_context *context, const struct drive_mirror *arguments)
 {
     (void)context;
-    struct mirror_options options = {
-        .id = arguments->job_id,
-        .flags =
-            (arguments->auto_finalize ? 0u : JOB_MANUAL_FINALIZE) | (arguments->auto_dismiss ? 0u : JOB_MANUAL_DISMISS),
-        .sync = arguments->sync,
-        .copy_mode = arguments->copy_mode,
-        .granularity = arguments->granularity,
-        .buf_size = arguments->has_buf_size ? (uint64_t)arguments->buf_size : 0,
-        .speed = arguments->has_speed ? (uint64_t)arguments->speed : 0,
-        .keep_zeroes = !arguments->unmap,
-        .on_source_error = arguments->on_source_error,
-        .on_target_error = arguments->on_target_error,
-    };
-    struct error *err = check_drive(arguments, &options);
+    struct mirror_options options;
+    struct error *err = read_drive(arguments, &options);
     if (err)
         return err;
     struct node *source = node_ref(options.source); /* others may do much while the file is made */
