@@ -2,6 +2,7 @@
 
 #include "blockcore/base/cleanup.h"
 #include "blockcore/base/memory.h"
+#include "tests/unit/support/temp.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -13,7 +14,7 @@
 #include <unistd.h>
 
 struct server {
-    char directory[32];
+    char directory[TEMP_FOLDER_BYTES];
     struct sockaddr_un address;
     int listener;
     const char *greeting;
@@ -73,11 +74,9 @@ struct server *server_start(const char *greeting, const char *const *replies)
 
     server->greeting = greeting;
     server->replies = replies;
-    strcpy(server->directory, "/tmp/clients-test-XXXXXX");
-    char *made = mkdtemp(server->directory);
-    assert(made);
+    temp_folder_make(server->directory);
     server->address.sun_family = AF_UNIX;
-    snprintf(server->address.sun_path, sizeof(server->address.sun_path), "%s/socket", server->directory);
+    snprintf(server->address.sun_path, sizeof(server->address.sun_path), "%s/qmp", server->directory);
     server->listener = socket(AF_UNIX, SOCK_STREAM, 0);
     int ret = bind(server->listener, (struct sockaddr *)&server->address, sizeof(server->address));
     assert(ret == 0);

@@ -4,6 +4,7 @@
 #include "clients/c/client.h"
 #include "clients/c/typed.h"
 #include "tests/unit/base/unit.h"
+#include "tests/unit/support/temp.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -12,7 +13,7 @@
 #define CALL_TIMEOUT_MS 30000
 
 struct session {
-    char folder[64];
+    char folder[TEMP_FOLDER_BYTES];
     struct client *client;
     struct arena arena;
 };
@@ -27,9 +28,8 @@ static void expect_success(struct error *err)
 static int start_daemon(void **state)
 {
     static struct session session;
-    char command[512], path[128];
-    strcpy(session.folder, "/tmp/cairn-typed-XXXXXX");
-    assert_non_null(mkdtemp(session.folder));
+    char command[512], path[TEMP_FOLDER_BYTES + 8];
+    temp_folder_make(session.folder);
     snprintf(path, sizeof(path), "%s/qmp", session.folder);
     snprintf(command, sizeof(command),
              "%s --daemonize --chardev socket,id=c,path=%s,server=on,wait=off --monitor chardev=c", CAIRND, path);

@@ -33,7 +33,9 @@ struct work {
     int plan_fails; /* once */
     enum copier_answer answer;
     unsigned answered;
-    bool held; /* pieces wait until they are let go */
+    bool held;       /* pieces wait until they are let go */
+    bool plans_held; /* plans do */
+    unsigned plans;
     struct co_queue go;
     struct co_event released;
 };
@@ -41,6 +43,9 @@ struct work {
 static int plan(void *arg, struct range range, struct extents *out)
 {
     struct work *work = arg;
+    work->plans++;
+    while (work->plans_held)
+        co_queue_wait(&work->go, NULL, "a plan that is held");
     if (work->plan_fails) {
         int ret = work->plan_fails;
         work->plan_fails = 0;
@@ -299,6 +304,7 @@ static int let_go(void *arg)
 {
     struct work *work = arg;
     work->held = false;
+    work->plans_held = false;
     co_queue_wake_all(&work->go);
     return 0;
 }
@@ -307,6 +313,14 @@ static int wait_running(void *arg)
 {
     const struct work *work = arg;
     while (work->running == 0)
+        co_yield ();
+    return 0;
+}
+
+static int wait_planning(void *arg)
+{
+    const struct work *work = arg;
+    while (work->plans == 0)
         co_yield ();
     return 0;
 }
@@ -369,6 +383,30 @@ COPIER_TEST(pieces_that_hang_are_left_behind_when_the_copier_is_abandoned)
     co_queue_fini(&fixture.work.go);
 }
 
+COPIER_TEST(a_plan_that_hangs_is_left_behind_when_the_copier_is_abandoned)
+{
+    struct fixture fixture;
+    struct runner runner;
+    fixture_init(&fixture, all_data);
+    fixture.work.plans_held = true;
+    struct copier_options options = options_for(&fixture);
+    make_copier(&fixture, &options);
+    start_runner(&runner, fixture.copier);
+    co_call_on(loop_io(0), "wait", wait_planning, &fixture.work);
+    copier_abandon(fixture.copier);
+    co_event_wait(&runner.done, "runner");
+    assert_int_equal(runner.ret, -EINTR);
+
+    co_event_init(&fixture.work.released);
+    copier_destroy(fixture.copier, released, &fixture.work);
+    assert_false(co_event_is_set(&fixture.work.released));
+    co_call_on(loop_io(0), "let go", let_go, &fixture.work);
+    co_event_wait(&fixture.work.released, "the copier");
+    assert_int_equal(fixture.work.pieces, 0);
+    handle_close(fixture.handle);
+    co_queue_fini(&fixture.work.go);
+}
+
 COPIER_TEST(a_limit_of_speed_holds_pieces_back_until_it_is_lifted)
 {
     struct fixture fixture;
@@ -401,6 +439,7 @@ int main(void)
         cmocka_unit_test(a_source_that_cannot_say_what_it_has_is_an_error_of_reading),
         cmocka_unit_test(when_interrupted_pieces_on_their_way_end_and_no_other_begins),
         cmocka_unit_test(pieces_that_hang_are_left_behind_when_the_copier_is_abandoned),
+        cmocka_unit_test(a_plan_that_hangs_is_left_behind_when_the_copier_is_abandoned),
         cmocka_unit_test(a_limit_of_speed_holds_pieces_back_until_it_is_lifted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

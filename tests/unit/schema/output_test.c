@@ -1,6 +1,7 @@
 #include "schema/compiler/output.h"
 
 #include "tests/unit/base/unit.h"
+#include "tests/unit/support/temp.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -8,14 +9,15 @@
 
 static struct arena arena;
 static struct compilation compilation;
-static char folder[] = "/tmp/cairn-output-XXXXXX";
+static char folder[TEMP_FOLDER_BYTES];
 
 static int set_up(void **state)
 {
     (void)state;
     arena_init(&arena, SIZE_MAX);
     compilation = (struct compilation){ .arena = &arena, .messages = tmpfile() };
-    return mkdtemp(folder) && compilation.messages ? 0 : -1;
+    temp_folder_make(folder);
+    return compilation.messages ? 0 : -1;
 }
 
 static int tear_down(void **state)
