@@ -137,6 +137,26 @@ static struct error *check_free(const struct child *edge)
     return error_new("%s: the edge to node '%s' is already being changed by another command", user, edge->node->name);
 }
 
+/* QEMU's words, and who it is. */
+static struct error *check_frozen(const struct child *edge)
+{
+    if (!edge->frozen_by)
+        return NULL;
+    return error_new("Cannot change frozen '%s' link from '%s' to '%s', which %s needs", edge->name, edge->parent->name,
+                     edge->node->name, edge->frozen_by);
+}
+
+void edge_freeze(struct child *edge, const char *user)
+{
+    edge_thaw(edge);
+    edge->frozen_by = xstrdup(user);
+}
+
+void edge_thaw(struct child *edge)
+{
+    free(steal(&edge->frozen_by));
+}
+
 static struct error *check_active(const struct node *parent, const char *name, const struct node *node)
 {
     if (!node->set.inactive || parent->set.inactive)
@@ -147,6 +167,8 @@ static struct error *check_active(const struct node *parent, const char *name, c
 struct error *change_edge(struct change *change, struct child *edge, struct node *node)
 {
     struct error *err = check_free(edge);
+    if (!err && node != edge->node)
+        err = check_frozen(edge);
     if (!err)
         err = check_node(node);
     if (!err && edge->parent && node != edge->node)
@@ -188,6 +210,8 @@ struct error *change_add(struct change *change, struct node *parent, const char 
 struct error *change_remove(struct change *change, struct child *edge)
 {
     struct error *err = check_free(edge);
+    if (!err)
+        err = check_frozen(edge);
     if (!err && edge->parent->phase != NODE_OPEN)
         err = error_new("node '%s' is being closed", edge->parent->name);
     if (!err)

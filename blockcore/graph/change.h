@@ -48,6 +48,11 @@ struct error *change_remove(struct change *change, struct child *edge) CONTROL_F
 struct error *change_settings(struct change *change, struct node *node, const struct node_settings *settings,
                               void *state) CONTROL_FN MUST_CHECK;
 
+/* For a job that needs a chain as it is: changes that would lead the edge of a node elsewhere, or remove it, are
+ * refused from now on, with the name of @user, which is copied. The caller keeps the node above. */
+void edge_freeze(struct child *edge, const char *user) CONTROL_FN;
+void edge_thaw(struct child *edge) CONTROL_FN;
+
 /* What the one who makes a change does at its turning point: everything is drained, no request runs. */
 struct change_owner {
     /* The graph is as before; may send requests to nodes whose settings change. An error gives the

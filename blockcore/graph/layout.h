@@ -33,6 +33,7 @@ struct child {
     bool claim;               /* prepared by a change: holds permissions, carries no requests */
     struct change *leaving;   /* the change at whose end the edge will lead elsewhere, or be gone */
     struct change *made_for;  /* of a claim: the change that prepared it */
+    char *frozen_by;          /* whoever needs that it leads where it does; NULL: nobody */
     struct child *twin;       /* edge and claim that will swap their ends: they do not mind each other */
     struct list in_parent;    /* in parent->children; a claim: in parent->claims */
     struct list in_node;      /* in node->parents */

@@ -370,6 +370,7 @@ struct node *edge_detach(struct child *edge)
 
 void edge_fini(struct child *edge)
 {
+    free(edge->frozen_by);
     free(edge->name);
 }
 

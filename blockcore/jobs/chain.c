@@ -1,5 +1,6 @@
 /* Chains of overlays, as jobs see them: layers, with filters in between. */
 #include "blockcore/base/memory.h"
+#include "blockcore/graph/change.h"
 #include "blockcore/graph/driver.h"
 #include "blockcore/graph/handle.h"
 #include "blockcore/graph/inner.h"
@@ -96,6 +97,11 @@ void writable_forget(struct writable *writable)
 
 /* Layers that a job needs ---------------------------------------------------------------------------------------- */
 
+static struct child *down_of(const struct node *node)
+{
+    return node_filtered(node) ? node_filtered(node) : node_backing(node);
+}
+
 static struct error *check_free(const struct node *node)
 {
     const char *user = node_inner_user(node);
@@ -111,8 +117,7 @@ struct error *chain_nodes_add(struct chain_copy_nodes *nodes, struct node *top, 
         if (err)
             return err;
         nodes->layers[nodes->layers_count++] = node_ref(node);
-        const struct child *down = node_filtered(node) ? node_filtered(node) : node_backing(node);
-        node = down ? child_node(down) : NULL;
+        node = down_of(node) ? child_node(down_of(node)) : NULL;
     }
     return NULL;
 }
@@ -137,10 +142,27 @@ struct error *chain_nodes_attach(const struct chain_copy_nodes *nodes, struct no
     return err;
 }
 
+void chain_nodes_freeze(struct chain_copy_nodes *nodes, struct node *top, const struct node *end, const char *user)
+{
+    for (struct node *node = top; node != end && down_of(node) && nodes->frozen_count < CHAIN_LAYERS_MAX;) {
+        struct child *down = down_of(node);
+        edge_freeze(down, user);
+        nodes->frozen[nodes->frozen_count++] = down;
+        node = child_node(down);
+    }
+}
+
+void chain_nodes_thaw(struct chain_copy_nodes *nodes)
+{
+    while (nodes && nodes->frozen_count > 0)
+        edge_thaw(nodes->frozen[--nodes->frozen_count]);
+}
+
 void chain_nodes_let_go(struct chain_copy_nodes *nodes)
 {
     if (!nodes)
         return;
+    chain_nodes_thaw(nodes);
     node_unref(nodes->filter);
     writable_restore(&nodes->writable);
     while (nodes->layers_count > 0)

@@ -158,6 +158,7 @@ void chain_copy_speed_changed(struct job *job)
 static struct error *switch_over(void *arg)
 {
     struct chain_copy *copy = arg;
+    chain_nodes_thaw(&copy->nodes);
     return copy->ops->switch_over(copy);
 }
 
@@ -206,6 +207,7 @@ static void leave(struct leaving *leaving, void *arg)
     struct chain_copy *copy = arg;
     job_step_wait(&copy->step);
     leaving_got_on(leaving);
+    chain_nodes_thaw(&copy->nodes);
     if (copy->in_graph && !copy->switched) {
         if (copy->ops->let_guests_go)
             copy->ops->let_guests_go(copy);

@@ -54,6 +54,8 @@ struct chain_copy_nodes {
     struct node *other;  /* one more that shall stay; NULL: none */
     struct node *layers[CHAIN_LAYERS_MAX];
     size_t layers_count;
+    struct child *frozen[CHAIN_LAYERS_MAX]; /* edges between them, and those to what they stand on */
+    size_t frozen_count;
     struct writable writable;
 };
 
@@ -84,6 +86,12 @@ struct error *chain_nodes_add_above(struct chain_copy_nodes *nodes, struct node 
                                     struct node *base) CONTROL_FN MUST_CHECK;
 /* The layers become children of the inner node, without a role: its driver says what they share. */
 struct error *chain_nodes_attach(const struct chain_copy_nodes *nodes, struct node *inner) CO_FN CONTROL_FN MUST_CHECK;
+/* The edges from @top down to @end (NULL: all) stay as they are, until chain_nodes_thaw(). The nodes above them are
+ * among the layers, or are filters on @end, which the caller keeps. */
+void chain_nodes_freeze(struct chain_copy_nodes *nodes, struct node *top, const struct node *end,
+                        const char *user) CONTROL_FN;
+/* NULL is allowed. */
+void chain_nodes_thaw(struct chain_copy_nodes *nodes) CONTROL_FN;
 /* Drops all references, and restores what was made writable. NULL is allowed. */
 void chain_nodes_let_go(struct chain_copy_nodes *nodes) CO_FN CONTROL_FN;
 

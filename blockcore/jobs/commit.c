@@ -245,6 +245,7 @@ static struct error *set_up(struct commit *commit, const char *filter_name)
         err = make_filter(commit, filter_name);
     if (err)
         return err;
+    chain_nodes_freeze(&commit->copy.nodes, commit->top, layer_of(commit->base), commit->copy.owner);
     uint64_t granule = max_u64(node_cluster_bytes(commit->base), GRANULE_MIN);
     uint64_t bytes = max_u64(node_length(commit->top), node_length(commit->base));
     err = chain_copy_begin(&commit->copy, PERM_CONSISTENT_READ, bytes, granule);

@@ -115,6 +115,7 @@ static void leave(struct leaving *leaving, void *arg)
     struct mirror *mirror = arg;
     job_step_wait(&mirror->step);
     leaving_got_on(leaving);
+    chain_nodes_thaw(mirror->chain);
     if (mirror->inserted)
         error_free(filter_remove(mirror->filter_node, NULL));
     handle_close(mirror->guard);
@@ -284,7 +285,10 @@ static struct error *open_chain(struct mirror *mirror)
         return NULL;
     mirror->chain = xcalloc(1, sizeof(*mirror->chain));
     struct error *err = chain_nodes_add_above(mirror->chain, mirror->source, mirror->target);
-    return err ? err : writable_make(&mirror->chain->writable, mirror->target);
+    if (err)
+        return err;
+    chain_nodes_freeze(mirror->chain, mirror->source, layer_of(mirror->target), mirror->owner);
+    return writable_make(&mirror->chain->writable, mirror->target);
 }
 
 static struct error *open_progress(struct mirror *mirror, uint32_t granularity) CO_FN;

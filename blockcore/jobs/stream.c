@@ -138,6 +138,7 @@ static struct error *set_up(struct stream *stream, const struct stream_options *
                                   nodes->layers, nodes->layers_count, &nodes->filter);
     if (err)
         return err;
+    chain_nodes_freeze(nodes, options->device, options->bottom, stream->copy.owner);
     uint64_t granule = max_u64(node_cluster_bytes(stream->top), GRANULE_MIN);
     return chain_copy_begin(&stream->copy, PERM_ALL, node_length(stream->top), granule);
 }
