@@ -20,10 +20,18 @@ struct move {
     unsigned shared;
 };
 
+/* Whoever leads to @from shall lead to @to. */
+struct replaced {
+    const struct node *from;
+    struct node *to;
+};
+
 struct change {
     struct journal *journal;
     struct move *moves;
     size_t moves_count;
+    struct replaced *replaced;
+    size_t replaced_count;
     struct node **nodes; /* whose settings change, with a reference each */
     size_t nodes_count;
     const struct change_owner *owner;
@@ -134,7 +142,8 @@ static struct error *check_free(const struct child *edge)
     if (!edge->leaving)
         return NULL;
     CLEANUP(free) char *user = child_user(edge);
-    return error_new("%s: the edge to node '%s' is already being changed by another command", user, edge->node->name);
+    return error_errno(EAGAIN, "%s: the edge to node '%s' is already being changed by another command", user,
+                       edge->node->name);
 }
 
 /* QEMU's words, and who it is. */
@@ -219,6 +228,17 @@ struct error *change_remove(struct change *change, struct child *edge)
     return err;
 }
 
+/* Edges from @to or from below it stay, as do a node's that closes, which keeps what it stands on until it is gone. */
+static bool is_replaced(const struct child *edge, struct node *to)
+{
+    if (edge->claim)
+        return false;
+    if (!edge->parent)
+        return !edge->handle->stays;
+    return edge->parent->phase != NODE_CLOSING && !edge->parent->driver->stays && edge->parent != to &&
+           !node_reaches(to, edge->parent);
+}
+
 struct error *change_replace(struct change *change, struct node *from, struct node *to)
 {
     struct error *err = NULL;
@@ -226,14 +246,12 @@ struct error *change_replace(struct change *change, struct node *from, struct no
     while (edge && !err) {
         /* change_edge adds claims to lists of @to only, so the walk over @from's parents stays valid. */
         struct child *next = node_parent_next(from, edge);
-        bool below_to = edge->parent && (edge->parent == to || node_reaches(to, edge->parent));
-        /* A node that closes keeps what it stands on until it is gone. */
-        bool stays =
-            edge->parent ? edge->parent->phase == NODE_CLOSING || edge->parent->driver->stays : edge->handle->stays;
-        if (!edge->claim && !below_to && !stays)
+        if (is_replaced(edge, to))
             err = change_edge(change, edge, to);
         edge = next;
     }
+    change->replaced = xrealloc_array(change->replaced, change->replaced_count + 1, sizeof(struct replaced));
+    change->replaced[change->replaced_count++] = (struct replaced){ .from = from, .to = to };
     return err;
 }
 
@@ -418,12 +436,30 @@ static struct error *check_way_back(const struct change *change, const struct dr
     return NULL;
 }
 
+/* While the change waited, others may have brought their edges to what is replaced. */
+static struct error *check_newcomers(const struct change *change)
+{
+    for (size_t i = 0; i < change->replaced_count; i++) {
+        const struct node *from = change->replaced[i].from;
+        struct child *edge = NULL;
+        while ((edge = node_parent_next(from, edge))) {
+            if (edge->leaving != change && is_replaced(edge, change->replaced[i].to)) {
+                CLEANUP(free) char *user = child_user(edge);
+                return error_errno(EAGAIN, "node '%s' is replaced, but %s uses it since a moment", from->name, user);
+            }
+        }
+    }
+    return NULL;
+}
+
 static struct error *turn(struct change *change, const struct drain *drain) CO_FN;
 
 static struct error *turn(struct change *change, const struct drain *drain)
 {
     const struct change_owner *owner = change->owner;
     struct error *err = check_way_back(change, drain);
+    if (!err)
+        err = check_newcomers(change);
     set_busy(change, owner->before || owner->try_new);
     if (!err && owner->before)
         err = owner->before(change->owner_arg);
@@ -538,6 +574,7 @@ static void change_free(struct change *change)
     for (size_t i = 0; i < change->nodes_count; i++)
         node_unref(change->nodes[i]);
     free(change->nodes);
+    free(change->replaced);
     free(change->moves);
     free(change);
 }

@@ -32,7 +32,8 @@ struct change *change_begin(void) CONTROL_FN;
 struct error *change_edge(struct change *change, struct child *edge, struct node *node) CONTROL_FN MUST_CHECK;
 
 /* Everything that leads to @from shall lead to @to, except edges from @to or from below it, and those of drivers that
- * stay. */
+ * stay. Where another change brings one more edge to @from meanwhile, this one fails with EAGAIN, as a change does that
+ * meets an edge of another's. */
 struct error *change_replace(struct change *change, struct node *from, struct node *to) CONTROL_FN MUST_CHECK;
 
 /* @parent shall have one more child. The claim becomes that child and is returned in *@out: a weak pointer, which stays

@@ -5,6 +5,12 @@
 #include "blockcore/graph/flush.h"
 #include "blockcore/graph/inner.h"
 #include "blockcore/graph/layout.h"
+#include "blockcore/runtime/coroutine.h"
+
+#include <errno.h>
+
+#define TRIES 50
+#define RETRY_MS 20
 
 /* Edges of users, and not only those of the node's own overlay or filter. */
 static struct error *check_snapshot(const struct node *node, const struct node *overlay)
@@ -126,6 +132,55 @@ static struct error *check_filter(const struct node *filter)
     return NULL;
 }
 
+/* A filter that comes or goes, and what it stood on when that began. */
+struct passage {
+    const struct node *filter;
+    const struct node *below;
+};
+
+static struct error *still_on_it(void *arg)
+{
+    const struct passage *passage = arg;
+    if (passage->filter->filtered->node == passage->below)
+        return NULL;
+    return error_errno(EAGAIN, "filter '%s' stands on another node since a moment", passage->filter->name);
+}
+
+static struct error *pass_once(struct node *filter, struct handle *only, bool insert) CO_FN;
+
+static struct error *pass_once(struct node *filter, struct handle *only, bool insert)
+{
+    static const struct change_owner owner = { .before = still_on_it };
+    struct node *below = filter->filtered->node;
+    struct passage passage = { .filter = filter, .below = below };
+    struct change *change = change_begin();
+    change_set_owner(change, &owner, &passage);
+    struct error *err = only ? change_edge(change, handle_edge(only), insert ? filter : below)
+                             : change_replace(change, insert ? below : filter, insert ? filter : below);
+    if (!err)
+        return change_commit(change);
+    change_abort(change);
+    return err;
+}
+
+/* Others may be changing what is around it: that passes. */
+static struct error *pass(struct node *filter, struct handle *only, bool insert) CO_FN;
+
+static struct error *pass(struct node *filter, struct handle *only, bool insert)
+{
+    struct error *err = pass_once(filter, only, insert);
+    if (only)
+        return err;
+    node_ref(filter);
+    for (int tries = 1; err && error_errnum(err) == EAGAIN && tries < TRIES; tries++) {
+        error_free(err);
+        co_sleep_ms(RETRY_MS);
+        err = pass_once(filter, only, insert);
+    }
+    node_unref(filter);
+    return err;
+}
+
 struct error *filter_insert(struct node *node, struct node *filter, struct handle *only)
 {
     struct error *err = check_filter(filter);
@@ -134,7 +189,7 @@ struct error *filter_insert(struct node *node, struct node *filter, struct handl
     if (!err && filter->filtered->node != node)
         err = error_new("filter '%s' stands on node '%s', not on node '%s'", filter->name, filter->filtered->node->name,
                         node->name);
-    return err ? err : replace(node, filter, only);
+    return err ? err : pass(filter, only, true);
 }
 
 struct error *filter_remove(struct node *filter, struct handle *only)
@@ -142,5 +197,5 @@ struct error *filter_remove(struct node *filter, struct handle *only)
     struct error *err = check_filter(filter);
     if (!err)
         err = check_user(filter, only);
-    return err ? err : replace(filter, filter->filtered->node, only);
+    return err ? err : pass(filter, only, false);
 }

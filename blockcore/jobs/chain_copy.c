@@ -10,6 +10,9 @@
 
 #include <errno.h>
 
+#define SWITCH_TRIES 50
+#define RETRY_MS 20
+
 /* Making --------------------------------------------------------------------------------------------------------- */
 
 struct chain_copy *chain_copy_of(const struct job *job)
@@ -159,7 +162,13 @@ static struct error *switch_over(void *arg)
 {
     struct chain_copy *copy = arg;
     chain_nodes_thaw(&copy->nodes);
-    return copy->ops->switch_over(copy);
+    struct error *err = copy->ops->switch_over(copy);
+    for (int tries = 1; err && error_errnum(err) == EAGAIN && tries < SWITCH_TRIES; tries++) {
+        error_free(err);
+        co_sleep_ms(RETRY_MS);
+        err = chain_copy_is_over(copy) ? error_new("the job was cancelled") : copy->ops->switch_over(copy);
+    }
+    return err;
 }
 
 struct error *chain_copy_prepare(struct job *job)
@@ -170,7 +179,10 @@ struct error *chain_copy_prepare(struct job *job)
 
 static struct error *still_wanted(void *arg)
 {
-    return chain_copy_is_over(arg) ? error_new("the job was cancelled") : NULL;
+    struct chain_copy *copy = arg;
+    if (chain_copy_is_over(copy))
+        return error_new("the job was cancelled");
+    return copy->ops->check_chain ? copy->ops->check_chain(copy) : NULL;
 }
 
 static void have_switched(void *arg)

@@ -35,8 +35,12 @@ struct chain_copy_ops {
     size_t size;              /* of the kind's own structure, which begins with the copy */
     struct copier_ops copier; /* arg: the chain_copy; without failed */
     bool leaves_out; /* what fails and is ignored is left out, and the job fails in the end; else tried again */
-    /* The last step: the header and the graph. Checks chain_copy_is_over() after each wait. */
+    /* The last step: the header and the graph. Checks chain_copy_is_over() after each wait. Is called again when it
+     * fails with EAGAIN: another job has changed the chain around it meanwhile. */
     struct error *(*switch_over)(struct chain_copy *copy)CO_FN;
+    /* With requests held back, at the point of no return: is the chain still what switch_over saw? Absent: no matter.
+     */
+    struct error *(*check_chain)(struct chain_copy *copy)CONTROL_FN;
     /* No copy must harm what guests write without the filter, from now on. Absent: none does. */
     void (*let_guests_go)(struct chain_copy *copy) CO_FN;
 };

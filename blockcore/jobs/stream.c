@@ -15,6 +15,7 @@ struct stream {
     struct chain_copy copy;
     struct node *top;    /* the overlay; one of the layers, which keep it, as is the next */
     struct node *bottom; /* NULL: nothing is below what is copied */
+    struct node *below;  /* what the overlay is about to be put on; weak */
 };
 
 /* Copying -------------------------------------------------------------------------------------------------------- */
@@ -50,6 +51,16 @@ static bool find_below(const struct stream *stream, struct node **below)
     return chain_contains(stream->top, stream->bottom);
 }
 
+/* A job further down may have put something else there, or have taken it away. */
+static struct error *check_chain(struct chain_copy *copy)
+{
+    const struct stream *stream = CONTAINER_OF(copy, struct stream, copy);
+    struct node *below;
+    if (find_below(stream, &below) && below == stream->below)
+        return NULL;
+    return error_errno(EAGAIN, "the chain of node '%s' was changed meanwhile", node_name(stream->top));
+}
+
 static struct error *switch_graph(struct stream *stream, struct node *below) CO_FN;
 
 static struct error *switch_graph(struct stream *stream, struct node *below)
@@ -79,6 +90,8 @@ static struct error *let_go_of_layers(struct stream *stream, struct node *below)
         err = error_new("the job was cancelled");
     if (!err && node_backing(stream->top))
         err = chain_write_backing(stream->top, layer_of(below), copy->backing_file, copy->mask_protocol);
+    if (!err)
+        err = check_chain(&stream->copy);
     return err ? err : switch_graph(stream, below);
 }
 
@@ -90,6 +103,7 @@ static struct error *switch_over(struct chain_copy *copy)
         return error_new("the chain of node '%s' was changed meanwhile", node_name(stream->top));
     if (below)
         node_ref(below);
+    stream->below = below;
     struct error *err = let_go_of_layers(stream, below);
     node_unref(below);
     return err;
@@ -115,6 +129,7 @@ static const struct chain_copy_ops ops = {
     .copier = { .plan = plan, .copy = copy_piece },
     .leaves_out = true,
     .switch_over = switch_over,
+    .check_chain = check_chain,
     .let_guests_go = let_guests_go,
 };
 
