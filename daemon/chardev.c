@@ -14,7 +14,7 @@
 #include "blockcore/runtime/sync.h"
 #include "daemon/chardev_private.h"
 #include "daemon/log.h"
-#include "daemon/path.h"
+#include "daemon/stdio_pump.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -27,7 +27,8 @@
 struct chardev {
     struct list link;
     char *id;
-    struct socket_address *address;
+    struct socket_address *address; /* NULL: standard input and output */
+    struct stdio_pump *pump;
     char *where;
     bool ready; /* made, and not being removed */
     bool stopped;
@@ -81,6 +82,8 @@ const char *chardev_where(const struct chardev *chardev)
 
 static char *describe_where(const struct socket_address *address)
 {
+    if (!address)
+        return xstrdup("stdio");
     if (address->type == SOCKET_ADDRESS_TYPE_UNIX)
         return xstrdup(address->u.unix_.path);
     return address_describe(address);
@@ -91,7 +94,7 @@ static struct chardev *chardev_create(const char *id, const struct socket_addres
 {
     struct chardev *chardev = xcalloc(1, sizeof(*chardev));
     chardev->id = xstrdup(id);
-    chardev->address = address_copy(address);
+    chardev->address = address ? address_copy(address) : NULL;
     chardev->where = describe_where(address);
     chardev->fd = -1;
     co_queue_init(&chardev->changed);
@@ -216,6 +219,28 @@ static struct error *begin_connecting(struct chardev *chardev)
     }
     chardev->running = true;
     co_start("chardev", keep_connected, chardev);
+    return NULL;
+}
+
+struct error *chardev_make_stdio(const char *id)
+{
+    struct chardev *other;
+    int fd;
+    if (find_any(id))
+        return error_new("Chardev with id '%s' already exists", id);
+    list_for_each (other, &chardevs, link) {
+        if (!other->address)
+            return error_new("standard input and output are used by chardev '%s'", other->id);
+    }
+    struct chardev *chardev = chardev_create(id, NULL);
+    struct error *err = stdio_pump_start(&chardev->pump, &fd);
+    if (err) {
+        chardev_free(chardev);
+        return err;
+    }
+    chardev->connects = true;
+    hand_over(chardev, fd);
+    chardev->ready = true;
     return NULL;
 }
 
@@ -356,6 +381,10 @@ static void chardev_end(struct chardev *chardev)
     chardev->ready = false;
     chardev_stop(chardev);
     listening_close(&chardev->listening);
+    if (chardev->fd >= 0)
+        close(chardev->fd);
+    chardev->fd = -1;
+    stdio_pump_stop(steal(&chardev->pump));
     chardev_free(chardev);
 }
 
@@ -381,7 +410,8 @@ void chardevs_forget(void)
     struct chardev *chardev;
     list_for_each (chardev, &chardevs, link) {
         const struct socket_address *address = chardev->address;
-        if (chardev->listening.count > 0 && address->type == SOCKET_ADDRESS_TYPE_UNIX && !address->u.unix_.abstract)
+        if (address && chardev->listening.count > 0 && address->type == SOCKET_ADDRESS_TYPE_UNIX &&
+            !address->u.unix_.abstract)
             unlink(address->u.unix_.path);
     }
 }
@@ -391,6 +421,8 @@ void chardevs_forget(void)
 /* As QEMU spells it: "disconnected:tcp:127.0.0.1:4444,server=on". */
 static const char *spell(const struct chardev *chardev, struct arena *arena)
 {
+    if (!chardev->address)
+        return chardev->where;
     struct socket_address address = *chardev->address;
     if (chardev->listening.count > 0)
         (void)address_of_listener(chardev->listening.fds[0], arena, &address);

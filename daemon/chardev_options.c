@@ -93,9 +93,16 @@ static struct said read_manner(const struct chardev_socket_options *options)
     };
 }
 
+static struct error *check_stdio(const struct chardev_stdio *options)
+{
+    return options->signal ? NULL : error_new("signal=off is not supported");
+}
+
 struct error *chardev_check(const struct chardev_options *options)
 {
     struct socket_address address;
+    if (options->backend == CHARDEV_BACKEND_KIND_STDIO)
+        return check_stdio(&options->u.stdio);
     struct said said = read_manner(&options->u.socket);
     struct error *err = read_address(&options->u.socket, &address);
     return err ? err : check_manner(&said);
@@ -124,9 +131,17 @@ static struct error *make(const char *id, struct socket_address *address, const 
     return chardev_make(id, address, &manner);
 }
 
+static struct error *make_stdio(const char *id, const struct chardev_stdio *options)
+{
+    struct error *err = check_stdio(options);
+    return err ? err : chardev_make_stdio(id);
+}
+
 struct error *chardev_add(const struct chardev_options *options)
 {
     struct socket_address address;
+    if (options->backend == CHARDEV_BACKEND_KIND_STDIO)
+        return make_stdio(options->id, &options->u.stdio);
     struct said said = read_manner(&options->u.socket);
     struct error *err = read_address(&options->u.socket, &address);
     return err ? err : make(options->id, &address, &said);
@@ -134,9 +149,10 @@ struct error *chardev_add(const struct chardev_options *options)
 
 /* Commands and files -------------------------------------------------------------------------------------------- */
 
-struct error *chardev_add_backend(const char *id, const struct chardev_backend *backend)
+static struct error *add_socket(const char *id, const struct chardev_socket *socket) CO_FN;
+
+static struct error *add_socket(const char *id, const struct chardev_socket *socket)
 {
-    const struct chardev_socket *socket = backend->u.socket.data;
     struct socket_address address = socket_address_of_legacy(socket->addr);
     struct said said = {
         .server = socket->server,
@@ -147,7 +163,14 @@ struct error *chardev_add_backend(const char *id, const struct chardev_backend *
         .has_reconnect_ms = socket->has_reconnect_ms,
         .reconnect_ms = socket->reconnect_ms,
     };
-    return error_wrap(make(id, &address, &said), "Failed to add chardev '%s'", id);
+    return make(id, &address, &said);
+}
+
+struct error *chardev_add_backend(const char *id, const struct chardev_backend *backend)
+{
+    struct error *err = backend->type == CHARDEV_BACKEND_KIND_STDIO ? make_stdio(id, backend->u.stdio.data)
+                                                                    : add_socket(id, backend->u.socket.data);
+    return error_wrap(err, "Failed to add chardev '%s'", id);
 }
 
 struct error *chardev_add_path(const char *id, const char *path)

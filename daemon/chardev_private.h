@@ -20,4 +20,7 @@ struct chardev_manner {
 struct error *chardev_make(const char *id, const struct socket_address *address, const struct chardev_manner *manner)
     CO_FN CONTROL_FN MUST_CHECK;
 
+/* Standard input and output, which one device at a time may use. */
+struct error *chardev_make_stdio(const char *id) CONTROL_FN MUST_CHECK;
+
 #endif

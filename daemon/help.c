@@ -22,6 +22,7 @@ static const char usage[] =
     "                        follow are taken when the first client has come\n"
     "  --chardev socket,id=ID,{path=PATH|host=HOST,port=PORT|fd=N}[,reconnect-ms=N]\n"
     "                        connect to a client that listens\n"
+    "  --chardev stdio,id=ID talk over standard input and output\n"
     "  --monitor [chardev=]ID[,mode=control][,pretty=on|off][,role=read|operate|admin]\n"
     "                        let any number of QMP clients connect there, who may do what their role allows\n"
     "  --nbd-server addr.type=unix,addr.path=PATH[,max-connections=N]\n"
@@ -67,7 +68,7 @@ void help_object(const char *text)
 
 void help_chardev(void)
 {
-    puts("Available chardev backend types:\n  socket");
+    puts("Available chardev backend types:\n  socket\n  stdio");
     exit(EXIT_SUCCESS);
 }
 

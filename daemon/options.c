@@ -316,12 +316,25 @@ static struct error *second_pass(int argc, char **argv, struct options *options)
     return NULL;
 }
 
+static struct error *check_background(const struct options *options)
+{
+    for (size_t i = 0; i < options->count && options->daemonize; i++) {
+        const struct option_item *item = &options->items[i];
+        const struct chardev_options *chardev = item->kind == &chardev_kind ? item->value : NULL;
+        if (chardev && chardev->backend == CHARDEV_BACKEND_KIND_STDIO)
+            return error_new("--chardev %s: there is no standard input with --daemonize", item->text);
+    }
+    return NULL;
+}
+
 struct error *options_parse(int argc, char **argv, struct options *out)
 {
     *out = (struct options){ 0 };
     arena_init(&out->arena, SIZE_MAX);
     struct error *err = first_pass(argc, argv, out);
-    return err ? err : second_pass(argc, argv, out);
+    if (!err)
+        err = second_pass(argc, argv, out);
+    return err ? err : check_background(out);
 }
 
 void options_fini(struct options *options)

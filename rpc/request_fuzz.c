@@ -15,7 +15,7 @@ static const struct command_descriptor commands[] = {
     { "blockdev-add", 0, &blockdev_options_descriptor, NULL, NULL },
     { "blockdev-create", 0, &blockdev_create_arguments_descriptor, NULL, NULL },
     { "nbd-server-start", 0, &nbd_server_start_arguments_descriptor, NULL, NULL },
-    { "schema-info", 0, &schema_info_descriptor, NULL, NULL },
+    { "schema-info", COMMAND_ALLOW_OOB, &schema_info_descriptor, NULL, NULL },
 };
 static const struct command_table table = { commands, sizeof(commands) / sizeof(commands[0]) };
 

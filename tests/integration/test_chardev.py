@@ -158,11 +158,78 @@ def test_waiting_for_a_first_client_can_be_ended(tmp_path):
         process.stderr.close()
 
 
+def talk(text, *args, cwd):
+    """Runs cairnd with a monitor on standard input and output; what it answers."""
+    result = subprocess.run([CAIRND, "--chardev", "stdio,id=c", "--monitor", "c", *args], cwd=cwd, input=text, text=True,
+                            capture_output=True, timeout=DEADLINE)
+    assert result.returncode == 0, result
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_standard_input_and_output(tmp_path):
+    greeting, negotiated, devices_, version, quitting = talk(
+        '{"execute": "qmp_capabilities"} {"execute": "query-chardev"} {"execute": "query-version"} {"execute": "quit"}',
+        cwd=tmp_path)
+    assert greeting["QMP"]["capabilities"] == ["oob"] and negotiated == quitting == {"return": {}}
+    assert devices_["return"] == [{"label": "c", "filename": "stdio", "frontend-open": True}]
+    assert version["return"]["qemu"]["major"] == 10
+
+
+def test_much_that_goes_out(tmp_path):
+    messages = '{"execute": "qmp_capabilities"}' + '{"execute": "query-qmp-schema"}' * 10 + '{"execute": "quit"}'
+    assert len(talk(messages, cwd=tmp_path)) == 13
+
+
+@pytest.mark.parametrize("end", ["file", "null", "closed"])
+def test_other_kinds_of_input(tmp_path, end):
+    """The end of the input is no end of the daemon, as in QSD."""
+    (tmp_path / "in").write_text('{"execute": "qmp_capabilities"}{"execute": "query-version"}')
+    stdin = {"file": open(tmp_path / "in"), "null": subprocess.DEVNULL, "closed": subprocess.PIPE}[end]
+    process = subprocess.Popen([CAIRND, "--chardev", "stdio,id=c", "--monitor", "c", "--pidfile", "pid"], cwd=tmp_path,
+                               stdin=stdin, stdout=subprocess.PIPE)
+    try:
+        if end == "closed":
+            process.stdin.close()
+        assert b"QMP" in process.stdout.readline()
+        if end == "file":
+            assert process.stdout.readline() == b'{"return": {}}\r\n' and b"package" in process.stdout.readline()
+        wait_until((tmp_path / "pid").exists)
+        assert process.poll() is None
+        process.terminate()
+        assert process.wait(DEADLINE) == 0
+    finally:
+        process.kill()
+        process.stdout.close()
+        if end == "file":
+            stdin.close()
+
+
+def test_who_does_not_read_delays_the_end_by_a_moment_only(tmp_path):
+    process = subprocess.Popen([CAIRND, "--chardev", "stdio,id=c", "--monitor", "c", "--pidfile", "pid"], cwd=tmp_path,
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        process.stdin.write(b'{"execute": "qmp_capabilities"}' + b'{"execute": "query-qmp-schema"}' * 20)
+        process.stdin.flush()
+        wait_until((tmp_path / "pid").exists)
+        process.terminate()
+        assert process.wait(DEADLINE) == 0
+    finally:
+        process.kill()
+        process.stdin.close()
+        process.stdout.close()
+
+
+def test_mistakes_with_standard_input(tmp_path):
+    assert "used by chardev 'c'" in fails("--chardev", "stdio,id=c", "--chardev", "stdio,id=d", cwd=tmp_path)
+    assert "--daemonize" in fails("--daemonize", "--chardev", "stdio,id=c", cwd=tmp_path)
+    assert "signal=off" in fails("--chardev", "stdio,id=c,signal=off", cwd=tmp_path)
+
+
 # At run time ------------------------------------------------------------------------------------------------------
 
 def test_a_monitor_comes_and_goes(daemon, qmp, tmp_path):
     path = tmp_path / "second.sock"
-    assert qmp.execute("query-chardev-backends") == [{"name": "socket"}]
+    assert qmp.execute("query-chardev-backends") == [{"name": "socket"}, {"name": "stdio"}]
     assert qmp.execute("chardev-add", id="second", backend=unix(path)) == {}
     assert devices(qmp)["second"] == {
         "label": "second", "filename": f"disconnected:unix:{path},server=on", "frontend-open": False}
