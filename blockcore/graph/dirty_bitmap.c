@@ -508,9 +508,7 @@ static int tell_image(struct dirty_bitmap *to, struct dirty_bitmap *from)
     return ret;
 }
 
-static struct error *tell_image_first(struct dirty_bitmap *to, struct dirty_bitmap *from) CO_FN CONTROL_FN;
-
-static struct error *tell_image_first(struct dirty_bitmap *to, struct dirty_bitmap *from)
+struct error *dirty_bitmap_tell_image(struct dirty_bitmap *to, struct dirty_bitmap *from)
 {
     struct handle *handle;
     if (!to->persistent || !to->owner->node->ahead)
@@ -539,7 +537,7 @@ struct error *dirty_bitmap_merge(struct dirty_bitmap *to, struct dirty_bitmap *f
     /* Nobody may close the nodes meanwhile, and the bitmaps with them. */
     struct node *to_node = node_ref(to->owner->node);
     struct node *from_node = node_ref(from->owner->node);
-    struct error *err = tell_image_first(to, from);
+    struct error *err = dirty_bitmap_tell_image(to, from);
     if (!err && to->granularity_bits == from->granularity_bits)
         merge_words(to, from);
     else if (!err)

@@ -113,6 +113,10 @@ uint64_t dirty_bitmap_count(struct dirty_bitmap *bitmap) CONTROL_FN;
  * granularities may differ, the lengths may not. Others get a turn meanwhile; both bitmaps are busy until it ends. */
 struct error *dirty_bitmap_merge(struct dirty_bitmap *to, struct dirty_bitmap *from) CO_FN CONTROL_FN MUST_CHECK;
 
+/* The image of @to, which is busy, says on stable storage that what is dirty in @from is dirty in @to, if it has bits
+ * ahead (write_ahead.h). Before bits are added in another way than by writes, or while it is still busy afterwards. */
+struct error *dirty_bitmap_tell_image(struct dirty_bitmap *to, struct dirty_bitmap *from) CO_FN CONTROL_FN MUST_CHECK;
+
 /* Bits as bytes, see dirty_map_read(). There are dirty_bitmap_bytes() of them, a multiple of 8 and at least 8. */
 uint64_t dirty_bitmap_bytes(struct dirty_bitmap *bitmap) CONTROL_FN;
 void dirty_bitmap_read(struct dirty_bitmap *bitmap, uint64_t first_byte, void *data, size_t bytes) CONTROL_FN;

@@ -200,6 +200,15 @@ static void mark_left(struct backup *backup)
     }
 }
 
+/* In its image too; if that cannot be told, no write can be either. */
+static void put_back_left(struct backup *backup) CO_FN;
+
+static void put_back_left(struct backup *backup)
+{
+    mark_left(backup);
+    error_free(dirty_bitmap_tell_image(backup->bitmap, backup->bitmap));
+}
+
 /* The bitmap has recorded what was written since the moment. Nobody can have resized the source. */
 static void settle_bitmap(struct backup *backup, bool success) CO_FN;
 
@@ -210,7 +219,7 @@ static void settle_bitmap(struct backup *backup, bool success)
         return;
     if (aside && backup->inserted && !success) {
         if (backup->options.bitmap_mode == BITMAP_SYNC_MODE_ALWAYS)
-            mark_left(backup);
+            put_back_left(backup);
         else
             error_free(dirty_bitmap_merge(backup->bitmap, aside));
     }

@@ -280,3 +280,25 @@ def test_old_images_cannot(start_daemon, tmp_path):
         "driver": "qcow2", "node-name": "disk", "write-ahead-bitmaps": True,
         "file": {"driver": "file", "filename": str(path)}})
     assert "write-ahead-bitmaps: needs an image of version 3" in error.desc
+
+
+def test_what_a_failed_backup_puts_back_is_there_after_a_crash(start_daemon, tmp_path):
+    """Its bitmap says what was not copied, also where nobody has written."""
+    disk = Disk(start_daemon, tmp_path)
+    qmp = disk.open()
+    add(qmp, "b", persistent=True)
+    (tmp_path / "copy").write_bytes(bytes(SIZE))
+    disk.connect().pwrite(b"x" * 2 * MIB, 0)
+    qmp.execute("block-dirty-bitmap-clear", node="disk", name="b")
+    qmp.execute("blockdev-add", {"driver": "file", "node-name": "copy", "filename": str(tmp_path / "copy")})
+    qmp.execute("blockdev-backup", {"job-id": "j", "device": "disk", "target": "copy", "sync": "full", "bitmap": "b",
+                                    "bitmap-mode": "always", "speed": 1})
+    qmp.execute("block-job-cancel", device="j", force=True)
+    qmp.wait_event("BLOCK_JOB_CANCELLED")
+    qmp.wait_event("JOB_STATUS_CHANGE", lambda data: data["status"] == "null")
+    before = disk.dirty("b")
+    assert before
+    disk.kill()
+    disk.open()
+    after = disk.dirty("b")
+    assert all(any(a <= begin and end <= z for a, z in after) for begin, end in before)

@@ -388,10 +388,15 @@ static int plan_store(struct qcow2 *q, struct plan *plan)
     int ret = 0;
     for (uint32_t i = 0; i < q->bitmap_count && ret == 0; i++) {
         struct dirty_bitmap *bitmap = bitmap_of(q, &q->bitmaps[i]);
-        if (bitmap && is_to_be_stored(bitmap))
+        if (bitmap && is_to_be_stored(bitmap)) {
             ret = store_bitmap(q, plan, bitmap, &q->bitmaps[i]);
-        else
-            plan->list[plan->count++] = qcow2_bitmap_copy(&q->bitmaps[i]);
+            continue;
+        }
+        struct qcow2_bitmap *copy = &plan->list[plan->count++];
+        *copy = qcow2_bitmap_copy(&q->bitmaps[i]);
+        /* It was ahead, and is not in memory any more: from now on it misses writes. */
+        if (q->ahead && copy->usable)
+            copy->flags |= QCOW2_BITMAP_IN_USE;
     }
     for (struct dirty_bitmap *bitmap = NULL; ret == 0 && (bitmap = oldest_new(q, bitmap));)
         ret = store_bitmap(q, plan, bitmap, NULL);
@@ -498,7 +503,7 @@ struct error *qcow2_bitmap_remove(struct node *node, const char *name)
     if (ret == 0)
         ret = remove_entry(q, entry);
     if (ret == 0)
-        qcow2_ahead_forget(q, dirty_bitmap_find(node, name));
+        qcow2_ahead_forget(q, name);
     return ret < 0 ? error_errno(-ret, "cannot remove bitmap '%s' from '%s'", name, node_name(node)) : NULL;
 }
 

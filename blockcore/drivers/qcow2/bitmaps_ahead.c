@@ -13,8 +13,10 @@
 #define WRITE_BYTES (1u << 20)
 #define SECTORS_AT_ONCE 256 /* looked at before others get a turn */
 
+/* A bitmap may go from memory without the image being told; then the image has more bits than anybody needs. */
 struct ahead_item {
-    struct dirty_bitmap *bitmap;
+    char *name;
+    unsigned granularity_bits;
     struct range place; /* of its bits in the file */
     uint8_t *bits;      /* as the file has them, of all clusters */
 };
@@ -29,6 +31,12 @@ struct qcow2_ahead {
     struct ahead_items *items;
 };
 
+static void item_fini(struct ahead_item *item)
+{
+    free(item->bits);
+    free(item->name);
+}
+
 bool qcow2_ahead_wanted(const struct qcow2 *q)
 {
     return q->write_ahead && q->geometry.version >= 3;
@@ -42,7 +50,7 @@ struct ahead_items *ahead_items_create(size_t most)
 void ahead_items_free(struct ahead_items *items)
 {
     for (size_t i = 0; items && i < items->count; i++)
-        free(items->list[i].bits);
+        item_fini(&items->list[i]);
     free(items);
 }
 
@@ -55,7 +63,7 @@ struct co_mutex *qcow2_ahead_hold(struct qcow2 *q)
 
 static struct range granules_of(const struct ahead_item *item, struct range range)
 {
-    uint64_t granule = dirty_bitmap_granularity(item->bitmap);
+    uint64_t granule = UINT64_C(1) << item->granularity_bits;
     uint64_t count = item->place.bytes * 8;
     uint64_t first = min_u64(range.offset / granule, count);
     return range_between(first, min_u64(div_round_up(range_end(range), granule), count));
@@ -121,20 +129,22 @@ static int arm(struct node *node, struct range range)
 
 /* Settling ----------------------------------------------------------------------------------------------------- */
 
-/* A granule that is larger than a region may be needed by another region. */
-static bool may_settle(const struct ahead_item *item, struct range range)
+/* NULL: it must be left as it is. A granule that is larger than a region may be needed by another region. */
+static struct dirty_bitmap *may_settle(const struct qcow2 *q, const struct ahead_item *item, struct range range)
 {
-    uint64_t granule = dirty_bitmap_granularity(item->bitmap);
-    bool inside = is_aligned(range.offset, granule) &&
-                  (is_aligned(range_end(range), granule) || range_end(range) >= dirty_bitmap_length(item->bitmap));
-    return inside && (!dirty_bitmap_is_busy(item->bitmap) || dirty_bitmap_is_followed(item->bitmap));
+    uint64_t granule = UINT64_C(1) << item->granularity_bits;
+    struct dirty_bitmap *bitmap = dirty_bitmap_find(q->node, item->name);
+    if (!bitmap || dirty_bitmap_granularity(bitmap) != granule || !is_aligned(range.offset, granule) ||
+        (!is_aligned(range_end(range), granule) && range_end(range) < dirty_bitmap_length(bitmap)))
+        return NULL;
+    return !dirty_bitmap_is_busy(bitmap) || dirty_bitmap_is_followed(bitmap) ? bitmap : NULL;
 }
 
 /* The bits of @granules become what memory has, in one sector of them. True: that changes it. */
-static bool take_sector(struct ahead_item *item, uint64_t at, struct range granules)
+static bool take_sector(struct ahead_item *item, struct dirty_bitmap *from, uint64_t at, struct range granules)
 {
     uint8_t fresh[SECTOR];
-    dirty_bitmap_read(item->bitmap, at, fresh, SECTOR);
+    dirty_bitmap_read(from, at, fresh, SECTOR);
     struct range inside = range_intersect(granules, range_make(at * 8, SECTOR * 8));
     for (uint64_t bit = at * 8; bit < inside.offset; bit++)
         set_bit(fresh, bit - at * 8, get_bit(item->bits, bit));
@@ -154,9 +164,10 @@ static void settle_item(struct qcow2 *q, struct ahead_item *item, struct range r
     struct range granules = granules_of(item, range_intersect(range, range_make(0, q->header.size)));
     unsigned turns = 0;
     for (uint64_t at = align_down(granules.offset / 8, SECTOR); at * 8 < range_end(granules); at += SECTOR) {
-        if (!may_settle(item, range))
+        struct dirty_bitmap *bitmap = may_settle(q, item, range);
+        if (!bitmap)
             return;
-        if (take_sector(item, at, granules))
+        if (take_sector(item, bitmap, at, granules))
             (void)child_pwrite(q->file, item->place.offset + at, item->bits + at, SECTOR, 0);
         if (++turns % SECTORS_AT_ONCE == 0)
             co_yield ();
@@ -173,22 +184,24 @@ static void settle(struct node *node, struct range range)
 
 /* Writing a bitmap anew ---------------------------------------------------------------------------------------- */
 
-static const struct ahead_item *find_item(const struct qcow2 *q, const struct dirty_bitmap *bitmap)
+static const struct ahead_item *find_item(const struct qcow2 *q, const char *name)
 {
     const struct ahead_items *items = q->ahead->items;
     for (size_t i = 0; items && i < items->count; i++) {
-        if (items->list[i].bitmap == bitmap)
+        if (strcmp(items->list[i].name, name) == 0)
             return &items->list[i];
     }
     return NULL;
 }
 
 /* What the image has already stays; whoever uses the bitmap may have taken bits away for a time. */
-static void gather_bits(struct qcow2 *q, struct ahead_item *item)
+static void gather_bits(struct qcow2 *q, struct ahead_item *item, struct dirty_bitmap *from)
 {
-    const struct ahead_item *old = find_item(q, item->bitmap);
+    const struct ahead_item *old = find_item(q, item->name);
+    if (old && old->granularity_bits != item->granularity_bits)
+        old = NULL;
     for (uint64_t at = 0; at < item->place.bytes; at += SECTOR)
-        dirty_bitmap_read(item->bitmap, at, item->bits + at, SECTOR);
+        dirty_bitmap_read(from, at, item->bits + at, SECTOR);
     for (uint64_t i = 0; old && i < min_u64(old->place.bytes, item->place.bytes); i++)
         item->bits[i] |= old->bits[i];
     struct range disk = range_make(0, q->header.size);
@@ -197,15 +210,16 @@ static void gather_bits(struct qcow2 *q, struct ahead_item *item)
         set_bits(item->bits, granules_of(item, range_intersect(armed, disk)), true);
 }
 
-static int write_item(struct qcow2 *q, struct ahead_item *item, struct qcow2_bitmap *bitmap) CO_FN;
+static int write_item(struct qcow2 *q, struct ahead_item *item, struct dirty_bitmap *from, struct qcow2_bitmap *bitmap)
+    CO_FN;
 
-static int write_item(struct qcow2 *q, struct ahead_item *item, struct qcow2_bitmap *bitmap)
+static int write_item(struct qcow2 *q, struct ahead_item *item, struct dirty_bitmap *from, struct qcow2_bitmap *bitmap)
 {
     CLEANUP(free) uint64_t *table = try_calloc(bitmap->table_entries, sizeof(uint64_t));
     item->bits = try_calloc(1, item->place.bytes);
     if (!table || !item->bits)
         return -ENOMEM;
-    gather_bits(q, item);
+    gather_bits(q, item, from);
     int ret = snapshot_alloc(q, item->place.bytes, &item->place.offset);
     if (ret < 0)
         return ret;
@@ -225,11 +239,15 @@ int qcow2_ahead_write(struct qcow2 *q, struct dirty_bitmap *from, struct qcow2_b
     uint64_t entries = qcow2_bitmap_table_entries(q->header.size, bitmap->granularity_bits, q->header.cluster_bits);
     if (entries << q->header.cluster_bits > QCOW2_BITMAP_BYTES_MAX + cluster_bytes(&q->geometry))
         return -EFBIG;
-    struct ahead_item item = { .bitmap = from, .place.bytes = entries << q->header.cluster_bits };
+    struct ahead_item item = {
+        .name = xstrdup(dirty_bitmap_name(from)),
+        .granularity_bits = bitmap->granularity_bits,
+        .place.bytes = entries << q->header.cluster_bits,
+    };
     bitmap->table_entries = (uint32_t)entries;
-    int ret = write_item(q, &item, bitmap);
+    int ret = write_item(q, &item, from, bitmap);
     if (ret < 0)
-        free(item.bits);
+        item_fini(&item);
     else
         items->list[items->count++] = item;
     return ret;
@@ -241,13 +259,13 @@ void qcow2_ahead_exchange(struct qcow2 *q, struct ahead_items *items)
     q->ahead->items = items;
 }
 
-void qcow2_ahead_forget(struct qcow2 *q, const struct dirty_bitmap *bitmap)
+void qcow2_ahead_forget(struct qcow2 *q, const char *name)
 {
     struct ahead_items *items = q->ahead ? q->ahead->items : NULL;
     for (size_t i = 0; items && i < items->count; i++) {
-        if (items->list[i].bitmap != bitmap)
+        if (strcmp(items->list[i].name, name) != 0)
             continue;
-        free(items->list[i].bits);
+        item_fini(&items->list[i]);
         items->list[i] = items->list[--items->count];
         return;
     }

@@ -6,7 +6,8 @@
  *
  *     directory --> table --> [cluster][cluster]...   as item->bits has them, or with old bits where a write failed
  *
- * All of them say that they record, since they can be enabled without the image being told. */
+ * All of them say that they record, since they can be enabled without the image being told. So one that was disabled
+ * records after a crash, and has what it had, or more. */
 #ifndef CAIRN_QCOW2_BITMAPS_AHEAD_H
 #define CAIRN_QCOW2_BITMAPS_AHEAD_H
 
@@ -34,6 +35,6 @@ int qcow2_ahead_write(struct qcow2 *q, struct dirty_bitmap *from, struct qcow2_b
 /* The directory leads to these now. Takes them. */
 void qcow2_ahead_exchange(struct qcow2 *q, struct ahead_items *items);
 /* The directory does not lead to it any more. */
-void qcow2_ahead_forget(struct qcow2 *q, const struct dirty_bitmap *bitmap);
+void qcow2_ahead_forget(struct qcow2 *q, const char *name);
 
 #endif

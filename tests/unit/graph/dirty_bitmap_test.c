@@ -269,6 +269,36 @@ IN_GRAPH(bitmaps_exchange_their_bits_and_go_on_as_they_are)
     assert_false(dirty_bitmap_is_enabled(aside));
 }
 
+static uint64_t mark_at_random(struct dirty_bitmap *marked, uint64_t state)
+{
+    for (int i = 0; i < 12; i++) {
+        state = state * UINT64_C(6364136223846793005) + 99;
+        uint64_t first = (state >> 40) % 150;
+        dirty_bitmap_mark(marked, range_make(first * 512, ((state >> 33) % 8 + 1) * 512));
+    }
+    return state;
+}
+
+IN_GRAPH(retaining_takes_away_what_neither_of_the_others_has)
+{
+    uint64_t state = 1;
+    add_mem("disk", 150 * 512);
+    struct dirty_bitmap *a = add_bitmap("disk", "a", 512);
+    struct dirty_bitmap *b = add_bitmap("disk", "b", 512);
+    struct dirty_bitmap *retained = add_bitmap("disk", "retained", 512);
+    for (int round = 0; round < 200; round++) {
+        char expected[200] = "";
+        assert_true(dirty_bitmap_clear(a) && dirty_bitmap_clear(b) && dirty_bitmap_clear(retained));
+        state = mark_at_random(retained, mark_at_random(b, mark_at_random(a, state)));
+        for (uint64_t at = 0; at < 150 * 512; at += 512) {
+            bool other = dirty_bitmap_next_dirty(a, at) == at || dirty_bitmap_next_dirty(b, at) == at;
+            strcat(expected, other && dirty_bitmap_next_dirty(retained, at) == at ? "x" : ".");
+        }
+        dirty_bitmap_retain(retained, a, b);
+        expect_bits(retained, expected);
+    }
+}
+
 IN_GRAPH(sixteen_tebibytes_are_searched_in_no_time)
 {
     add_mem("disk", 0);
@@ -295,6 +325,7 @@ int main(void)
         cmocka_unit_test(merging_adds_whatever_the_granularities),
         cmocka_unit_test(no_bit_is_lost_while_everything_happens),
         cmocka_unit_test(bitmaps_exchange_their_bits_and_go_on_as_they_are),
+        cmocka_unit_test(retaining_takes_away_what_neither_of_the_others_has),
         cmocka_unit_test(sixteen_tebibytes_are_searched_in_no_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
