@@ -276,6 +276,19 @@ def test_credentials_stay_while_a_node_uses_them(server, qmp, pki):
     qmp.execute("object-del", id="tls0")
 
 
+def test_what_can_be_reopened(server, qmp, pki):
+    server.start(("psk", pki.path("at-keys")))
+    for name in ("tls0", "tls1"):
+        qmp.execute("object-add", {"qom-type": "tls-creds-psk", "id": name, "dir": str(pki.path("at-keys")),
+                                   "username": "alice"})
+    add_client(qmp, server)
+    qmp.execute("blockdev-reopen", options=[client_options(server, **{"read-only": True})])
+    error = qmp.error("blockdev-reopen", options=[client_options(server, **{"tls-creds": "tls1"})]).desc
+    assert "Cannot change the option 'tls-creds'" in error, error
+    qmp.execute("object-del", id="tls1")
+    assert "node 'remote'" in qmp.error("object-del", id="tls0").desc
+
+
 # A connection's life ----------------------------------------------------------------------------------------------------------
 
 def test_requests_wait_for_a_server_that_comes_back(server, qmp, daemon, pki, image):
