@@ -4,6 +4,7 @@
 #include "blockcore/graph/driver.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/io/request.h"
+#include "rpc/server.h"
 #include "schema/cairn_commands.h"
 
 #include <errno.h>
@@ -30,17 +31,24 @@ static struct making *find_making(const char *node_name)
     return NULL;
 }
 
-static struct error *make_node(const struct blockdev_options *arguments) CO_FN;
+static void stop_deriving(void *arg)
+{
+    derive_cancel(arg);
+}
+
+static struct error *make_node(struct command_context *context, const struct blockdev_options *arguments) CO_FN;
 
 /* What is made without a name cannot be meant by anybody. */
-static struct error *make_node(const struct blockdev_options *arguments)
+static struct error *make_node(struct command_context *context, const struct blockdev_options *arguments)
 {
     struct making making = { .node_name = arguments->node_name };
     if (!making.node_name || find_making(making.node_name))
         return blockdev_add(arguments);
     list_append(&all_making, &making.link);
     derive_waiter_begin(&making.waiter);
+    command_on_cancel(context, stop_deriving, &making.waiter);
     struct error *err = blockdev_add(arguments);
+    command_on_cancel(context, NULL, NULL);
     derive_waiter_end(&making.waiter);
     list_remove(&making.link);
     if (!making.unwanted)
@@ -59,13 +67,12 @@ static bool is_there(const struct blockdev_options *wanted)
 
 struct error *handle_blockdev_add(struct command_context *context, const struct blockdev_options *arguments)
 {
-    (void)context;
     if (arguments->if_absent && is_there(arguments))
         return NULL;
     /* It says something about the command, not about the node. */
     struct blockdev_options options = *arguments;
     options.has_if_absent = options.if_absent = false;
-    return make_node(&options);
+    return make_node(context, &options);
 }
 
 struct error *handle_blockdev_del(struct command_context *context, const struct blockdev_del_arguments *arguments)

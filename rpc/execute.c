@@ -229,6 +229,8 @@ void session_give_up_command(struct session *session)
     session->running = NULL;
     session->executing = false;
     co_cancel(request->co);
+    if (request->on_cancel)
+        request->on_cancel(request->on_cancel_arg);
     server_want_attention(session);
 }
 
@@ -243,6 +245,12 @@ void command_enter_command_mode(struct command_context *context, bool oob)
 void command_expect_large_reply(struct command_context *context)
 {
     context->large_reply = true;
+}
+
+void command_on_cancel(struct command_context *context, void (*fn)(void *arg), void *arg)
+{
+    context->on_cancel = fn;
+    context->on_cancel_arg = arg;
 }
 
 int command_take_fd(struct command_context *context)

@@ -27,7 +27,9 @@ struct command_context {
     uint64_t number;         /* counts the requests of the server, from 1 */
     uint64_t since_ns;       /* when it was read, as uv_hrtime() */
     struct coroutine *co;    /* while its handler runs */
-    char *client;            /* name of the session that gave it up */
+    void (*on_cancel)(void *arg);
+    void *on_cancel_arg;
+    char *client; /* name of the session that gave it up */
     struct arena arena;
     const struct command_descriptor *command; /* NULL: see error */
     char *id;                                 /* JSON text; NULL: the client gave none. Not in the arena, which a

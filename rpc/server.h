@@ -72,6 +72,10 @@ void rpc_server_drop_clients(struct rpc_server *server, const void *arg,
  * send commands out of band. */
 void command_enter_command_mode(struct command_context *context, bool oob) CONTROL_FN;
 
+/* For handlers that know how to end their wait: @fn(@arg) is called, on the loop's own stack, when the command is
+ * cancelled from now on; NULL: no more. It must not wait. */
+void command_on_cancel(struct command_context *context, void (*fn)(void *arg), void *arg) CONTROL_FN;
+
 /* For handlers: the oldest descriptor that the client has passed (SCM_RIGHTS) and no command has taken, the caller's
  * from now on; -1: there is none. Before the handler waits. */
 int command_take_fd(struct command_context *context) CONTROL_FN;

@@ -349,7 +349,10 @@ void drain_may_be_cancelled(struct drain *drain)
     drain->may_be_cancelled = true;
 }
 
-void drain_hold(struct drain *drain)
+/* Until requests are held, or nobody wants that any more. */
+static void hold(struct drain *drain) CO_FN;
+
+static void hold(struct drain *drain)
 {
     struct haste haste;
     for (;;) {
@@ -379,6 +382,14 @@ const char *drain_in_the_way_of(const struct drain *drain, struct node *node)
             return handle->user;
     }
     return NULL;
+}
+
+void drain_hold(struct drain *drain)
+{
+    struct co_note note;
+    co_note_begin(&note, "holding requests back at", drain->nodes_count > 0 ? drain->nodes[0]->name : NULL);
+    hold(drain);
+    co_note_end(&note);
 }
 
 struct drain *drain_begin(struct node *node)

@@ -218,6 +218,7 @@ void job_start(struct job *job)
 {
     assert(job->status == JOB_STATUS_CREATED && !job->started);
     job->started = true;
+    job->cancelled |= co_cancelled(); /* whoever asked for it wants it no more: it undoes what was prepared */
     co_start("job", job_main, job);
 }
 

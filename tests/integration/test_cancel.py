@@ -138,7 +138,7 @@ def test_a_change_of_the_graph_that_waits_for_requests_is_given_up(daemon, qmp, 
     client.poll(100)
     hold(control)
     command = victim.start("blockdev-snapshot", node="gate", overlay="top")
-    wait_until(lambda: [running["waits-for"] for running in in_flight(control)] == ["requests in flight"])
+    wait_until(lambda: any(running["waits-for"].startswith("holding requests back") for running in in_flight(control)))
     control.execute("cancel-command", number=in_flight(control)[0]["number"])
     reply = victim.receive_reply()
     assert reply["id"] == command and "was cancelled" in reply["error"]["desc"]
@@ -152,6 +152,31 @@ def test_a_change_of_the_graph_that_waits_for_requests_is_given_up(daemon, qmp, 
     control.execute("blockdev-snapshot", node="gate", overlay="top")
     exported, = control.execute("query-block-exports")
     assert exported["node-name"] == "top"
+
+
+def test_a_job_that_nobody_wants_any_more_ends_as_it_begins(daemon, qmp, tmp_path):
+    """The mirror's filter goes into the graph when requests let it; then the job undoes it."""
+    control, victim = qmp, daemon.connect()
+    (tmp_path / "disk.raw").write_bytes(bytes(MIB))
+    control.execute("blockdev-add", driver="gate", node_name="gate",
+                    file={"driver": "file", "filename": daemon.path("disk.raw")})
+    control.execute("blockdev-add", driver="null-co", node_name="target", size=MIB)
+    socket = nbd_client.start_server(control, tmp_path)
+    nbd_client.export(control, "gate")
+    client = nbd_client.connect_plainly(socket, "gate")
+    control.execute("x-gate-hold", node_name="gate", operation="read")
+    client.aio_pread(nbd.Buffer(512), 0)
+    client.poll(100)
+    hold(control)
+    victim.start("blockdev-mirror", job_id="mirror", device="gate", target="target", sync="full")
+    wait_until(lambda: "requests in flight" in "".join(running["waits-for"] for running in in_flight(control)))
+    control.execute("cancel-command", number=in_flight(control)[0]["number"])
+    assert "was cancelled" in victim.receive_reply()["error"]["desc"]
+    control.execute("x-gate-release", node_name="gate")
+    wait_until(lambda: not in_flight(control) and not control.execute("query-jobs"))
+    exported, = control.execute("query-block-exports")
+    assert exported["node-name"] == "gate"
+    control.execute("blockdev-del", node_name="target")
 
 
 def test_the_commands_of_a_client_that_left_are_listed(daemon, gated):

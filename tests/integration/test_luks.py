@@ -158,6 +158,25 @@ def test_qemu_and_cairn_take_turns(start_daemon, tmp_path):
     assert "failed" not in output.stdout
 
 
+def test_a_command_that_derives_for_hours_is_cancelled(daemon, qmp, disk):
+    """Nothing goes on in the background."""
+    assert create(qmp, "disk0", 1 * MIB) is None
+    with open(disk, "r+b") as file:
+        file.seek(164)
+        file.write((2**31 - 1).to_bytes(4, "big"))
+    adding = qmp.start("blockdev-add", driver="luks", node_name="crypt0", file="disk0", key_secret="s0")
+    other = daemon.connect()
+    end = time.monotonic() + DEADLINE
+    while not (waiting := other.execute("query-commands-in-flight")):
+        assert time.monotonic() < end
+    other.execute("cancel-command", number=waiting[0]["number"])
+    with pytest.raises(QMPError, match="was cancelled while it waited for opening node 'crypt0'"):
+        qmp.finish(adding)
+    while other.execute("query-commands-in-flight"):
+        assert time.monotonic() < end
+    qmp.execute("blockdev-del", node_name="disk0")
+
+
 @pytest.mark.parametrize("place", [208 + 4, 164])
 def test_a_header_that_wants_hours_of_work(daemon, qmp, disk, place):
     """The iterations of the first key slot, and of the digest: a stranger may have made the image."""
