@@ -221,3 +221,116 @@ def test_sequences(both, name):
         if ours[0] != theirs[0] or (text and ours != theirs):
             differences.append((command, arguments, ours, theirs))
     assert differences == []
+
+
+# A manager ----------------------------------------------------------------------------------------------------------
+
+class Manager:
+    """Speaks as libvirt does: storage and format nodes by themselves, jobs that are dismissed by hand and driven by
+    JOB_STATUS_CHANGE."""
+
+    def __init__(self, daemon, directory):
+        self.qmp, self.directory = daemon.qmp, directory
+        self.lives = {}
+
+    def say(self, command, **arguments):
+        return self.qmp.execute(command, **arguments)
+
+    def path(self, name):
+        return str(self.directory / name)
+
+    def wait(self, job, status):
+        """Until the job has that status; all that it has on the way there is remembered."""
+        while status not in self.lives.setdefault(job, []):
+            event = self.qmp.wait_event("JOB_STATUS_CHANGE", lambda data: data["id"] == job)
+            self.lives[job].append(event["data"]["status"])
+
+    def end(self, job):
+        self.wait(job, "concluded")
+        told, = [each for each in self.say("query-jobs") if each["id"] == job]
+        assert told["status"] == "concluded" and "error" not in told, told
+        self.say("job-dismiss", id=job)
+        self.wait(job, "null")
+
+    def add_disk(self, number, name, backing=None):
+        self.say("blockdev-add", driver="file", filename=self.path(name), node_name=f"libvirt-{number}-storage",
+                 auto_read_only=True, discard="unmap")
+        self.add_format(number, backing)
+
+    def add_format(self, number, backing=None):
+        self.say("blockdev-add", node_name=f"libvirt-{number}-format", read_only=False, discard="unmap", driver="qcow2",
+                 file=f"libvirt-{number}-storage", backing=backing)
+
+    def create_disk(self, number, name, **options):
+        self.say("blockdev-create", job_id=f"create-{number}-storage",
+                 options={"driver": "file", "filename": self.path(name), "size": 0})
+        self.end(f"create-{number}-storage")
+        self.say("blockdev-add", driver="file", filename=self.path(name), node_name=f"libvirt-{number}-storage",
+                 auto_read_only=True, discard="unmap")
+        self.say("blockdev-create", job_id=f"create-{number}-format",
+                 options={"driver": "qcow2", "file": f"libvirt-{number}-storage", "size": 16 << 20, **options})
+        self.end(f"create-{number}-format")
+        self.add_format(number)
+
+    def drop_disk(self, number):
+        for kind in ("format", "storage"):
+            self.say("blockdev-del", node_name=f"libvirt-{number}-{kind}")
+
+    def work(self):
+        for query in ("query-version", "query-commands", "query-qmp-schema", "query-chardev", "query-block-jobs"):
+            self.say(query)
+        self.say("object-add", qom_type="secret", id="libvirt-key", data="aGVsbG8=", format="base64")
+        self.add_disk(1, "base.qcow2")
+        self.create_disk(2, "overlay.qcow2", **{"backing-file": self.path("base.qcow2"), "backing-fmt": "qcow2"})
+        self.say("blockdev-snapshot", node="libvirt-1-format", overlay="libvirt-2-format")
+        self.say("block-dirty-bitmap-add", node="libvirt-2-format", name="since", persistent=True)
+
+        self.create_disk(3, "copy.qcow2")
+        self.say("blockdev-mirror", job_id="copy", device="libvirt-2-format", target="libvirt-3-format", sync="full",
+                 auto_finalize=True, auto_dismiss=False)
+        self.wait("copy", "ready")
+        self.say("job-complete", id="copy")
+        self.end("copy")
+
+        self.say("block-commit", job_id="commit", device="libvirt-2-format", top_node="libvirt-2-format",
+                 base_node="libvirt-1-format", auto_finalize=True, auto_dismiss=False)
+        self.wait("commit", "ready")
+        self.say("job-complete", id="commit")
+        self.end("commit")
+
+        self.create_disk(4, "backup.qcow2")
+        self.say("blockdev-backup", job_id="backup", device="libvirt-1-format", target="libvirt-4-format", sync="full",
+                 auto_finalize=False, auto_dismiss=False)
+        self.wait("backup", "pending")
+        self.say("job-finalize", id="backup")
+        self.end("backup")
+
+        self.say("nbd-server-start", addr={"type": "unix", "data": {"path": self.path("nbd.sock")}})
+        self.say("block-export-add", type="nbd", id="pull", node_name="libvirt-4-format", name="sda", writable=False)
+        assert [export["id"] for export in self.say("query-block-exports")] == ["pull"]
+        self.say("block-export-del", id="pull", mode="hard")
+        self.qmp.wait_event("BLOCK_EXPORT_DELETED")
+        self.say("nbd-server-stop")
+        for number in (4, 3, 2, 1):
+            self.drop_disk(number)
+        self.say("object-del", id="libvirt-key")
+        assert self.say("query-named-block-nodes") == []
+        return self.lives
+
+
+def without_pauses(statuses):
+    """In QSD a job pauses for every change of the graph."""
+    kept = [status for status in statuses if status not in ("paused", "standby")]
+    return [status for before, status in zip([None, *kept], kept) if status != before]
+
+
+def test_what_a_manager_does(both, tmp_path):
+    lives = []
+    for daemon, name in zip(both, ("cairnd", "qsd")):
+        directory = tmp_path / name
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", directory / "base.qcow2", "16M"], check=True,
+                       timeout=DEADLINE)
+        lives.append({job: without_pauses(life) for job, life in Manager(daemon, directory).work().items()})
+        daemon.qmp.execute("quit")
+        assert daemon.process.wait(DEADLINE) == 0
+    assert lives[0] == lives[1]
