@@ -404,6 +404,23 @@ static void print_kinds(void)
         printf("  %s\n", names[i]);
 }
 
+/* In the order of their lines. */
+static void print_properties(const struct type_descriptor *properties)
+{
+    uint32_t count = properties->object.count;
+    char **lines = xcalloc(count ? count : 1, sizeof(*lines));
+    for (uint32_t i = 0; i < count; i++) {
+        const struct member_descriptor *member = &properties->object.members[i];
+        lines[i] = xasprintf("  %s=<%s>", member->name, type_name(member->type));
+    }
+    qsort(lines, count, sizeof(lines[0]), compare_names);
+    for (uint32_t i = 0; i < count; i++) {
+        puts(lines[i]);
+        free(lines[i]);
+    }
+    free(lines);
+}
+
 void object_print_help(const char *text)
 {
     size_t length = strcspn(text, ",");
@@ -414,8 +431,6 @@ void object_print_help(const char *text)
         print_kinds();
         return;
     }
-    const struct type_descriptor *properties = properties_of(type);
     printf("%s options:\n", given);
-    for (uint32_t i = 0; i < properties->object.count; i++)
-        printf("  %s=<%s>\n", properties->object.members[i].name, type_name(properties->object.members[i].type));
+    print_properties(properties_of(type));
 }

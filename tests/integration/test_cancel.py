@@ -54,9 +54,8 @@ def test_a_command_that_waits_can_be_seen_and_cancelled(gated, daemon):
     assert running["client"] == waiting["client"] and waiting["number"] > running["number"]
     assert running["waits-for"] and running["age-ms"] >= 0
 
-    assert out_of_band(client, "query-commands-in-flight") == [
-        {**now, "age-ms": then["age-ms"]} for now, then in
-        zip([running, waiting], out_of_band(client, "query-commands-in-flight"))]
+    assert [command["number"] for command in out_of_band(client, "query-commands-in-flight")] == [
+        running["number"], waiting["number"]]
     client.send({"exec-oob": "cancel-command", "arguments": {"id": resize}})
     cancelled = client.receive_reply()
     assert cancelled["id"] == resize and "was cancelled while it waited for" in cancelled["error"]["desc"]

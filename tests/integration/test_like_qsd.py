@@ -71,6 +71,14 @@ def test_command_lines_that_end(tmp_path, args):
     assert status(CAIRND, args, tmp_path / "cairnd") == status(QSD, args, tmp_path / "qsd")
 
 
+@pytest.mark.parametrize("kind", ["iothread", "secret", "throttle-group", "tls-creds-x509", "tls-creds-psk",
+                                  "tls-creds-anon", "authz-list", "authz-list-file", "authz-simple"])
+def test_help_for_an_object(kind):
+    told = [subprocess.run([program, "--object", f"{kind},help"], capture_output=True, text=True, timeout=PATIENCE,
+                           check=True).stdout for program in (CAIRND, QSD)]
+    assert told[0] == told[1]
+
+
 class Daemon:
     """Either of them, with a monitor."""
 
