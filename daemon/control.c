@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define NS_PER_MS 1000000u
+#define COMMANDS_MANY 100 /* to be listed: encoding more of them takes so long that others would notice */
 
 struct error *handle_qmp_capabilities(struct command_context *context,
                                       const struct qmp_capabilities_arguments *arguments)
@@ -54,6 +55,8 @@ struct error *handle_query_commands_in_flight(struct command_context *context, s
     struct in_flight_command *found;
     in_flight_list(context, arena, &found, &result->count);
     result->items = arena_array(arena, result->count, sizeof(*result->items));
+    if (result->count > COMMANDS_MANY)
+        command_expect_large_reply(context);
     for (size_t i = 0; i < result->count; i++) {
         result->items[i] = (struct command_in_flight){
             .number = found[i].number,

@@ -123,7 +123,7 @@ static void reply(struct session *session, const struct command_context *request
 {
     CLEANUP(text_fini) struct text text = { 0 };
     bool good;
-    if (request->large_reply) {
+    if (request->large_reply && !request->oob) { /* what is out of band does not wait */
         good = request_reply_on_pool(request, session->pretty, &text);
         if (!session->closed)
             output_move(&session->output, &text);

@@ -71,6 +71,26 @@ def test_a_command_that_waits_can_be_seen_and_cancelled(gated, daemon):
     assert "no command" in gated.error("cancel-command", number=left["number"]).desc
 
 
+def test_many_commands_are_listed(daemon, gated):
+    clients = [oob_client(daemon) for _ in range(10)]
+    for client in clients:
+        client.start("block_resize", node_name="disk", size=32 * MIB)
+        for _ in range(15):
+            client.start("query-version")
+    wait_until(lambda: len(in_flight(gated)) == 10 * 16)
+    assert len(out_of_band(clients[0], "query-commands-in-flight")) == 10 * 16
+    numbers = [command["number"] for command in in_flight(gated)]
+    assert len(set(numbers)) == len(numbers)
+    for command in in_flight(gated):
+        if command["state"] == "queued":
+            gated.execute("cancel-command", number=command["number"])
+    gated.execute("x-gate-release", node_name="gate")
+    for client in clients:
+        replies = [client.receive_reply() for _ in range(16)]
+        assert "return" in replies[0] and all("before it began" in reply["error"]["desc"] for reply in replies[1:])
+    assert in_flight(gated) == []
+
+
 def test_what_cannot_be_cancelled(qmp, daemon):
     client = oob_client(daemon)
     assert "no command with number 4711" in qmp.error("cancel-command", number=4711).desc
