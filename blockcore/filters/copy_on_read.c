@@ -116,8 +116,8 @@ static void write_copy(const struct cor *cor, struct range part, char *data)
     for (uint64_t done = 0; done < part.bytes;) {
         bool zero;
         struct range run = first_alike(cor, range_make(part.offset + done, part.bytes - done), data + done, &zero);
-        if (!zero || child_pwrite_zeroes(cor->file, run, REQ_NO_FALLBACK) == -ENOTSUP)
-            child_pwrite(cor->file, run.offset, data + done, run.bytes, 0);
+        if (!zero || child_pwrite_zeroes(cor->file, run, REQ_NO_FALLBACK | REQ_UNCHANGED) == -ENOTSUP)
+            child_pwrite(cor->file, run.offset, data + done, run.bytes, REQ_UNCHANGED);
         done += run.bytes;
     }
 }
@@ -147,7 +147,7 @@ static int copy_zeroes(const struct cor *cor, struct range part, struct range wa
     struct iov target = iov_for(iov, wanted, part);
     iov_fill(&target, 0);
     child_debug_event(cor->file, "cor_write");
-    child_pwrite_zeroes(cor->file, part, REQ_NO_FALLBACK);
+    child_pwrite_zeroes(cor->file, part, REQ_NO_FALLBACK | REQ_UNCHANGED);
     return 0;
 }
 
@@ -335,7 +335,7 @@ static int populate_zeroes(struct cor *cor, struct range part, struct populating
     if (!begin_to_write(cor, populating))
         return -ECANCELED;
     child_debug_event(cor->file, "cor_write");
-    int ret = child_pwrite_zeroes(cor->file, part, 0);
+    int ret = child_pwrite_zeroes(cor->file, part, REQ_UNCHANGED);
     populating->write_failed = ret < 0;
     end_to_write(cor, populating);
     return ret;
@@ -348,7 +348,7 @@ static int write_data(struct cor *cor, struct range part, char *data, struct pop
     if (!begin_to_write(cor, populating))
         return -ECANCELED;
     child_debug_event(cor->file, "cor_write");
-    int ret = child_pwrite(cor->file, part.offset, data, part.bytes, 0);
+    int ret = child_pwrite(cor->file, part.offset, data, part.bytes, REQ_UNCHANGED);
     populating->write_failed = ret < 0;
     end_to_write(cor, populating);
     return ret;

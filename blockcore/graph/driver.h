@@ -54,7 +54,12 @@ enum request_flags {
     /* Whoever writes also brings the data to those who copy what is written to the node: their bitmaps leave it out
      * (dirty_bitmap_set_copier()). Does not reach the driver. */
     REQ_COPIED = 0x10,
+    /* What the node shows stays the same: no bitmap notes it. Does not reach the driver. */
+    REQ_UNCHANGED = 0x20,
 };
+
+/* Flags that are for io/ alone. */
+#define REQ_NOT_FOR_DRIVERS (REQ_COPIED | REQ_UNCHANGED)
 
 /* What a check may change. */
 enum check_fix {

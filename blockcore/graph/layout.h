@@ -169,7 +169,7 @@ static inline void node_mark_dirty(struct node *node, struct range range, unsign
 
 static inline void node_mark_dirty(struct node *node, struct range range, unsigned flags)
 {
-    if (unlikely(atomic_load_explicit(&node->bitmaps, memory_order_acquire)))
+    if (unlikely(atomic_load_explicit(&node->bitmaps, memory_order_acquire)) && !(flags & REQ_UNCHANGED))
         node_mark_dirty_slowly(node, range, flags & REQ_COPIED);
 }
 

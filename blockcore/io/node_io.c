@@ -244,13 +244,13 @@ int node_write(struct node *node, struct range range, const struct iov *iov, uns
         return 0;
     if (node->set.detect_zeroes != DETECT_ZEROES_OFF && iov_is_zero(iov)) {
         unsigned unmap = node->set.detect_zeroes == DETECT_ZEROES_UNMAP ? REQ_MAY_UNMAP : 0;
-        return node_write_zeroes(node, range, (flags & (REQ_FUA | REQ_COPIED)) | unmap);
+        return node_write_zeroes(node, range, (flags & (REQ_FUA | REQ_NOT_FOR_DRIVERS)) | unmap);
     }
     ret = node_enter_regions(node, range);
     if (unlikely(ret < 0))
         return ret;
     stats_write_begins(node, range_end(range));
-    unsigned below = flags & ~(unsigned)REQ_COPIED;
+    unsigned below = flags & ~(unsigned)REQ_NOT_FOR_DRIVERS;
     if (unlikely(flags & REQ_COMPRESSED))
         ret = write_compressed(node, range, iov, below);
     else if (likely(node->limits.request_alignment == 1 && memory_fits(node, iov)))
@@ -334,7 +334,7 @@ int node_write_zeroes(struct node *node, struct range range, unsigned flags)
     stats_write_begins(node, range_end(range));
     for (struct range rest = range; rest.bytes > 0 && ret == 0;) {
         struct range piece = zero_piece(node, rest);
-        ret = driver_write_zeroes(node, piece, flags & ~(unsigned)REQ_COPIED);
+        ret = driver_write_zeroes(node, piece, flags & ~(unsigned)REQ_NOT_FOR_DRIVERS);
         rest = range_after(rest, piece.bytes);
     }
     node_mark_dirty(node, range, flags);
