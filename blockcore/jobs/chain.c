@@ -200,6 +200,29 @@ static char *name_of(const struct node *base)
     return lookup.absolute ? lookup.absolute : steal(&filename);
 }
 
+/* Raw is no more than a file only where it shows all of one. */
+static bool is_named_by_file(struct node *base)
+{
+    if (node_driver(base)->kind == DRIVER_PROTOCOL)
+        return true;
+    struct child *edge = NULL;
+    while ((edge = node_child_next(base, edge)) && !(child_role(edge) & CHILD_METADATA) &&
+           strcmp(child_name(edge), "file"))
+        ;
+    const struct node *file = edge ? layer_of(child_node(edge)) : NULL;
+    return file && node_driver(file)->kind == DRIVER_PROTOCOL &&
+           (strcmp(node_driver(base)->name, "raw") != 0 || node_length(file) == node_length(base));
+}
+
+struct error *chain_check_name(struct node *base)
+{
+    if (is_named_by_file(base) && node_filename(base)[0])
+        return NULL;
+    return error_new("node '%s' is more than a file and its format: 'backing-file' has to say what the header of its "
+                     "overlay shall name",
+                     node_name(base));
+}
+
 static struct error *write_name(struct node *overlay, const char *name, const char *format) CO_FN;
 
 static struct error *write_name(struct node *overlay, const char *name, const char *format)
@@ -213,23 +236,24 @@ static struct error *write_name(struct node *overlay, const char *name, const ch
     return error_wrap(err, "Could not change the backing file of '%s' to '%s'", node_name(overlay), name ? name : "");
 }
 
-struct error *chain_write_backing(struct node *overlay, const struct node *base, const char *file, bool mask_protocol)
+struct error *chain_write_backing(struct node *overlay, struct node *base, const char *file, bool mask_protocol)
 {
     if (!node_driver(overlay)->change_backing_file)
         return error_new("driver '%s' of node '%s' does not support a backing file", node_driver(overlay)->name,
                          node_name(overlay));
     const char *format = NULL;
     CLEANUP(free) char *name = NULL;
+    struct error *err = base && !file ? chain_check_name(base) : NULL;
+    if (err)
+        return err;
     if (base) {
         bool masked = mask_protocol && node_driver(base)->kind == DRIVER_PROTOCOL;
         format = masked ? "raw" : node_driver(base)->name;
         name = file ? xstrdup(file) : name_of(base);
-        if (!name[0])
-            return error_new("node '%s' has no filename that the header of '%s' could name", node_name(base),
-                             node_name(overlay));
     }
     bool was_read_only = node_is_read_only(overlay);
-    struct error *err = was_read_only ? node_reopen_writable(overlay) : NULL;
+    if (was_read_only)
+        err = node_reopen_writable(overlay);
     if (err)
         return err;
     err = write_name(overlay, name, format);

@@ -140,9 +140,12 @@ struct node *chain_find_file(struct node *top, const char *name) CONTROL_FN;
 /* The first layer from @top down whose backing layer is @base. NULL: @base is not below. */
 struct node *chain_find_overlay(struct node *top, const struct node *base) CONTROL_FN;
 
+/* Can a header name it? Not a window of a file, nor raw over another format: then a client has to say what it names. */
+struct error *chain_check_name(struct node *base) CONTROL_FN MUST_CHECK;
+
 /* What the header of @overlay says of its backing file becomes the name and format of @base; @file, if not NULL,
  * instead of its name. @mask_protocol: "raw" for what has no format. @base NULL: none. */
-struct error *chain_write_backing(struct node *overlay, const struct node *base, const char *file, bool mask_protocol)
+struct error *chain_write_backing(struct node *overlay, struct node *base, const char *file, bool mask_protocol)
     CO_FN CONTROL_FN MUST_CHECK;
 
 #endif

@@ -239,6 +239,8 @@ static struct error *set_up(struct commit *commit, const char *filter_name) CO_F
 static struct error *set_up(struct commit *commit, const char *filter_name)
 {
     struct error *err = chain_nodes_add_above(&commit->copy.nodes, commit->top, commit->base);
+    if (!err && !commit->copy.backing_file) /* better now than when all is copied */
+        err = chain_check_name(layer_of(commit->base));
     if (!err)
         err = writable_make(&commit->copy.nodes.writable, commit->base);
     if (!err)

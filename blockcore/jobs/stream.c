@@ -145,7 +145,10 @@ static struct error *set_up(struct stream *stream, const struct stream_options *
 static struct error *set_up(struct stream *stream, const struct stream_options *options)
 {
     struct chain_copy_nodes *nodes = &stream->copy.nodes;
-    struct error *err = chain_nodes_add(nodes, options->device, below_of(options->bottom));
+    struct node *below = below_of(options->bottom);
+    struct error *err = chain_nodes_add(nodes, options->device, below);
+    if (!err && below && !options->copy.backing_file) /* better now than when all is copied */
+        err = chain_check_name(layer_of(below));
     if (!err)
         err = writable_make(&nodes->writable, options->device);
     if (!err)
