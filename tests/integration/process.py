@@ -63,6 +63,13 @@ class Daemon:
         """What the daemon wrote to stdout and stderr so far."""
         return (self.directory / "cairnd.log").read_text(errors="replace")
 
+    def wait_for_log(self, text, count=1, deadline=DEADLINE):
+        """Other threads than the one that answers write it, and may do so a moment later."""
+        end = time.monotonic() + deadline
+        while self.log.count(text) < count:
+            assert time.monotonic() < end, f"'{text}' is not {count} times in the log:\n{self.log}"
+            time.sleep(0.002)
+
     def path(self, name):
         return str(self.directory / name)
 

@@ -13,7 +13,7 @@ import pytest
 
 import nbd_client
 from images import KIB, MIB, create, qemu_io, rng_of, run
-from qmp import DEADLINE
+
 
 SIZE = 4 * MIB
 READAHEAD = 256 * KIB
@@ -154,14 +154,6 @@ def export(qmp, daemon, node="remote"):
 def read_fails(disk, length=4 * KIB, offset=0):
     with pytest.raises(nbd.Error):
         disk.pread(length, offset)
-
-
-def wait_for_log(daemon, text):
-    """The log is written a moment after the request has failed."""
-    end = time.monotonic() + DEADLINE
-    while text not in daemon.log:
-        assert time.monotonic() < end, daemon.log
-        time.sleep(0.002)
 
 
 def finish(disk, cookies):
@@ -337,7 +329,7 @@ def test_a_wrong_reply_is_an_error_of_its_request(web, qmp, daemon, kind):
     disk = nbd_client.connect(export(qmp, daemon), "remote")
     web.spoil, message = SPOILED[kind]
     read_fails(disk)
-    wait_for_log(daemon, message)
+    daemon.wait_for_log(message)
     web.spoil = None
     assert disk.pread(4 * KIB, 0) == web.files["/disk"][:4 * KIB]
 
@@ -354,7 +346,7 @@ def test_a_server_that_hangs_costs_its_own_requests(web, qmp, daemon):
     assert qmp.execute("query-version")
     with pytest.raises(nbd.Error):
         finish(disk, [cookie])
-    wait_for_log(daemon, "imed out")
+    daemon.wait_for_log("imed out")
     web.may_answer.set()
     assert disk.pread(4 * KIB, 0) == web.files["/disk"][:4 * KIB]
 
@@ -468,7 +460,7 @@ def test_a_password_in_the_address_is_shown_nowhere(web, qmp, daemon):
     disk = nbd_client.connect(export(qmp, daemon), "remote")
     web.files.clear()
     read_fails(disk)
-    wait_for_log(daemon, "status 404")
+    daemon.wait_for_log("status 404")
     assert "sesame" not in daemon.log
 
 

@@ -11,13 +11,6 @@ from test_hung import hung_fs  # noqa: F401 (a fixture)
 GIVES_UP_AFTER = 10  # seconds
 
 
-def wait_for_log(daemon, text, seconds=GIVES_UP_AFTER + 10):
-    end = time.monotonic() + seconds
-    while text not in daemon.log:
-        assert time.monotonic() < end, f"the daemon does not say '{text}':\n{daemon.log}"
-        time.sleep(0.02)
-
-
 def test_what_hangs_is_named_and_the_status_tells(hung_fs, start_daemon):  # noqa: F811
     daemon = start_daemon("--pidfile", "pid", "--blockdev", "null-co,node-name=well")
     daemon.expected_status = 1
@@ -29,7 +22,7 @@ def test_what_hangs_is_named_and_the_status_tells(hung_fs, start_daemon):  # noq
     begin = time.monotonic()
     with daemon.connect() as control:
         control.execute("quit")
-    wait_for_log(daemon, "storage did not answer")
+    daemon.wait_for_log("storage did not answer", deadline=GIVES_UP_AFTER + 10)
     assert GIVES_UP_AFTER - 1 < time.monotonic() - begin < GIVES_UP_AFTER + 5
     assert "blockdev-add" in daemon.log
     assert not daemon.socket.exists() and not (daemon.directory / "pid").exists()
@@ -52,7 +45,7 @@ def test_a_request_of_an_export_that_hangs_is_bounded_too(hung_fs, start_daemon)
 
     begin = time.monotonic()
     control.execute("quit")
-    wait_for_log(daemon, "storage did not answer")
+    daemon.wait_for_log("storage did not answer", deadline=GIVES_UP_AFTER + 10)
     assert GIVES_UP_AFTER - 1 < time.monotonic() - begin < GIVES_UP_AFTER + 5
     assert "not flushed and closed: 'hung'\n" in daemon.log
     hung_fs.release()

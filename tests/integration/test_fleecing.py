@@ -232,7 +232,7 @@ def test_an_error_of_the_target_breaks_the_snapshot(qmp, daemon, full_target):
     assert guest.pread(512, 0) == b"x" * 512
     with pytest.raises(nbd.Error):
         snapshot.pread(512, 4096)
-    assert "node 'cbw': the point in time is lost: the old bytes of 512 bytes at 0 could not be kept" in daemon.log
+    daemon.wait_for_log("node 'cbw': the point in time is lost: the old bytes of 512 bytes at 0 could not be kept")
 
 
 def test_a_target_that_hangs_costs_a_write(qmp, daemon, disk):

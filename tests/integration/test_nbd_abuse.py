@@ -5,14 +5,13 @@ import os
 import resource
 import struct
 import threading
-import time
 
 import pytest
 
 import nbd_client
 from images import KIB, MIB
 from process import BUILD
-from qmp import DEADLINE
+
 from raw_nbd import (CMD_DISC, CMD_FLUSH, CMD_READ, CMD_WRITE, HELLO, OPT_GO, OPT_LIST, OPT_STRUCTURED_REPLY, RawClient, go,
                      option, request)
 
@@ -59,13 +58,6 @@ def watcher(path):
     watcher.leave()
 
 
-def wait_for_log(daemon, text, count=1):
-    """The log is written by another thread than the one that closes a connection."""
-    end = time.monotonic() + DEADLINE
-    while daemon.log.count(text) < count:
-        assert time.monotonic() < end, f"'{text}' is not {count} times in the log:\n{daemon.log}"
-
-
 def connections(qmp):
     return qmp.execute("query-nbd-servers")[0]["connections"]
 
@@ -87,7 +79,7 @@ def test_a_handshake_has_an_end(daemon, served, qmp):
     for client in (silent, drip, many):
         client.expect_end()
     watcher.look()  # whose handshake is over
-    wait_for_log(daemon, PEER + "its handshake took too long", 3)
+    daemon.wait_for_log(PEER + "its handshake took too long", 3)
     watcher.leave()
 
 
@@ -137,7 +129,7 @@ def test_a_client_that_never_reads_replies(daemon, path, watcher, qmp):
 def test_garbage_in_place_of_an_option(daemon, path, watcher):
     client = RawClient(path).greeting().send(HELLO, b"GET / HTTP/1.1\r\n\r\n")
     client.expect_end()
-    wait_for_log(daemon, PEER + "it sent what is no option")
+    daemon.wait_for_log(PEER + "it sent what is no option")
 
 
 def test_garbage_in_place_of_a_request(daemon, path, watcher):
@@ -145,7 +137,7 @@ def test_garbage_in_place_of_a_request(daemon, path, watcher):
     client.send(request(CMD_FLUSH, 7)).reply()
     client.send(request(CMD_FLUSH, 8, magic=0x12345678))
     assert client.expect_end() == b""
-    wait_for_log(daemon, PEER + "it sent what is no request")
+    daemon.wait_for_log(PEER + "it sent what is no request")
 
 
 def test_a_million_options(daemon, path, watcher):
@@ -166,7 +158,7 @@ def test_a_million_options(daemon, path, watcher):
     sender.join()
     assert 1000 <= replies <= 10_000
     assert daemon.rss_bytes() - before < SLACK
-    wait_for_log(daemon, PEER + "it does not come to an end with its options")
+    daemon.wait_for_log(PEER + "it does not come to an end with its options")
 
 
 def send_until_refused(client, data, times):
@@ -203,7 +195,7 @@ def test_an_option_of_four_gigabytes(daemon, served):
 def test_lines_in_the_log_are_limited(daemon, path, watcher):
     for _ in range(200):
         RawClient(path).greeting().send(HELLO, bytes(16)).expect_end()
-    wait_for_log(daemon, PEER, 10)
+    daemon.wait_for_log(PEER, 10)
     lines = [line for line in daemon.log.splitlines() if PEER in line]
     assert 10 <= len(lines) < 50
 
@@ -238,7 +230,7 @@ def test_more_clients_than_may_be_let_in_in_their_order(daemon, served, qmp):
     while connections(qmp) < 10:
         pass
     assert all(client.is_silent() for client in clients[10:])
-    wait_for_log(daemon, "10 clients are connected, further ones have to wait")
+    daemon.wait_for_log("10 clients are connected, further ones have to wait")
     cpu = daemon.cpu_seconds()
     for first in range(0, 300, 10):
         for client in clients[first:first + 10]:
@@ -284,7 +276,7 @@ def test_no_more_descriptors(daemon, served, qmp):
         clients[20].greeting()
     assert daemon.cpu_seconds() - cpu < 0.5
     watcher.look()
-    wait_for_log(daemon, "cannot accept a connection: Too many open files")
+    daemon.wait_for_log("cannot accept a connection: Too many open files")
     for client in clients[:20]:
         client.close()
     clients[20].socket.settimeout(60)

@@ -349,7 +349,7 @@ def test_requests_fail_when_the_delay_is_over(serve, tmp_path, image, qmp, daemo
         with pytest.raises(nbd.Error) as error:
             disk.pread(512, 0)
         assert error.value.errno == "EIO"
-    assert "node 'remote': lost the connection to 'unix:" in daemon.log
+    daemon.wait_for_log("node 'remote': lost the connection to 'unix:")
     server.start()
     end = time.monotonic() + DEADLINE
     while "there is a connection again to" not in daemon.log:
@@ -480,7 +480,7 @@ def test_requests_of_an_export_end_with_it(serve, tmp_path, image, qmp, daemon, 
     qmp.execute("blockdev-del", node_name="remote")
     assert time.monotonic() - begin < 15
     if how == "hangs":
-        assert "gave up requests that nobody waits for" in daemon.log
+        daemon.wait_for_log("gave up requests that nobody waits for")
 
 
 @pytest.mark.parametrize("how", ["gone", "hangs"])
@@ -524,7 +524,7 @@ def test_closing_does_not_wait_for_what_cannot_be_flushed(serve, tmp_path, qmp, 
     for node in nodes:
         qmp.execute("blockdev-del", node_name=node)
     assert time.monotonic() - begin < 20
-    assert "node 'remote': the last flush failed, data that was written may be lost" in daemon.log
+    daemon.wait_for_log("node 'remote': the last flush failed, data that was written may be lost")
     daemon.expected_status = 1
 
 

@@ -6,14 +6,13 @@ import shutil
 import socket as sockets
 import struct
 import threading
-import time
 
 import pytest
 
 import nbd_client
 from images import KIB, MIB
 from pki import Pki
-from qmp import DEADLINE, QMPError
+from qmp import QMPError
 
 SIZE = 4 * MIB
 KEY = "ab" * 32
@@ -142,13 +141,6 @@ def prove_that_it_works(qmp, daemon, image):
     assert nbd_client.read_all(disk, chunk=MIB) == model
     disk.flush()
     assert image.read_bytes() == model
-
-
-def wait_for_log(daemon, text):
-    end = time.monotonic() + DEADLINE
-    while text not in daemon.log:
-        assert time.monotonic() < end, daemon.log
-        time.sleep(0.01)
 
 
 # Who is who ---------------------------------------------------------------------------------------------------------------
@@ -297,7 +289,7 @@ def test_requests_wait_for_a_server_that_comes_back(server, qmp, daemon, pki, im
     add_client(qmp, server, **{"tls-hostname": "localhost", "reconnect-delay": 60})
     disk = open_disk(qmp, daemon)
     process.kill()
-    wait_for_log(daemon, "lost the connection to")
+    daemon.wait_for_log("lost the connection to")
     outcome = []
     reader = threading.Thread(target=lambda: outcome.append(disk.pread(MIB, MIB)))
     reader.start()
@@ -312,7 +304,7 @@ def test_a_server_that_comes_back_as_somebody_else(server, qmp, daemon, pki):
     add_client(qmp, server, **{"tls-hostname": "localhost"})
     process.kill()
     server.start(("x509", pki.path("at-stranger"), "verify-peer=no"))
-    wait_for_log(daemon, "its certificate is not accepted")
+    daemon.wait_for_log("its certificate is not accepted")
     qmp.execute("blockdev-del", node_name="remote")
 
 

@@ -109,13 +109,6 @@ def is_let_in(server, certificates):
         return False
 
 
-def wait_for_log(daemon, text):
-    end = time.monotonic() + 20
-    while text not in daemon.log:
-        assert time.monotonic() < end, daemon.log
-        time.sleep(0.01)
-
-
 # Certificates -----------------------------------------------------------------------------------------------------
 
 def test_a_client_with_a_certificate_reads_and_writes(serve, pki):
@@ -136,7 +129,7 @@ def test_a_client_with_a_certificate_reads_and_writes(serve, pki):
 def test_who_stays_outside(serve, daemon, pki, who, reason):
     server = serve()
     assert not is_let_in(server, pki.path(f"at-{who}"))
-    wait_for_log(daemon, reason)
+    daemon.wait_for_log(reason)
     assert is_let_in(server, pki.path("at-laptop"))
 
 
@@ -153,7 +146,7 @@ def test_whose_certificate_comes_from_elsewhere(serve, daemon, pki, who, reason)
     with Raw(server) as raw, pytest.raises((ssl.SSLError, ConnectionResetError, BrokenPipeError)):
         raw.start_tls(context)
         raw.go("disk")
-    wait_for_log(daemon, reason)
+    daemon.wait_for_log(reason)
 
 
 def test_without_verify_peer_nobody_has_to_show_a_certificate(serve, pki):
@@ -248,7 +241,7 @@ def test_a_key_that_everybody_can_read(qmp, daemon, pki, tmp_path):
     directory = pki.directory(tmp_path.name, ca="ca", server="server")
     os.chmod(directory / "server-key.pem", 0o644)
     add_creds(qmp, directory)
-    wait_for_log(daemon, f"tls-creds-x509 'tls0': '{directory}/server-key.pem' can be read by everybody")
+    daemon.wait_for_log(f"tls-creds-x509 'tls0': '{directory}/server-key.pem' can be read by everybody")
 
 
 def test_credentials_of_clients_are_looked_at_too(qmp, pki, tmp_path):
@@ -292,7 +285,7 @@ def test_old_versions_are_refused(serve, daemon, version):
     context.minimum_version = context.maximum_version = version
     with Raw(server) as raw, pytest.raises(ssl.SSLError):
         raw.start_tls(context)
-    wait_for_log(daemon, "unsupported protocol")
+    daemon.wait_for_log("unsupported protocol")
 
 
 def test_a_priority_that_is_not_understood(qmp, pki):
@@ -309,7 +302,7 @@ def test_one_name_is_let_in(serve, qmp, daemon, pki):
     server = serve(tls_authz="a0")
     assert is_let_in(server, pki.path("at-laptop"))
     assert not is_let_in(server, pki.path("at-mallory"))
-    wait_for_log(daemon, "'O=Example,CN=mallory' is not let in")
+    daemon.wait_for_log("'O=Example,CN=mallory' is not let in")
 
 
 def test_names_by_rules(serve, qmp, pki):
@@ -330,7 +323,7 @@ def test_names_by_rules_in_a_file_that_changes(serve, qmp, daemon, pki, tmp_path
     assert not is_let_in(server, pki.path("at-laptop")) and is_let_in(server, pki.path("at-mallory"))
     acl.write_text("{")
     assert not is_let_in(server, pki.path("at-mallory"))
-    wait_for_log(daemon, f"is not let in: '{acl}': JSON parse error")
+    daemon.wait_for_log(f"is not let in: '{acl}': JSON parse error")
 
 
 def test_options_of_the_server(qmp, pki, tmp_path, disk):
@@ -403,8 +396,8 @@ def test_keys(qmp, daemon, disk, tmp_path, keys, priority):
     for file, user in ((wrong, "alice"), (wrong, "bob"), (keys / "keys.psk", "qemu")):
         with pytest.raises(nbd.Error):
             connect_with_key(server, file, user).pread(512, 0)
-    wait_for_log(daemon, "there is no key of user 'bob'")
-    wait_for_log(daemon, "'qemu' is not let in")
+    daemon.wait_for_log("there is no key of user 'bob'")
+    daemon.wait_for_log("'qemu' is not let in")
 
 
 def test_files_of_keys_that_are_not_valid(qmp, keys):
@@ -643,7 +636,7 @@ def test_a_handshake_that_does_not_go_on(serve, daemon, sent):
             client.do_handshake()
         raw.socket.sendall(outgoing.read()[:sent])
         assert raw.is_closed()
-    wait_for_log(daemon, "its handshake took too long")
+    daemon.wait_for_log("its handshake took too long")
 
 
 def test_a_client_may_leave_at_any_byte(open_server):

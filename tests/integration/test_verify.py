@@ -56,7 +56,7 @@ def test_a_difference_is_told_and_others_go_on(qmp, daemon, images):
     with pytest.raises(nbd.Error) as error:
         disk.pread(64 * KIB, 64 * KIB)
     assert error.value.errno == "EIO"
-    assert "node 'verify': nodes 'test' and 'raw' differ at offset 100000" in daemon.log
+    daemon.wait_for_log("node 'verify': nodes 'test' and 'raw' differ at offset 100000")
     assert disk.pread(64 * KIB, 0) == bytes(64 * KIB)
 
 
