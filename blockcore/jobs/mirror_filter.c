@@ -343,7 +343,7 @@ static void permissions_of_mirror(const struct mirror_filter *filter, const stru
         *child_shared &= ~(unsigned)PERM_RESIZE;
     } else if (child == filter->target && (perm || filter->holds_target)) {
         *child_perm = PERM_WRITE;
-        *child_shared = PERM_WRITE_UNCHANGED;
+        *child_shared = PERM_WRITE_UNCHANGED | (filter->target_alone ? 0 : PERM_WRITE);
     }
 }
 
@@ -416,6 +416,7 @@ struct error *mirror_filter_create(const char *name, const char *owner, struct n
     list_init(&filter->waiting);
     co_queue_init(&filter->changed);
     filter->is_commit = chain;
+    filter->target_alone = !node_reaches(target, source);
     err = attach_all(node, source, target, chain);
     if (err) {
         co_queue_fini(&filter->changed);

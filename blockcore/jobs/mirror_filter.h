@@ -39,6 +39,7 @@ struct mirror_filter {
     struct child *target;
     struct copy_ends ends;
     bool is_commit;    /* the target is below the source, which goes on being used through it */
+    bool target_alone; /* it does not stand on the source */
     bool holds_target; /* also without users: copies that hang may still write it, and nobody else may */
     struct dirty_bitmap *bitmap;
     _Atomic unsigned mode; /* enum mirror_mode */
