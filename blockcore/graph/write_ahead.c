@@ -22,6 +22,8 @@ struct write_ahead {
     const struct write_ahead_ops *ops;
     unsigned region_bits;
     _Atomic uint32_t *states;
+    struct spinlock lock;
+    struct list wishes GUARDED_BY(lock);
     struct co_mutex mutex;
     uint64_t cooled_ns; /* under the mutex: when regions were last asked */
 };
@@ -67,6 +69,8 @@ struct write_ahead *write_ahead_begin(struct node *node, const struct write_ahea
     ahead->ops = ops;
     ahead->region_bits = choose_region_bits(node_length(node));
     ahead->cooled_ns = loop_now_ns();
+    spinlock_init(&ahead->lock);
+    list_init(&ahead->wishes);
     co_mutex_init(&ahead->mutex);
     atomic_store(&node->ahead, ahead);
     return ahead;
@@ -159,9 +163,17 @@ void node_cool_regions(struct node *node, bool patient)
 
 /* Requests ----------------------------------------------------------------------------------------------------- */
 
-static int arm(struct write_ahead *ahead, struct range regions) CO_FN;
+/* A write that waits until its regions are armed. */
+struct wish {
+    struct list link;
+    struct range regions;
+    bool answered; /* under the mutex, as is ret */
+    int ret;
+};
 
-static int arm(struct write_ahead *ahead, struct range regions)
+static int tell_image(struct write_ahead *ahead, struct range regions) CO_FN;
+
+static int tell_image(struct write_ahead *ahead, struct range regions)
 {
     int ret = 0;
     while (regions.bytes > 0 && ret == 0) {
@@ -169,11 +181,39 @@ static int arm(struct write_ahead *ahead, struct range regions)
         struct range run = alike(ahead, regions, &armed);
         if (!armed)
             ret = ahead->ops->arm(ahead->node, bytes_of(ahead, run));
-        for (uint64_t i = run.offset; i < range_end(run) && !armed && ret == 0; i++)
-            atomic_fetch_or(&ahead->states[i], ARMED);
         regions = range_between(range_end(run), range_end(regions));
     }
     return ret;
+}
+
+static void answer(struct write_ahead *ahead, struct wish *wish, int ret)
+{
+    for (uint64_t i = wish->regions.offset; i < range_end(wish->regions) && ret == 0; i++)
+        atomic_fetch_or(&ahead->states[i], ARMED);
+    wish->answered = true;
+    wish->ret = ret;
+}
+
+/* All wishes that there are, with one flush. Under the mutex. */
+static void fulfil(struct write_ahead *ahead) CO_FN;
+
+static void fulfil(struct write_ahead *ahead)
+{
+    struct list wishes;
+    struct list *link;
+    struct wish *wish;
+    list_init(&wishes);
+    spinlock_lock(&ahead->lock);
+    while ((link = list_take_first(&ahead->wishes)))
+        list_append(&wishes, link);
+    spinlock_unlock(&ahead->lock);
+    list_for_each (wish, &wishes, link)
+        wish->ret = tell_image(ahead, wish->regions);
+    int flushed = ahead->ops->flush(ahead->node);
+    while ((link = list_take_first(&wishes))) {
+        wish = list_entry(link, struct wish, link);
+        answer(ahead, wish, wish->ret < 0 ? wish->ret : flushed);
+    }
 }
 
 void write_ahead_leave(struct write_ahead *ahead, struct range range)
@@ -187,12 +227,17 @@ static int arm_and_cool(struct write_ahead *ahead, struct range regions) CO_FN;
 
 static int arm_and_cool(struct write_ahead *ahead, struct range regions)
 {
+    struct wish wish = { .regions = regions };
+    spinlock_lock(&ahead->lock);
+    list_append(&ahead->wishes, &wish.link);
+    spinlock_unlock(&ahead->lock);
     co_mutex_lock(&ahead->mutex);
-    int ret = arm(ahead, regions);
+    if (!wish.answered)
+        fulfil(ahead);
     if (loop_now_ns() - ahead->cooled_ns >= COOL_NS)
         co_call_on(loop_control(), "write-ahead bitmaps", cool_call, ahead);
     co_mutex_unlock(&ahead->mutex);
-    return ret;
+    return wish.ret;
 }
 
 int write_ahead_enter(struct write_ahead *ahead, struct range range)

@@ -8,7 +8,7 @@
  *
  * So after a crash the image's bits are those that memory had, and more: of all regions that were armed, every byte. A
  * region that nobody writes cools down: the image gets its bits as memory has them, and the next write arms it again.
- * That is what makes the bits fewer, and it is lazy: too many bits do no harm.
+ * Writes that wait share a flush. Cooling is what makes the bits fewer, and it is lazy: too many bits do no harm.
  *
  * Why the image never says too little, however many threads write:
  *
@@ -35,9 +35,10 @@ struct write_ahead;
 
 /* What the driver does; under the mutex. */
 struct write_ahead_ops {
-    /* The image says afterwards, on stable storage, that all of @range is dirty in each of its bitmaps. Any loop. 0 or
-     * -errno. */
+    /* The image says that all of @range is dirty in each of its bitmaps; the next flush makes that stable. Any loop. 0
+     * or -errno. */
     int (*arm)(struct node *node, struct range range) CO_FN;
+    int (*flush)(struct node *node) CO_FN;
     /* The image may say of @range what the bitmaps do, and need not be flushed: nobody writes there. Bitmaps that are
      * busy are left as the image has them, unless their owner said otherwise (dirty_bitmap_set_followed()). Errors do
      * no harm, as long as each byte of the image has its old value or its new one. */

@@ -122,9 +122,14 @@ static int arm(struct node *node, struct range range)
         set_bits(item->bits, granules, true);
         ret = write_bits(q, item, granules);
     }
-    if (ret == 0 && items && items->count > 0)
-        ret = child_flush(q->file);
     return ret;
+}
+
+static int flush(struct node *node)
+{
+    struct qcow2 *q = node_state(node);
+    const struct ahead_items *items = q->ahead->items;
+    return items && items->count > 0 ? child_flush(q->file) : 0;
 }
 
 /* Settling ----------------------------------------------------------------------------------------------------- */
@@ -275,7 +280,7 @@ void qcow2_ahead_forget(struct qcow2 *q, const char *name)
 
 int qcow2_ahead_begin(struct qcow2 *q)
 {
-    static const struct write_ahead_ops ops = { .arm = arm, .settle = settle };
+    static const struct write_ahead_ops ops = { .arm = arm, .flush = flush, .settle = settle };
     if (q->ahead)
         return 0;
     struct qcow2_ahead *ahead = xcalloc(1, sizeof(*ahead));

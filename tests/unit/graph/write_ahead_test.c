@@ -33,8 +33,11 @@
 /* What the image has: a byte for each granule, so that whoever looks at one that is being changed is found out. */
 static uint8_t image[GRANULES];
 static struct dirty_bitmap *bitmap;
+static uint8_t written[GRANULES]; /* there, but not stable */
 static unsigned arms;
+static unsigned flushes;
 static int arm_error;
+static int flush_error;
 
 static struct range granules_of(struct range range)
 {
@@ -49,8 +52,23 @@ static int arm(struct node *node, struct range range)
     arms++;
     if (arm_error)
         return arm_error;
+    memset(written + granules.offset, 1, granules.bytes);
+    return 0;
+}
+
+/* What was written becomes stable. */
+static int flush(struct node *node)
+{
+    (void)node;
+    flushes++;
+    if (flush_error)
+        return flush_error;
     co_yield (); /* the image is slow */
-    memset(image + granules.offset, 1, granules.bytes);
+    for (uint64_t i = 0; i < GRANULES; i++) {
+        if (written[i])
+            image[i] = 1;
+        written[i] = 0;
+    }
     return 0;
 }
 
@@ -64,13 +82,15 @@ static void settle(struct node *node, struct range range)
 
 static struct write_ahead *begin(void)
 {
-    static const struct write_ahead_ops ops = { .arm = arm, .settle = settle };
+    static const struct write_ahead_ops ops = { .arm = arm, .flush = flush, .settle = settle };
     add_mem("disk", 0);
     node_set_length(node_find("disk"), BYTES); /* without the memory */
     expect_success(dirty_bitmap_create(node_find("disk"), "b", GRANULE, &bitmap));
     memset(image, 0, sizeof(image));
     arms = 0;
-    arm_error = 0;
+    arm_error = flush_error = 0;
+    flushes = 0;
+    memset(written, 0, sizeof(written));
     struct write_ahead *ahead = write_ahead_begin(node_find("disk"), &ops);
     assert_non_null(ahead);
     return ahead;
@@ -115,10 +135,38 @@ IN_GRAPH(nothing_is_written_where_the_image_cannot_be_told)
     arm_error = -EIO;
     assert_int_equal(write_ahead_enter(ahead, granule(1)), -EIO);
     arm_error = 0;
+    flush_error = -ENOSPC;
+    assert_int_equal(write_ahead_enter(ahead, granule(1)), -ENOSPC);
+    flush_error = 0;
     assert_int_equal(write_ahead_enter(ahead, granule(1)), 0);
     write_ahead_leave(ahead, granule(1));
-    assert_int_equal(arms, 2);
+    assert_int_equal(arms, 3);
     write_ahead_end(ahead);
+}
+
+static struct write_ahead *shared;
+static _Atomic unsigned writing;
+
+static void write_one(void *arg)
+{
+    struct range range = granule((uintptr_t)arg);
+    if (write_ahead_enter(shared, range) != 0 || !image_has(range))
+        abort();
+    write_ahead_leave(shared, range);
+    writing--;
+}
+
+IN_GRAPH(those_who_wait_share_a_flush)
+{
+    shared = begin();
+    writing = 20;
+    for (uintptr_t i = 0; i < 20; i++)
+        co_start("writer", write_one, (void *)(i * 7));
+    while (writing > 0)
+        co_yield ();
+    assert_int_equal(arms, 20);
+    assert_int_equal(flushes, 2); /* of the first, and of all who came while that took its time */
+    write_ahead_end(shared);
 }
 
 IN_GRAPH(what_cools_down_gets_the_bits_of_memory)
@@ -165,9 +213,6 @@ IN_GRAPH(behind_the_end_there_is_room_to_grow)
 }
 
 /* Writers on all loops, and somebody who takes bits away and cools regions all the time. */
-static struct write_ahead *shared;
-static _Atomic unsigned writing;
-
 static void write_many(void *arg)
 {
     uint64_t state = (uintptr_t)arg + 1;
@@ -224,6 +269,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_region_is_armed_once),
         cmocka_unit_test(nothing_is_written_where_the_image_cannot_be_told),
+        cmocka_unit_test(those_who_wait_share_a_flush),
         cmocka_unit_test(what_cools_down_gets_the_bits_of_memory),
         cmocka_unit_test(patience_leaves_alone_what_was_written_just_now),
         cmocka_unit_test(behind_the_end_there_is_room_to_grow),
