@@ -114,33 +114,33 @@ struct range write_ahead_next_armed(const struct write_ahead *ahead, uint64_t of
 
 /* Cooling ------------------------------------------------------------------------------------------------------ */
 
-/* It is not armed any more. @patient: what was written just now waits until it is asked again. */
-static bool cool_down(struct write_ahead *ahead, uint64_t region, bool patient)
+/* It is not armed any more, unless somebody is in there. @patient: what was written just now waits until it is asked
+ * again. */
+static void cool_down(struct write_ahead *ahead, uint64_t region, bool patient)
 {
     uint32_t state = atomic_load(&ahead->states[region]);
-    if (!(state & ARMED))
-        return true; /* whoever is counted there has not written yet */
-    if ((state & TOUCHED) && patient) {
-        atomic_fetch_and(&ahead->states[region], ~TOUCHED);
-        return false;
-    }
     uint32_t nobody = ARMED | (state & TOUCHED);
-    return atomic_compare_exchange_strong(&ahead->states[region], &nobody, 0);
+    if ((state & ARMED) && (state & TOUCHED) && patient)
+        atomic_fetch_and(&ahead->states[region], ~TOUCHED);
+    else if (state & ARMED)
+        atomic_compare_exchange_strong(&ahead->states[region], &nobody, 0);
 }
 
 static void cool(struct write_ahead *ahead, bool patient) CO_FN CONTROL_FN;
 
 static void cool(struct write_ahead *ahead, bool patient)
 {
-    uint64_t end = range_end(regions_of(ahead, range_make(0, node_length(ahead->node))));
-    uint64_t region = 0;
-    while (region < end) {
-        uint64_t first = region;
-        while (region < end && cool_down(ahead, region, patient))
-            region++;
-        if (region > first)
-            ahead->ops->settle(ahead->node, bytes_of(ahead, range_between(first, region)));
-        region++;
+    struct range left = regions_of(ahead, range_make(0, node_length(ahead->node)));
+    for (uint64_t region = left.offset; region < range_end(left); region++)
+        cool_down(ahead, region, patient);
+    if (ahead->ops->stabilise(ahead->node) < 0)
+        left.bytes = 0;
+    while (left.bytes > 0) {
+        bool armed;
+        struct range run = alike(ahead, left, &armed);
+        if (!armed)
+            ahead->ops->settle(ahead->node, bytes_of(ahead, run));
+        left = range_between(range_end(run), range_end(left));
     }
     ahead->cooled_ns = loop_now_ns();
 }

@@ -19,7 +19,10 @@
  *     counted in a region that is not armed has not written yet.
  *  3. A write that comes after the step finds the region not armed. Arming and cooling exclude each other by a mutex,
  *     so it waits until the image has the bits of memory, and then sets all.
- *  4. Bits are taken away in memory by their owner when they are not needed, on the control thread, which is where
+ *  4. What a crash takes back must not be what somebody copied, and said so by taking bits away. So before the image
+ *     gets fewer bits, everything that was written is made stable: later than the step, hence all that was written to
+ *     the region.
+ *  5. Bits are taken away in memory by their owner when they are not needed, on the control thread, which is where
  *     cooling reads them. Whoever takes them away only for a time makes the bitmap busy before (see ops->settle).
  *
  * The last region goes on for ever, so a node that grows needs no other table. */
@@ -39,6 +42,8 @@ struct write_ahead_ops {
      * or -errno. */
     int (*arm)(struct node *node, struct range range) CO_FN;
     int (*flush)(struct node *node) CO_FN;
+    /* All that was written is stable. Control thread. 0 or -errno. */
+    int (*stabilise)(struct node *node) CO_FN CONTROL_FN;
     /* The image may say of @range what the bitmaps do, and need not be flushed: nobody writes there. Bitmaps that are
      * busy are left as the image has them, unless their owner said otherwise (dirty_bitmap_set_followed()). Errors do
      * no harm, as long as each byte of the image has its old value or its new one. */

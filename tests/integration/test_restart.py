@@ -179,6 +179,30 @@ def test_a_backup_that_goes_on_is_of_the_moment_of_the_last_command(start_daemon
     site.assert_target_is(content)
 
 
+def test_what_the_source_forgets_is_not_in_the_target(start_daemon, tmp_path):
+    """A guest writes without flushing, it is copied, and the daemon dies with tables that were not written: if the source has lost
+    the write, the target must not have it."""
+    site = Site(start_daemon, tmp_path, "forgets")
+    site.start()
+    site.copy("mirror")
+    site.qmp.wait_event("BLOCK_JOB_READY", deadline=60)
+    client = site.connect()
+    client.pwrite(b"x" * 64 * KIB, SIZE - MIB)  # into a new cluster
+    for _ in range(4):  # checkpoints, after which it is cool
+        client.pwrite(b"y" * 512, 0)
+        while site.bitmap()["count"]:
+            pass
+    site.kill()
+    site.start()
+    site.copy("mirror")
+    site.qmp.wait_event("BLOCK_JOB_READY", deadline=60)
+    content = site.content()
+    site.qmp.execute("block-job-cancel", device="job")
+    wait_concluded(site.qmp)
+    site.daemon.stop()
+    site.assert_target_is(content)
+
+
 @pytest.mark.parametrize("kind", ["mirror", "backup"])
 def test_what_was_copied_is_not_copied_again(start_daemon, tmp_path, kind):
     site = Site(start_daemon, tmp_path, kind)

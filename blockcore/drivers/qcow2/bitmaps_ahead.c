@@ -187,6 +187,15 @@ static void settle(struct node *node, struct range range)
         settle_item(q, &items->list[i], range);
 }
 
+static int stabilise(struct node *node)
+{
+    struct qcow2 *q = node_state(node);
+    int ret = qcow2_may_write(q);
+    if (ret == 0)
+        ret = qcow2_sync(q);
+    return ret < 0 ? ret : qcow2_flush_children(q);
+}
+
 /* Writing a bitmap anew ---------------------------------------------------------------------------------------- */
 
 static const struct ahead_item *find_item(const struct qcow2 *q, const char *name)
@@ -280,7 +289,7 @@ void qcow2_ahead_forget(struct qcow2 *q, const char *name)
 
 int qcow2_ahead_begin(struct qcow2 *q)
 {
-    static const struct write_ahead_ops ops = { .arm = arm, .flush = flush, .settle = settle };
+    static const struct write_ahead_ops ops = { .arm = arm, .flush = flush, .stabilise = stabilise, .settle = settle };
     if (q->ahead)
         return 0;
     struct qcow2_ahead *ahead = xcalloc(1, sizeof(*ahead));

@@ -38,6 +38,8 @@ static unsigned arms;
 static unsigned flushes;
 static int arm_error;
 static int flush_error;
+static unsigned stable;
+static int stabilise_error;
 
 static struct range granules_of(struct range range)
 {
@@ -80,15 +82,24 @@ static void settle(struct node *node, struct range range)
         image[i] = dirty_bitmap_next_dirty(bitmap, i * GRANULE) == i * GRANULE;
 }
 
+static int stabilise(struct node *node)
+{
+    (void)node;
+    stable++;
+    co_yield ();
+    return stabilise_error;
+}
+
 static struct write_ahead *begin(void)
 {
-    static const struct write_ahead_ops ops = { .arm = arm, .flush = flush, .settle = settle };
+    static const struct write_ahead_ops ops = { .arm = arm, .flush = flush, .stabilise = stabilise, .settle = settle };
     add_mem("disk", 0);
     node_set_length(node_find("disk"), BYTES); /* without the memory */
     expect_success(dirty_bitmap_create(node_find("disk"), "b", GRANULE, &bitmap));
     memset(image, 0, sizeof(image));
     arms = 0;
-    arm_error = flush_error = 0;
+    arm_error = flush_error = stabilise_error = 0;
+    stable = 0;
     flushes = 0;
     memset(written, 0, sizeof(written));
     struct write_ahead *ahead = write_ahead_begin(node_find("disk"), &ops);
@@ -189,6 +200,21 @@ IN_GRAPH(what_cools_down_gets_the_bits_of_memory)
     write_ahead_end(ahead);
 }
 
+IN_GRAPH(the_image_gets_fewer_bits_only_when_what_was_written_is_stable)
+{
+    struct write_ahead *ahead = begin();
+    assert_int_equal(write_ahead_enter(ahead, granule(1)), 0);
+    write_ahead_leave(ahead, granule(1));
+    stabilise_error = -EIO;
+    node_cool_regions(node_find("disk"), false);
+    assert_true(image_has(granule(1)));
+    stabilise_error = 0;
+    node_cool_regions(node_find("disk"), false);
+    assert_false(image_has(granule(1)));
+    assert_int_equal(stable, 2);
+    write_ahead_end(ahead);
+}
+
 IN_GRAPH(patience_leaves_alone_what_was_written_just_now)
 {
     struct write_ahead *ahead = begin();
@@ -271,6 +297,7 @@ int main(void)
         cmocka_unit_test(nothing_is_written_where_the_image_cannot_be_told),
         cmocka_unit_test(those_who_wait_share_a_flush),
         cmocka_unit_test(what_cools_down_gets_the_bits_of_memory),
+        cmocka_unit_test(the_image_gets_fewer_bits_only_when_what_was_written_is_stable),
         cmocka_unit_test(patience_leaves_alone_what_was_written_just_now),
         cmocka_unit_test(behind_the_end_there_is_room_to_grow),
         cmocka_unit_test(the_image_never_says_too_little),
