@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 from servers import MIB, Daemon, cpu_seconds
@@ -29,6 +30,7 @@ class Shape:
 
     def __init__(self, name, size, stride):
         self.name, self.size, self.stride = name, size, stride
+        self.bytes_max = 2 * (size // stride) * RUN + 256 * MIB  # that a target may occupy
 
     def write(self, path):
         with open(path, "wb") as file:
@@ -64,6 +66,7 @@ class Copy:
     def prepare(self, directory, shape):
         self.source, self.target, self.size = directory / "source", directory / "target", shape.size
         shape.write(self.source)
+        self.bytes_max = shape.bytes_max
         if self.fmt != "raw":
             raw = self.source.rename(directory / "raw")
             subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", self.fmt, raw, self.source], check=True)
@@ -93,6 +96,7 @@ class Chain:
         self.size = shape.size
         self.data, self.target = (self.layer, self.base) if self.job == "commit" else (self.base, self.layer)
         shape.write(self.base)
+        self.bytes_max = shape.bytes_max
         if self.job == "commit":
             subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", self.base, self.layer], check=True)
             empty(self.base, self.size)
@@ -169,12 +173,37 @@ class Monitor:
             raise RuntimeError(data["error"])
 
 
+class Guard:
+    """Ends a process that fills its target with what the source does not have, before it fills the memory of the machine."""
+
+    def __init__(self, process, target, bytes_max):
+        self.process, self.target, self.bytes_max = process, target, bytes_max
+        self.over, self.tripped = threading.Event(), False
+        self.thread = threading.Thread(target=self.work)
+
+    def work(self):
+        while not self.over.wait(0.02):
+            if self.target.exists() and self.target.stat().st_blocks * 512 > self.bytes_max:
+                self.tripped = True
+                self.process.kill()
+                return
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *exc):
+        self.over.set()
+        self.thread.join()
+        return self.tripped  # what went wrong because of that is no surprise
+
+
 class JobBench:
     def __init__(self, options, daemons):
         self.options, self.daemons = options, daemons
         tools = [tool for tool in TOOLS if shutil.which(tool)]
         self.columns = [*(name for name in daemons if name != "cairnd"), *tools, "cairnd"]
-        self.values = {}  # line -> column -> [(wall, CPU, bytes of the target)]
+        self.values = {}  # line -> column -> [(wall, CPU, bytes of the target)]; None: it was ended by the guard
 
     def run_job(self, column, work, directory):
         daemon = Daemon(self.daemons[column], directory)
@@ -184,34 +213,45 @@ class JobBench:
                 monitor.execute("blockdev-add", **options)
             command = f"block{'dev' if isinstance(work, Copy) else ''}-{work.job}"
             cpu, begin = cpu_seconds(daemon.pid), time.perf_counter()
-            monitor.execute(command, **{"job-id": "job"}, **work.arguments)
-            if work.job == "mirror":
-                monitor.wait("BLOCK_JOB_READY")
-                monitor.execute("block-job-complete", device="job")
-            monitor.wait("BLOCK_JOB_COMPLETED")
-            return time.perf_counter() - begin, cpu_seconds(daemon.pid) - cpu
+            with Guard(daemon.process, work.target, work.bytes_max) as guard:
+                monitor.execute(command, **{"job-id": "job"}, **work.arguments)
+                if work.job == "mirror":
+                    monitor.wait("BLOCK_JOB_READY")
+                    monitor.execute("block-job-complete", device="job")
+                monitor.wait("BLOCK_JOB_COMPLETED")
+            return None if guard.tripped else (time.perf_counter() - begin, cpu_seconds(daemon.pid) - cpu)
         finally:
             daemon.stop()
 
     @staticmethod
-    def run_tool(command):
+    def run_tool(command, work):
         before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        with Guard(process, work.target, work.bytes_max) as guard:
+            if process.wait() != 0:
+                raise RuntimeError(f"{command} failed")
         wall, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
-        return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return None if guard.tripped else (wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
     def measure(self, line, column, work, directory):
+        columns = self.values.setdefault(line, {})
+        if column in columns and columns[column] is None:
+            return
         work.reset()
         if column in self.daemons:
-            wall, cpu = self.run_job(column, work, directory)
+            figures = self.run_job(column, work, directory)
         else:
             command = work.tool(column)
             if command is None:
                 return
-            wall, cpu = self.run_tool(command)
-        print(f"{line}: {column}: {wall:.2f} s, CPU {cpu:.2f} s", file=sys.stderr)
-        runs = self.values.setdefault(line, {}).setdefault(column, [])
-        runs.append((wall, cpu, work.target.stat().st_blocks * 512))
+            figures = self.run_tool(command, work)
+        if figures is None:
+            columns[column] = None
+            work.reset()
+            return
+        print(f"{line}: {column}: {figures[0]:.2f} s, CPU {figures[1]:.2f} s", file=sys.stderr)
+        runs = columns.setdefault(column, [])
+        runs.append((*figures, work.target.stat().st_blocks * 512))
         if len(runs) == 1:
             work.check()
 
@@ -240,5 +280,7 @@ class JobBench:
 
 
 def cell(runs):
+    if runs is None:
+        return "fills the holes: given up"
     wall, cpu, target = (statistics.median(values) for values in zip(*runs))
     return f"{wall:.2f} s, {cpu:.2f} s, {target / MIB:.0f} MiB"
