@@ -203,9 +203,9 @@ int cbw_job_plan(struct node *filter, struct range range, struct extents *plan)
 
 /* Copying -------------------------------------------------------------------------------------------------------- */
 
-int cbw_job_keep(struct node *filter, struct range range, bool *write_failed)
+int cbw_job_keep(struct node *filter, struct range range, bool zero, bool *write_failed)
 {
-    static const struct cbw_patience patience = { .may_leave = false };
+    const struct cbw_patience patience = { .data = !zero && !cbw_of(filter)->base };
     struct cbw *cbw = cbw_of(filter);
     struct range clusters = cbw_clusters(cbw, range);
     spinlock_lock(&cbw->lock);

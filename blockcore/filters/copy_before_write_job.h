@@ -53,8 +53,9 @@ uint64_t cbw_job_cluster(struct node *filter);
 /* For the copier (jobs/copier.h), inside of a handle on the filter, on any loop. The plan leaves out what is settled,
  * settles what is not wanted or is zero in the target already, and ends at ends of clusters. */
 int cbw_job_plan(struct node *filter, struct range range, struct extents *plan) CO_FN;
-/* The clusters of @range are settled afterwards. Fails with the first error when the point in time is lost. */
-int cbw_job_keep(struct node *filter, struct range range, bool *write_failed) CO_FN;
+/* The clusters of @range, of which the plan has said whether they are @zero, are settled afterwards. Fails with the
+ * first error when the point in time is lost. */
+int cbw_job_keep(struct node *filter, struct range range, bool zero, bool *write_failed) CO_FN;
 
 /* 0, or the -errno that broke the point in time. */
 int cbw_job_broken(struct node *filter);

@@ -152,12 +152,13 @@ static void copy_ended(struct cbw *cbw, struct range clusters, int ret, bool cop
 }
 
 /* The clusters are marked as copying. */
-static int copy_now(struct cbw *cbw, struct range clusters, bool *write_failed) CO_FN;
+static int copy_now(struct cbw *cbw, struct range clusters, bool data, bool *write_failed) CO_FN;
 
-static int copy_now(struct cbw *cbw, struct range clusters, bool *write_failed)
+static int copy_now(struct cbw *cbw, struct range clusters, bool data, bool *write_failed)
 {
-    bool copied;
-    int ret = copy_clusters(cbw, clusters, &copied, write_failed);
+    bool copied = true;
+    int ret = data ? child_copy(&cbw->ends, cbw_bytes(cbw, clusters), write_failed)
+                   : copy_clusters(cbw, clusters, &copied, write_failed);
     spinlock_lock(&cbw->lock);
     copy_ended(cbw, clusters, ret, copied);
     spinlock_unlock(&cbw->lock);
@@ -277,7 +278,8 @@ int cbw_keep_clusters(struct node *node, struct range clusters, const struct cbw
         }
         bitset_set(&cbw->copying, next);
         spinlock_unlock(&cbw->lock);
-        ret = patience->may_leave ? copy_in_time(node, next, patience->deadline_ns) : copy_now(cbw, next, write_failed);
+        ret = patience->may_leave ? copy_in_time(node, next, patience->deadline_ns)
+                                  : copy_now(cbw, next, patience->data, write_failed);
         spinlock_lock(&cbw->lock);
     }
     return ret;

@@ -85,7 +85,8 @@ void cbw_wake(struct cbw *cbw);
 void cbw_break(struct cbw *cbw, int error);
 
 struct cbw_patience {
-    bool may_leave;       /* copies may go on alone once the point in time is lost, or the deadline has passed */
+    bool data;      /* all clusters are wanted, and known not to be zero: nobody need be asked. Not with may_leave */
+    bool may_leave; /* copies may go on alone once the point in time is lost, or the deadline has passed */
     uint64_t deadline_ns; /* of the loop's clock; 0: none. With may_leave only */
 };
 

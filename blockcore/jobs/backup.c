@@ -77,7 +77,7 @@ static int plan(void *arg, struct range range, struct extents *plan)
 static int copy(void *arg, struct copier_piece *piece)
 {
     struct backup *backup = arg;
-    return cbw_job_keep(backup->filter, piece->range, &piece->write_failed);
+    return cbw_job_keep(backup->filter, piece->range, piece->zero, &piece->write_failed);
 }
 
 struct failure {
