@@ -1,11 +1,15 @@
 #include "daemon/events.h"
 
+#include "blockcore/base/cleanup.h"
+#include "blockcore/base/memory.h"
 #include "blockcore/export/export.h"
 #include "blockcore/graph/notice.h"
 #include "daemon/job_events.h"
 #include "daemon/log.h"
 #include "schema/cairn_events.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define SECTOR 512
@@ -70,7 +74,8 @@ static void quorum_child_bad(const struct notice *notice, struct event_sink *sin
 /* A child that is bad is bad with each request: that is for those who listen to events, at their rate. */
 static bool is_for_log(enum notice_kind kind)
 {
-    return kind != NOTICE_QUORUM_BAD && kind != NOTICE_QUORUM_FAILURE && kind != NOTICE_WRITE_THRESHOLD;
+    return kind != NOTICE_QUORUM_BAD && kind != NOTICE_QUORUM_FAILURE && kind != NOTICE_WRITE_THRESHOLD &&
+           kind != NOTICE_EXPORT_FAILED;
 }
 
 static void threshold_reached(const struct notice *notice, struct event_sink *sink)
@@ -80,6 +85,25 @@ static void threshold_reached(const struct notice *notice, struct event_sink *si
                                           .amount_exceeded = notice->place.bytes,
                                           .write_threshold = notice->place.offset,
                                       });
+}
+
+static void export_failed(const struct notice *notice, struct event_sink *sink)
+{
+    const char *id = notice->message;
+    const struct export *export = export_find(id);
+    CLEANUP(free) char *path = xasprintf("/exports/%s", id);
+    char text[128];
+    event_block_io_error(
+        sink, &(struct block_io_error_event){
+                  .qom_path = path,
+                  .device = "",
+                  .node_name = export ? export_node_name(export) : NULL,
+                  .operation = notice->request == NOTICE_READ ? IO_OPERATION_TYPE_READ : IO_OPERATION_TYPE_WRITE,
+                  .action = BLOCK_ERROR_ACTION_REPORT,
+                  .has_nospace = true,
+                  .nospace = notice->errnum == ENOSPC,
+                  .reason = strerror_r(notice->errnum, text, sizeof(text)),
+              });
 }
 
 static void noticed(const struct notice *notice, void *sink)
@@ -103,6 +127,9 @@ static void noticed(const struct notice *notice, void *sink)
         break;
     case NOTICE_WRITE_THRESHOLD:
         threshold_reached(notice, sink);
+        break;
+    case NOTICE_EXPORT_FAILED:
+        export_failed(notice, sink);
         break;
     case NOTICE_SNAPSHOT_BROKEN:
     case NOTICE_SERVER:

@@ -28,12 +28,13 @@ struct notice {
         NOTICE_SERVER,          /* a node's server went away, or is there again */
         NOTICE_MISMATCH,        /* two nodes that should be alike are not */
         NOTICE_CLIENT,          /* a client misbehaves; node_name is empty */
+        NOTICE_EXPORT_FAILED,   /* a request of a client failed; message is the export's id, node_name is empty */
     } kind;
     const char *node_name;
     const char *message;
     struct range place; /* bytes of the image's file that are concerned; of length 0: not known */
     bool fatal;         /* the node cannot be written any more */
-    /* Kinds of quorum; place is that of the request: */
+    /* Kinds of quorum, whose place is that of the request, and requests of clients: */
     enum notice_request request;
     int errnum; /* positive; 0: no error, but other data */
 };

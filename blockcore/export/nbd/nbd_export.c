@@ -119,6 +119,7 @@ struct nbd_export_access nbd_export_attach(struct nbd_export *export, struct lis
         .account = &export->account,
         .block = minimum_block(export_node(export->export)),
         .bitmaps = export->bitmaps,
+        .id = export_id(export->export),
     };
 }
 

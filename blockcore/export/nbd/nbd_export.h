@@ -36,6 +36,7 @@ struct nbd_export_access {
     struct nbd_account *account; /* for the data of its requests */
     uint32_t block;              /* minimum block as the client was told */
     const struct nbd_bitmaps *bitmaps;
+    const char *id; /* the export's */
 };
 
 /* A connection comes (its @link goes into the export's list) and goes. */

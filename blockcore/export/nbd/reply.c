@@ -3,6 +3,7 @@
 #include "blockcore/base/endian.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/export/nbd/budget.h"
+#include "blockcore/graph/notice.h"
 #include "blockcore/runtime/buffer.h"
 #include "blockcore/runtime/fd_watch.h"
 
@@ -213,12 +214,28 @@ void nbd_replies_send(struct nbd_connection *conn)
     }
 }
 
+/* What storage did not do, and not what the client should not have asked. */
+static void tell_of_failure(const struct nbd_request *request, uint32_t error, int ret)
+{
+    const struct notice notice = {
+        .kind = NOTICE_EXPORT_FAILED,
+        .node_name = "",
+        .message = request->conn->access.id,
+        .request = request->header.type == NBD_CMD_READ || request->header.type == NBD_CMD_BLOCK_STATUS ? NOTICE_READ
+                                                                                                        : NOTICE_WRITE,
+        .errnum = -ret,
+    };
+    if (request->result == 0 && ret != -ECANCELED && (error == NBD_EIO || error == NBD_ENOSPC))
+        notice_give(&notice);
+}
+
 /* A read that was begun and failed says where; what it is about lies within the request. */
 static void compose_error(struct nbd_request *request, int ret)
 {
     struct nbd_reply_to to = nbd_reply_to(request);
     uint32_t error = nbd_error_of(&request->header, ret);
     drop_parts(request);
+    tell_of_failure(request, error, ret);
     if (to.mode == NBD_MODE_SIMPLE) {
         struct nbd_part *part = nbd_reply_part(request, NULL, 0);
         part->head_bytes = (uint32_t)nbd_put_simple_reply(part->head, &to, error);

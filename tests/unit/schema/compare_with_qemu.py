@@ -12,7 +12,7 @@ import sys
 # Members that one side has and the other has not: newer than the version that is installed, or not built here yet.
 OURS_ALONE = {'active', 'allow-inactive', 'backing-mask-protocol', 'children', 'detached-header', 'discard-no-unref',
               'discard-source', 'handshake-max-seconds', 'header',
-              'if-absent', 'if-present', 'min-cluster-size', 'on-cbw-error', 'reconnect-ms', 'target-is-zero'}
+              'if-absent', 'if-present', 'min-cluster-size', 'on-cbw-error', 'qom-path', 'reconnect-ms', 'target-is-zero'}
 # Extensions of ours.
 EXTENSIONS = {'nbd-server-start arguments.id', 'nbd-server-stop arguments.id', 'block-export-add arguments<nbd>.servers',
               'blockdev-add arguments<qcow2>.write-ahead-bitmaps', 'blockdev-backup arguments.progress',
