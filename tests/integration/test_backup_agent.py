@@ -208,8 +208,11 @@ def test_an_agent_that_is_killed_loses_nothing(site, step):
     site.assert_nothing_is_left()
 
 
+@pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("step", ["bitmap", "moment", "stored"])
-def test_a_daemon_that_is_killed_in_the_middle(site, step):
+def test_a_daemon_that_is_killed_in_the_middle(start_daemon, tmp_path, step, ahead):
+    site = Site(start_daemon, tmp_path)
+    site.start(write_ahead_bitmaps=ahead)
     with site.guests() as guests:
         content, _ = site.backup_under_load(guests)
         guests.let_work(20)
@@ -218,10 +221,11 @@ def test_a_daemon_that_is_killed_in_the_middle(site, step):
     site.kill_daemon()
     agent.process.communicate(timeout=PATIENCE)
     assert agent.process.returncode in (0, 1)  # it may have been faster
-    site.start()
+    site.start(write_ahead_bitmaps=ahead)
     with site.guests("after") as guests:
-        later, _ = site.backup_under_load(guests)
+        later, kind = site.backup_under_load(guests)
         guests.let_work(20)
+    assert kind.startswith("incremental" if ahead else "full")
     assert site.restore(1) == content
     assert site.restore() == later
     site.assert_nothing_is_left()
