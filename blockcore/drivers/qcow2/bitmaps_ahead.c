@@ -190,6 +190,9 @@ static void settle(struct node *node, struct range range)
 static int stabilise(struct node *node)
 {
     struct qcow2 *q = node_state(node);
+    const struct ahead_items *items = q->ahead->items;
+    if (!items || items->count == 0)
+        return 0;
     int ret = qcow2_may_write(q);
     if (ret == 0)
         ret = qcow2_sync(q);
