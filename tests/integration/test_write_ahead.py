@@ -302,3 +302,38 @@ def test_what_a_failed_backup_puts_back_is_there_after_a_crash(start_daemon, tmp
     disk.open()
     after = disk.dirty("b")
     assert all(any(a <= begin and end <= z for a, z in after) for begin, end in before)
+
+
+def test_bitmaps_that_are_added_at_once(start_daemon, tmp_path):
+    """While the directory with the first is written, others come."""
+    disk = Disk(start_daemon, tmp_path)
+    disk.open()
+    clients = [disk.daemon.connect() for _ in range(8)]
+    commands = [client.start("block-dirty-bitmap-add", node="disk", name=f"b{i}", persistent=True)
+                for i, client in enumerate(clients)]
+    for client, command in zip(clients, commands):
+        client.finish(command)
+    disk.connect().pwrite(b"x" * 512, MIB)
+    disk.kill()
+    assert stored(disk.path) == {f"b{i}": ["auto"] for i in range(8)}
+    disk.open()
+    assert all(disk.dirty(f"b{i}") == [(MIB, MIB + REGION)] for i in range(8))
+
+
+@pytest.mark.parametrize("size", [SIZE // 2, 2 * SIZE])
+def test_a_snapshot_of_another_length(start_daemon, tmp_path, size):
+    """All that differs is dirty, and what is written behind the end that the disk had."""
+    disk = Disk(start_daemon, tmp_path)
+    qmp = disk.open()
+    qmp.execute("block_resize", node_name="disk", size=size)
+    qmp.execute("blockdev-snapshot-internal-sync", device="disk", name="then")
+    qmp.execute("block_resize", node_name="disk", size=SIZE)
+    add(qmp, "b", persistent=True)
+    disk.connect().pwrite(b"x" * 512, 0)
+    qmp.execute("block-export-del", id="export-disk", mode="hard")
+    qmp.wait_event("BLOCK_EXPORT_DELETED")
+    qmp.execute("blockdev-snapshot-apply-internal-sync", device="disk", name="then")
+    disk.kill()
+    assert stored(disk.path) == {"b": ["auto"]}
+    disk.open()
+    assert disk.dirty("b") == [(0, size)]

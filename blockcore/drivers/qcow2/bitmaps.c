@@ -197,7 +197,7 @@ static int write_marks(struct qcow2 *q) CO_FN;
 static int write_marks(struct qcow2 *q)
 {
     const struct plan plan = { .list = q->bitmaps, .count = q->bitmap_count, .place = q->bitmap_directory };
-    int ret = write_directory(q, &plan);
+    int ret = plan.count > 0 ? write_directory(q, &plan) : 0;
     return ret < 0 ? ret : child_flush(q->file);
 }
 
@@ -254,6 +254,14 @@ bool qcow2_bitmaps_are_ahead(const struct node *node)
     return q->ahead;
 }
 
+static void mark_ahead_in_use(struct qcow2 *q)
+{
+    for (uint32_t i = 0; i < q->bitmap_count; i++) {
+        if (is_ahead(q, &q->bitmaps[i]))
+            q->bitmaps[i].flags |= QCOW2_BITMAP_IN_USE;
+    }
+}
+
 /* What the image has of them is not enough any more, as it is said to be. */
 static void give_up_ahead(struct qcow2 *q) CO_FN;
 
@@ -261,12 +269,19 @@ static void give_up_ahead(struct qcow2 *q)
 {
     CLEANUP(co_mutex_release) struct co_mutex *ahead = qcow2_ahead_hold(q);
     qcow2_ahead_exchange(q, NULL);
-    for (uint32_t i = 0; i < q->bitmap_count; i++) {
-        if (is_ahead(q, &q->bitmaps[i]))
-            q->bitmaps[i].flags |= QCOW2_BITMAP_IN_USE;
-    }
+    mark_ahead_in_use(q);
     if (write_marks(q) < 0)
         (void)qcow2_corrupt(q, range_make(0, 0), "its bitmaps cannot be marked as in use");
+}
+
+int qcow2_bitmaps_will_resize(struct qcow2 *q)
+{
+    if (!q->ahead)
+        return 0;
+    CLEANUP(co_mutex_release) struct co_mutex *held = co_mutex_hold(&q->bitmap_mutex);
+    CLEANUP(co_mutex_release) struct co_mutex *ahead = qcow2_ahead_hold(q);
+    mark_ahead_in_use(q);
+    return write_marks(q);
 }
 
 void qcow2_bitmaps_resized(struct qcow2 *q)
@@ -352,11 +367,19 @@ static struct qcow2_bitmap new_entry(const struct dirty_bitmap *bitmap, const st
     return entry;
 }
 
+/* For one more entry: while others are written, clients add bitmaps. */
+static void make_room(struct plan *plan)
+{
+    plan->list = xrealloc_array(plan->list, plan->count + 1, sizeof(*plan->list));
+    plan->written = xrealloc_array(plan->written, plan->count + 1, sizeof(*plan->written));
+}
+
 static int store_bitmap(struct qcow2 *q, struct plan *plan, struct dirty_bitmap *bitmap, const struct qcow2_bitmap *old)
     CO_FN;
 
 static int store_bitmap(struct qcow2 *q, struct plan *plan, struct dirty_bitmap *bitmap, const struct qcow2_bitmap *old)
 {
+    make_room(plan);
     struct qcow2_bitmap *entry = &plan->list[plan->count];
     *entry = new_entry(bitmap, old);
     if (plan->ahead)
@@ -392,6 +415,8 @@ static int plan_store(struct qcow2 *q, struct plan *plan)
             ret = store_bitmap(q, plan, bitmap, &q->bitmaps[i]);
             continue;
         }
+        make_room(plan);
+        plan->written[plan->count] = false;
         struct qcow2_bitmap *copy = &plan->list[plan->count++];
         *copy = qcow2_bitmap_copy(&q->bitmaps[i]);
         /* It was ahead, and is not in memory any more: from now on it misses writes. */
@@ -428,25 +453,24 @@ static uint32_t count_to_store(const struct qcow2 *q)
 static int store(struct qcow2 *q, bool ahead)
 {
     struct range old_place = q->bitmap_directory;
-    uint32_t most = count_to_store(q) + q->bitmap_count;
     if (count_to_store(q) == 0)
         return 0;
     CLEANUP(co_mutex_release) struct co_mutex *held = qcow2_ahead_hold(q);
-    CLEANUP(free) bool *written = xcalloc(most, sizeof(*written));
-    struct plan plan = { .list = xcalloc(most, sizeof(struct qcow2_bitmap)), .written = written };
-    plan.ahead = ahead ? ahead_items_create(most) : NULL;
+    struct plan plan = { .ahead = ahead ? ahead_items_create() : NULL };
     int ret = plan_store(q, &plan);
     if (ret == 0)
         ret = publish(q, &plan);
     if (ret < 0) {
         for (uint32_t i = 0; i < plan.count; i++) {
-            if (written[i])
+            if (plan.written[i])
                 qcow2_bitmap_give_up(q, &plan.list[i]);
         }
         qcow2_bitmaps_free(plan.list, plan.count);
         ahead_items_free(plan.ahead);
+        free(plan.written);
         return ret;
     }
+    free(plan.written);
     struct plan old = exchange(q, &plan, old_place);
     if (q->ahead)
         qcow2_ahead_exchange(q, plan.ahead);

@@ -36,6 +36,9 @@ struct error *qcow2_bitmaps_store(struct qcow2 *q) CO_FN CONTROL_FN MUST_CHECK;
 /* Whether bitmaps may change, as the image may. */
 void qcow2_bitmaps_set_readonly(struct qcow2 *q, bool readonly) CONTROL_FN;
 
+/* The disk may get another length, with other content behind the end that it has: until qcow2_bitmaps_resized(), a
+ * crash leaves bitmaps that are ahead marked as in use. 0 or -errno. */
+int qcow2_bitmaps_will_resize(struct qcow2 *q) CO_FN CONTROL_FN;
 /* The disk has another length: bitmaps that are ahead get it too, or are marked as in use. */
 void qcow2_bitmaps_resized(struct qcow2 *q) CO_FN CONTROL_FN;
 

@@ -23,7 +23,7 @@ struct ahead_item {
 
 struct ahead_items {
     size_t count;
-    struct ahead_item list[];
+    struct ahead_item *list;
 };
 
 struct qcow2_ahead {
@@ -42,15 +42,18 @@ bool qcow2_ahead_wanted(const struct qcow2 *q)
     return q->write_ahead && q->geometry.version >= 3;
 }
 
-struct ahead_items *ahead_items_create(size_t most)
+struct ahead_items *ahead_items_create(void)
 {
-    return xcalloc(1, sizeof(struct ahead_items) + most * sizeof(struct ahead_item));
+    return xcalloc(1, sizeof(struct ahead_items));
 }
 
 void ahead_items_free(struct ahead_items *items)
 {
-    for (size_t i = 0; items && i < items->count; i++)
+    if (!items)
+        return;
+    for (size_t i = 0; i < items->count; i++)
         item_fini(&items->list[i]);
+    free(items->list);
     free(items);
 }
 
@@ -263,11 +266,13 @@ int qcow2_ahead_write(struct qcow2 *q, struct dirty_bitmap *from, struct qcow2_b
     };
     bitmap->table_entries = (uint32_t)entries;
     int ret = write_item(q, &item, from, bitmap);
-    if (ret < 0)
+    if (ret < 0) {
         item_fini(&item);
-    else
-        items->list[items->count++] = item;
-    return ret;
+        return ret;
+    }
+    items->list = xrealloc_array(items->list, items->count + 1, sizeof(item));
+    items->list[items->count++] = item;
+    return 0;
 }
 
 void qcow2_ahead_exchange(struct qcow2 *q, struct ahead_items *items)

@@ -27,7 +27,7 @@ struct co_mutex *qcow2_ahead_hold(struct qcow2 *q) CO_FN;
 
 /* Bitmaps that are written anew, one after the other; held. */
 struct ahead_items;
-struct ahead_items *ahead_items_create(size_t most);
+struct ahead_items *ahead_items_create(void);
 void ahead_items_free(struct ahead_items *items);
 /* Into clusters of its own, which *bitmap refers to afterwards, as qcow2_bitmap_write() does. */
 int qcow2_ahead_write(struct qcow2 *q, struct dirty_bitmap *from, struct qcow2_bitmap *bitmap,

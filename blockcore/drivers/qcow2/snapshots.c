@@ -496,6 +496,18 @@ static int apply_state(struct qcow2 *q, struct state *state)
     return operation_end(&operation, ret);
 }
 
+/* Behind the end that the disk has lies what it showed then, which no bitmap in the image tells of. */
+static int apply_state_of_any_length(struct qcow2 *q, struct state *state)
+{
+    if (state->disk_bytes == q->header.size)
+        return apply_state(q, state);
+    int ret = qcow2_bitmaps_will_resize(q);
+    if (ret == 0)
+        ret = apply_state(q, state);
+    qcow2_bitmaps_resized(q);
+    return ret;
+}
+
 struct error *qcow2_snapshot_apply(struct node *node, const char *id, const char *name)
 {
     struct qcow2 *q = node_state(node);
@@ -507,7 +519,7 @@ struct error *qcow2_snapshot_apply(struct node *node, const char *id, const char
         return not_found(q, id, name);
     struct state state = { 0 };
     err = load_state(q, snapshot, &state);
-    int ret = err ? 0 : apply_state(q, &state);
+    int ret = err ? 0 : apply_state_of_any_length(q, &state);
     free(state.l1);
     if (ret < 0)
         return error_errno(-ret, "cannot apply snapshot '%s' of node '%s'", snapshot->name, node_name(node));
