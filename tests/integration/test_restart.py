@@ -248,6 +248,38 @@ def test_a_job_that_was_cancelled_goes_on(start_daemon, tmp_path, kind):
     site.assert_target_is(content)
 
 
+@pytest.mark.parametrize("kind", ["mirror", "backup"])
+def test_a_job_that_failed_goes_on(start_daemon, tmp_path, kind):
+    """The target has no space for a while; the second command copies the rest."""
+    site = Site(start_daemon, tmp_path, f"failed {kind}")
+    site.start()
+    site.qmp.execute("blockdev-add", {
+        "driver": "blkdebug", "node-name": "full", "image": "target",
+        "inject-error": [{"event": "none", "iotype": "write", "errno": 28, "once": True, "sector": 24 * MIB // 512}]})
+    site.copy(kind, target="full", speed=SLOW)
+    assert "No space left" in site.qmp.wait_event("BLOCK_JOB_COMPLETED")["data"]["error"]
+    wait_concluded(site.qmp)
+    left = site.bitmap()
+    assert 0 < left["count"] < SIZE and not left["busy"]
+    with Guests(site.socket, "disk", bytearray(site.content())) as guests:
+        guests.let_work(20)
+        with guests.held():
+            site.copy(kind, target="full")
+            content = bytes(guests.model)
+        if kind == "mirror":
+            site.qmp.wait_event("BLOCK_JOB_READY")
+            guests.let_work(20)
+            with guests.held():
+                site.qmp.execute("block-job-cancel", device="job")
+                wait_concluded(site.qmp)
+                content = bytes(guests.model)
+        else:
+            guests.let_work(5)
+            wait_concluded(site.qmp)
+    site.daemon.stop()
+    site.assert_target_is(content)
+
+
 def test_a_target_that_does_not_belong_is_refused(start_daemon, tmp_path):
     site = Site(start_daemon, tmp_path, "other")
     site.start()
