@@ -22,6 +22,7 @@ from servers import MIB, Daemon, cpu_seconds
 
 GIB, TIB = 1 << 30, 1 << 40
 RUN = MIB
+SECONDS_MAX = 60
 TOOLS = ["qemu-img", "nbdcopy", "cp"]
 
 
@@ -174,7 +175,8 @@ class Monitor:
 
 
 class Guard:
-    """Ends a process that fills its target with what the source does not have, before it fills the memory of the machine."""
+    """Ends a process that fills its target with what the source does not have, before it fills the memory of the machine;
+    and one that goes on for ever."""
 
     def __init__(self, process, target, bytes_max):
         self.process, self.target, self.bytes_max = process, target, bytes_max
@@ -182,8 +184,10 @@ class Guard:
         self.thread = threading.Thread(target=self.work)
 
     def work(self):
+        end = time.monotonic() + SECONDS_MAX
         while not self.over.wait(0.02):
-            if self.target.exists() and self.target.stat().st_blocks * 512 > self.bytes_max:
+            full = self.target.exists() and self.target.stat().st_blocks * 512 > self.bytes_max
+            if full or time.monotonic() > end:
                 self.tripped = True
                 self.process.kill()
                 return
@@ -271,7 +275,7 @@ class JobBench:
     def print(self):
         if not self.values:
             return
-        print("\nWall time, processor time, and what the target occupies.\n")
+        print("\nWall time, processor time, and what the target occupies; \"given up\": it took a minute, or filled the holes.\n")
         print(f"| what | {' | '.join(self.columns)} |")
         print(f"|---|{'---:|' * len(self.columns)}")
         for line, columns in self.values.items():
@@ -281,6 +285,6 @@ class JobBench:
 
 def cell(runs):
     if runs is None:
-        return "fills the holes: given up"
+        return "given up"
     wall, cpu, target = (statistics.median(values) for values in zip(*runs))
     return f"{wall:.2f} s, {cpu:.2f} s, {target / MIB:.0f} MiB"
