@@ -8,6 +8,8 @@
 #include "blockcore/graph/handle.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/graph/write_ahead.h"
+#include "blockcore/jobs/transaction.h"
+#include "daemon/transaction.h"
 #include "rpc/server.h"
 #include "schema/cairn_commands.h"
 
@@ -102,10 +104,10 @@ static struct error *keep(struct dirty_bitmap *bitmap)
     return err;
 }
 
-struct error *handle_block_dirty_bitmap_add(struct command_context *context,
-                                            const struct block_dirty_bitmap_add *arguments)
+static struct error *make_bitmap(const struct block_dirty_bitmap_add *arguments, struct dirty_bitmap **out) CO_FN;
+
+static struct error *make_bitmap(const struct block_dirty_bitmap_add *arguments, struct dirty_bitmap **out)
 {
-    (void)context;
     if (arguments->name[0] == '\0')
         return error_new("Bitmap name cannot be empty");
     struct node *node = node_find(arguments->node);
@@ -115,14 +117,21 @@ struct error *handle_block_dirty_bitmap_add(struct command_context *context,
     struct error *err = check_granularity(granularity);
     if (!err && arguments->persistent)
         err = check_persistent(node, arguments->name, granularity);
-    struct dirty_bitmap *bitmap;
     if (!err)
-        err = dirty_bitmap_create(node, arguments->name, granularity, &bitmap);
+        err = dirty_bitmap_create(node, arguments->name, granularity, out);
     if (err)
         return err;
-    dirty_bitmap_set_enabled(bitmap, !arguments->disabled);
-    dirty_bitmap_set_persistent(bitmap, arguments->persistent);
-    return arguments->persistent ? keep(bitmap) : NULL;
+    dirty_bitmap_set_enabled(*out, !arguments->disabled);
+    dirty_bitmap_set_persistent(*out, arguments->persistent);
+    return arguments->persistent ? keep(*out) : NULL;
+}
+
+struct error *handle_block_dirty_bitmap_add(struct command_context *context,
+                                            const struct block_dirty_bitmap_add *arguments)
+{
+    (void)context;
+    struct dirty_bitmap *bitmap;
+    return make_bitmap(arguments, &bitmap);
 }
 
 /* While the image is written nobody else may begin with the bitmap, and the node stays. */
@@ -221,12 +230,9 @@ struct error *handle_block_dirty_bitmap_disable(struct command_context *context,
 static struct error *find_source(const struct node *node, const struct block_dirty_bitmap_or_str *which,
                                  struct dirty_bitmap **out)
 {
-    struct error *err;
     if (which->kind == BLOCK_DIRTY_BITMAP_OR_STR_KIND_LOCAL)
-        err = find_in(node, which->u.local, out);
-    else
-        err = find_bitmap(which->u.external->node, which->u.external->name, out);
-    return err ? err : dirty_bitmap_check(*out, USED);
+        return find_in(node, which->u.local, out);
+    return find_bitmap(which->u.external->node, which->u.external->name, out);
 }
 
 /* All of them into one that nobody knows, so that nothing has happened if one cannot be merged. */
@@ -239,6 +245,8 @@ static struct error *gather(struct node *node, const struct block_dirty_bitmap_m
     for (size_t i = 0; i < arguments->bitmaps_count; i++) {
         struct dirty_bitmap *source;
         struct error *err = find_source(node, &arguments->bitmaps[i], &source);
+        if (!err)
+            err = dirty_bitmap_check(source, USED);
         if (!err)
             err = dirty_bitmap_merge(gathered, source);
         if (err)
@@ -283,6 +291,55 @@ struct error *handle_block_dirty_bitmap_merge(struct command_context *context,
     }
     node_unref(node);
     return err;
+}
+
+/* In transactions ---------------------------------------------------------------------------------------------- */
+
+struct error *add_bitmap_action(struct transaction *transaction, const struct block_dirty_bitmap_add *arguments)
+{
+    struct dirty_bitmap *bitmap;
+    struct error *err = make_bitmap(arguments, &bitmap);
+    return err ? err : transaction_new_bitmap(transaction, bitmap);
+}
+
+struct error *remove_bitmap_action(struct transaction *transaction, const struct block_dirty_bitmap *arguments)
+{
+    struct dirty_bitmap *bitmap;
+    struct error *err = find_bitmap(arguments->node, arguments->name, &bitmap);
+    return err ? err : transaction_remove_bitmap(transaction, bitmap);
+}
+
+struct error *clear_bitmap_action(struct transaction *transaction, const struct block_dirty_bitmap *arguments)
+{
+    struct dirty_bitmap *bitmap;
+    struct error *err = find_bitmap(arguments->node, arguments->name, &bitmap);
+    return err ? err : transaction_clear_bitmap(transaction, bitmap);
+}
+
+struct error *enable_bitmap_action(struct transaction *transaction, const struct block_dirty_bitmap *arguments)
+{
+    struct dirty_bitmap *bitmap;
+    struct error *err = find_bitmap(arguments->node, arguments->name, &bitmap);
+    return err ? err : transaction_enable_bitmap(transaction, bitmap, true);
+}
+
+struct error *disable_bitmap_action(struct transaction *transaction, const struct block_dirty_bitmap *arguments)
+{
+    struct dirty_bitmap *bitmap;
+    struct error *err = find_bitmap(arguments->node, arguments->name, &bitmap);
+    return err ? err : transaction_enable_bitmap(transaction, bitmap, false);
+}
+
+struct error *merge_bitmaps_action(struct transaction *transaction, const struct block_dirty_bitmap_merge *arguments)
+{
+    struct dirty_bitmap *target;
+    struct error *err = find_bitmap(arguments->node, arguments->target, &target);
+    if (err)
+        return err;
+    CLEANUP(free) struct dirty_bitmap **sources = xcalloc(arguments->bitmaps_count, sizeof(*sources));
+    for (size_t i = 0; i < arguments->bitmaps_count && !err; i++)
+        err = find_source(dirty_bitmap_node(target), &arguments->bitmaps[i], &sources[i]);
+    return err ? err : transaction_merge_bitmaps(transaction, target, sources, arguments->bitmaps_count);
 }
 
 /* Checksum ----------------------------------------------------------------------------------------------------- */

@@ -3,7 +3,9 @@
 #include "blockcore/graph/node.h"
 #include "blockcore/jobs/backup.h"
 #include "blockcore/jobs/job.h"
+#include "blockcore/jobs/transaction.h"
 #include "daemon/new_image.h"
+#include "daemon/transaction.h"
 #include "schema/cairn_commands.h"
 
 #include <inttypes.h>
@@ -103,9 +105,8 @@ static struct backup_options options_of(const struct backup_common *arguments)
     return options;
 }
 
-struct error *handle_blockdev_backup(struct command_context *context, const struct blockdev_backup *arguments)
+struct error *blockdev_backup_action(struct transaction *transaction, const struct blockdev_backup *arguments)
 {
-    (void)context;
     const struct backup_common common = COMMON_OF(arguments);
     struct backup_options options = options_of(&common);
     options.progress = arguments->progress;
@@ -118,13 +119,21 @@ struct error *handle_blockdev_backup(struct command_context *context, const stru
         err = check_bitmap_mode(&common, &options);
     if (!err)
         err = find_bitmap(&common, &options);
-    return err ? err : backup_job_start(&options, NULL);
+    return err ? err : transaction_back_up(transaction, &options);
+}
+
+struct error *handle_blockdev_backup(struct command_context *context, const struct blockdev_backup *arguments)
+{
+    (void)context;
+    struct transaction *transaction = transaction_begin(false);
+    return transaction_end(transaction, blockdev_backup_action(transaction, arguments));
 }
 
 /* drive-backup --------------------------------------------------------------------------------------------------- */
 
 /* Whatever can be said before a file is touched. */
-static struct error *check_drive(const struct backup_common *arguments, struct backup_options *options)
+static struct error *check_drive(struct transaction *transaction, const struct backup_common *arguments,
+                                 struct backup_options *options)
 {
     struct error *err = check_arguments(arguments);
     if (!err)
@@ -134,14 +143,14 @@ static struct error *check_drive(const struct backup_common *arguments, struct b
     if (!err)
         err = find_bitmap(arguments, options);
     if (!err && options->bitmap)
-        err = dirty_bitmap_check(options->bitmap, DIRTY_BITMAP_BUSY | DIRTY_BITMAP_INCONSISTENT);
+        err = transaction_take_bitmap(transaction, options->bitmap, DIRTY_BITMAP_BUSY | DIRTY_BITMAP_INCONSISTENT);
     if (!err && job_find(arguments->job_id))
         err = error_new("Job ID '%s' already in use", arguments->job_id);
     return err;
 }
 
-static struct error *CO_FN back_up_to_file(const struct drive_backup *arguments, const struct backup_common *common,
-                                           struct backup_options *options)
+static struct error *CO_FN back_up_to_file(struct transaction *transaction, const struct drive_backup *arguments,
+                                           const struct backup_common *common, struct backup_options *options)
 {
     struct new_image image = { .path = arguments->target, .unmap = true };
     bool existing = arguments->has_mode && arguments->mode == NEW_IMAGE_MODE_EXISTING;
@@ -150,23 +159,27 @@ static struct error *CO_FN back_up_to_file(const struct drive_backup *arguments,
         err = new_image_open(&image, &options->target);
     if (err)
         return err;
-    err = find_bitmap(common, options); /* it may be another one by now */
-    if (!err)
-        err = backup_job_start(options, NULL);
+    err = transaction_back_up(transaction, options);
     node_unref(options->target);
+    return err;
+}
+
+struct error *drive_backup_action(struct transaction *transaction, const struct drive_backup *arguments)
+{
+    const struct backup_common common = COMMON_OF(arguments);
+    struct backup_options options = options_of(&common);
+    struct error *err = check_drive(transaction, &common, &options);
+    if (err)
+        return err;
+    struct node *source = node_ref(options.source); /* others may do much while the file is made */
+    err = back_up_to_file(transaction, arguments, &common, &options);
+    node_unref(source);
     return err;
 }
 
 struct error *handle_drive_backup(struct command_context *context, const struct drive_backup *arguments)
 {
     (void)context;
-    const struct backup_common common = COMMON_OF(arguments);
-    struct backup_options options = options_of(&common);
-    struct error *err = check_drive(&common, &options);
-    if (err)
-        return err;
-    struct node *source = node_ref(options.source); /* others may do much while the file is made */
-    err = back_up_to_file(arguments, &common, &options);
-    node_unref(source);
-    return err;
+    struct transaction *transaction = transaction_begin(false);
+    return transaction_end(transaction, drive_backup_action(transaction, arguments));
 }

@@ -8,21 +8,37 @@
 #include "blockcore/graph/rearrange.h"
 #include "blockcore/graph/reopen.h"
 #include "blockcore/io/block_status.h"
+#include "blockcore/jobs/transaction.h"
 #include "daemon/new_image.h"
+#include "daemon/transaction.h"
 #include "schema/cairn_commands.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+static struct error *find_both(const struct blockdev_snapshot *arguments, struct node **node, struct node **overlay)
+{
+    *node = node_find(arguments->node);
+    *overlay = node_find(arguments->overlay);
+    return *node && *overlay ? NULL : node_not_found(*node ? arguments->overlay : arguments->node);
+}
+
 struct error *handle_blockdev_snapshot(struct command_context *context, const struct blockdev_snapshot *arguments)
 {
     (void)context;
-    struct node *node = node_find(arguments->node);
-    struct node *overlay = node_find(arguments->overlay);
-    if (!node || !overlay)
-        return node_not_found(node ? arguments->overlay : arguments->node);
-    return node_snapshot(node, overlay);
+    struct node *node;
+    struct node *overlay;
+    struct error *err = find_both(arguments, &node, &overlay);
+    return err ? err : node_snapshot(node, overlay);
+}
+
+struct error *snapshot_action(struct transaction *transaction, const struct blockdev_snapshot *arguments)
+{
+    struct node *node;
+    struct node *overlay;
+    struct error *err = find_both(arguments, &node, &overlay);
+    return err ? err : transaction_snapshot(transaction, node, overlay);
 }
 
 /* blockdev-snapshot-sync -------------------------------------------------------------------------------------- */
@@ -46,10 +62,8 @@ static struct error *check_arguments(const struct blockdev_snapshot_sync *argume
     return err;
 }
 
-struct error *handle_blockdev_snapshot_sync(struct command_context *context,
-                                            const struct blockdev_snapshot_sync *arguments)
+struct error *snapshot_sync_action(struct transaction *transaction, const struct blockdev_snapshot_sync *arguments)
 {
-    (void)context;
     struct node *node;
     struct new_image image = {
         .path = arguments->snapshot_file,
@@ -66,11 +80,19 @@ struct error *handle_blockdev_snapshot_sync(struct command_context *context,
     image.unmap = node_unmaps(node);
     err = new_image_open(&image, &overlay);
     if (!err) {
-        err = node_snapshot(node, overlay);
+        err = transaction_snapshot(transaction, node, overlay);
         node_unref(overlay);
     }
     node_unref(node);
     return err;
+}
+
+struct error *handle_blockdev_snapshot_sync(struct command_context *context,
+                                            const struct blockdev_snapshot_sync *arguments)
+{
+    (void)context;
+    struct transaction *transaction = transaction_begin(false);
+    return transaction_end(transaction, snapshot_sync_action(transaction, arguments));
 }
 
 /* change-backing-file ----------------------------------------------------------------------------------------- */

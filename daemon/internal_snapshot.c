@@ -1,6 +1,8 @@
 /* Commands on internal snapshots (schema/internal-snapshot.json). */
 #include "blockcore/graph/node.h"
 #include "blockcore/io/snapshot.h"
+#include "blockcore/jobs/transaction.h"
+#include "daemon/transaction.h"
 #include "rpc/server.h"
 #include "schema/cairn_commands.h"
 
@@ -15,14 +17,28 @@ static struct error *check_key(const char *id, const char *name)
     return id || name ? NULL : error_new("Name or id must be provided");
 }
 
+static struct error *find_to_snapshot(const struct blockdev_snapshot_internal *arguments, struct node **out)
+{
+    struct error *err = find_device(arguments->device, out);
+    if (!err && arguments->name[0] == '\0')
+        err = error_new("Name is empty");
+    return err;
+}
+
+struct error *internal_snapshot_action(struct transaction *transaction,
+                                       const struct blockdev_snapshot_internal *arguments)
+{
+    struct node *node;
+    struct error *err = find_to_snapshot(arguments, &node);
+    return err ? err : transaction_snapshot_internal(transaction, node, arguments->name);
+}
+
 struct error *handle_blockdev_snapshot_internal_sync(struct command_context *context,
                                                      const struct blockdev_snapshot_internal *arguments)
 {
     (void)context;
     struct node *node;
-    struct error *err = find_device(arguments->device, &node);
-    if (!err && arguments->name[0] == '\0')
-        err = error_new("Name is empty");
+    struct error *err = find_to_snapshot(arguments, &node);
     return err ? err : node_snapshot_create(node, arguments->name);
 }
 

@@ -155,7 +155,7 @@ static struct error *change_all(struct activation *activation)
     struct change *change = change_begin();
     change_may_be_cancelled(change);
     struct error *err = NULL;
-    change_set_owner(change, &owner, activation);
+    change_add_owner(change, &owner, activation);
     for (size_t i = 0; i < activation->count && !err; i++) {
         struct node_settings settings = activation->nodes[i]->set;
         settings.inactive = !activation->active;

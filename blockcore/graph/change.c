@@ -18,6 +18,19 @@ struct move {
     bool forgotten;      /* the edge's handle was closed meanwhile */
     unsigned perm;       /* of the edge, when the claims take permissions */
     unsigned shared;
+    bool asked; /* of a handle: the claim shall have others */
+    unsigned asked_perm;
+    unsigned asked_shared;
+};
+
+struct held {
+    struct node *node; /* with a reference */
+    bool requests;
+};
+
+struct owner {
+    const struct change_owner *does;
+    void *arg;
 };
 
 /* Whoever leads to @from shall lead to @to. */
@@ -34,24 +47,44 @@ struct change {
     size_t replaced_count;
     struct node **nodes; /* whose settings change, with a reference each */
     size_t nodes_count;
-    const struct change_owner *owner;
-    void *owner_arg;
+    struct held *held;
+    size_t held_count;
+    struct node **kept; /* references only */
+    size_t kept_count;
+    struct owner *owners;
+    size_t owners_count;
+    unsigned patience_ms; /* 0: endless */
     bool may_be_cancelled;
 };
 
 struct change *change_begin(void)
 {
-    static const struct change_owner nobody = { 0 };
     struct change *change = xcalloc(1, sizeof(*change));
     change->journal = journal_begin();
-    change->owner = &nobody;
     return change;
 }
 
-void change_set_owner(struct change *change, const struct change_owner *owner, void *arg)
+void change_add_owner(struct change *change, const struct change_owner *owner, void *arg)
 {
-    change->owner = owner;
-    change->owner_arg = arg;
+    change->owners = xrealloc_array(change->owners, change->owners_count + 1, sizeof(struct owner));
+    change->owners[change->owners_count++] = (struct owner){ .does = owner, .arg = arg };
+}
+
+void change_hold(struct change *change, struct node *node, bool requests)
+{
+    for (size_t i = 0; i < change->held_count; i++) {
+        if (change->held[i].node == node) {
+            change->held[i].requests = change->held[i].requests || requests;
+            return;
+        }
+    }
+    change->held = xrealloc_array(change->held, change->held_count + 1, sizeof(struct held));
+    change->held[change->held_count++] = (struct held){ .node = node_ref(node), .requests = requests };
+}
+
+void change_set_patience(struct change *change, unsigned patience_ms)
+{
+    change->patience_ms = patience_ms;
 }
 
 /* Describing -------------------------------------------------------------------------------------------------- */
@@ -173,8 +206,45 @@ static struct error *check_active(const struct node *parent, const char *name, c
     return error_new("Inactive '%s' can't be a %s child of active '%s'", node->name, name, parent->name);
 }
 
+static struct move *find_move(struct change *change, const struct child *edge)
+{
+    for (size_t i = 0; i < change->moves_count; i++) {
+        struct move *move = &change->moves[i];
+        if (!move->forgotten && (move->edge == edge || move->claim == edge))
+            return move;
+    }
+    return NULL;
+}
+
+/* A claim has no permissions yet. Its reference on what it led to is dropped at the end, where that may wait. */
+static void claim_lead(struct change *change, struct child *claim, struct node *node)
+{
+    change->kept = xrealloc_array(change->kept, change->kept_count + 1, sizeof(struct node *));
+    change->kept[change->kept_count++] = claim->node;
+    list_remove(&claim->in_node);
+    claim->node = node_ref(node);
+    list_append(&node->parents, &claim->in_node);
+}
+
+/* Another word on an edge that is in the change already. */
+static struct error *change_again(struct change *change, struct move *move, struct node *node)
+{
+    struct child *claim = move->claim;
+    struct error *err = claim ? check_node(node) : error_new("node '%s' is to lose a child", move->edge->parent->name);
+    if (!err && claim->parent)
+        err = check_active(claim->parent, claim->name, node);
+    if (!err && claim->parent)
+        err = check_parent(claim->parent, node);
+    if (!err)
+        claim_lead(change, claim, node);
+    return err;
+}
+
 struct error *change_edge(struct change *change, struct child *edge, struct node *node)
 {
+    struct move *move = find_move(change, edge);
+    if (move)
+        return change_again(change, move, node);
     struct error *err = check_free(edge);
     if (!err && node != edge->node)
         err = check_frozen(edge);
@@ -187,6 +257,18 @@ struct error *change_edge(struct change *change, struct child *edge, struct node
     if (!err)
         move_append(change, edge, claim_make(change, edge->parent, edge->handle, edge->name, edge->role, node));
     return err;
+}
+
+struct error *change_permissions(struct change *change, struct handle *handle, unsigned perm, unsigned shared)
+{
+    struct error *err = find_move(change, &handle->edge) ? NULL : change_edge(change, &handle->edge, handle->edge.node);
+    if (err)
+        return err;
+    struct move *move = find_move(change, &handle->edge);
+    move->asked = true;
+    move->asked_perm = perm;
+    move->asked_shared = shared;
+    return NULL;
 }
 
 static bool has_edge(const struct list *edges, const char *name)
@@ -231,12 +313,17 @@ struct error *change_remove(struct change *change, struct child *edge)
 /* Edges from @to or from below it stay, as do a node's that closes, which keeps what it stands on until it is gone. */
 static bool is_replaced(const struct child *edge, struct node *to)
 {
-    if (edge->claim)
-        return false;
-    if (!edge->parent)
+    const struct node *parent = edge->parent;
+    if (!parent)
         return !edge->handle->stays;
-    return edge->parent->phase != NODE_CLOSING && !edge->parent->driver->stays && edge->parent != to &&
-           !node_reaches(to, edge->parent);
+    return parent->phase != NODE_CLOSING && !parent->driver->stays && !parent->unplaced && parent != to &&
+           !node_reaches(to, parent);
+}
+
+/* By what has been said so far, edges of this change lead to where their claims do. */
+static bool edge_counts(const struct change *change, const struct child *edge)
+{
+    return edge->claim ? edge->made_for == change : edge->leaving != change;
 }
 
 struct error *change_replace(struct change *change, struct node *from, struct node *to)
@@ -246,13 +333,24 @@ struct error *change_replace(struct change *change, struct node *from, struct no
     while (edge && !err) {
         /* change_edge adds claims to lists of @to only, so the walk over @from's parents stays valid. */
         struct child *next = node_parent_next(from, edge);
-        if (is_replaced(edge, to))
+        if (edge_counts(change, edge) && is_replaced(edge, to))
             err = change_edge(change, edge, to);
         edge = next;
     }
     change->replaced = xrealloc_array(change->replaced, change->replaced_count + 1, sizeof(struct replaced));
     change->replaced[change->replaced_count++] = (struct replaced){ .from = from, .to = to };
     return err;
+}
+
+struct node *change_child_node(const struct change *change, const struct node *node, const char *name)
+{
+    const struct child *edge;
+    list_for_each (edge, &node->claims, in_parent) {
+        if (edge->made_for == change && strcmp(edge->name, name) == 0)
+            return edge->node;
+    }
+    edge = node_child(node, name);
+    return edge && edge->leaving != change ? edge->node : NULL;
 }
 
 struct error *change_settings(struct change *change, struct node *node, const struct node_settings *settings,
@@ -293,8 +391,8 @@ static struct error *claim_take_permissions(struct change *change, struct move *
 {
     if (!move->claim)
         return NULL;
-    unsigned perm = move->perm;
-    unsigned shared = move->shared;
+    unsigned perm = move->asked ? move->asked_perm : move->perm;
+    unsigned shared = move->asked ? move->asked_shared : move->shared;
     if (move->claim->parent)
         edge_wanted(move->claim->parent, move->claim, &perm, &shared);
     return journal_set(change->journal, move->claim, perm, shared);
@@ -421,19 +519,68 @@ static void set_busy(struct change *change, bool busy)
 {
     for (size_t i = 0; i < change->nodes_count; i++)
         node_set_busy(change->nodes[i], busy);
+    for (size_t i = 0; i < change->held_count; i++)
+        node_set_busy(change->held[i].node, busy);
+}
+
+static bool owners_do_something(const struct change *change)
+{
+    for (size_t i = 0; i < change->owners_count; i++) {
+        if (change->owners[i].does->before || change->owners[i].does->try_new)
+            return true;
+    }
+    return false;
+}
+
+/* *@reached: how many have had their turn, also the one that failed. */
+static struct error *owners_before(struct change *change, size_t *reached) CO_FN;
+
+static struct error *owners_before(struct change *change, size_t *reached)
+{
+    struct error *err = NULL;
+    for (*reached = 0; *reached < change->owners_count && !err; ++*reached) {
+        const struct owner *owner = &change->owners[*reached];
+        err = owner->does->before ? owner->does->before(owner->arg) : NULL;
+    }
+    return err;
+}
+
+static struct error *owners_try_new(struct change *change) CO_FN;
+
+static struct error *owners_try_new(struct change *change)
+{
+    struct error *err = NULL;
+    size_t reached;
+    for (reached = 0; reached < change->owners_count && !err; reached++) {
+        const struct owner *owner = &change->owners[reached];
+        err = owner->does->try_new ? owner->does->try_new(owner->arg) : NULL;
+    }
+    while (err && reached-- > 0) {
+        const struct owner *owner = &change->owners[reached];
+        if (owner->does->undo_new)
+            owner->does->undo_new(owner->arg);
+    }
+    return err;
 }
 
 /* A node that is asked to do something on the way would wait for a door that we have closed. */
+static struct error *check_way_of(struct node *node, const struct drain *drain)
+{
+    const char *user = drain_in_the_way_of(drain, node);
+    return user ? error_new("requests to node '%s' come back to this daemon by %s, and what that leads to is changed "
+                            "by the same command: change one after the other",
+                            node->name, user)
+                : NULL;
+}
+
 static struct error *check_way_back(const struct change *change, const struct drain *drain)
 {
-    for (size_t i = 0; i < change->nodes_count; i++) {
-        const char *user = drain_in_the_way_of(drain, change->nodes[i]);
-        if (user)
-            return error_new("requests to node '%s' come back to this daemon by %s, and what that leads to is changed "
-                             "by the same command: change one after the other",
-                             change->nodes[i]->name, user);
-    }
-    return NULL;
+    struct error *err = NULL;
+    for (size_t i = 0; i < change->nodes_count && !err; i++)
+        err = check_way_of(change->nodes[i], drain);
+    for (size_t i = 0; i < change->held_count && !err; i++)
+        err = change->held[i].requests ? check_way_of(change->held[i].node, drain) : NULL;
+    return err;
 }
 
 /* While the change waited, others may have brought their edges to what is replaced. */
@@ -443,7 +590,7 @@ static struct error *check_newcomers(const struct change *change)
         const struct node *from = change->replaced[i].from;
         struct child *edge = NULL;
         while ((edge = node_parent_next(from, edge))) {
-            if (edge->leaving != change && is_replaced(edge, change->replaced[i].to)) {
+            if (!edge->claim && edge->leaving != change && is_replaced(edge, change->replaced[i].to)) {
                 CLEANUP(free) char *user = child_user(edge);
                 return error_errno(EAGAIN, "node '%s' is replaced, but %s uses it since a moment", from->name, user);
             }
@@ -456,36 +603,39 @@ static struct error *turn(struct change *change, const struct drain *drain) CO_F
 
 static struct error *turn(struct change *change, const struct drain *drain)
 {
-    const struct change_owner *owner = change->owner;
+    bool busy = owners_do_something(change);
+    size_t reached = 0;
     struct error *err = check_way_back(change, drain);
     if (!err)
         err = check_newcomers(change);
-    set_busy(change, owner->before || owner->try_new);
-    if (!err && owner->before)
-        err = owner->before(change->owner_arg);
+    if (busy)
+        set_busy(change, true);
+    if (!err)
+        err = owners_before(change, &reached);
     if (!err) {
         flip(change);
-        if (owner->try_new)
-            err = owner->try_new(change->owner_arg);
-        if (err && owner->undo_new)
-            owner->undo_new(change->owner_arg);
+        err = owners_try_new(change);
         if (err)
             flip(change);
     }
-    if (err && owner->failed)
-        owner->failed(change->owner_arg);
-    set_busy(change, false);
-    if (!err && owner->done)
-        owner->done(change->owner_arg);
+    while (err && reached-- > 0) {
+        if (change->owners[reached].does->failed)
+            change->owners[reached].does->failed(change->owners[reached].arg);
+    }
+    if (busy)
+        set_busy(change, false);
+    for (size_t i = 0; !err && i < change->owners_count; i++) {
+        if (change->owners[i].does->done)
+            change->owners[i].does->done(change->owners[i].arg);
+    }
     return err;
 }
 
 /* Holds still what the edges carry requests of. The claims keep parents and handles. */
-static struct drain *drain_moves(struct change *change) CO_FN;
+static struct error *drain_moves(struct change *change, struct drain *drain) CO_FN;
 
-static struct drain *drain_moves(struct change *change)
+static struct error *drain_moves(struct change *change, struct drain *drain)
 {
-    struct drain *drain = drain_make();
     if (change->may_be_cancelled)
         drain_may_be_cancelled(drain);
     struct move *move = NULL;
@@ -498,8 +648,9 @@ static struct drain *drain_moves(struct change *change)
     }
     for (size_t i = 0; i < change->nodes_count; i++)
         drain_cover_node(drain, change->nodes[i]);
-    drain_hold(drain);
-    return drain;
+    for (size_t i = 0; i < change->held_count; i++)
+        drain_cover_node(drain, change->held[i].node);
+    return drain_try_hold(drain, change->patience_ms);
 }
 
 /* The end ----------------------------------------------------------------------------------------------------- */
@@ -573,6 +724,13 @@ static void change_free(struct change *change)
     journal_end(change->journal);
     for (size_t i = 0; i < change->nodes_count; i++)
         node_unref(change->nodes[i]);
+    for (size_t i = 0; i < change->held_count; i++)
+        node_unref(change->held[i].node);
+    for (size_t i = 0; i < change->kept_count; i++)
+        node_unref(change->kept[i]);
+    free(change->kept);
+    free(change->held);
+    free(change->owners);
     free(change->nodes);
     free(change->replaced);
     free(change->moves);
@@ -609,9 +767,10 @@ struct error *change_commit(struct change *change)
     if (!err)
         err = journal_sync(change->journal);
     if (!err) {
-        struct drain *drain = drain_moves(change);
-        bool unwanted = change->may_be_cancelled && co_cancelled();
-        err = unwanted ? error_errno(ECANCELED, "changing the graph") : turn(change, drain);
+        struct drain *drain = drain_make();
+        err = drain_moves(change, drain);
+        if (!err)
+            err = turn(change, drain);
         drain_end(drain);
     }
     change_free(change);

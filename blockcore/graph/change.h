@@ -1,12 +1,16 @@
 /* change - alter the shape of the graph and the settings of nodes, all of it or nothing
  *
- * describe change_edge, change_replace, change_add, change_remove, change_settings: each edge that shall lead elsewhere
- *          gets a claim, a second edge to the new node that carries no requests. Loops and graphs that would be too
- * deep show here. commit   1. the claims take permissions; conflicts show, and the change is given up
- *          2. locks of files below are brought in line (awaited; may fail, and the change is given up)
- *          3. the handles above are drained (awaited)
- *          4. edges and claims swap their ends: cannot fail, does not wait
- *          5. whoever makes the change may try the new graph while nobody else uses it; if that fails they swap back
+ * Described with change_edge, change_replace, change_add, change_remove, change_settings: each edge that shall lead
+ * elsewhere gets a claim, a second edge to the new node that carries no requests. Loops and graphs that would be too
+ * deep show here. What is said of an edge later counts, and finds the graph as it would be after what was said before:
+ * so a change can be put together of parts that know nothing of each other.
+ *
+ * Committed:
+ *     1. the claims take permissions; conflicts show, and the change is given up
+ *     2. locks of files below are brought in line (awaited; may fail, and the change is given up)
+ *     3. the handles above are drained (awaited)
+ *     4. edges and claims swap their ends: cannot fail, does not wait
+ *     5. whoever makes the change may try the new graph while nobody else uses it; if that fails they swap back
  *
  *     before              claimed                  committed
  *     P --file--> A       P --file--> A            P --file--> F --file--> A
@@ -27,13 +31,17 @@ struct node_settings;
 
 struct change *change_begin(void) CONTROL_FN;
 
-/* The edge (of a node or of a handle) shall lead to @node. Edges of one change are all switched at the same moment. On
- * error the change can only be aborted. */
+/* The edge (of a node or of a handle) shall lead to @node, whatever was said of it before. Edges of one change are all
+ * switched at the same moment. On error the change can only be aborted. */
 struct error *change_edge(struct change *change, struct child *edge, struct node *node) CONTROL_FN MUST_CHECK;
 
-/* Everything that leads to @from shall lead to @to, except edges from @to or from below it, and those of drivers that
- * stay. Where another change brings one more edge to @from meanwhile, this one fails with EAGAIN, as a change does that
- * meets an edge of another's. */
+/* The user of @handle shall need @perm, and let others have @shared. */
+struct error *change_permissions(struct change *change, struct handle *handle, unsigned perm,
+                                 unsigned shared) CONTROL_FN MUST_CHECK;
+
+/* Everything that leads to @from, or shall by what was said before, shall lead to @to, except edges from @to or from
+ * below it, and those of drivers that stay. Where another change brings one more edge to @from meanwhile, this one
+ * fails with EAGAIN, as a change does that meets an edge of another's. */
 struct error *change_replace(struct change *change, struct node *from, struct node *to) CONTROL_FN MUST_CHECK;
 
 /* @parent shall have one more child. The claim becomes that child and is returned in *@out: a weak pointer, which stays
@@ -54,6 +62,9 @@ struct error *change_settings(struct change *change, struct node *node, const st
 void edge_freeze(struct child *edge, const char *user) CONTROL_FN;
 void edge_thaw(struct child *edge) CONTROL_FN;
 
+/* What child @name of @node shall lead to, by what has been said so far; NULL: there is no such child. */
+struct node *change_child_node(const struct change *change, const struct node *node, const char *name) CONTROL_FN;
+
 /* What the one who makes a change does at its turning point: everything is drained, no request runs. */
 struct change_owner {
     /* The graph is as before; may send requests to nodes whose settings change. An error gives the
@@ -71,8 +82,17 @@ struct change_owner {
     void (*done)(void *arg) CONTROL_FN;
 };
 
-/* @owner and @arg live as long as the change. */
-void change_set_owner(struct change *change, const struct change_owner *owner, void *arg) CONTROL_FN;
+/* Another one who makes it; they have their turns in this order, in reverse to undo. @owner and @arg live as long as
+ * the change. */
+void change_add_owner(struct change *change, const struct change_owner *owner, void *arg) CONTROL_FN;
+
+/* @node shall be held still as well at the turning point, and nobody else changes it meanwhile. @requests: owners send
+ * it requests then. */
+void change_hold(struct change *change, struct node *node, bool requests) CONTROL_FN;
+
+/* The change is given up when requests have to be held back for longer, in milliseconds, until those in flight have
+ * ended. */
+void change_set_patience(struct change *change, unsigned patience_ms) CONTROL_FN;
 
 /* Whoever asked for it may not want it any more (co_cancelled): it is given up while requests are awaited, and holds
  * none of them back then. Not for changes that put things back. */

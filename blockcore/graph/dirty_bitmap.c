@@ -34,7 +34,7 @@ struct dirty_bitmap {
     struct dirty_map map;
     _Atomic bool enabled;
     _Atomic bool inconsistent;
-    bool busy;
+    unsigned users; /* it is busy with */
     bool persistent;
     bool readonly;
     bool copier;
@@ -231,12 +231,13 @@ void dirty_bitmap_set_enabled(struct dirty_bitmap *bitmap, bool enabled)
 
 bool dirty_bitmap_is_busy(const struct dirty_bitmap *bitmap)
 {
-    return bitmap->busy;
+    return bitmap->users > 0;
 }
 
 void dirty_bitmap_set_busy(struct dirty_bitmap *bitmap, bool busy)
 {
-    bitmap->busy = busy;
+    assert(busy || bitmap->users > 0);
+    bitmap->users = busy ? bitmap->users + 1 : bitmap->users - 1;
 }
 
 void dirty_bitmap_set_copier(struct dirty_bitmap *bitmap)
@@ -288,15 +289,25 @@ void dirty_bitmap_set_readonly(struct dirty_bitmap *bitmap, bool readonly)
     bitmap->readonly = readonly;
 }
 
-struct error *dirty_bitmap_check(const struct dirty_bitmap *bitmap, unsigned states)
+static struct error *check(const struct dirty_bitmap *bitmap, unsigned states, unsigned users)
 {
-    if ((states & DIRTY_BITMAP_BUSY) && bitmap->busy)
+    if ((states & DIRTY_BITMAP_BUSY) && bitmap->users > users)
         return error_new("Bitmap '%s' is currently in use by another operation and cannot be used", bitmap->name);
     if ((states & DIRTY_BITMAP_READONLY) && bitmap->readonly)
         return error_new("Bitmap '%s' is readonly and cannot be modified", bitmap->name);
     if ((states & DIRTY_BITMAP_INCONSISTENT) && bitmap->inconsistent)
         return error_new("Bitmap '%s' is inconsistent and cannot be used", bitmap->name);
     return NULL;
+}
+
+struct error *dirty_bitmap_check(const struct dirty_bitmap *bitmap, unsigned states)
+{
+    return check(bitmap, states, 0);
+}
+
+struct error *dirty_bitmap_check_ours(const struct dirty_bitmap *bitmap, unsigned states)
+{
+    return check(bitmap, states, 1);
 }
 
 /* Bits --------------------------------------------------------------------------------------------------------- */
@@ -492,9 +503,7 @@ static void merge_runs(struct dirty_bitmap *to, struct dirty_bitmap *from)
 }
 
 /* Since @to is busy, its image keeps what it is told now. */
-static int tell_image(struct dirty_bitmap *to, struct dirty_bitmap *from) CO_FN;
-
-static int tell_image(struct dirty_bitmap *to, struct dirty_bitmap *from)
+int dirty_bitmap_tell_image_held(struct dirty_bitmap *to, struct dirty_bitmap *from)
 {
     struct node *node = to->owner->node;
     int ret = 0;
@@ -516,7 +525,7 @@ struct error *dirty_bitmap_tell_image(struct dirty_bitmap *to, struct dirty_bitm
     struct error *err = handle_enter_here(to->owner->node, "merging bitmaps", &handle);
     if (err)
         return err;
-    int ret = tell_image(to, from);
+    int ret = dirty_bitmap_tell_image_held(to, from);
     handle_leave_here(handle);
     return ret < 0 ? error_errno(-ret, "bitmap '%s' cannot be kept in its image", to->name) : NULL;
 }
@@ -531,9 +540,8 @@ struct error *dirty_bitmap_merge(struct dirty_bitmap *to, struct dirty_bitmap *f
                          to_bytes, from_bytes);
     if (to == from)
         return NULL;
-    bool to_busy = to->busy;
-    bool from_busy = from->busy;
-    to->busy = from->busy = true;
+    dirty_bitmap_set_busy(to, true);
+    dirty_bitmap_set_busy(from, true);
     /* Nobody may close the nodes meanwhile, and the bitmaps with them. */
     struct node *to_node = node_ref(to->owner->node);
     struct node *from_node = node_ref(from->owner->node);
@@ -542,8 +550,8 @@ struct error *dirty_bitmap_merge(struct dirty_bitmap *to, struct dirty_bitmap *f
         merge_words(to, from);
     else if (!err)
         merge_runs(to, from);
-    to->busy = to_busy;
-    from->busy = from_busy;
+    dirty_bitmap_set_busy(to, false);
+    dirty_bitmap_set_busy(from, false);
     node_unref(from_node);
     node_unref(to_node);
     return err;

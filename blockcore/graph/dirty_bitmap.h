@@ -55,7 +55,8 @@ uint64_t dirty_bitmap_length(struct dirty_bitmap *bitmap);
 /* Requests set bits only while it is enabled. */
 bool dirty_bitmap_is_enabled(const struct dirty_bitmap *bitmap);
 void dirty_bitmap_set_enabled(struct dirty_bitmap *bitmap, bool enabled) CONTROL_FN;
-/* In use by an operation: no command may touch it. It goes on recording. */
+/* In use by an operation: no command may touch it. It goes on recording. Who has set it busy unsets it again; there may
+ * be several at once. */
 bool dirty_bitmap_is_busy(const struct dirty_bitmap *bitmap);
 void dirty_bitmap_set_busy(struct dirty_bitmap *bitmap, bool busy) CONTROL_FN;
 /* It belongs to somebody who copies what is written: requests with REQ_COPIED are none of its business. Before it is
@@ -82,6 +83,8 @@ enum dirty_bitmap_state {
 
 /* An error that says which of these states it is in. */
 struct error *dirty_bitmap_check(const struct dirty_bitmap *bitmap, unsigned states) CONTROL_FN MUST_CHECK;
+/* The same for an operation that has set it busy itself, once: does anybody else use it? */
+struct error *dirty_bitmap_check_ours(const struct dirty_bitmap *bitmap, unsigned states) CONTROL_FN MUST_CHECK;
 
 /* Bits --------------------------------------------------------------------------------------------------------- */
 
@@ -116,6 +119,8 @@ struct error *dirty_bitmap_merge(struct dirty_bitmap *to, struct dirty_bitmap *f
 /* The image of @to, which is busy, says on stable storage that what is dirty in @from is dirty in @to, if it has bits
  * ahead (write_ahead.h). Before bits are added in another way than by writes, or while it is still busy afterwards. */
 struct error *dirty_bitmap_tell_image(struct dirty_bitmap *to, struct dirty_bitmap *from) CO_FN CONTROL_FN MUST_CHECK;
+/* The same for whoever holds the node still, of an image that has bits ahead. 0 or -errno. */
+int dirty_bitmap_tell_image_held(struct dirty_bitmap *to, struct dirty_bitmap *from) CO_FN CONTROL_FN;
 
 /* Bits as bytes, see dirty_map_read(). There are dirty_bitmap_bytes() of them, a multiple of 8 and at least 8. */
 uint64_t dirty_bitmap_bytes(struct dirty_bitmap *bitmap) CONTROL_FN;

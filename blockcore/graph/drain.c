@@ -4,6 +4,7 @@
 #include "blockcore/runtime/coroutine.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <time.h>
 
 /* What is held still: the graph above some nodes, and single handles. The list of drains lets handles and edges that
@@ -19,6 +20,7 @@ struct drain {
     struct covered *handles;
     size_t handles_count;
     uint64_t since_ns; /* doors are closed */
+    bool impatient;    /* they have been for too long */
 };
 
 struct covered {
@@ -137,20 +139,42 @@ static bool is_unwanted(const struct drain *drain)
     return drain->may_be_cancelled && co_cancelled();
 }
 
-/* The list may grow while we wait: handles that come are held from their start, so they are quiet soon. */
-static void drain_wait(struct drain *drain) CO_FN;
+static struct error *unwanted(void)
+{
+    return error_errno(ECANCELED, "changing the graph");
+}
 
-static void drain_wait(struct drain *drain)
+static void patience_is_over(void *arg)
+{
+    struct drain *drain = arg;
+    drain->impatient = true;
+    for (size_t i = 0; i < drain->handles_count; i++) {
+        if (drain->handles[i].handle && drain->handles[i].held)
+            co_queue_wake_all(&drain->handles[i].handle->quieted);
+    }
+}
+
+static struct error *impatience(const struct handle *handle)
+{
+    return error_new("requests of %s to node '%s' have not ended in time", handle->user, handle->edge.node->name);
+}
+
+/* The list may grow while we wait: handles that come are held from their start, so they are quiet soon. */
+static struct error *drain_wait(struct drain *drain) CO_FN;
+
+static struct error *drain_wait(struct drain *drain)
 {
     for (size_t i = 0; i < drain->handles_count; i++) {
-        struct handle *handle = drain->handles[i].handle;
-        if (!handle || !drain->handles[i].held)
+        if (!drain->handles[i].handle || !drain->handles[i].held)
             continue;
         if (!drain->may_be_cancelled)
-            handle_wait_quiet(handle);
-        else if (!handle_wait_quiet_unless_cancelled(handle))
-            return;
+            handle_wait_quiet(drain->handles[i].handle, &drain->impatient);
+        else if (!handle_wait_quiet_unless_cancelled(drain->handles[i].handle, &drain->impatient))
+            return unwanted();
+        if (drain->impatient && drain->handles[i].handle)
+            return impatience(drain->handles[i].handle);
     }
+    return NULL;
 }
 
 /* Those by which requests of others that are to be held come back stay open for them. Were it so with all, the requests
@@ -183,22 +207,36 @@ static unsigned hold_some(struct drain *drain, const bool *except)
 }
 
 /* Closes the doors, from the outside to the inside where requests come back; in one go where none do. */
-static void drain_close_doors(struct drain *drain) CO_FN;
+static struct error *drain_close_doors(struct drain *drain) CO_FN;
 
-static void drain_close_doors(struct drain *drain)
+static struct error *drain_close_doors(struct drain *drain)
 {
-    while (graph.returning_nodes > 0) {
+    struct error *err = NULL;
+    while (graph.returning_nodes > 0 && !err) {
         bool *in_use = find_entrances_in_use(drain);
         unsigned held = hold_some(drain, in_use);
         free(in_use);
         if (held == 0)
             break;
-        drain_wait(drain);
-        if (is_unwanted(drain))
-            return;
+        err = drain_wait(drain);
     }
+    if (err)
+        return err;
     hold_some(drain, NULL);
-    drain_wait(drain);
+    return drain_wait(drain);
+}
+
+static struct error *drain_close_doors_within(struct drain *drain, unsigned patience_ms) CO_FN;
+
+static struct error *drain_close_doors_within(struct drain *drain, unsigned patience_ms)
+{
+    struct timer *timer = patience_ms ? timer_create_on_loop(patience_is_over, drain) : NULL;
+    drain->impatient = false;
+    if (timer)
+        timer_start(timer, patience_ms);
+    struct error *err = drain_close_doors(drain);
+    timer_destroy(timer);
+    return err;
 }
 
 static void count_time(uint64_t ns)
@@ -350,24 +388,28 @@ void drain_may_be_cancelled(struct drain *drain)
 }
 
 /* Until requests are held, or nobody wants that any more. */
-static void hold(struct drain *drain) CO_FN;
+static struct error *hold(struct drain *drain, unsigned patience_ms) CO_FN;
 
-static void hold(struct drain *drain)
+static struct error *hold(struct drain *drain, unsigned patience_ms)
 {
     struct haste haste;
     for (;;) {
         wait_busy(drain);
         if (is_unwanted(drain))
-            return;
+            return unwanted();
         drain->since_ns = now_ns();
         drain_collect(drain);
         list_append(&drains, &drain->link);
         drain_hasten(drain, &haste);
-        drain_close_doors(drain);
+        struct error *err = drain_close_doors_within(drain, patience_ms);
         haste_end(&haste);
-        if (is_unwanted(drain) || !find_busy(drain))
-            return;
+        if (!err && is_unwanted(drain))
+            err = unwanted();
+        if (!err && !find_busy(drain))
+            return NULL;
         drain_let_go(drain);
+        if (err)
+            return err;
     }
 }
 
@@ -384,12 +426,18 @@ const char *drain_in_the_way_of(const struct drain *drain, struct node *node)
     return NULL;
 }
 
-void drain_hold(struct drain *drain)
+struct error *drain_try_hold(struct drain *drain, unsigned patience_ms)
 {
     struct co_note note;
     co_note_begin(&note, "holding requests back at", drain->nodes_count > 0 ? drain->nodes[0]->name : NULL);
-    hold(drain);
+    struct error *err = hold(drain, patience_ms);
     co_note_end(&note);
+    return err;
+}
+
+void drain_hold(struct drain *drain)
+{
+    error_free(drain_try_hold(drain, 0));
 }
 
 struct drain *drain_begin(struct node *node)

@@ -111,19 +111,19 @@ void handle_hold(struct handle *handle)
     lanes_post(handle, lane_close, hold);
 }
 
-void handle_wait_quiet(struct handle *handle)
+void handle_wait_quiet(struct handle *handle, const bool *stop)
 {
     handle->refs++; /* it may be closed, and the drain told to forget it, while we wait */
-    while (handle->hold && !handle->hold->quiet)
+    while (handle->hold && !handle->hold->quiet && !(stop && *stop))
         co_queue_wait(&handle->quieted, NULL, "requests in flight");
     handle_put(handle);
 }
 
-bool handle_wait_quiet_unless_cancelled(struct handle *handle)
+bool handle_wait_quiet_unless_cancelled(struct handle *handle, const bool *stop)
 {
     bool wanted = true;
     handle->refs++;
-    while (wanted && handle->hold && !handle->hold->quiet)
+    while (wanted && handle->hold && !handle->hold->quiet && !(stop && *stop))
         wanted = co_queue_wait_unless_cancelled(&handle->quieted, "requests in flight");
     handle_put(handle);
     return wanted;
@@ -233,7 +233,7 @@ static struct error *open_door(struct node *node, const char *user, unsigned per
     }
     drains_refresh();
     /* When it is held, requests must find all doors closed, also those that begin in this turn of the loop. */
-    handle_wait_quiet(handle);
+    handle_wait_quiet(handle, NULL);
     *out = handle;
     return NULL;
 }

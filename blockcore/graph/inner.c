@@ -35,13 +35,18 @@ void inner_node_give_up(struct node *node)
     node_free(node);
 }
 
+void inner_node_set_placed(struct node *node, bool placed)
+{
+    node->unplaced = !placed;
+}
+
 const char *node_inner_user(const struct node *node)
 {
     if (node->owner)
         return node->owner;
     const struct child *edge = NULL;
     while ((edge = node_parent_next(node, edge))) {
-        if (edge->parent && edge->parent->owner)
+        if (edge->parent && edge->parent->owner && !edge->parent->unplaced)
             return edge->parent->owner;
     }
     return NULL;

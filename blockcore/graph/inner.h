@@ -16,6 +16,10 @@ struct error *inner_node_attach(struct node *node, const char *child_name, unsig
 void inner_node_publish(struct node *node) CONTROL_FN;
 void inner_node_give_up(struct node *node) CO_FN CONTROL_FN;
 
+/* @node, which has just been made, waits for its place: until it has one, it is no user of its children, and stays on
+ * them when others are moved away. */
+void inner_node_set_placed(struct node *node, bool placed) CONTROL_FN;
+
 /* Who in the inside uses the node, if anybody does: "block job 'job0'". NULL: nobody. */
 const char *node_inner_user(const struct node *node) CONTROL_FN;
 

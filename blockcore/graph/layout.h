@@ -90,6 +90,7 @@ struct node {
     unsigned height; /* at least the longest path down, in edges */
     bool monitor_owned;
     char *owner;                          /* of an inner node: who made it, for messages */
+    bool unplaced;                        /* of an inner node: it is ready for a change that has not begun */
     uint64_t serial;                      /* no two nodes have the same */
     uint64_t made_with;                   /* serial of the parent whose options described this node; 0: nobody's */
     unsigned made_as;                     /* the role there */
@@ -264,11 +265,13 @@ struct drain *drain_make(void);
 void drain_cover_node(struct drain *drain, struct node *node);
 void drain_cover_handle(struct drain *drain, struct handle *handle);
 void drain_hold(struct drain *drain) CO_FN;
+/* The same, but gives up when requests in flight take longer than @patience_ms: an error that says whose they are. The
+ * drain holds nothing then. 0: never. */
+struct error *drain_try_hold(struct drain *drain, unsigned patience_ms) CO_FN MUST_CHECK;
 /* Until its end a request to @node may wait for the drain itself, coming back by a handle that it holds: the user of
  * that one. NULL: no. */
 const char *drain_in_the_way_of(const struct drain *drain, struct node *node);
-/* Then drain_hold() returns early, with requests still in flight, when the coroutine is cancelled: look at
- * co_cancelled(). */
+/* Then drain_try_hold() gives up, too, when the coroutine is cancelled. */
 void drain_may_be_cancelled(struct drain *drain);
 /* A drain waits for nodes that are busy; a node that would become busy again waits for the drain of what it stands on,
  * so it must not keep one itself. */
@@ -316,9 +319,10 @@ void edge_give_up_role(struct node *parent, const struct child *edge);
 
 /* handle.c */
 void handle_hold(struct handle *handle);
-void handle_wait_quiet(struct handle *handle) CO_FN;
+/* @stop: whoever sets it wakes handle->quieted; NULL: nobody. */
+void handle_wait_quiet(struct handle *handle, const bool *stop) CO_FN;
 /* False when the coroutine is cancelled before. */
-bool handle_wait_quiet_unless_cancelled(struct handle *handle) CO_FN;
+bool handle_wait_quiet_unless_cancelled(struct handle *handle, const bool *stop) CO_FN;
 void handle_release(struct handle *handle);
 
 #endif

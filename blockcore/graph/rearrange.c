@@ -26,6 +26,8 @@ static struct error *check_snapshot(const struct node *node, const struct node *
     if (inner)
         return error_new("node '%s' is in use by %s", node->name, inner);
     const struct child *user = node_parent_next(overlay, NULL);
+    while (user && user->parent && user->parent->unplaced)
+        user = node_parent_next(overlay, user);
     if (user) {
         CLEANUP(free) char *name = child_user(user);
         return error_new("The overlay is already in use by %s", name);
@@ -39,54 +41,62 @@ static void overlay_takes_over(void *arg)
     atomic_store(&overlay->flush_backing, true);
 }
 
-static struct error *switch_to_overlay(struct node *node, struct node *overlay) CO_FN;
-
-static struct error *switch_to_overlay(struct node *node, struct node *overlay)
+struct error *overlay_prepare(struct node *node, struct node *overlay)
 {
-    static const struct change_owner owner = { .done = overlay_takes_over };
-    struct change *change = change_begin();
-    struct child *backing;
-    change_may_be_cancelled(change);
-    change_set_owner(change, &owner, overlay);
-    struct error *err = change_add(change, overlay, "backing", CHILD_BACKING, node, &backing);
-    if (!err)
-        err = change_replace(change, node, overlay);
-    if (!err)
-        return change_commit(change);
-    change_abort(change);
-    return err;
+    struct error *err = check_snapshot(node, overlay);
+    return err ? err : node_flush_in_use(node, "a snapshot");
 }
 
 /* Storage that takes long to flush must not hold requests up. So the node is flushed before, and what was written in
  * between is flushed after its users have left; until that has succeeded, whoever flushes the overlay flushes what is
  * below it, too. */
-static struct error *snapshot(struct node *node, struct node *overlay) CO_FN;
+struct error *overlay_describe(struct node *node, struct node *overlay, struct change *change)
+{
+    static const struct change_owner owner = { .done = overlay_takes_over };
+    struct child *backing;
+    struct error *err = check_snapshot(node, overlay); /* others had their turn */
+    if (!err)
+        err = change_add(change, overlay, "backing", CHILD_BACKING, node, &backing);
+    if (!err)
+        err = change_replace(change, node, overlay);
+    change_add_owner(change, &owner, overlay);
+    return err;
+}
 
-static struct error *snapshot(struct node *node, struct node *overlay)
+void overlay_settle(struct node *node, struct node *overlay)
 {
     struct error *err = node_flush_in_use(node, "a snapshot");
-    if (!err)
-        err = check_snapshot(node, overlay); /* others had their turn */
-    if (!err)
-        err = switch_to_overlay(node, overlay);
-    if (err)
-        return err;
-    err = node_flush_in_use(node, "a snapshot");
     if (!err)
         atomic_store(&overlay->flush_backing, false);
     /* The snapshot is there, and those who need to know hear of the error with their next flush. */
     error_free(err);
-    return NULL;
+}
+
+static struct error *snapshot(struct node *node, struct node *overlay) CO_FN;
+
+static struct error *snapshot(struct node *node, struct node *overlay)
+{
+    struct error *err = overlay_prepare(node, overlay);
+    if (err)
+        return err;
+    struct change *change = change_begin();
+    change_may_be_cancelled(change);
+    err = overlay_describe(node, overlay, change);
+    if (err) {
+        change_abort(change);
+        return err;
+    }
+    err = change_commit(change);
+    if (!err)
+        overlay_settle(node, overlay);
+    return err;
 }
 
 struct error *node_snapshot(struct node *node, struct node *overlay)
 {
-    struct error *err = check_snapshot(node, overlay);
-    if (err)
-        return err;
     node_ref(node);
     node_ref(overlay);
-    err = snapshot(node, overlay);
+    struct error *err = snapshot(node, overlay);
     node_unref(overlay);
     node_unref(node);
     return err;
@@ -146,20 +156,36 @@ static struct error *still_on_it(void *arg)
     return error_errno(EAGAIN, "filter '%s' stands on another node since a moment", passage->filter->name);
 }
 
-static struct error *pass_once(struct node *filter, struct handle *only, bool insert) CO_FN;
+/* Does a change that others are about to make bring somebody here? What he needs is held already, and may be what keeps
+ * ours from being made. */
+static bool is_claimed(const struct node *node)
+{
+    const struct child *edge = NULL;
+    while ((edge = node_parent_next(node, edge))) {
+        if (edge->claim)
+            return true;
+    }
+    return false;
+}
 
-static struct error *pass_once(struct node *filter, struct handle *only, bool insert)
+/* *@passes: an error may be one of the moment. */
+static struct error *pass_once(struct node *filter, struct handle *only, bool insert, bool *passes) CO_FN;
+
+static struct error *pass_once(struct node *filter, struct handle *only, bool insert, bool *passes)
 {
     static const struct change_owner owner = { .before = still_on_it };
     struct node *below = filter->filtered->node;
     struct passage passage = { .filter = filter, .below = below };
+    bool claimed = is_claimed(filter) || is_claimed(below);
     struct change *change = change_begin();
-    change_set_owner(change, &owner, &passage);
+    change_add_owner(change, &owner, &passage);
     struct error *err = only ? change_edge(change, handle_edge(only), insert ? filter : below)
                              : change_replace(change, insert ? below : filter, insert ? filter : below);
     if (!err)
-        return change_commit(change);
-    change_abort(change);
+        err = change_commit(change);
+    else
+        change_abort(change);
+    *passes = err && (claimed || error_errnum(err) == EAGAIN);
     return err;
 }
 
@@ -168,14 +194,15 @@ static struct error *pass(struct node *filter, struct handle *only, bool insert)
 
 static struct error *pass(struct node *filter, struct handle *only, bool insert)
 {
-    struct error *err = pass_once(filter, only, insert);
+    bool passes;
+    struct error *err = pass_once(filter, only, insert, &passes);
     if (only)
         return err;
     node_ref(filter);
-    for (int tries = 1; err && error_errnum(err) == EAGAIN && tries < TRIES; tries++) {
+    for (int tries = 1; err && passes && tries < TRIES; tries++) {
         error_free(err);
         co_sleep_ms(RETRY_MS);
-        err = pass_once(filter, only, insert);
+        err = pass_once(filter, only, insert, &passes);
     }
     node_unref(filter);
     return err;

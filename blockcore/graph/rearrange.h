@@ -10,9 +10,17 @@
 
 #include "blockcore/graph/node.h"
 
+struct change;
+
 /* @overlay, which nobody uses and which has no backing child, goes on top of @node. What was written to @node is
  * flushed, without holding requests back for it. */
 struct error *node_snapshot(struct node *node, struct node *overlay) CO_FN CONTROL_FN MUST_CHECK;
+
+/* The same in three steps, for whoever makes the change himself: what takes long; the edges; the end, when the change
+ * has been made. The caller keeps both nodes. */
+struct error *overlay_prepare(struct node *node, struct node *overlay) CO_FN CONTROL_FN MUST_CHECK;
+struct error *overlay_describe(struct node *node, struct node *overlay, struct change *change) CONTROL_FN MUST_CHECK;
+void overlay_settle(struct node *node, struct node *overlay) CO_FN CONTROL_FN;
 
 /* Who uses @node uses @replacement, which is as long. @only: just this user; NULL: all of them. */
 struct error *node_replace(struct node *node, struct node *replacement, struct handle *only)

@@ -517,7 +517,7 @@ static void set_init(struct reopen_set *set)
     };
     set->change = change_begin();
     list_init(&set->entries);
-    change_set_owner(set->change, &owner, set);
+    change_add_owner(set->change, &owner, set);
 }
 
 /* @err: of preparing the entries. */

@@ -1,9 +1,12 @@
 #include "blockcore/io/snapshot.h"
 
+#include "blockcore/base/arena.h"
+#include "blockcore/base/memory.h"
 #include "blockcore/graph/drain.h"
 #include "blockcore/graph/driver.h"
 #include "blockcore/graph/handle.h"
 #include "blockcore/graph/layout.h"
+#include "schema/cairn_types.h"
 
 /* The node, held still. */
 struct session {
@@ -90,6 +93,59 @@ struct error *node_snapshot_delete(struct node *node, const char *id, const char
     err = session.node->driver->snapshot_delete(session.node, id, name, arena, deleted);
     session_end(&session);
     return err;
+}
+
+struct snapshot_session {
+    struct node *node; /* the storage */
+    struct handle *handle;
+};
+
+struct error *snapshot_session_begin(struct node *node, struct snapshot_session **out)
+{
+    struct handle *handle;
+    struct error *err = check(skip_filters(node));
+    if (!err)
+        err = handle_open_here(node, "internal snapshot", PERM_WRITE_UNCHANGED, PERM_ALL, &handle);
+    if (err)
+        return err;
+    struct snapshot_session *session = xcalloc(1, sizeof(*session));
+    session->handle = handle;
+    session->node = node_ref(skip_filters(handle_node(handle)));
+    *out = session;
+    return NULL;
+}
+
+struct node *snapshot_session_node(const struct snapshot_session *session)
+{
+    return session->node;
+}
+
+struct error *snapshot_session_create(struct snapshot_session *session, const char *name)
+{
+    struct node *node = session->node;
+    if (skip_filters(handle_node(session->handle)) != node)
+        return error_new("node '%s' is not what it was any more", node_name(handle_node(session->handle)));
+    struct error *err = check(node);
+    return err ? err : node->driver->snapshot_create(node, name);
+}
+
+struct error *snapshot_session_undo(struct snapshot_session *session, const char *name)
+{
+    struct arena arena;
+    struct snapshot_info deleted = { 0 };
+    arena_init(&arena, SIZE_MAX);
+    struct error *err = session->node->driver->snapshot_delete(session->node, NULL, name, &arena, &deleted);
+    arena_fini(&arena);
+    return err;
+}
+
+void snapshot_session_end(struct snapshot_session *session)
+{
+    if (!session)
+        return;
+    handle_close(session->handle);
+    node_unref(session->node);
+    free(session);
 }
 
 /* Content and length may be different ones, in @last and in the filters on the way there. */

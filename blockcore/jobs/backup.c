@@ -5,6 +5,7 @@
 #include "blockcore/graph/change.h"
 #include "blockcore/graph/dirty_bitmap.h"
 #include "blockcore/graph/flush.h"
+#include "blockcore/graph/inner.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/graph/rearrange.h"
 #include "blockcore/io/request.h"
@@ -319,18 +320,11 @@ static struct error *check_nodes(const struct backup_options *options)
                          node_length(options->target));
     if (options->compress && !node_can_compress(options->target))
         return error_new("Compression is not supported for this drive %s", node_name(options->target));
-    return options->bitmap ? dirty_bitmap_check(options->bitmap, DIRTY_BITMAP_BUSY | DIRTY_BITMAP_INCONSISTENT) : NULL;
-}
-
-/* The layer below the source's topmost; filters are transparent. */
-static struct node *base_of(const struct backup_options *options)
-{
-    if (options->sync != MIRROR_SYNC_MODE_TOP)
+    if (!options->bitmap)
         return NULL;
-    struct node *node = options->source;
-    while (node_filtered(node))
-        node = child_node(node_filtered(node));
-    return node_backing(node) ? node_ref(child_node(node_backing(node))) : NULL;
+    unsigned states = DIRTY_BITMAP_BUSY | DIRTY_BITMAP_INCONSISTENT;
+    return options->bitmap_is_ours ? dirty_bitmap_check_ours(options->bitmap, states)
+                                   : dirty_bitmap_check(options->bitmap, states);
 }
 
 static struct error *make_filter(struct backup *backup) CO_FN;
@@ -351,11 +345,11 @@ static struct error *make_filter(struct backup *backup)
         .broke_arg = backup,
     };
     struct error *err = cbw_job_create(&options, &backup->filter);
-    if (!err)
-        err = handle_open_here(backup->filter, backup->owner, 0, PERM_ALL, &backup->handle);
-    if (!err && backup->base)
-        cbw_job_want_above(backup->filter, backup->handle, backup->base);
-    return err;
+    if (err)
+        return err;
+    inner_node_set_placed(backup->filter, false);
+    err = handle_open_here(backup->filter, backup->owner, 0, PERM_ALL, &backup->handle);
+    return err ? err : handle_open(backup->filter, backup->owner, 0, PERM_ALL, &backup->guard);
 }
 
 static struct error *make_copier(struct backup *backup)
@@ -391,35 +385,54 @@ static struct error *make_aside(struct backup *backup)
     return err;
 }
 
-/* This is the moment: no request runs. */
-static struct error *at_the_moment(void *arg)
+struct error *backup_job_moment(struct backup *backup)
 {
-    struct backup *backup = arg;
     if (backup->aside)
         dirty_bitmap_exchange(backup->bitmap, backup->aside);
     if (backup->options.sync == MIRROR_SYNC_MODE_BITMAP)
         cbw_job_want_dirty(backup->filter, backup->aside ? backup->aside : backup->bitmap);
+    backup->inserted = true;
     if (!backup->progress)
         return NULL;
     cbw_job_want_dirty(backup->filter, progress_bitmap(backup->progress));
     return progress_begin_moment(backup->progress);
 }
 
-static const struct change_owner moment = { .before = at_the_moment };
-
-static struct error *insert_filter(struct backup *backup) CO_FN;
-
-static struct error *insert_filter(struct backup *backup)
+void backup_job_undo_moment(struct backup *backup)
 {
-    struct change *change = change_begin();
+    if (backup->inserted && backup->aside)
+        dirty_bitmap_exchange(backup->bitmap, backup->aside);
+    backup->inserted = false;
+}
+
+/* The layer below the source's topmost; filters are transparent. */
+static void choose_base(struct backup *backup, const struct change *change)
+{
+    if (backup->options.sync != MIRROR_SYNC_MODE_TOP)
+        return;
+    const struct node *node = backup->source;
+    while (node_filtered(node))
+        node = child_node(node_filtered(node));
+    struct node *base = change_child_node(change, node, "backing");
+    if (!base)
+        return;
+    backup->base = node_ref(base);
+    cbw_job_want_above(backup->filter, backup->handle, base);
+}
+
+void backup_job_undescribe(struct backup *backup)
+{
+    inner_node_set_placed(backup->filter, false);
+    cbw_job_want_above(backup->filter, NULL, NULL);
+    node_unref(steal(&backup->base));
+}
+
+struct error *backup_job_describe(struct backup *backup, struct change *change)
+{
+    choose_base(backup, change);
+    inner_node_set_placed(backup->filter, true);
     struct error *err = change_replace(change, backup->source, backup->filter);
-    change_set_owner(change, &moment, backup);
-    if (!err)
-        err = change_commit(change);
-    else
-        change_abort(change);
-    backup->inserted = !err;
-    return err ? err : handle_open(backup->filter, backup->owner, PERM_CONSISTENT_READ, PERM_ALL, &backup->guard);
+    return err ? err : change_permissions(change, backup->guard, PERM_CONSISTENT_READ, PERM_ALL);
 }
 
 static void begin(struct backup *backup) CO_FN;
@@ -472,16 +485,10 @@ static struct error *set_up(struct backup *backup)
         err = open_progress(backup);
     if (!err)
         err = make_copier(backup);
-    if (!err)
-        err = make_aside(backup);
-    if (!err)
-        err = insert_filter(backup);
-    if (!err)
-        begin(backup);
-    return err;
+    return err ? err : make_aside(backup);
 }
 
-struct error *backup_job_start(const struct backup_options *options, struct job_txn *txn)
+struct error *backup_job_prepare(const struct backup_options *options, struct job_txn *txn, struct backup **out)
 {
     struct job *job;
     struct error *err = check_nodes(options);
@@ -497,7 +504,6 @@ struct error *backup_job_start(const struct backup_options *options, struct job_
         .owner = xasprintf("block job '%s'", options->id),
         .source = node_ref(options->source),
         .target = node_ref(options->target),
-        .base = base_of(options),
         .bitmap = options->bitmap,
         .woken.run = run_woken,
     };
@@ -506,13 +512,24 @@ struct error *backup_job_start(const struct backup_options *options, struct job_
     if (backup->bitmap)
         dirty_bitmap_set_busy(backup->bitmap, true);
     err = set_up(backup);
-    if (err) {
-        leave_graph(backup, false);
-        error_free(job_cancel(job, true));
-        return err;
-    }
-    *(struct backup **)job_state(job) = backup;
-    copier_set_speed(backup->copier, job_speed(job)); /* it may have been told meanwhile */
-    job_start(job);
-    return NULL;
+    if (err)
+        backup_job_give_up(backup);
+    else
+        *out = backup;
+    return err;
+}
+
+void backup_job_give_up(struct backup *backup)
+{
+    struct job *job = backup->job;
+    leave_graph(backup, false);
+    error_free(job_cancel(job, true));
+}
+
+void backup_job_go(struct backup *backup)
+{
+    begin(backup);
+    *(struct backup **)job_state(backup->job) = backup;
+    copier_set_speed(backup->copier, job_speed(backup->job)); /* it may have been told meanwhile */
+    job_start(backup->job);
 }

@@ -26,6 +26,7 @@ struct backup_options {
     struct node *target;
     enum mirror_sync_mode sync;  /* "incremental" is "bitmap" with "on-success" */
     struct dirty_bitmap *bitmap; /* of the source; NULL: none */
+    bool bitmap_is_ours;         /* the caller has set it busy for himself */
     enum bitmap_sync_mode bitmap_mode;
     bool compress;
     bool discard_source;
@@ -41,7 +42,24 @@ struct backup_options {
     const char *progress; /* name of what is kept of it in the source's image (progress.h); NULL: nothing */
 };
 
-/* Starts the job; awaits until the moment has come. Takes references of its own. */
-struct error *backup_job_start(const struct backup_options *options, struct job_txn *txn) CO_FN CONTROL_FN MUST_CHECK;
+struct backup;
+struct change;
+
+/* The job in steps, for transactions (transaction.h). */
+/* All that takes long or may fail, but for the change of the graph. The job is there, and waits. Takes references of
+ * its own. */
+struct error *backup_job_prepare(const struct backup_options *options, struct job_txn *txn, struct backup **out)
+    CO_FN CONTROL_FN MUST_CHECK;
+/* What the graph shall be. */
+struct error *backup_job_describe(struct backup *backup, struct change *change) CONTROL_FN MUST_CHECK;
+/* That change has failed; there may be another one. */
+void backup_job_undescribe(struct backup *backup) CO_FN CONTROL_FN;
+/* No request runs, and the graph is as it was. Undo: likewise, after it or not. */
+struct error *backup_job_moment(struct backup *backup) CONTROL_FN MUST_CHECK;
+void backup_job_undo_moment(struct backup *backup) CONTROL_FN;
+/* The change has been made: it begins. @backup belongs to the job. */
+void backup_job_go(struct backup *backup) CO_FN CONTROL_FN;
+/* It has not: nothing is left of the job. */
+void backup_job_give_up(struct backup *backup) CO_FN CONTROL_FN;
 
 #endif

@@ -196,7 +196,7 @@ struct error *chain_copy_switch(struct chain_copy *copy, struct change *change, 
 {
     static const struct change_owner owner = { .before = still_wanted, .done = have_switched };
     struct error *err = change_replace(change, copy->nodes.filter, node);
-    change_set_owner(change, &owner, copy);
+    change_add_owner(change, &owner, copy);
     if (!err)
         return change_commit(change);
     change_abort(change);

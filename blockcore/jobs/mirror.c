@@ -64,7 +64,7 @@ static struct error *switch_users(void *arg)
     struct error *err = change_replace(change, mirror->filter_node, to);
     if (!err && mirror->replaces)
         err = change_replace(change, mirror->replaces, mirror->target);
-    change_set_owner(change, &switch_owner, mirror);
+    change_add_owner(change, &switch_owner, mirror);
     mirror->filter->holds_target = false;
     if (!err)
         err = change_commit(change);

@@ -1,0 +1,273 @@
+/* What a transaction does to dirty bitmaps. */
+#include "blockcore/graph/change.h"
+#include "blockcore/graph/dirty_bitmap.h"
+#include "blockcore/graph/driver.h"
+#include "blockcore/graph/handle.h"
+#include "blockcore/graph/node.h"
+#include "blockcore/graph/write_ahead.h"
+#include "blockcore/jobs/transaction_private.h"
+
+#include "blockcore/base/memory.h"
+
+#include <errno.h>
+
+#define CHANGED (DIRTY_BITMAP_BUSY | DIRTY_BITMAP_READONLY | DIRTY_BITMAP_INCONSISTENT)
+#define USED (DIRTY_BITMAP_BUSY | DIRTY_BITMAP_INCONSISTENT)
+
+struct bitmap_action {
+    struct action action;
+    struct dirty_bitmap *bitmap; /* NULL: it could not be prepared */
+    bool enabled;                /* what it shall be */
+    bool was_enabled;
+    struct dirty_bitmap *aside; /* nameless, of the same node and granularity: the bits that it shall have, or had */
+    bool exchanged;
+    struct node *cools; /* its image may have fewer bits afterwards; NULL: none */
+    struct dirty_bitmap **sources;
+    size_t sources_count;
+};
+
+static struct bitmap_action *self(struct action *action)
+{
+    return CONTAINER_OF(action, struct bitmap_action, action);
+}
+
+static bool has_bits_ahead(const struct dirty_bitmap *bitmap)
+{
+    const struct node *node = dirty_bitmap_node(bitmap);
+    return dirty_bitmap_is_persistent(bitmap) && node_driver(node)->bitmaps_are_ahead(node);
+}
+
+static struct error *hold_node(struct action *action, struct change *change)
+{
+    change_hold(change, dirty_bitmap_node(self(action)->bitmap), false);
+    return NULL;
+}
+
+/* Making --------------------------------------------------------------------------------------------------------- */
+
+static struct error *set_enabled(struct action *action)
+{
+    self(action)->was_enabled = dirty_bitmap_is_enabled(self(action)->bitmap);
+    dirty_bitmap_set_enabled(self(action)->bitmap, self(action)->enabled);
+    return NULL;
+}
+
+static struct error *reset_enabled(struct action *action)
+{
+    dirty_bitmap_set_enabled(self(action)->bitmap, self(action)->was_enabled);
+    return NULL;
+}
+
+static void destroy_bitmap(struct action *action)
+{
+    transaction_forget_bitmap(action->transaction, self(action)->bitmap);
+    dirty_bitmap_destroy(self(action)->bitmap);
+}
+
+static struct error *remove_from_image(struct dirty_bitmap *bitmap) CO_FN;
+
+static struct error *remove_from_image(struct dirty_bitmap *bitmap)
+{
+    struct node *node = dirty_bitmap_node(bitmap);
+    struct handle *handle;
+    if (!dirty_bitmap_is_persistent(bitmap))
+        return NULL;
+    struct error *err = handle_enter_here(node, "block-dirty-bitmap-remove", &handle);
+    if (err)
+        return err;
+    err = node_driver(node)->bitmap_remove(node, dirty_bitmap_name(bitmap));
+    handle_leave_here(handle);
+    return err;
+}
+
+/* If the image keeps it after all, it is one that was not closed properly. */
+static void give_up_new(struct action *action)
+{
+    error_free(remove_from_image(self(action)->bitmap));
+    destroy_bitmap(action);
+}
+
+static const struct action_ops new_ops = {
+    .describe = hold_node,
+    .moment = set_enabled,
+    .undo_moment = reset_enabled,
+    .give_up = give_up_new,
+};
+
+/* Its image was told already whether it records. */
+struct error *transaction_new_bitmap(struct transaction *transaction, struct dirty_bitmap *bitmap)
+{
+    struct action *action = action_add(transaction, &new_ops, sizeof(struct bitmap_action));
+    error_free(transaction_take_bitmap(transaction, bitmap, 0));
+    self(action)->bitmap = bitmap;
+    self(action)->enabled = dirty_bitmap_is_enabled(bitmap);
+    dirty_bitmap_set_enabled(bitmap, false);
+    return dirty_bitmap_clear(bitmap) ? NULL : error_errno(ENOMEM, "bitmap '%s'", dirty_bitmap_name(bitmap));
+}
+
+/* Removing ------------------------------------------------------------------------------------------------------- */
+
+/* A bitmap that stays after all is stored again with the others: when the image is closed, or at once if the image has
+ * its bitmaps right at every moment. */
+static void keep_bitmap(struct action *action)
+{
+    struct dirty_bitmap *bitmap = self(action)->bitmap;
+    struct handle *handle;
+    if (!bitmap)
+        return;
+    struct node *node = dirty_bitmap_node(bitmap);
+    if (has_bits_ahead(bitmap)) {
+        struct error *err = handle_enter_here(node, "block-dirty-bitmap-remove", &handle);
+        if (!err) {
+            err = node_driver(node)->bitmap_keep(node);
+            handle_leave_here(handle);
+        }
+        error_free(err);
+    }
+    dirty_bitmap_set_busy(bitmap, false);
+}
+
+static const struct action_ops remove_ops = {
+    .describe = hold_node,
+    .done = destroy_bitmap,
+    .give_up = keep_bitmap,
+};
+
+/* Removing it from the image may fail, so that comes before. */
+struct error *transaction_remove_bitmap(struct transaction *transaction, struct dirty_bitmap *bitmap)
+{
+    struct action *action = action_add(transaction, &remove_ops, sizeof(struct bitmap_action));
+    struct error *err = transaction_take_bitmap(transaction, bitmap, DIRTY_BITMAP_BUSY | DIRTY_BITMAP_READONLY);
+    if (err)
+        return err;
+    self(action)->bitmap = bitmap;
+    dirty_bitmap_set_busy(bitmap, true); /* for the actions that follow, too */
+    return remove_from_image(bitmap);
+}
+
+/* Enabling ------------------------------------------------------------------------------------------------------- */
+
+static const struct action_ops enable_ops = {
+    .describe = hold_node,
+    .moment = set_enabled,
+    .undo_moment = reset_enabled,
+};
+
+struct error *transaction_enable_bitmap(struct transaction *transaction, struct dirty_bitmap *bitmap, bool enabled)
+{
+    struct action *action = action_add(transaction, &enable_ops, sizeof(struct bitmap_action));
+    self(action)->bitmap = bitmap;
+    self(action)->enabled = enabled;
+    return transaction_take_bitmap(transaction, bitmap, USED);
+}
+
+/* Other bits ----------------------------------------------------------------------------------------------------- */
+
+static struct error *make_aside(struct bitmap_action *self)
+{
+    struct error *err = dirty_bitmap_create(dirty_bitmap_node(self->bitmap), NULL,
+                                            dirty_bitmap_granularity(self->bitmap), &self->aside);
+    if (!err)
+        dirty_bitmap_set_enabled(self->aside, false);
+    return err;
+}
+
+static struct error *exchange(struct action *action)
+{
+    dirty_bitmap_exchange(self(action)->bitmap, self(action)->aside);
+    self(action)->exchanged = true;
+    return NULL;
+}
+
+/* An image that has its bitmaps right at every moment may have fewer bits now. An error does no harm. */
+static void cool_image(struct action *action)
+{
+    struct handle *handle;
+    if (!self(action)->cools)
+        return;
+    struct error *err = handle_enter_here(self(action)->cools, "block-dirty-bitmap-clear", &handle);
+    if (!err) {
+        node_cool_regions(self(action)->cools, false);
+        handle_leave_here(handle);
+    }
+    error_free(err);
+}
+
+static struct error *exchange_back(struct action *action)
+{
+    return self(action)->exchanged ? exchange(action) : NULL;
+}
+
+static void fini_aside(struct action *action)
+{
+    if (self(action)->aside)
+        dirty_bitmap_destroy(self(action)->aside);
+    free(self(action)->sources);
+}
+
+static const struct action_ops clear_ops = {
+    .describe = hold_node,
+    .moment = exchange,
+    .undo_moment = exchange_back,
+    .settle = cool_image,
+    .fini = fini_aside,
+};
+
+struct error *transaction_clear_bitmap(struct transaction *transaction, struct dirty_bitmap *bitmap)
+{
+    struct action *action = action_add(transaction, &clear_ops, sizeof(struct bitmap_action));
+    self(action)->bitmap = bitmap;
+    self(action)->cools = has_bits_ahead(bitmap) ? dirty_bitmap_node(bitmap) : NULL;
+    struct error *err = transaction_take_bitmap(transaction, bitmap, CHANGED);
+    return err ? err : make_aside(self(action));
+}
+
+static struct error *hold_all_nodes(struct action *action, struct change *change)
+{
+    struct dirty_bitmap *target = self(action)->bitmap;
+    change_hold(change, dirty_bitmap_node(target), has_bits_ahead(target));
+    for (size_t i = 0; i < self(action)->sources_count; i++)
+        change_hold(change, dirty_bitmap_node(self(action)->sources[i]), false);
+    return NULL;
+}
+
+/* An image that has its bitmaps right at every moment is told before. */
+static struct error *merge_one(struct dirty_bitmap *target, struct dirty_bitmap *aside, struct dirty_bitmap *source)
+    CO_FN;
+
+static struct error *merge_one(struct dirty_bitmap *target, struct dirty_bitmap *aside, struct dirty_bitmap *source)
+{
+    struct error *err = dirty_bitmap_merge(aside, source);
+    int ret = err || !has_bits_ahead(target) ? 0 : dirty_bitmap_tell_image_held(target, source);
+    return ret < 0 ? error_errno(-ret, "bitmap '%s' cannot be kept in its image", dirty_bitmap_name(target)) : err;
+}
+
+static struct error *merge(struct action *action)
+{
+    struct bitmap_action *merging = self(action);
+    struct error *err = dirty_bitmap_merge(merging->aside, merging->bitmap);
+    for (size_t i = 0; !err && i < merging->sources_count; i++)
+        err = merge_one(merging->bitmap, merging->aside, merging->sources[i]);
+    return err ? err : exchange(action);
+}
+
+static const struct action_ops merge_ops = {
+    .describe = hold_all_nodes,
+    .moment = merge,
+    .undo_moment = exchange_back,
+    .fini = fini_aside,
+};
+
+struct error *transaction_merge_bitmaps(struct transaction *transaction, struct dirty_bitmap *target,
+                                        struct dirty_bitmap *const *sources, size_t count)
+{
+    struct action *action = action_add(transaction, &merge_ops, sizeof(struct bitmap_action));
+    self(action)->bitmap = target;
+    self(action)->sources = xcalloc(count, sizeof(*sources));
+    struct error *err = transaction_take_bitmap(transaction, target, CHANGED);
+    for (size_t i = 0; !err && i < count; i++) {
+        err = transaction_take_bitmap(transaction, sources[i], USED);
+        self(action)->sources[self(action)->sources_count++] = sources[i];
+    }
+    return err ? err : make_aside(self(action));
+}
