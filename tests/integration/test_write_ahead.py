@@ -337,3 +337,24 @@ def test_a_snapshot_of_another_length(start_daemon, tmp_path, size):
     assert stored(disk.path) == {"b": ["auto"]}
     disk.open()
     assert disk.dirty("b") == [(0, size)]
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_an_image_that_cannot_become_inactive(start_daemon, tmp_path, ahead):
+    """Its bitmaps were stored already, as they were then; it goes on being written."""
+    disk = Disk(start_daemon, tmp_path, lazy_refcounts="on")
+    qmp = disk.open(**{"write-ahead-bitmaps": ahead}, file={
+        "driver": "blkdebug", "image": {"driver": "file", "filename": str(disk.path)},
+        "inject-error": [{"event": "refblock_update_part", "iotype": "write", "errno": 5, "once": True}]})
+    add(qmp, "b", persistent=True)
+    disk.connect().pwrite(b"x" * 512, 0)
+    qmp.execute("block-export-del", id="export-disk", mode="hard")
+    qmp.wait_event("BLOCK_EXPORT_DELETED")
+    assert "cannot be flushed" in qmp.error("blockdev-set-active", node_name="disk", active=False).desc
+    nbd_client.export(qmp, "disk", writable=True)
+    disk.connect().pwrite(b"x" * 512, 2 * MIB)
+    disk.kill()
+    assert stored(disk.path) == {"b": ["auto"] if ahead else ["in-use", "auto"]}
+    qmp = disk.open()
+    if ahead:
+        assert disk.dirty("b") == [(0, REGION), (2 * MIB, 2 * MIB + REGION)]

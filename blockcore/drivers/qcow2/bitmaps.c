@@ -236,6 +236,14 @@ struct error *qcow2_bitmaps_begin(struct qcow2 *q)
     return ret < 0 ? error_errno(-ret, "cannot mark the bitmaps as in use") : NULL;
 }
 
+void qcow2_bitmaps_begin_again(struct qcow2 *q)
+{
+    struct error *err = q->bitmaps_stored ? qcow2_bitmaps_begin(q) : NULL;
+    if (err)
+        (void)qcow2_corrupt(q, range_make(0, 0), "the image cannot be written any more: %s", error_message(err));
+    error_free(err);
+}
+
 struct error *qcow2_bitmap_keep(struct node *node)
 {
     struct qcow2 *q = node_state(node);

@@ -33,6 +33,8 @@ struct error *qcow2_bitmaps_begin(struct qcow2 *q) CO_FN CONTROL_FN MUST_CHECK;
 void qcow2_bitmaps_undo_begin(struct qcow2 *q) CO_FN CONTROL_FN;
 /* Writing ends; no request is in flight. The bitmaps stay in memory as they are. On error they are in use for ever. */
 struct error *qcow2_bitmaps_store(struct qcow2 *q) CO_FN CONTROL_FN MUST_CHECK;
+/* The image goes on being written after they were stored; if that cannot be said of them, it must not. */
+void qcow2_bitmaps_begin_again(struct qcow2 *q) CO_FN CONTROL_FN;
 /* Whether bitmaps may change, as the image may. */
 void qcow2_bitmaps_set_readonly(struct qcow2 *q, bool readonly) CONTROL_FN;
 

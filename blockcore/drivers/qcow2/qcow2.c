@@ -241,8 +241,10 @@ static struct error *qcow2_inactivate(struct node *node)
     if (err)
         return err;
     int ret = q->writable ? qcow2_settle(q) : 0;
-    if (ret < 0)
+    if (ret < 0) {
+        qcow2_bitmaps_begin_again(q);
         return error_errno(-ret, "the image cannot be flushed");
+    }
     q->writable = false;
     qcow2_bitmaps_forget(q);
     return NULL;

@@ -132,14 +132,11 @@ void qcow2_reopen_commit(struct node *node, struct reopen *reopen)
     node_set_filename(node, node_filename(child_node(q->file)));
 }
 
-/* It goes on being written after its bitmaps were stored. If that cannot be said of them, it must not. */
 void qcow2_reopen_abort(struct node *node, struct reopen *reopen)
 {
     struct qcow2 *q = node_state(node);
-    struct error *err = q->writable && q->bitmaps_stored ? qcow2_bitmaps_begin(q) : NULL;
-    if (err)
-        (void)qcow2_corrupt(q, range_make(0, 0), "the image cannot be written any more: %s", error_message(err));
-    error_free(err);
+    if (q->writable)
+        qcow2_bitmaps_begin_again(q);
     free(reopen_state(reopen));
 }
 
