@@ -97,6 +97,7 @@ def test_copies_that_hang_hold_nobody_up(daemon, qmp, tmp_path, kind, hung, oper
 
 def test_what_a_stream_still_reads_does_not_come_upon_what_a_guest_has_written(daemon, qmp, tmp_path):
     chain = Chain(qmp, tmp_path, 1)
+    nbd_client.read_all(chain.client)  # its tables are known: copies hang, not their plan
     chain.hold("read")
     chain.start("stream")
     wait_held(qmp, "gate")
