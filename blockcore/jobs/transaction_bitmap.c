@@ -80,6 +80,21 @@ static struct error *remove_from_image(struct dirty_bitmap *bitmap)
     return err;
 }
 
+/* An image that has its bitmaps right at every moment may have fewer bits now, and what a new bitmap takes as written
+ * before becomes stable. An error does no harm. */
+static void cool_image(struct action *action)
+{
+    struct handle *handle;
+    if (!self(action)->cools)
+        return;
+    struct error *err = handle_enter_here(self(action)->cools, "a transaction", &handle);
+    if (!err) {
+        node_cool_regions(self(action)->cools, false);
+        handle_leave_here(handle);
+    }
+    error_free(err);
+}
+
 /* If the image keeps it after all, it is one that was not closed properly. */
 static void give_up_new(struct action *action)
 {
@@ -91,6 +106,7 @@ static const struct action_ops new_ops = {
     .describe = hold_node,
     .moment = set_enabled,
     .undo_moment = reset_enabled,
+    .settle = cool_image,
     .give_up = give_up_new,
 };
 
@@ -100,6 +116,7 @@ struct error *transaction_new_bitmap(struct transaction *transaction, struct dir
     struct action *action = action_add(transaction, &new_ops, sizeof(struct bitmap_action));
     error_free(transaction_take_bitmap(transaction, bitmap, 0));
     self(action)->bitmap = bitmap;
+    self(action)->cools = has_bits_ahead(bitmap) ? dirty_bitmap_node(bitmap) : NULL;
     self(action)->enabled = dirty_bitmap_is_enabled(bitmap);
     dirty_bitmap_set_enabled(bitmap, false);
     return dirty_bitmap_clear(bitmap) ? NULL : error_errno(ENOMEM, "bitmap '%s'", dirty_bitmap_name(bitmap));
@@ -177,20 +194,6 @@ static struct error *exchange(struct action *action)
     dirty_bitmap_exchange(self(action)->bitmap, self(action)->aside);
     self(action)->exchanged = true;
     return NULL;
-}
-
-/* An image that has its bitmaps right at every moment may have fewer bits now. An error does no harm. */
-static void cool_image(struct action *action)
-{
-    struct handle *handle;
-    if (!self(action)->cools)
-        return;
-    struct error *err = handle_enter_here(self(action)->cools, "block-dirty-bitmap-clear", &handle);
-    if (!err) {
-        node_cool_regions(self(action)->cools, false);
-        handle_leave_here(handle);
-    }
-    error_free(err);
 }
 
 static struct error *exchange_back(struct action *action)
