@@ -262,9 +262,11 @@ struct error *mirror_flush_target(void *arg)
     struct mirror *mirror = arg;
     int error = atomic_exchange(&mirror->filter->flush_error, 0);
     struct error *err = node_flush_in_use(mirror->target, mirror->owner);
-    if (err || error == 0)
-        return err;
-    return error_errno(-error, "flushing node '%s'", node_name(mirror->target));
+    if (!err && error != 0)
+        err = error_errno(-error, "flushing node '%s'", node_name(mirror->target));
+    if (err)
+        progress_distrust(mirror->progress);
+    return err;
 }
 
 /* All has been copied for the first time. */

@@ -364,6 +364,12 @@ struct error *progress_begin_moment(struct progress *progress)
     return dirty_bitmap_clear(progress->since) ? NULL : error_errno(ENOMEM, "beginning to note what is written");
 }
 
+void progress_distrust(struct progress *progress)
+{
+    if (progress)
+        progress->distrusted = true;
+}
+
 bool progress_begin_checkpoint(struct progress *progress)
 {
     progress->begun_ns = loop_now_ns();
@@ -382,7 +388,7 @@ void progress_note_left(struct progress *progress, struct range range)
 void progress_end_checkpoint(struct progress *progress, bool flushed)
 {
     struct handle *handle;
-    progress->distrusted = !flushed;
+    progress->distrusted |= !flushed;
     if (flushed) {
         dirty_bitmap_retain(progress->bitmap, progress->since, progress->left);
         struct error *err = handle_enter_here(progress->source, progress->owner, &handle);

@@ -62,6 +62,9 @@ bool progress_is_due(const struct progress *progress) CONTROL_FN;
  * no request runs. */
 struct error *progress_begin_moment(struct progress *progress) CONTROL_FN MUST_CHECK;
 
+/* A flush of the target failed, whoever asked for it. NULL: nothing to do. */
+void progress_distrust(struct progress *progress) CONTROL_FN;
+
 /* A checkpoint, step by step. False: not this time. */
 bool progress_begin_checkpoint(struct progress *progress) CONTROL_FN;
 void progress_note_left(struct progress *progress, struct range range) CONTROL_FN;

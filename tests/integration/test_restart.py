@@ -352,3 +352,25 @@ def test_a_progress_that_other_programs_left_inconsistent_is_refused(start_daemo
     site.start()
     error = site.qmp.error("blockdev-mirror", job_id="job", device="disk", target="target", sync="full", progress=NAME)
     assert "remove the bitmap to begin from the start" in error.desc and "inconsistent" in error.desc
+
+
+def test_after_a_flush_that_failed_nothing_is_said_to_be_copied(start_daemon, tmp_path):
+    """Nobody knows what of it is stable, also when the next flush succeeds."""
+    site = Site(start_daemon, tmp_path, "flush")
+    site.start()
+    qmp = site.qmp
+    (tmp_path / "bad").write_bytes(bytes(SIZE))
+    qmp.execute("blockdev-add", {
+        "driver": "blkdebug", "node-name": "bad", "image": {"driver": "file", "filename": str(tmp_path / "bad")},
+        "inject-error": [{"event": "none", "iotype": "flush", "errno": 5, "once": True}]})
+    mirror = {"device": "disk", "sync": "full", "on-target-error": "ignore"}
+    for job, target in (("failed", "bad"), ("clock", "target")):
+        qmp.execute("blockdev-mirror", {"job-id": job, "target": target, "progress": job} | mirror)
+        qmp.wait_event("BLOCK_JOB_READY", lambda data, job=job: data["device"] == job, deadline=60)
+
+    def left(job):
+        return next(bitmap["count"] for bitmap in bitmaps(qmp) if bitmap["name"].startswith(f"{job}@"))
+
+    while left("clock") > 0:
+        pass
+    assert left("failed") == SIZE
