@@ -2,12 +2,12 @@
 #include "blockcore/base/arena.h"
 #include "blockcore/base/cleanup.h"
 #include "blockcore/base/memory.h"
+#include "blockcore/runtime/fd_close.h"
 #include "blockcore/runtime/passed_fd.h"
 #include "rpc/server.h"
 #include "schema/cairn_commands.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
 static struct error *take_fd(struct command_context *context, int *fd)
 {
@@ -22,11 +22,16 @@ struct error *handle_getfd(struct command_context *context, const struct getfd_a
     struct error *err = take_fd(context, &fd);
     if (err)
         return err;
-    if (*name == '\0' || (*name >= '0' && *name <= '9')) {
-        close(fd);
-        return error_new("Parameter 'fdname' expects a name not starting with a digit");
-    }
-    return named_fd_put(name, command_client(context), fd);
+    int unused = -1;
+    if (*name == '\0' || (*name >= '0' && *name <= '9'))
+        err = error_new("Parameter 'fdname' expects a name not starting with a digit");
+    else
+        err = named_fd_put(name, command_client(context), fd, &unused);
+    if (unused >= 0)
+        co_fd_close(unused);
+    if (err)
+        co_fd_close(fd);
+    return err;
 }
 
 struct error *handle_closefd(struct command_context *context, const struct closefd_arguments *arguments)
@@ -35,7 +40,7 @@ struct error *handle_closefd(struct command_context *context, const struct close
     int fd = named_fd_take(arguments->fdname);
     if (fd < 0)
         return error_new("File descriptor named '%s' not found", arguments->fdname);
-    close(fd);
+    co_fd_close(fd);
     return NULL;
 }
 
@@ -48,6 +53,8 @@ struct error *handle_add_fd(struct command_context *context, const struct add_fd
         return err;
     int64_t id = arguments->has_fdset_id ? arguments->fdset_id : FDSET_ANY;
     err = fdset_add(&id, fd, arguments->opaque);
+    if (err)
+        co_fd_close(fd);
     *result = (struct addfd_info){ .fdset_id = id, .fd = fd };
     return err;
 }
@@ -55,7 +62,12 @@ struct error *handle_add_fd(struct command_context *context, const struct add_fd
 struct error *handle_remove_fd(struct command_context *context, const struct remove_fd_arguments *arguments)
 {
     (void)context;
-    return fdset_remove(arguments->fdset_id, arguments->has_fd ? arguments->fd : FDSET_ANY);
+    CLEANUP(free) int *fds;
+    size_t count;
+    struct error *err = fdset_remove(arguments->fdset_id, arguments->has_fd ? arguments->fd : FDSET_ANY, &fds, &count);
+    for (size_t i = 0; i < count; i++)
+        co_fd_close(fds[i]);
+    return err;
 }
 
 /* How many follow that are of the same set: they lie together. */

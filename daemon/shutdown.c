@@ -10,6 +10,7 @@
 #include "blockcore/graph/node.h"
 #include "blockcore/jobs/job.h"
 #include "blockcore/objects/object.h"
+#include "blockcore/runtime/fd_close.h"
 #include "blockcore/runtime/loop.h"
 #include "daemon/chardev.h"
 #include "daemon/events.h"
@@ -120,4 +121,5 @@ void shutdown_run(struct rpc_server *server)
     events_send_to(NULL);
     clock.server = NULL;
     rpc_server_destroy(server);
+    fd_close_wait_end();
 }

@@ -1,6 +1,7 @@
 #include "rpc/session.h"
 
 #include "blockcore/base/memory.h"
+#include "blockcore/runtime/fd_close.h"
 #include "blockcore/runtime/loop_uv.h"
 #include "blockcore/runtime/passed_fd.h"
 #include "rpc/request.h"
@@ -60,8 +61,8 @@ static void free_leftover(struct session *session)
 static void forget_descriptors(struct session *session)
 {
     while (session->fds_count > 0)
-        close(session->fds[--session->fds_count]);
-    named_fds_forget(session->number);
+        fd_close_later(session->fds[--session->fds_count]);
+    named_fds_forget(session->number, fd_close_later);
 }
 
 static void on_poll_closed(uv_handle_t *handle)
@@ -228,7 +229,7 @@ static void keep_descriptors(struct session *session, struct msghdr *message)
             if (session->fds_count < RPC_FDS_MAX)
                 session->fds[session->fds_count++] = fd;
             else
-                close(fd);
+                fd_close_later(fd);
         }
     }
 }

@@ -3,6 +3,7 @@
 #include "blockcore/base/cleanup.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/net/listen_private.h"
+#include "blockcore/runtime/fd_close.h"
 #include "blockcore/runtime/passed_fd.h"
 #include "schema/cairn_types.h"
 
@@ -111,18 +112,18 @@ struct error *resolve_fd(const struct socket_address *address, int *fd)
     socklen_t bytes = sizeof(type);
     const char *text = address->u.fd.str;
     int named = named_fd_take(text);
-    CLEANUP(close_fd) int taken = named;
     if (named >= 0)
         number = (uint32_t)named;
     else if (!listen_parse_number(text, INT32_MAX, &number))
         return error_new("'%s' is neither the number of a descriptor nor the name of one that was passed", text);
+    struct error *err = NULL;
     if (getsockopt((int)number, SOL_SOCKET, SO_TYPE, &type, &bytes) < 0)
-        return error_errno(errno, "descriptor %s is not a socket", text);
-    int copy = fcntl((int)number, F_DUPFD_CLOEXEC, 0);
-    if (copy < 0)
-        return error_errno(errno, "cannot copy descriptor %s", text);
-    *fd = copy;
-    return NULL;
+        err = error_errno(errno, "descriptor %s is not a socket", text);
+    else if ((*fd = fcntl((int)number, F_DUPFD_CLOEXEC, 0)) < 0)
+        err = error_errno(errno, "cannot copy descriptor %s", text);
+    if (named >= 0)
+        co_fd_close(named);
+    return err;
 }
 
 /* Copies -------------------------------------------------------------------------------------------------------- */

@@ -27,7 +27,7 @@ bool resolve_is_quick(const struct socket_address *address);
 struct error *resolve(const struct socket_address *address, struct resolved *out) MUST_CHECK;
 
 /* Of an address that is a descriptor: a copy of it (close-on-exec), for the caller to close. */
-struct error *resolve_fd(const struct socket_address *address, int *fd) MUST_CHECK;
+struct error *resolve_fd(const struct socket_address *address, int *fd) CO_FN MUST_CHECK;
 
 /* A copy with strings of its own; address_free() takes NULL. */
 struct socket_address *address_copy(const struct socket_address *address);

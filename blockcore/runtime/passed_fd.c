@@ -8,7 +8,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define SET_PREFIX "/dev/fdset/"
 
@@ -131,15 +130,11 @@ struct error *fdset_add(int64_t *id, int fd, const char *opaque)
         insert((struct fdset_member){ .id = *id, .fd = fd, .opaque = opaque ? xstrdup(opaque) : NULL });
     }
     pthread_mutex_unlock(&passed.mutex);
-    if (!full)
-        return NULL;
-    close(fd);
-    return too_many();
+    return full ? too_many() : NULL;
 }
 
-static void remove_at(size_t at)
+static void forget_member(size_t at)
 {
-    close(passed.members[at].fd);
     free(passed.members[at].opaque);
     passed.members_count--;
     memmove(&passed.members[at], &passed.members[at + 1], (passed.members_count - at) * sizeof(*passed.members));
@@ -147,18 +142,20 @@ static void remove_at(size_t at)
         free(steal(&passed.members));
 }
 
-struct error *fdset_remove(int64_t id, int64_t fd)
+struct error *fdset_remove(int64_t id, int64_t fd, int **fds, size_t *count)
 {
-    bool found = false;
+    *fds = NULL;
+    *count = 0;
     pthread_mutex_lock(&passed.mutex);
     for (size_t i = passed.members_count; i-- > 0;) {
         if (passed.members[i].id == id && (fd == FDSET_ANY || passed.members[i].fd == fd)) {
-            remove_at(i);
-            found = true;
+            *fds = xrealloc_array(*fds, *count + 1, sizeof(**fds));
+            (*fds)[(*count)++] = passed.members[i].fd;
+            forget_member(i);
         }
     }
     pthread_mutex_unlock(&passed.mutex);
-    if (found)
+    if (*count > 0)
         return NULL;
     if (fd == FDSET_ANY)
         return error_new("File descriptor named 'fdset-id:%lld' not found", (long long)id);
@@ -200,22 +197,18 @@ static int forget_named(struct named *named)
     return fd;
 }
 
-struct error *named_fd_put(const char *name, uint64_t owner, int fd)
+struct error *named_fd_put(const char *name, uint64_t owner, int fd, int *replaced)
 {
     pthread_mutex_lock(&passed.mutex);
     struct named *named = find_named(name);
-    if (named)
-        close(forget_named(named));
+    *replaced = named ? forget_named(named) : -1;
     bool full = is_full();
     if (!full) {
         passed.named = xrealloc_array(passed.named, passed.named_count + 1, sizeof(*passed.named));
         passed.named[passed.named_count++] = (struct named){ .name = xstrdup(name), .owner = owner, .fd = fd };
     }
     pthread_mutex_unlock(&passed.mutex);
-    if (!full)
-        return NULL;
-    close(fd);
-    return too_many();
+    return full ? too_many() : NULL;
 }
 
 int named_fd_take(const char *name)
@@ -227,12 +220,12 @@ int named_fd_take(const char *name)
     return fd;
 }
 
-void named_fds_forget(uint64_t owner)
+void named_fds_forget(uint64_t owner, void (*dispose)(int fd))
 {
     pthread_mutex_lock(&passed.mutex);
     for (size_t i = passed.named_count; i-- > 0;) {
         if (passed.named[i].owner == owner)
-            close(forget_named(&passed.named[i]));
+            dispose(forget_named(&passed.named[i]));
     }
     pthread_mutex_unlock(&passed.mutex);
 }

@@ -9,6 +9,8 @@
  *
  * Copies share the open file, its byte-range locks and its flags (as in QEMU).
  *
+ * Nothing is closed here: that may hang (fd_close.h).
+ *
  * Any thread. At most PASSED_FDS_MAX descriptors are kept. */
 #ifndef CAIRN_RUNTIME_PASSED_FD_H
 #define CAIRN_RUNTIME_PASSED_FD_H
@@ -33,12 +35,13 @@ int fdset_open(const char *filename, int access);
 /* The same of any descriptor of the set, whatever it is open for. */
 int fdset_open_any(const char *filename);
 
-/* Puts @fd, which is taken over in any case, into set *id; FDSET_ANY: into a new one, whose number is returned. @opaque
- * (may be NULL) is copied. */
+/* Puts @fd into set *id; FDSET_ANY: into a new one, whose number is returned. @opaque (may be NULL) is copied. With an
+ * error @fd stays the caller's. */
 struct error *fdset_add(int64_t *id, int fd, const char *opaque) MUST_CHECK;
 
-/* Closes a descriptor of a set, FDSET_ANY: all of them; copies stay. Error: there is none. */
-struct error *fdset_remove(int64_t id, int64_t fd) MUST_CHECK;
+/* Takes a descriptor out of a set, FDSET_ANY: all of them. They are the caller's, and so is the array *fds, in any
+ * case. Error: there is none. */
+struct error *fdset_remove(int64_t id, int64_t fd, int **fds, size_t *count) MUST_CHECK;
 
 struct fdset_member {
     int64_t id;
@@ -49,13 +52,14 @@ struct fdset_member {
 /* All members, those of one set together; the caller frees the array and each `opaque`. */
 void fdset_list(struct fdset_member **out, size_t *count);
 
-/* Gives @fd, which is taken over in any case, a name for as long as @owner stays; what had it before is closed. */
-struct error *named_fd_put(const char *name, uint64_t owner, int fd) MUST_CHECK;
+/* Gives @fd a name for as long as @owner stays. *replaced, the caller's also with an error: what had the name before,
+ * or -1. With an error @fd stays the caller's. */
+struct error *named_fd_put(const char *name, uint64_t owner, int fd, int *replaced) MUST_CHECK;
 
 /* The descriptor of that name, the caller's from now on; -1: there is none. */
 int named_fd_take(const char *name);
 
-/* @owner has left: its names are gone. */
-void named_fds_forget(uint64_t owner);
+/* @owner has left: its names are gone. @dispose gets each descriptor; it must not wait. */
+void named_fds_forget(uint64_t owner, void (*dispose)(int fd));
 
 #endif

@@ -5,7 +5,8 @@
  * Each file is of IMAGE_BYTES zeroes and is named after the first call that never returns:
  *
  *     hang-lookup    finding the name       hang-open    open(2)
- *     hang-read      read(2) (and write)    hang-none    nothing hangs
+ *     hang-read      read(2) (and write)    hang-close   close(2)
+ *     hang-none      nothing hangs
  *
  * Prints "ready" when mounted. SIGTERM unmounts; what hangs then ends with an error. */
 #define FUSE_USE_VERSION 31
@@ -20,13 +21,14 @@
 
 #define IMAGE_BYTES (1 << 20)
 
-static const char *const files[] = { "hang-lookup", "hang-open", "hang-read", "hang-none" };
+static const char *const files[] = { "hang-lookup", "hang-open", "hang-read", "hang-close", "hang-none" };
 
 enum {
     FIRST_INODE = 2, /* 1 is the root */
     HANG_LOOKUP = FIRST_INODE,
     HANG_OPEN,
     HANG_READ,
+    HANG_CLOSE,
     HANG_NONE,
 };
 
@@ -115,12 +117,23 @@ static void on_write(fuse_req_t request, fuse_ino_t inode, const char *data, siz
         fuse_reply_write(request, size);
 }
 
+/* Each close(2) asks for one. */
+static void on_flush(fuse_req_t request, fuse_ino_t inode, struct fuse_file_info *info)
+{
+    (void)info;
+    if (inode == HANG_CLOSE)
+        hold(request);
+    else
+        fuse_reply_err(request, ENOSYS);
+}
+
 static const struct fuse_lowlevel_ops operations = {
     .lookup = on_lookup,
     .getattr = on_getattr,
     .open = on_open,
     .read = on_read,
     .write = on_write,
+    .flush = on_flush,
 };
 
 int main(int argc, char **argv)

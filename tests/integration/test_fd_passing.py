@@ -1,6 +1,7 @@
 """Descriptors that a client passes: sets of them as names of files, names for sockets."""
 
 import array
+import contextlib
 import json
 import os
 import socket
@@ -10,6 +11,7 @@ import pytest
 import images
 from images import MIB
 from qmp import QMP
+from test_hung import hung_fs, wait_until  # noqa: F401 (hung_fs is a fixture)
 
 
 class Passing(QMP):
@@ -124,7 +126,7 @@ def test_names_are_closed_and_go_with_their_client(client, daemon, tmp_path):
             other.pass_fds(file.fileno(), fdname="others")
         wait = [client.execute("query-version") for _ in range(3)]
         assert wait and "not found" in client.error("closefd", fdname="others").desc
-        assert open_fds(daemon) == before
+        wait_until(lambda: open_fds(daemon) == before)
 
 
 def test_what_no_command_takes_is_bounded(client, daemon, tmp_path):
@@ -133,7 +135,7 @@ def test_what_no_command_takes_is_bounded(client, daemon, tmp_path):
         before = open_fds(daemon)
         for _ in range(50):
             client.pass_fds(*[file.fileno()] * 16, command="query-version")
-        assert open_fds(daemon) <= before + 16
+        wait_until(lambda: open_fds(daemon) <= before + 16)
         with Passing(daemon.socket) as other:
             other.pass_fds(*[file.fileno()] * 8, command="query-version")
             other.socket.sendmsg([b"{'execute'"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0] * 16))])
@@ -141,4 +143,31 @@ def test_what_no_command_takes_is_bounded(client, daemon, tmp_path):
     client.close()
     with daemon.connect() as last:
         last.execute("query-version")
-        assert open_fds(daemon) <= before
+        wait_until(lambda: open_fds(daemon) <= before)
+
+
+def test_descriptors_whose_closing_hangs_hold_nobody_up(hung_fs, client, daemon):  # noqa: F811
+    """Neither who removes them, nor who leaves them behind, nor who replaces them; nor the daemon, when it answers again."""
+    before = open_fds(daemon)
+    fd = os.open(hung_fs / "hang-close", os.O_RDWR)
+    assert client.pass_fds(fd, command="add-fd", fdset_id=0)["fdset-id"] == 0
+    with Passing(daemon.socket) as leaver:
+        leaver.pass_fds(fd, fdname="left behind")
+        leaver.pass_fds(fd, fd, command="query-version")
+    remover, replacer, refused = Passing(daemon.socket), Passing(daemon.socket), Passing(daemon.socket)
+    replacer.pass_fds(fd, fdname="replaced")
+    removal = remover.start("remove-fd", fdset_id=0)
+    for other, name in ((replacer, "replaced"), (refused, "1st")):
+        message = json.dumps({"execute": "getfd", "arguments": {"fdname": name}}).encode()
+        other.socket.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))])
+    wait_until(lambda: len(client.execute("query-commands-in-flight")) == 3)
+    assert client.execute("query-fdsets") == []
+
+    hung_fs.release()
+    assert remover.receive_reply()["id"] == removal
+    assert replacer.receive_reply()["return"] == {} and "digit" in refused.receive_reply()["error"]["desc"]
+    with contextlib.suppress(OSError):  # the file system is gone
+        os.close(fd)
+    for other in (remover, replacer, refused):
+        other.close()
+    wait_until(lambda: open_fds(daemon) == before)

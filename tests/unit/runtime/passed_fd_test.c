@@ -33,6 +33,29 @@ static int64_t add(int64_t id, int fd)
     return id;
 }
 
+static void remove_set(int64_t id)
+{
+    CLEANUP(free) int *fds;
+    size_t count;
+    assert_null(fdset_remove(id, FDSET_ANY, &fds, &count));
+    for (size_t i = 0; i < count; i++)
+        close(fds[i]);
+}
+
+static struct error *refused_removal(int64_t id, int64_t fd)
+{
+    CLEANUP(free) int *fds;
+    size_t count;
+    struct error *err = fdset_remove(id, fd, &fds, &count);
+    assert_int_equal(count, 0);
+    return err;
+}
+
+static void close_it(int fd)
+{
+    assert_int_equal(close(fd), 0);
+}
+
 static void assert_error(struct error *err, const char *text)
 {
     CLEANUP(error_free) struct error *owned = err;
@@ -75,11 +98,11 @@ static void a_copy_of_the_one_that_fits(void **state)
     assert_int_equal(fdset_open("/dev/fdset/6", O_RDONLY), -ENOENT);
     assert_int_equal(fdset_open_any("/dev/fdset/6"), -ENOENT);
 
-    assert_null(fdset_remove(5, FDSET_ANY));
+    remove_set(5);
     assert_false(is_open(reading) || is_open(writing));
     assert_true(is_open(one) && is_open(other));
-    assert_error(fdset_remove(5, FDSET_ANY), "'fdset-id:5' not found");
-    assert_error(fdset_remove(5, 7), "'fdset-id:5, fd:7' not found");
+    assert_error(refused_removal(5, FDSET_ANY), "'fdset-id:5' not found");
+    assert_error(refused_removal(5, 7), "'fdset-id:5, fd:7' not found");
 }
 
 static void numbers_are_the_smallest_that_are_free(void **state)
@@ -97,7 +120,7 @@ static void numbers_are_the_smallest_that_are_free(void **state)
         assert_int_equal(members[i].id, ((int[]){ 0, 1, 1, 2 })[i]);
     free(members);
     for (int64_t id = 0; id < 3; id++)
-        assert_null(fdset_remove(id, FDSET_ANY));
+        remove_set(id);
 }
 
 static void names_are_used_once_and_go_with_their_owner(void **state)
@@ -106,14 +129,17 @@ static void names_are_used_once_and_go_with_their_owner(void **state)
     int first = null_fd(O_RDONLY);
     int second = null_fd(O_RDONLY);
     int third = null_fd(O_RDONLY);
-    assert_null(named_fd_put("a", 1, first));
-    assert_null(named_fd_put("a", 2, second));
-    assert_false(is_open(first));
-    assert_null(named_fd_put("b", 2, third));
-    named_fds_forget(1);
+    int replaced;
+    assert_null(named_fd_put("a", 1, first, &replaced));
+    assert_int_equal(replaced, -1);
+    assert_null(named_fd_put("a", 2, second, &replaced));
+    assert_int_equal(replaced, first);
+    close(first);
+    assert_null(named_fd_put("b", 2, third, &replaced));
+    named_fds_forget(1, close_it);
     assert_int_equal(named_fd_take("a"), second);
     assert_int_equal(named_fd_take("a"), -1);
-    named_fds_forget(2);
+    named_fds_forget(2, close_it);
     assert_int_equal(named_fd_take("b"), -1);
     assert_false(is_open(third));
     assert_true(is_open(second));
@@ -128,15 +154,14 @@ static void there_is_a_limit(void **state)
     /* The same descriptor again and again: only numbers are kept, and it is closed once in the end. */
     for (size_t i = 0; i + 1 < PASSED_FDS_MAX; i++)
         assert_null(fdset_add(&id, fd, NULL));
-    assert_null(named_fd_put("last", 1, null_fd(O_RDONLY)));
+    int replaced;
+    assert_null(named_fd_put("last", 1, null_fd(O_RDONLY), &replaced));
     int refused = null_fd(O_RDONLY);
     assert_error(fdset_add(&id, refused, NULL), "too many");
-    assert_false(is_open(refused));
-    refused = null_fd(O_RDONLY);
-    assert_error(named_fd_put("more", 1, refused), "too many");
-    assert_false(is_open(refused));
-    named_fds_forget(1);
-    assert_null(fdset_remove(0, FDSET_ANY));
+    assert_error(named_fd_put("more", 1, refused, &replaced), "too many");
+    close_it(refused);
+    named_fds_forget(1, close_it);
+    remove_set(0);
 }
 
 int main(void)
