@@ -11,7 +11,7 @@ MIB = 1024 * KIB
 
 def run(*command, check=True, **options):
     result = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                            **options)
+                            errors="replace", **options)
     assert not check or result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
     return result
 

@@ -225,12 +225,12 @@ NBD_TEST(what_cannot_be_opened)
     struct blockdev_options options = remote_options();
     add_fails(options, "node 'remote' (driver 'nbd'): cannot connect to 'unix:");
     options.u.nbd.tls_creds = "tls0";
-    add_fails(options, "tls-creds: TLS is not built in");
+    add_fails(options, "tls-creds: No TLS credentials with id 'tls0'");
     options = remote_options();
     address = (struct socket_address){ .type = SOCKET_ADDRESS_TYPE_FD, .u.fd = { .str = "999" } };
     add_fails(options, "descriptor 999 is not a socket");
     address.u.fd.str = "x";
-    add_fails(options, "'x' is not the number of a descriptor");
+    add_fails(options, "'x' is neither the number of a descriptor");
     address = (struct socket_address){ .type = SOCKET_ADDRESS_TYPE_UNIX, .u.unix_ = { .path = "" } };
     add_fails(options, "is empty");
 }

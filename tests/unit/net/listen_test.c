@@ -282,9 +282,9 @@ NODE_TEST(a_descriptor_that_listens_is_taken_over)
 NODE_TEST(other_descriptors_are_refused)
 {
     struct socket_address address = { .type = SOCKET_ADDRESS_TYPE_FD, .u.fd = { .str = "stdin" } };
-    listens_not(address, "'stdin' is not the number of a descriptor");
+    listens_not(address, "'stdin' is neither the number of a descriptor");
     address.u.fd.str = "-1";
-    listens_not(address, "is not the number of a descriptor");
+    listens_not(address, "is neither the number of a descriptor");
     address.u.fd.str = "9999";
     listens_not(address, "descriptor 9999 is not a socket");
     char number[16];
