@@ -4,6 +4,7 @@ Whatever a test does, the process must end with status 0 when asked to, and must
 says. The binary is $CAIRN_BUILD_DIR/bin/cairnd (default: build/ of the tree).
 """
 
+import contextlib
 import os
 import pathlib
 import re
@@ -30,6 +31,16 @@ def run_cairnd(*args, cwd=None, deadline=DEADLINE):
 
 def assert_no_sanitizer_output(text):
     assert not SANITIZER.search(text), f"a sanitizer complained:\n{text}"
+
+
+def wait_unlocked(inodes, deadline=DEADLINE):
+    """The kernel ends the io_uring of a process that was killed a moment after the process, and the locks on its files
+    with it."""
+    end = time.monotonic() + deadline
+    locks = pathlib.Path("/proc/locks")
+    while locks.exists() and any(line.split()[-3].rpartition(":")[2] in inodes for line in locks.read_text().splitlines()):
+        assert time.monotonic() < end, "files of a process that has ended are locked"
+        time.sleep(0.002)
 
 
 class Daemon:
@@ -97,6 +108,14 @@ class Daemon:
                 return int(line.split()[1]) * 1024
         raise AssertionError("the daemon has no memory")
 
+    def _open_files(self):
+        """Numbers of inodes."""
+        inodes = set()
+        for fd in os.listdir(f"/proc/{self.pid}/fd"):
+            with contextlib.suppress(OSError):  # it has been closed meanwhile
+                inodes.add(str(os.stat(f"/proc/{self.pid}/fd/{fd}").st_ino))
+        return inodes
+
     def cpu_seconds(self):
         fields = open(f"/proc/{self.pid}/stat").read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -126,6 +145,8 @@ class Daemon:
         for client in self._clients:
             client.close()
         if self.process.poll() is None:
+            files = self._open_files()
             self.process.kill()
             self.process.wait()
+            wait_unlocked(files)
         self._log.close()

@@ -14,10 +14,12 @@ OFFSET = 1 * MIB + 64 * KIB
 
 def finish(qmp, job):
     """The job ends well, ready or not."""
+    completed = False
     while True:
         info = next(info for info in qmp.execute("query-jobs") if info["id"] == job)
-        if info["status"] == "ready":
+        if info["status"] == "ready" and not completed:
             qmp.execute("job-complete", id=job)
+            completed = True
         if info["status"] == "concluded":
             break
         qmp.wait_event("JOB_STATUS_CHANGE", lambda data: data["id"] == job)

@@ -182,7 +182,7 @@ def test_a_file_and_options_are_made_in_the_order_given(start_daemon, tmp_path):
     (["--blockdev", "null-co,node-name=1"], "--blockdev null-co,node-name=1: node-name: '1' does not match the pattern"),
     (["--monitor", "m"], '--monitor m: chardev "m" not found'),
     (["--blockdev", "raw,node-name=r,file=x"], "--blockdev raw,node-name=r,file=x: file: Failed to find node"),
-    (["--chardev", "socket,id=a,path=s"], "--chardev socket,id=a,path=s: only sockets that listen"),
+    (["--chardev", "socket,id=a"], "--chardev socket,id=a: one of 'path', 'host' and 'fd' must be given"),
 ])
 def test_check_looks_at_options_too(options, message):
     result = run_cairnd("--check", *options)

@@ -6,7 +6,7 @@ import nbd
 
 import nbd_client
 
-from test_hung import hung_fs  # noqa: F401 (a fixture)
+from test_hung import hung_fs, wait_until  # noqa: F401 (hung_fs is a fixture)
 
 GIVES_UP_AFTER = 10  # seconds
 
@@ -25,7 +25,7 @@ def test_what_hangs_is_named_and_the_status_tells(hung_fs, start_daemon):  # noq
     daemon.wait_for_log("storage did not answer", deadline=GIVES_UP_AFTER + 10)
     assert GIVES_UP_AFTER - 1 < time.monotonic() - begin < GIVES_UP_AFTER + 5
     assert "blockdev-add" in daemon.log
-    assert not daemon.socket.exists() and not (daemon.directory / "pid").exists()
+    wait_until(lambda: not daemon.socket.exists() and not (daemon.directory / "pid").exists())
     hung_fs.release()  # the kernel lets a process go only when its calls have come back
     assert daemon.wait() == 1
 

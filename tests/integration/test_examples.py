@@ -138,6 +138,7 @@ def need_spare_monitor(qmp, daemon):
 
 
 NEEDS = {
+    "transaction": need_format,
     "block-dirty-bitmap-add": need_format,
     "block-dirty-bitmap-clear": need_bitmaps,
     "block-dirty-bitmap-disable": need_bitmaps,
