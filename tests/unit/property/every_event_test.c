@@ -67,8 +67,8 @@ static void one_world(void *unused)
     with_directory(errors_at_event);
 }
 
-/* What nobody here is told of: what qcow2 never does, and what it does with larger disks only (qcow2_errors_test), or
- * without I/O that could fail. */
+/* What nobody here is told of, or only at times: what qcow2 never does, and what it does with larger disks only
+ * (qcow2_errors_test), or without I/O that could fail. */
 static bool is_told(enum blkdebug_event event)
 {
     static const enum blkdebug_event others[] = {
@@ -83,6 +83,7 @@ static bool is_told(enum blkdebug_event event)
         BLKDEBUG_EVENT_REFBLOCK_UPDATE,
         BLKDEBUG_EVENT_REFTABLE_LOAD,
         BLKDEBUG_EVENT_REFTABLE_GROW,
+        BLKDEBUG_EVENT_REFTABLE_UPDATE,
         BLKDEBUG_EVENT_REFBLOCK_ALLOC_HOOKUP,
         BLKDEBUG_EVENT_REFBLOCK_ALLOC_WRITE,
         BLKDEBUG_EVENT_REFBLOCK_ALLOC_WRITE_BLOCKS,
