@@ -9,7 +9,12 @@
 #include <errno.h>
 
 #define REQUESTS 8
-#define SHAPES 4 /* images, each of its own seed */
+#define ALL_SHAPES 4 /* images, each of its own seed */
+#ifdef __SANITIZE_THREAD__
+#define SHAPES 1 /* each takes ten times as long, with the same threads as the others */
+#else
+#define SHAPES ALL_SHAPES
+#endif
 
 static enum blkdebug_event event_now;
 static unsigned shape_now;
@@ -110,7 +115,7 @@ static void errors_at_every_event(void **state)
         failures = 0;
         for (shape_now = 0; shape_now < SHAPES; shape_now++)
             run_as_coroutine("errors", one_world);
-        if (failures == 0 && is_told(event_now))
+        if (failures == 0 && SHAPES == ALL_SHAPES && is_told(event_now))
             fail_msg("no request met an error at '%s'", blkdebug_event_name(event_now));
     }
 }
