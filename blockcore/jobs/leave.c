@@ -42,6 +42,7 @@ static void step_entry(void *arg)
 struct error *job_step_take(struct job_step *step, struct job *job, struct error *(*work)(void *arg)CO_FN, void *arg)
 {
     struct step_work step_work = { .step = step, .work = work, .arg = arg };
+    error_free(steal(&step->err)); /* of an earlier one, which nobody waited for to its end */
     step->running = true;
     co_start("step of a job", step_entry, &step_work);
     while (step->running && !step->settled && !job_is_cancelled(job))

@@ -60,3 +60,22 @@ def start_server(qmp, directory, max_connections=None):
 def export(qmp, node, writable=False, **options):
     """Exports a node under its own name."""
     qmp.execute("block-export-add", type="nbd", id=f"export-{node}", node_name=node, writable=writable, **options)
+
+
+def dirty_units(qmp, socket, node, bitmap, unit):
+    """Which units of so many bytes have something that is dirty in the bitmap, as a client of an export sees them."""
+    name = f"look-at-{node}-{bitmap}"
+    qmp.execute("block-export-add", type="nbd", id=name, node_name=node, name=name, writable=True, bitmaps=[bitmap])
+    client = connect(socket, name, contexts=[f"qemu:dirty-bitmap:{bitmap}"])
+    size, found, at = client.get_size(), set(), 0
+    while at < size:
+        entries = []
+        client.block_status(size - at, at, lambda metacontext, offset, extents, error: entries.extend(extents))
+        for length, flags in zip(entries[::2], entries[1::2]):
+            if flags & 1:
+                found |= set(range(at // unit, -(-(at + length) // unit)))
+            at += length
+    client.shutdown()
+    qmp.execute("block-export-del", id=name, mode="hard")
+    qmp.wait_event("BLOCK_EXPORT_DELETED", lambda data: data["id"] == name)
+    return found

@@ -42,25 +42,8 @@ def bitmap_of(qmp, node, name="bits"):
     return {info["name"]: info for info in nodes[node]["dirty-bitmaps"]}[name]
 
 
-def dirty(qmp, directory, node, name="bits"):
-    """The clusters that are dirty in the bitmap, as a client of an export sees them."""
-    export = f"look-at-{name}"
-    qmp.execute("block-export-add", type="nbd", id=export, node_name=node, name=export, writable=True,
-                bitmaps=[name])
-    context = f"qemu:dirty-bitmap:{name}"
-    client = nbd_client.connect(directory, export, contexts=[context])
-    found, at = set(), 0
-    while at < SIZE:
-        entries = []
-        client.block_status(SIZE - at, at, lambda metacontext, offset, extents, error: entries.extend(extents))
-        for length, flags in zip(entries[::2], entries[1::2]):
-            if flags & 1:
-                found |= set(range(at // CLUSTER, -(-(at + length) // CLUSTER)))
-            at += length
-    client.shutdown()
-    qmp.execute("block-export-del", id=export, mode="hard")
-    qmp.wait_event("BLOCK_EXPORT_DELETED", lambda data: data["id"] == export)
-    return found
+def dirty(qmp, socket, node, name="bits"):
+    return nbd_client.dirty_units(qmp, socket, node, name, CLUSTER)
 
 
 def same(path, fmt, model, directory):

@@ -5,7 +5,7 @@ import pytest
 
 import chains
 import nbd_client
-from guests import Guests
+from guests import Guests, writing_to
 from images import KIB, MIB, check, create, qemu_io
 
 SIZE = 4 * MIB
@@ -38,16 +38,9 @@ def test_raw_on_the_overlay_never_notices(daemon, qmp, tmp_path, command, argume
     model = chains.model_of(paths)
     if window:
         model = model[OFFSET:OFFSET + SIZE]
-    socket = nbd_client.start_server(qmp, tmp_path)
-    nbd_client.export(qmp, "disk", writable=True)
-    with Guests(socket, "disk", model) as guests:
-        guests.let_work(10)
+    with writing_to(qmp, tmp_path, "disk", model):
         qmp.execute(command, {"job-id": "j", "device": "l3", "auto-dismiss": False} | arguments)
         finish(qmp, "j")
-        guests.let_work(10)
-    client = nbd_client.connect(socket, "disk")
-    assert nbd_client.read_all(client) == bytes(model)
-    client.shutdown()
     daemon.stop()
     for path, _ in paths:
         check(path)

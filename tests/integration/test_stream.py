@@ -6,7 +6,7 @@ import pytest
 import chains
 import nbd_client
 from chains import judge
-from guests import Guests
+from guests import Guests, writing_to
 from images import KIB, MIB, check, compare, create, qemu_io, qemu_map, rng_of
 from jobs import wait_status
 
@@ -24,15 +24,8 @@ def test_the_whole_chain_under_load(daemon, qmp, tmp_path, shape, filters):
     paths = chains.make(tmp_path, shape)
     model = chains.model_of(paths)
     chains.add(qmp, paths, filters)
-    socket = nbd_client.start_server(qmp, tmp_path)
-    nbd_client.export(qmp, "l3", writable=True)
-    with Guests(socket, "l3", model) as guests:
-        guests.let_work(10)
+    with writing_to(qmp, tmp_path, "l3", model):
         stream(qmp)
-        guests.let_work(10)
-    client = nbd_client.connect(socket, "l3")
-    assert nbd_client.read_all(client) == bytes(model)
-    client.shutdown()
     assert chains.backing_of(paths[3][0]) == (None, None)
     for name in (["f2"] if filters else []) + ["l2"]:
         qmp.execute("blockdev-del", node_name=name)  # nobody uses what was below
@@ -45,15 +38,8 @@ def test_down_to_a_base_under_load(daemon, qmp, tmp_path, shape, filters):
     paths = chains.make(tmp_path, shape)
     model = chains.model_of(paths)
     chains.add(qmp, paths, filters)
-    socket = nbd_client.start_server(qmp, tmp_path)
-    nbd_client.export(qmp, "l3", writable=True)
-    with Guests(socket, "l3", model) as guests:
-        guests.let_work(10)
+    with writing_to(qmp, tmp_path, "l3", model):
         stream(qmp, **{"base-node": "l0"})
-        guests.let_work(10)
-    client = nbd_client.connect(socket, "l3")
-    assert nbd_client.read_all(client) == bytes(model)
-    client.shutdown()
     assert chains.backing_of(paths[3][0]) == (str(paths[0][0]), paths[0][1])
     judge(daemon, tmp_path, paths[3][0], model)
 
