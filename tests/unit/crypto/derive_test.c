@@ -79,8 +79,10 @@ static void endless_entry(void *arg)
     struct endless *endless = arg;
     derive_waiter_begin(&endless->waiter);
     endless->ret = derive_on_pool(derive_endlessly, endless, &endless->stop);
-    if (endless->waiter.cancelled) /* what comes next does not even begin */
-        expect_int(derive_on_pool(derive_endlessly, endless, &(_Atomic bool){ false }), -ECANCELED);
+    if (endless->waiter.cancelled) { /* what comes next does not even begin */
+        atomic_store(&endless->stop, false);
+        expect_int(derive_on_pool(derive_endlessly, endless, &endless->stop), -ECANCELED);
+    }
     derive_waiter_end(&endless->waiter);
     co_event_set(&endless->done);
 }
