@@ -12,9 +12,11 @@
 #include "blockcore/runtime/fd_watch.h"
 #include "blockcore/runtime/loop.h"
 #include "blockcore/runtime/sync.h"
+#include "daemon/account.h"
 #include "daemon/chardev_private.h"
 #include "daemon/log.h"
 #include "daemon/stdio_pump.h"
+#include "rpc/peer.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -42,7 +44,7 @@ struct chardev {
     int fd;       /* connected, for the frontend to come; -1: none */
     bool running; /* its coroutine */
 
-    void (*connected)(int fd, void *arg); /* the frontend; NULL: there is none */
+    void (*connected)(const struct chardev_client *client, void *arg); /* the frontend; NULL: there is none */
     void *arg;
     unsigned clients;
     struct co_queue changed; /* the control thread's: a connection has ended, or it is stopped, or the coroutine has */
@@ -123,12 +125,23 @@ static void send_at_once(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 }
 
+static void introduce(struct chardev *chardev, int fd, int socket, const struct rpc_peer *peer)
+{
+    struct chardev_client client = { .fd = fd, .socket = socket, .peer = peer };
+    chardev->clients++;
+    chardev->connected(&client, chardev->arg);
+}
+
 static void on_accepted(int fd, void *arg)
 {
     struct chardev *chardev = arg;
+    struct rpc_peer peer = { 0 };
+    rpc_peer_read_credentials(&peer, fd);
+    if (!peer.has_credentials)
+        peer.address = address_of_peer(fd);
     send_at_once(fd);
-    chardev->clients++;
-    chardev->connected(fd, chardev->arg);
+    introduce(chardev, fd, fd, &peer);
+    rpc_peer_fini(&peer);
 }
 
 /* To the frontend that there is, or that will come. */
@@ -198,11 +211,30 @@ static void keep_connected(void *arg)
 
 /* Making -------------------------------------------------------------------------------------------------------- */
 
-static struct error *begin_listening(struct chardev *chardev) CO_FN;
+static struct error *give_access(struct chardev *chardev, const struct chardev_access *access) CO_FN;
 
-static struct error *begin_listening(struct chardev *chardev)
+static struct error *give_access(struct chardev *chardev, const struct chardev_access *access)
+{
+    uid_t owner = LISTEN_KEEP_ID;
+    gid_t group = LISTEN_KEEP_ID;
+    mode_t mode = access->mode ? (mode_t)strtoul(access->mode, NULL, 8) : 0600;
+    if (!access->mode && !access->owner && !access->group)
+        return NULL;
+    struct error *err = access->owner ? account_find_user(access->owner, &owner) : NULL;
+    if (!err && access->group)
+        err = account_find_group(access->group, &group);
+    return err ? err : listening_give_access(&chardev->listening, owner, group, mode);
+}
+
+static struct error *begin_listening(struct chardev *chardev, const struct chardev_access *access) CO_FN;
+
+static struct error *begin_listening(struct chardev *chardev, const struct chardev_access *access)
 {
     struct error *err = listen_at(chardev->address, &chardev->listening);
+    if (!err)
+        err = give_access(chardev, access);
+    if (err)
+        listening_close(&chardev->listening);
     return error_wrap(err, "Failed to listen on socket '%s'", chardev->where);
 }
 
@@ -285,7 +317,7 @@ struct error *chardev_make(const char *id, const struct socket_address *address,
     struct chardev *chardev = chardev_create(id, address);
     chardev->connects = !manner->server;
     chardev->reconnect_ms = manner->reconnect_ms;
-    struct error *err = manner->server ? begin_listening(chardev) : begin_connecting(chardev);
+    struct error *err = manner->server ? begin_listening(chardev, &manner->access) : begin_connecting(chardev);
     if (err) {
         chardev_free(chardev);
         return err;
@@ -303,7 +335,8 @@ bool chardev_is_taken(const struct chardev *chardev)
     return chardev->connected;
 }
 
-struct error *chardev_take(struct chardev *chardev, void (*connected)(int fd, void *arg), void *arg)
+struct error *chardev_take(struct chardev *chardev, void (*connected)(const struct chardev_client *client, void *arg),
+                           void *arg)
 {
     if (chardev->connected)
         return error_new("Device '%s' is in use", chardev->id);

@@ -16,6 +16,14 @@
 
 struct arena;
 struct chardev;
+struct rpc_peer;
+
+/* Somebody at the other end. */
+struct chardev_client {
+    int fd;     /* non-blocking and close-on-exec, the frontend's from now on */
+    int socket; /* the one that leads to the client itself; stays somebody else's unless it is @fd */
+    const struct rpc_peer *peer;
+};
 
 /* Is this something that can be made? */
 struct error *chardev_check(const struct chardev_options *options) MUST_CHECK;
@@ -24,8 +32,8 @@ struct error *chardev_check(const struct chardev_options *options) MUST_CHECK;
  * `wait` has a client afterwards. Errors: the id is taken, nobody can listen there or be reached. */
 struct error *chardev_add(const struct chardev_options *options) CO_FN CONTROL_FN MUST_CHECK;
 struct error *chardev_add_backend(const char *id, const struct chardev_backend *backend) CO_FN CONTROL_FN MUST_CHECK;
-/* A Unix socket that listens. */
-struct error *chardev_add_path(const char *id, const char *path) CO_FN CONTROL_FN MUST_CHECK;
+/* A Unix socket that listens, for a monitor of a configuration file; its path is its id. */
+struct error *chardev_add_path(const struct monitor_config *config) CO_FN CONTROL_FN MUST_CHECK;
 
 /* Errors: there is none of that id (or it is being made), a frontend uses it. */
 struct error *chardev_remove(const char *id) CO_FN CONTROL_FN MUST_CHECK;
@@ -41,9 +49,9 @@ const char *chardev_where(const struct chardev *chardev);
 /* All of them, for query-chardev; strings are from @arena. */
 void chardevs_describe(struct arena *arena, struct chardev_info_list *out) CONTROL_FN;
 
-/* Connections go to @connected from now on, non-blocking and close-on-exec; it must not wait, and says
- * chardev_hung_up() when one has ended. Errors: there is a frontend already. */
-struct error *chardev_take(struct chardev *chardev, void (*connected)(int fd, void *arg),
+/* Clients go to @connected from now on; it must not wait, and says chardev_hung_up() when a connection has ended.
+ * Errors: there is a frontend already. */
+struct error *chardev_take(struct chardev *chardev, void (*connected)(const struct chardev_client *client, void *arg),
                            void *arg) CONTROL_FN MUST_CHECK;
 bool chardev_is_taken(const struct chardev *chardev) CONTROL_FN;
 void chardev_hung_up(struct chardev *chardev) CONTROL_FN;

@@ -19,7 +19,13 @@ struct said {
     int64_t reconnect;
     bool has_reconnect_ms;
     int64_t reconnect_ms;
+    struct chardev_access access;
 };
+
+static bool says_access(const struct said *said)
+{
+    return said->access.mode || said->access.owner || said->access.group;
+}
 
 static struct error *check_manner(const struct said *said)
 {
@@ -32,6 +38,8 @@ static struct error *check_manner(const struct said *said)
         return error_new("'reconnect' is for sockets that connect, not for server=on");
     if (!said->server && said->says_wait)
         return error_new("'wait' is for sockets that listen: add server=on");
+    if (!said->server && says_access(said))
+        return error_new("'mode', 'owner' and 'group' are for sockets that listen: add server=on");
     return NULL;
 }
 
@@ -40,7 +48,9 @@ static struct chardev_manner manner_of(const struct said *said)
     int64_t ms = said->has_reconnect_ms ? said->reconnect_ms : 0;
     if (said->has_reconnect)
         ms = said->reconnect * MS_PER_SECOND;
-    return (struct chardev_manner){ .server = said->server, .wait = said->wait, .reconnect_ms = (uint64_t)ms };
+    return (struct chardev_manner){
+        .server = said->server, .wait = said->wait, .reconnect_ms = (uint64_t)ms, .access = said->access
+    };
 }
 
 /* The command line ---------------------------------------------------------------------------------------------- */
@@ -90,6 +100,7 @@ static struct said read_manner(const struct chardev_socket_options *options)
         .reconnect = options->reconnect,
         .has_reconnect_ms = options->has_reconnect_ms,
         .reconnect_ms = options->reconnect_ms,
+        .access = { .mode = options->mode, .owner = options->owner, .group = options->group },
     };
 }
 
@@ -108,11 +119,17 @@ struct error *chardev_check(const struct chardev_options *options)
     return err ? err : check_manner(&said);
 }
 
+static bool is_file(const struct socket_address *address)
+{
+    const struct unix_socket_address *unix_ = &address->u.unix_;
+    return address->type == SOCKET_ADDRESS_TYPE_UNIX && !(unix_->has_abstract && unix_->abstract);
+}
+
 /* A path in the file system that still holds when the daemon has changed its directory. The caller frees it. */
 static char *settle_path(struct socket_address *address)
 {
     struct unix_socket_address *unix_ = &address->u.unix_;
-    if (address->type != SOCKET_ADDRESS_TYPE_UNIX || (unix_->has_abstract && unix_->abstract))
+    if (!is_file(address))
         return NULL;
     char *path = path_for_later(unix_->path);
     unix_->path = path;
@@ -126,6 +143,8 @@ static struct error *make(const char *id, struct socket_address *address, const 
     struct error *err = check_manner(said);
     if (err)
         return err;
+    if (says_access(said) && !is_file(address))
+        return error_new("'mode', 'owner' and 'group' are for Unix sockets that have a path");
     CLEANUP(free) char *path = settle_path(address);
     struct chardev_manner manner = manner_of(said);
     return chardev_make(id, address, &manner);
@@ -162,6 +181,7 @@ static struct error *add_socket(const char *id, const struct chardev_socket *soc
         .reconnect = socket->reconnect,
         .has_reconnect_ms = socket->has_reconnect_ms,
         .reconnect_ms = socket->reconnect_ms,
+        .access = { .mode = socket->mode, .owner = socket->owner, .group = socket->group },
     };
     return make(id, &address, &said);
 }
@@ -173,9 +193,12 @@ struct error *chardev_add_backend(const char *id, const struct chardev_backend *
     return error_wrap(err, "Failed to add chardev '%s'", id);
 }
 
-struct error *chardev_add_path(const char *id, const char *path)
+struct error *chardev_add_path(const struct monitor_config *config)
 {
-    struct socket_address address = { .type = SOCKET_ADDRESS_TYPE_UNIX, .u.unix_.path = path };
-    struct said said = { .server = true };
-    return make(id, &address, &said);
+    struct socket_address address = { .type = SOCKET_ADDRESS_TYPE_UNIX, .u.unix_.path = config->path };
+    struct said said = {
+        .server = true,
+        .access = { .mode = config->mode, .owner = config->owner, .group = config->group },
+    };
+    return make(config->path, &address, &said);
 }

@@ -10,11 +10,19 @@
 
 struct socket_address;
 
+/* Who may connect to a Unix socket that listens. All NULL: the user of the daemon. */
+struct chardev_access {
+    const char *mode;  /* in octal digits; NULL: 0600 */
+    const char *owner; /* by name or number; NULL: as it is */
+    const char *group;
+};
+
 /* What is done with the address. */
 struct chardev_manner {
     bool server;
     bool wait;             /* of a server */
     uint64_t reconnect_ms; /* of a client; 0: once */
+    struct chardev_access access;
 };
 
 struct error *chardev_make(const char *id, const struct socket_address *address, const struct chardev_manner *manner)

@@ -4,6 +4,9 @@
 #include "blockcore/base/memory.h"
 #include "daemon/chardev.h"
 #include "daemon/daemon.h"
+#include "daemon/log.h"
+#include "daemon/monitor_roles.h"
+#include "rpc/peer.h"
 #include "rpc/server.h"
 
 #include <stdlib.h>
@@ -14,7 +17,7 @@ struct monitor {
     struct chardev *chardev;
     char *name; /* for messages */
     bool pretty;
-    enum command_role role;
+    struct monitor_roles *roles;
     bool removed;
 };
 
@@ -26,22 +29,10 @@ static void on_hung_up(void *arg)
     chardev_hung_up(monitor->chardev);
 }
 
-static void on_connected(int fd, void *arg)
-{
-    struct monitor *monitor = arg;
-    rpc_server_add_client(daemon_rpc_server(), fd,
-                          &(struct rpc_client_options){
-                              .name = monitor->name,
-                              .pretty = monitor->pretty,
-                              .role = monitor->role,
-                              .closed = on_hung_up,
-                              .arg = monitor,
-                          });
-}
-
 static enum command_role role_of(enum monitor_role role)
 {
     static const enum command_role roles[] = {
+        [MONITOR_ROLE_NONE] = COMMAND_READ, /* and does not come in */
         [MONITOR_ROLE_READ] = COMMAND_READ,
         [MONITOR_ROLE_OPERATE] = COMMAND_OPERATE,
         [MONITOR_ROLE_ADMIN] = COMMAND_ADMIN,
@@ -49,20 +40,50 @@ static enum command_role role_of(enum monitor_role role)
     return roles[role];
 }
 
+static void turn_away(const struct monitor *monitor, const struct chardev_client *client, const char *who)
+{
+    log_warning("%s: %s is not let in: its role is 'none'", monitor->name, who);
+    rpc_server_turn_away(client->fd, error_new("this monitor lets %s do nothing (role 'none')", who));
+    chardev_hung_up(monitor->chardev);
+}
+
+static void on_connected(const struct chardev_client *client, void *arg)
+{
+    struct monitor *monitor = arg;
+    enum monitor_role role = monitor_roles_of(monitor->roles, client->socket, client->peer);
+    CLEANUP(free) char *who = rpc_peer_describe(client->peer);
+    if (role == MONITOR_ROLE_NONE) {
+        turn_away(monitor, client, who);
+        return;
+    }
+    log_info("%s: %s comes in with the role '%s'", monitor->name, who, monitor_role_name(role));
+    rpc_server_add_client(daemon_rpc_server(), client->fd,
+                          &(struct rpc_client_options){
+                              .name = monitor->name,
+                              .pretty = monitor->pretty,
+                              .role = role_of(role),
+                              .peer = client->peer,
+                              .closed = on_hung_up,
+                              .arg = monitor,
+                          });
+}
+
 static void monitor_free(struct monitor *monitor)
 {
     list_remove(&monitor->link);
+    monitor_roles_destroy(monitor->roles);
     free(monitor->name);
     free(monitor);
 }
 
-static struct error *let_in(struct chardev *chardev, bool pretty, enum monitor_role role)
+/* Takes over @roles. */
+static struct error *let_in(struct chardev *chardev, bool pretty, struct monitor_roles *roles)
 {
     struct monitor *monitor = xcalloc(1, sizeof(*monitor));
     monitor->chardev = chardev;
     monitor->name = xasprintf("monitor '%s'", chardev_where(chardev));
     monitor->pretty = pretty;
-    monitor->role = role_of(role);
+    monitor->roles = roles;
     list_append(&monitors, &monitor->link);
     struct error *err = chardev_take(chardev, on_connected, monitor);
     if (err)
@@ -74,24 +95,34 @@ struct error *monitor_check(const struct monitor_options *options)
 {
     if (options->mode != MONITOR_MODE_CONTROL)
         return error_new("mode '%s' is not supported: only QMP is, mode=control", monitor_mode_name(options->mode));
-    return NULL;
+    return monitor_roles_check(options->roles, options->roles_count);
 }
 
 struct error *monitor_add(const struct monitor_options *options)
 {
+    struct monitor_roles *roles = NULL;
     struct error *err = monitor_check(options);
+    if (!err)
+        err = monitor_roles_create(options->role, options->roles, options->roles_count, &roles);
     if (err)
         return err;
     struct chardev *chardev = chardev_find(options->chardev);
-    if (!chardev)
-        return error_new("chardev \"%s\" not found", options->chardev);
-    return let_in(chardev, options->pretty, options->role);
+    if (chardev)
+        return let_in(chardev, options->pretty, roles);
+    monitor_roles_destroy(roles);
+    return error_new("chardev \"%s\" not found", options->chardev);
 }
 
 struct error *monitor_add_config(const struct monitor_config *config)
 {
-    struct error *err = chardev_add_path(config->path, config->path);
-    return err ? err : let_in(chardev_find(config->path), config->pretty, config->role);
+    struct monitor_roles *roles = NULL;
+    struct error *err = monitor_roles_create(config->role, config->roles, config->roles_count, &roles);
+    if (!err)
+        err = chardev_add_path(config);
+    if (!err)
+        return let_in(chardev_find(config->path), config->pretty, roles);
+    monitor_roles_destroy(roles);
+    return err;
 }
 
 static struct monitor *find_monitor(const struct chardev *chardev)

@@ -37,8 +37,9 @@ static struct error *check_role(const struct session *session, const struct comm
     const struct command_descriptor *command = request->command;
     if (!command || session->role >= command_role(command))
         return NULL;
-    return error_new("The command %s needs the role '%s', and this monitor gives '%s'", command->name,
-                     command_role_name(command_role(command)), command_role_name(session->role));
+    CLEANUP(free) char *peer = rpc_peer_describe(&session->peer);
+    return error_new("The command %s needs the role '%s', and this monitor gives '%s' to %s", command->name,
+                     command_role_name(command_role(command)), command_role_name(session->role), peer);
 }
 
 static struct error *check_cancelled(const struct command_context *request)

@@ -139,6 +139,16 @@ void rpc_server_add_client(struct rpc_server *server, int fd, const struct rpc_c
     server_want_attention(session);
 }
 
+void rpc_server_turn_away(int fd, struct error *why)
+{
+    struct output output = { 0 };
+    request_reply(&(struct command_context){ .error = why }, false, &output.text);
+    (void)output_send(&output, fd);
+    output_fini(&output);
+    error_free(why);
+    close(fd);
+}
+
 void rpc_server_drop_clients(struct rpc_server *server, const void *arg, const struct command_context *asker)
 {
     struct session *session;

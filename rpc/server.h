@@ -24,6 +24,7 @@
 #include <stdint.h>
 
 struct event_sink;
+struct rpc_peer;
 struct rpc_server;
 
 #define RPC_QUEUE_MAX 16                         /* commands of one client that wait; then it is not read further */
@@ -53,15 +54,20 @@ struct event_sink *rpc_server_events(struct rpc_server *server);
 const struct command_table *rpc_server_commands(const struct rpc_server *server);
 
 struct rpc_client_options {
-    const char *name;          /* for messages: "monitor '/run/x.sock'"; copied */
-    bool pretty;               /* indent what is sent */
-    enum command_role role;    /* what it may do; commands that need more are refused, with GenericError */
-    void (*closed)(void *arg); /* NULL, or told when the connection has ended; must not wait */
-    void *arg;                 /* also what the client belongs to, for rpc_server_drop_clients() */
+    const char *name;            /* for messages: "monitor '/run/x.sock'"; copied */
+    bool pretty;                 /* indent what is sent */
+    enum command_role role;      /* what it may do; commands that need more are refused, with GenericError */
+    const struct rpc_peer *peer; /* NULL, or who it is; copied */
+    void (*closed)(void *arg);   /* NULL, or told when the connection has ended; must not wait */
+    void *arg;                   /* also what the client belongs to, for rpc_server_drop_clients() */
 };
 
 /* Takes over @fd, a connected stream socket, non-blocking and close-on-exec, and sends the greeting. */
 void rpc_server_add_client(struct rpc_server *server, int fd, const struct rpc_client_options *options) CONTROL_FN;
+
+/* Tells who connected @fd (as of rpc_server_add_client()) in place of the greeting why it is not let in, if its socket
+ * takes that at once, and closes. Takes over @why. */
+void rpc_server_turn_away(int fd, struct error *why) CONTROL_FN;
 
 /* Cuts off the clients that belong to @arg, without telling `closed`; that of @asker (may be NULL) when it has the
  * reply of its command. */

@@ -30,6 +30,9 @@ struct session *session_create(struct rpc_server *server, int fd, const struct r
     session->fd = fd;
     session->pretty = options->pretty;
     session->role = options->role;
+    session->since_ns = uv_hrtime();
+    if (options->peer)
+        session->peer = rpc_peer_copy(options->peer);
     session->on_closed = options->closed;
     session->belongs_to = options->arg;
     session->reader = json_reader_create(&server->input);
@@ -101,6 +104,7 @@ static void session_free(struct session *session)
 {
     server_forget(session);
     json_reader_destroy(session->reader);
+    rpc_peer_fini(&session->peer);
     free(session->name);
     free(session);
 }
@@ -129,6 +133,7 @@ static void enqueue(struct session *session, struct command_context *request)
 {
     request->server = session->server;
     request->number = ++session->server->commands_ever;
+    session->commands_ever++;
     request->since_ns = uv_hrtime();
     if (request->secret || request->malformed)
         forget_input(session);

@@ -16,6 +16,7 @@
 #include "blockcore/base/annotations.h"
 #include "blockcore/base/list.h"
 #include "rpc/output.h"
+#include "rpc/peer.h"
 #include "schema/codec/command.h"
 
 #include <stdbool.h>
@@ -47,6 +48,9 @@ struct session {
     bool poll_closed;
     enum session_mode mode;
     enum command_role role;
+    struct rpc_peer peer;
+    uint64_t since_ns;      /* when it connected, as uv_hrtime() */
+    uint64_t commands_ever; /* that it has sent */
     bool pretty;
     void (*on_closed)(void *arg);
     void *belongs_to;   /* its argument */

@@ -123,6 +123,29 @@ struct error *listen_at(const struct socket_address *address, struct listening *
     return call.error;
 }
 
+struct access_call {
+    const struct unix_identity *file;
+    uid_t owner;
+    gid_t group;
+    mode_t mode;
+    struct error *error;
+};
+
+static int access_blocking(void *arg)
+{
+    struct access_call *call = arg;
+    call->error = unix_identity_give_access(call->file, call->owner, call->group, call->mode);
+    return 0;
+}
+
+struct error *listening_give_access(const struct listening *listening, uid_t owner, gid_t group, mode_t mode)
+{
+    struct access_call call = { .file = listening->unix_file, .owner = owner, .group = group, .mode = mode };
+    if (call.file)
+        call_on_pool(access_blocking, &call);
+    return call.error;
+}
+
 static int close_blocking(void *arg)
 {
     struct listening *listening = arg;

@@ -13,6 +13,8 @@
 #include "blockcore/base/annotations.h"
 #include "blockcore/base/error.h"
 
+#include <sys/types.h>
+
 struct socket_address;
 
 #define LISTEN_SOCKETS_MAX 16 /* addresses of one name that are used */
@@ -30,6 +32,13 @@ struct listening {
  * vsock address, or the number of a descriptor that listens already, which is taken over. *out is owned by the caller.
  */
 struct error *listen_at(const struct socket_address *address, struct listening *out) CO_FN MUST_CHECK;
+
+#define LISTEN_KEEP_ID ((uid_t)-1)
+
+/* Lets others than the user of the process connect to the Unix socket: owner and group, LISTEN_KEEP_ID: as they are,
+ * and mode of its file. Only who may connect has changed when it fails. A socket without a file is left as it is. */
+struct error *listening_give_access(const struct listening *listening, uid_t owner, gid_t group, mode_t mode)
+    CO_FN MUST_CHECK;
 
 /* Removes the Unix socket, if it is still ours, and closes. Harmless when nothing is open. */
 void listening_close(struct listening *listening) CO_FN;

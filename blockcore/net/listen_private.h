@@ -22,6 +22,10 @@ int listen_socket(int family, int protocol);
 /* Binds, listens. 0 or -errno. */
 int listen_bind(int fd, const struct sockaddr *address, socklen_t bytes);
 
+/* As listening_give_access(). */
+struct error *unix_identity_give_access(const struct unix_identity *identity, uid_t owner, gid_t group,
+                                        mode_t mode) MUST_CHECK;
+
 /* Removes the file if it is still the one that was made. Frees. NULL is allowed. */
 void unix_identity_remove(struct unix_identity *identity);
 

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -138,6 +139,25 @@ struct error *listen_unix(const struct unix_socket_address *given, struct listen
     if (!err)
         out->fds[out->count++] = steal_fd(&fd);
     return err;
+}
+
+/* By a descriptor, so that nobody can put another file in the place of this one meanwhile. The owner goes first: the
+ * mode opens the door, and shall not open it to the wrong ones. */
+struct error *unix_identity_give_access(const struct unix_identity *identity, uid_t owner, gid_t group, mode_t mode)
+{
+    char through[64];
+    struct statx now = { 0 };
+    CLEANUP(close_fd) int fd = open(identity->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_INO | STATX_BTIME, &now) < 0)
+        return error_errno(errno, "cannot look at '%s'", identity->path);
+    if (!is_same_file(&now, &identity->seen))
+        return error_new("'%s' was replaced", identity->path);
+    if (fchownat(fd, "", owner, group, AT_EMPTY_PATH) < 0)
+        return error_errno(errno, "cannot change the owner of '%s'", identity->path);
+    (void)snprintf(through, sizeof(through), "/proc/self/fd/%d", fd);
+    if (chmod(through, mode) < 0)
+        return error_errno(errno, "cannot change the mode of '%s'", identity->path);
+    return NULL;
 }
 
 void unix_identity_remove(struct unix_identity *identity)

@@ -18,7 +18,8 @@ COMMANDS = {definition["name"]: definition for definition in MODEL["definitions"
 EXAMPLES = [(name, number) for name, command in COMMANDS.items()
             for number, _ in enumerate(command["doc"].get("examples", []))]
 
-VOLATILE = {"timestamp", "package", "actual-size", "format-specific", "date-sec", "date-nsec"}
+VOLATILE = {"timestamp", "package", "actual-size", "format-specific", "date-sec", "date-nsec",
+            "age-ms", "pid", "uid", "gid", "user"}
 EXCERPTS = {"query-commands", "query-qmp-schema"}
 
 

@@ -310,7 +310,7 @@ static void roles_script(struct client *admin, struct client *operator)
         send_text(operator, i ? "{'execute':'needs-admin','arguments':{'text':5},'id':1}"
                               : "{'execute':'needs-admin','arguments':{'text':'x'},'id':1}");
         EXPECT(receives(operator, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"The command needs-admin needs "
-                                  "the role 'admin', and this monitor gives 'operate'\"}, \"id\": 1}"));
+                                  "the role 'admin', and this monitor gives 'operate' to somebody\"}, \"id\": 1}"));
     }
     EXPECT(executed == 0);
     send_text(operator, "{'execute':'no-such-command'}");

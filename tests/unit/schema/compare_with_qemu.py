@@ -16,7 +16,8 @@ OURS_ALONE = {'active', 'allow-inactive', 'backing-mask-protocol', 'children', '
 # Extensions of ours.
 EXTENSIONS = {'nbd-server-start arguments.id', 'nbd-server-stop arguments.id', 'block-export-add arguments<nbd>.servers',
               'blockdev-add arguments<qcow2>.write-ahead-bitmaps', 'blockdev-backup arguments.progress',
-              'blockdev-mirror arguments.progress'}
+              'blockdev-mirror arguments.progress'} | {
+                  f'chardev-add arguments.backend<socket>.data.{name}' for name in ('group', 'mode', 'owner')}
 # A union that tells about mirrors what no other job has, since QEMU 8.2.
 NEWER_TYPES = {'query-block-jobs result[]', 'query-block-jobs result[].type'}
 # Deprecated since QEMU 9.2.
