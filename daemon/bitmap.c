@@ -134,6 +134,25 @@ struct error *handle_block_dirty_bitmap_add(struct command_context *context,
     return make_bitmap(arguments, &bitmap);
 }
 
+struct error *bitmap_ensure(const struct block_dirty_bitmap_add *wanted)
+{
+    const struct node *node = node_find(wanted->node);
+    struct dirty_bitmap *bitmap = node ? dirty_bitmap_find(node, wanted->name) : NULL;
+    if (!bitmap)
+        return make_bitmap(wanted, &bitmap);
+    if (dirty_bitmap_is_persistent(bitmap) != wanted->persistent ||
+        (wanted->has_granularity && dirty_bitmap_granularity(bitmap) != wanted->granularity))
+        return error_new("node '%s' has a bitmap '%s' already, of granularity %u and %s", wanted->node, wanted->name,
+                         dirty_bitmap_granularity(bitmap),
+                         dirty_bitmap_is_persistent(bitmap) ? "persistent" : "not persistent");
+    if (dirty_bitmap_is_enabled(bitmap) == !wanted->disabled)
+        return NULL;
+    struct error *err = dirty_bitmap_check(bitmap, USED);
+    if (!err)
+        dirty_bitmap_set_enabled(bitmap, !wanted->disabled);
+    return err;
+}
+
 /* While the image is written nobody else may begin with the bitmap, and the node stays. */
 static struct error *remove_from_image(struct dirty_bitmap *bitmap) CO_FN;
 
@@ -154,18 +173,23 @@ static struct error *remove_from_image(struct dirty_bitmap *bitmap)
     return err;
 }
 
-struct error *handle_block_dirty_bitmap_remove(struct command_context *context,
-                                               const struct block_dirty_bitmap *arguments)
+struct error *bitmap_remove(const struct block_dirty_bitmap *which)
 {
-    (void)context;
     struct dirty_bitmap *bitmap;
-    struct error *err = find_free(arguments, DIRTY_BITMAP_BUSY | DIRTY_BITMAP_READONLY, &bitmap);
+    struct error *err = find_free(which, DIRTY_BITMAP_BUSY | DIRTY_BITMAP_READONLY, &bitmap);
     if (err)
         return err;
     if (dirty_bitmap_is_persistent(bitmap))
         return remove_from_image(bitmap);
     dirty_bitmap_destroy(bitmap);
     return NULL;
+}
+
+struct error *handle_block_dirty_bitmap_remove(struct command_context *context,
+                                               const struct block_dirty_bitmap *arguments)
+{
+    (void)context;
+    return bitmap_remove(arguments);
 }
 
 /* Changing ----------------------------------------------------------------------------------------------------- */

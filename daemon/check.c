@@ -22,6 +22,7 @@ struct check {
     struct hash exports;
     struct hash export_names; /* "SERVER/NAME" */
     struct hash nbd_servers;
+    struct hash bitmaps; /* "NODE/NAME" */
     struct hash chardevs;
     struct hash monitors;
     const char *path; /* of what is looked at, in its file, where there is one; else "" */
@@ -40,6 +41,7 @@ struct check *check_create(void)
     hash_init(&check->exports);
     hash_init(&check->export_names);
     hash_init(&check->nbd_servers);
+    hash_init(&check->bitmaps);
     hash_init(&check->chardevs);
     hash_init(&check->monitors);
     return check;
@@ -52,6 +54,7 @@ void check_destroy(struct check *check)
     hash_fini(&check->exports);
     hash_fini(&check->export_names);
     hash_fini(&check->nbd_servers);
+    hash_fini(&check->bitmaps);
     hash_fini(&check->chardevs);
     hash_fini(&check->monitors);
     arena_fini(&check->arena);
@@ -263,6 +266,26 @@ static struct error *check_config_nodes(struct check *check, const struct config
     return NULL;
 }
 
+static struct error *check_bitmap(struct check *check, const struct block_dirty_bitmap_add *options)
+{
+    if (!hash_find_string(&check->nodes, options->node))
+        return node_not_found(options->node);
+    if (!take_name(check, &check->bitmaps, arena_printf(&check->arena, "%s/%s", options->node, options->name)))
+        return error_new("Bitmap already exists: %s", options->name);
+    return NULL;
+}
+
+static struct error *check_config_bitmaps(struct check *check, const struct config *config,
+                                          const struct cairn_config *values)
+{
+    for (size_t i = 0; i < values->bitmaps_count; i++) {
+        struct error *err = check_bitmap(check, &values->bitmaps[i]);
+        if (err)
+            return config_error(config, arena_printf(&check->arena, "bitmaps.%zu", i), err);
+    }
+    return NULL;
+}
+
 static struct error *check_config_servers(struct check *check, const struct config *config,
                                           const struct cairn_config *values)
 {
@@ -296,6 +319,8 @@ struct error *check_config(struct check *check, const struct config *config)
     struct error *err = check_config_objects(check, config, values);
     if (!err)
         err = check_config_nodes(check, config, values);
+    if (!err)
+        err = check_config_bitmaps(check, config, values);
     if (!err)
         err = check_config_servers(check, config, values);
     if (!err)

@@ -1,4 +1,4 @@
-/* config - a YAML file that says what shall exist
+/* config - YAML files that say what shall exist
  *
  *     objects:
  *     - { qom-type: throttle-group, id: limits0, limits: { iops-total: 1000 } }
@@ -13,7 +13,9 @@
  *     exports:
  *     - { type: nbd, id: export0, node-name: disk0, writable: true }
  *
- * Its items are the arguments of commands, decoded by the same code. Errors begin with file:line:column. */
+ * Its items are the arguments of commands, decoded by the same code. Errors begin with file:line:column. There may be
+ * several files: lists are put together in their order, anything else is given once. Variables from the environment are
+ * put in (variables.h). Secrets do not stand in these files. */
 #ifndef CAIRN_DAEMON_CONFIG_H
 #define CAIRN_DAEMON_CONFIG_H
 
@@ -22,13 +24,22 @@
 #include "schema/cairn_types.h"
 
 struct config;
+struct config_text;
 
-/* Reads and decodes; touches nothing else. Blocks: before the service begins. */
-struct error *config_load(const char *path, struct config **out) MUST_CHECK;
+/* Reads files, and those of directories (config_files.h), and decodes them; touches nothing else. Blocks: before the
+ * service begins, or on the pool. */
+struct error *config_load(const char *const *paths, size_t count, struct config **out) MUST_CHECK;
+/* The same of texts that are there. Any thread. */
+struct error *config_parse(const struct config_text *texts, size_t count, struct config **out) MUST_CHECK;
+/* Of @values, which live as long; there are no places to be named then. */
+struct config *config_of_values(const struct cairn_config *values);
 /* NULL is allowed. */
 void config_destroy(struct config *config);
 
 const struct cairn_config *config_values(const struct config *config);
+
+/* An error where both say what may be said once; @other was given first. */
+struct error *config_check_once(const struct config *config, const struct config *other) MUST_CHECK;
 
 /* Makes what it describes, in the order of struct cairn_config. */
 struct error *config_add(const struct config *config) CO_FN CONTROL_FN MUST_CHECK;

@@ -165,9 +165,15 @@ static struct error *take_image_policy(struct options *options, const char *text
 static struct error *take_config(struct options *options, const char *path)
 {
     struct option_item item = { .kind = &config_kind, .text = path };
-    struct error *err = config_load(path, &item.config);
-    if (err)
+    struct error *err = config_load(&path, 1, &item.config);
+    for (size_t i = 0; i < options->count && !err; i++) {
+        if (options->items[i].config)
+            err = config_check_once(item.config, options->items[i].config);
+    }
+    if (err) {
+        config_destroy(item.config);
         return err;
+    }
     append_item(options, &item);
     const struct cairn_config *values = config_values(item.config);
     if (values->has_io_threads)

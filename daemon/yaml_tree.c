@@ -35,8 +35,10 @@ struct loader {
     const char *name;
     yaml_parser_t parser;
     struct yaml_tree *tree;
+    variable_look_up *look_up;
     struct hash anchors;
     size_t values;
+    size_t put_in;    /* bytes of scalars with variables */
     unsigned deepest; /* level of any value inside the one being loaded */
 };
 
@@ -115,13 +117,38 @@ static bool is_null(const yaml_event_t *event)
     return false;
 }
 
+/* *@text: to be freed; NULL where there is nothing to be put in. */
+static struct error *put_variables_in(struct loader *loader, const yaml_event_t *event, char **text)
+{
+    struct yaml_place place = place_of(&event->start_mark);
+    *text = NULL;
+    if (!loader->look_up || event->data.scalar.style == YAML_SINGLE_QUOTED_SCALAR_STYLE)
+        return NULL;
+    struct error *err =
+        variables_expand((const char *)event->data.scalar.value, event->data.scalar.length, loader->look_up, text);
+    if (err)
+        return error_wrap(err, "%s:%zu:%zu", loader->name, place.line, place.column);
+    loader->put_in += *text ? strlen(*text) : 0;
+    if (loader->put_in <= YAML_BYTES_MAX)
+        return NULL;
+    free(steal(text));
+    return fail_at(loader, place, "with its variables the file is larger than %d bytes", YAML_BYTES_MAX);
+}
+
 static struct error *load_scalar(struct loader *loader, const yaml_event_t *event, json_t **out)
 {
     const char *text = (const char *)event->data.scalar.value;
     size_t length = event->data.scalar.length;
     if (memchr(text, '\0', length))
         return fail_at(loader, place_of(&event->start_mark), "the text contains a zero byte");
-    *out = is_null(event) ? json_null() : json_stringn(text, length);
+    CLEANUP(free) char *with_variables = NULL;
+    struct error *err = put_variables_in(loader, event, &with_variables);
+    if (err)
+        return err;
+    if (with_variables)
+        *out = json_string(with_variables);
+    else
+        *out = is_null(event) ? json_null() : json_stringn(text, length);
     return *out ? NULL : fail_at(loader, place_of(&event->start_mark), "the text is not valid UTF-8");
 }
 
@@ -345,12 +372,13 @@ static void free_anchors(struct loader *loader)
     hash_fini(&loader->anchors);
 }
 
-struct error *yaml_tree_parse(const char *name, const char *text, size_t length, struct yaml_tree **out)
+struct error *yaml_tree_parse(const char *name, const char *text, size_t length, variable_look_up *look_up,
+                              struct yaml_tree **out)
 {
     if (length > YAML_BYTES_MAX)
         return error_new("%s: larger than %d bytes", name, YAML_BYTES_MAX);
     struct yaml_tree *tree = xcalloc(1, sizeof(*tree));
-    struct loader loader = { .name = name, .tree = tree };
+    struct loader loader = { .name = name, .tree = tree, .look_up = look_up };
     arena_init(&tree->arena, SIZE_MAX);
     tree->places = arena_alloc(&tree->arena, sizeof(*tree->places));
     tree->places->value = tree->places->key = (struct yaml_place){ .line = 1, .column = 1 };

@@ -4,6 +4,9 @@
  * text: what they mean is decided by the type that the schema expects (schema/codec/decode.h, DECODE_TEXT), so that
  * "off" is a boolean in one place and a word in another. A plain null (null, ~ or nothing) is null.
  *
+ * Variables (variables.h) are put into scalars that are values; not into keys, nor into scalars in single quotes, which
+ * stand for themselves.
+ *
  * A file may come from anywhere: it is bounded in size, depth and number of values. Values that an alias repeats count
  * each time, so that a few lines cannot unfold into gigabytes. Tags, keys that are no strings, keys given twice and
  * further documents are errors.
@@ -13,6 +16,7 @@
 #define CAIRN_DAEMON_YAML_TREE_H
 
 #include "blockcore/base/error.h"
+#include "daemon/variables.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -30,8 +34,9 @@ struct yaml_place {
 
 struct yaml_tree;
 
-/* @name stands in front of errors: "name:line:column: ". */
-struct error *yaml_tree_parse(const char *name, const char *text, size_t length, struct yaml_tree **out) MUST_CHECK;
+/* @name stands in front of errors: "name:line:column: ". @look_up NULL: a dollar is a dollar. */
+struct error *yaml_tree_parse(const char *name, const char *text, size_t length, variable_look_up *look_up,
+                              struct yaml_tree **out) MUST_CHECK;
 
 /* NULL is allowed. */
 void yaml_tree_destroy(struct yaml_tree *tree);

@@ -9,7 +9,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct yaml_tree *tree = NULL;
-    struct error *err = yaml_tree_parse("fuzz", (const char *)data, size, &tree);
+    struct error *err = yaml_tree_parse("fuzz", (const char *)data, size, NULL, &tree);
     assert(!err == !!tree);
     if (tree) {
         struct yaml_place place = yaml_tree_find(tree, "nodes.0.file.filename", true);

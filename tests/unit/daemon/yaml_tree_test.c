@@ -12,7 +12,7 @@
 static struct yaml_tree *parse(const char *text)
 {
     struct yaml_tree *tree = NULL;
-    struct error *err = yaml_tree_parse("f", text, strlen(text), &tree);
+    struct error *err = yaml_tree_parse("f", text, strlen(text), NULL, &tree);
     if (err)
         fail_msg("%s", error_message(err));
     return tree;
@@ -99,7 +99,7 @@ static void inside_an_alias_the_place_is_that_of_the_alias(void **state)
 static void expect_error(const char *text, size_t length, const char *expected)
 {
     struct yaml_tree *tree = NULL;
-    struct error *err = yaml_tree_parse("f", text, length, &tree);
+    struct error *err = yaml_tree_parse("f", text, length, NULL, &tree);
     assert_non_null(err);
     assert_null(tree);
     assert_string_equal(error_message(err), expected);
@@ -139,7 +139,7 @@ static void aliases_cannot_nest_without_end(void **state)
         length += (size_t)count;
     }
     struct yaml_tree *tree = NULL;
-    struct error *err = yaml_tree_parse("f", text, length, &tree);
+    struct error *err = yaml_tree_parse("f", text, length, NULL, &tree);
     assert_non_null(err);
     assert_non_null(strstr(error_message(err), "nested deeper than 200 levels"));
     error_free(err);
