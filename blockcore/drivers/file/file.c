@@ -262,13 +262,17 @@ static int64_t file_allocated_bytes(struct node *node)
     return ret < 0 ? ret : (int64_t)st.st_blocks * 512; /* the unit of st_blocks, whatever the file system */
 }
 
+/* Clients made for servers before QEMU 8 know no format-specific part of files: there is none without a hint to tell.
+ */
 static void file_describe(struct node *node, struct image_info *info, struct arena *arena)
 {
     const struct file *file = node_state(node);
+    if (file->extent_size_hint == 0)
+        return;
     struct image_info_specific *specific = arena_alloc(arena, sizeof(*specific));
     struct image_info_specific_file *own = arena_alloc(arena, sizeof(*own));
 
-    own->has_extent_size_hint = file->extent_size_hint > 0;
+    own->has_extent_size_hint = true;
     own->extent_size_hint = file->extent_size_hint;
     specific->type = IMAGE_INFO_SPECIFIC_KIND_FILE;
     specific->u.file.data = own;
