@@ -1,10 +1,12 @@
 #include "daemon/daemon.h"
+#include "blockcore/base/trace.h"
 #include "daemon/authz_file.h"
 
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop.h"
 #include "blockcore/runtime/loop_uv.h"
 #include "blockcore/runtime/pool.h"
+#include "daemon/black_box.h"
 #include "daemon/chardev.h"
 #include "daemon/daemonize.h"
 #include "daemon/events.h"
@@ -15,6 +17,7 @@
 #include "daemon/options.h"
 #include "daemon/pidfile.h"
 #include "daemon/shutdown.h"
+#include "daemon/trace.h"
 #include "rpc/server.h"
 #include "schema/cairn_commands.h"
 #include "schema/cairn_descriptors.h"
@@ -50,6 +53,7 @@ void daemon_quit(void)
     if (the_daemon.ending)
         return;
     the_daemon.ending = true;
+    TRACE(daemon_state, "ending");
     rpc_server_stop(the_daemon.server);
     shutdown_start_clock(the_daemon.server, &the_daemon.pidfile);
     chardevs_wait_for_nobody();
@@ -152,6 +156,8 @@ static struct error *CO_FN become_ready(const struct options *options)
         err = take_pidfile(options);
     if (!err && !the_daemon.ending)
         err = daemonize_ready();
+    if (!err)
+        TRACE(daemon_state, "ready");
     return err;
 }
 
@@ -179,7 +185,10 @@ static void CO_FN live(void *arg)
 int daemon_run(const struct options *options)
 {
     the_daemon.options = options;
-    struct error *err = options->image_policy ? image_policy_begin(options->image_policy) : NULL;
+    black_box_install();
+    struct error *err = trace_begin();
+    if (!err && options->image_policy)
+        err = image_policy_begin(options->image_policy);
     if (!err)
         err = runtime_start(&(struct runtime_options){ .io_loops = options->io_threads });
     if (err) {
@@ -189,5 +198,6 @@ int daemon_run(const struct options *options)
     }
     runtime_run_coroutine("daemon", live, (void *)(uintptr_t)options);
     runtime_stop(false);
+    trace_end();
     return the_daemon.status;
 }

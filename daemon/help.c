@@ -1,8 +1,8 @@
 #include "daemon/help.h"
 
 #include "daemon/daemon.h"
-#include "daemon/log.h"
 #include "daemon/object.h"
+#include "daemon/trace.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +39,9 @@ static const char usage[] =
     "  --image-policy [directories.0=DIR...][,schemes.0=SCHEME...][,json=on|off]\n"
     "                        what images may name as backing files: only files below these directories, remote\n"
     "                        storage by these schemes, json: descriptions; by default any file and nothing else\n"
-    "  -T, --trace PATTERN   taken for compatibility: there are no trace points\n"
+    "  -T, --trace [enable=]PATTERN[,events=FILE][,file=FILE]\n"
+    "                        show the trace points whose names match, and those that a file lists, on standard error\n"
+    "                        or in a file; \"help\" lists all of them\n"
     "  --pidfile PATH        write the process id there, once everything is made\n"
     "  --daemonize           go to the background, once everything is made\n"
     "  --log-level LEVEL     what is written to standard error: error, warning (the default), info, or debug,\n"
@@ -73,9 +75,8 @@ void help_chardev(void)
     exit(EXIT_SUCCESS);
 }
 
-/* On standard output stand the names of trace points, and there are none. */
 void help_trace(void)
 {
-    log_warning("there are no trace points");
+    trace_print_names();
     exit(EXIT_SUCCESS);
 }

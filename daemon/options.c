@@ -14,6 +14,7 @@
 #include "daemon/object.h"
 #include "daemon/option_text.h"
 #include "daemon/path.h"
+#include "daemon/trace.h"
 #include "schema/cairn_descriptors.h"
 #include "schema/codec/decode.h"
 #include "schema/codec/json_parse.h"
@@ -162,6 +163,14 @@ static struct error *take_image_policy(struct options *options, const char *text
     return error_wrap(err, "--image-policy %s", text);
 }
 
+static struct error *apply_traces(const struct config *config, const struct cairn_config *values)
+{
+    struct error *err = NULL;
+    for (size_t i = 0; i < values->trace_count && !err; i++)
+        err = config_error(config, "trace", trace_apply(&values->trace[i]));
+    return err;
+}
+
 static struct error *take_config(struct options *options, const char *path)
 {
     struct option_item item = { .kind = &config_kind, .text = path };
@@ -180,6 +189,9 @@ static struct error *take_config(struct options *options, const char *path)
         options->io_threads = values->io_threads;
     if (values->pidfile && !options->pidfile)
         options->pidfile = values->pidfile;
+    err = apply_traces(item.config, values);
+    if (err)
+        return err;
     if (values->image_policy)
         return config_error(item.config, "image-policy", set_image_policy(options, values->image_policy));
     return NULL;
@@ -194,13 +206,18 @@ static struct error *take_log_level(const char *name)
     return NULL;
 }
 
-/* As with events that qemu-storage-daemon does not know: it says so and goes on. */
-static struct error *take_trace(const char *text)
+static struct error *take_trace(struct options *options, const char *text)
 {
+    static const struct option_kind kind = {
+        "--trace", SYNTAX_FLAGS, "enable", &trace_options_descriptor, NULL, NULL,
+    };
     if (keyval_wants_help(text))
         help_trace();
-    log_warning("--trace %s: there are no trace points, nothing will be traced", text);
-    return NULL;
+    void *value = NULL;
+    struct error *err = decode(&kind, text, false, &options->arena, &value);
+    if (!err)
+        err = trace_apply(value);
+    return error_wrap(err, "--trace %s", text);
 }
 
 enum {
@@ -271,7 +288,7 @@ static struct error *take_option(struct options *options, int option)
         options->pidfile = optarg;
         return NULL;
     case 'T':
-        return take_trace(optarg);
+        return take_trace(options, optarg);
     default:
         return NULL; /* was taken in the first pass */
     }

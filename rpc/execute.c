@@ -1,5 +1,7 @@
 /* Commands of a session: in their order, out of band, and given up. */
 #include "blockcore/base/memory.h"
+#include "blockcore/base/ticks.h"
+#include "blockcore/base/trace.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop_uv.h"
 #include "rpc/request.h"
@@ -95,12 +97,16 @@ static void execute(struct session *session, struct command_context *request)
     refuse_if_need_be(session, request);
     if (request->error)
         return;
+    uint64_t begin = ticks_now();
+    TRACE(qmp_command, request->command->name, session->number, request->number);
     request->co = co_self();
     list_append(&server->in_flight, &request->in_flight);
     server->in_flight_count++;
     request_invoke(request);
     server->in_flight_count--;
     list_remove(&request->in_flight);
+    TRACE(qmp_reply, request->command->name, request->number, ticks_to_ns(ticks_now() - begin),
+          TRACE_CONSTANT(request->error ? "error" : "ok"));
     check_class(server, request);
 }
 

@@ -1,4 +1,5 @@
 #include "blockcore/base/memory.h"
+#include "blockcore/base/trace.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop_uv.h"
 #include "rpc/request.h"
@@ -135,6 +136,7 @@ void rpc_server_add_client(struct rpc_server *server, int fd, const struct rpc_c
     }
     list_append(&server->sessions, &session->link);
     server->session_count++;
+    TRACE(qmp_connected, NULL, session->number);
     session_greet(session);
     server_want_attention(session);
 }

@@ -1,6 +1,7 @@
 #include "rpc/session.h"
 
 #include "blockcore/base/memory.h"
+#include "blockcore/base/trace.h"
 #include "blockcore/runtime/fd_close.h"
 #include "blockcore/runtime/loop_uv.h"
 #include "blockcore/runtime/passed_fd.h"
@@ -80,6 +81,7 @@ void session_close(struct session *session)
     if (session->closed)
         return;
     session->closed = true;
+    TRACE(qmp_closed, NULL, session->number);
     uv_poll_stop(&session->poll);
     uv_close((uv_handle_t *)&session->poll, on_poll_closed);
     close(session->fd);

@@ -1,6 +1,7 @@
 #include "blockcore/graph/change.h"
 
 #include "blockcore/base/memory.h"
+#include "blockcore/base/trace.h"
 #include "blockcore/graph/layout.h"
 #include "blockcore/runtime/coroutine.h"
 
@@ -486,6 +487,12 @@ static void edge_becomes_claim(struct child *edge, bool claim)
         edge_assign_role(parent, edge);
 }
 
+static void trace_edge(const struct child *edge)
+{
+    TRACE(change_edge_of, edge->parent ? edge->parent->name : edge->handle->user);
+    TRACE(change_edge_to, edge->node->name);
+}
+
 /* Done once more, it is as before. */
 static void move_flip(struct move *move)
 {
@@ -495,6 +502,7 @@ static void move_flip(struct move *move)
         edge_becomes_claim(move->edge, !move->edge->claim);
     else
         edge_becomes_claim(move->claim, !move->claim->claim);
+    trace_edge(move->edge ? move->edge : move->claim);
 }
 
 static void settings_flip(struct node *node)
@@ -763,6 +771,7 @@ void change_may_be_cancelled(struct change *change)
 
 struct error *change_commit(struct change *change)
 {
+    TRACE(change_commit, NULL, change->moves_count, change->nodes_count);
     struct error *err = claims_take_permissions(change);
     if (!err)
         err = journal_sync(change->journal);
@@ -773,6 +782,7 @@ struct error *change_commit(struct change *change)
             err = turn(change, drain);
         drain_end(drain);
     }
+    TRACE(change_end, NULL, TRACE_CONSTANT(err ? "refused" : "done"));
     change_free(change);
     return err;
 }

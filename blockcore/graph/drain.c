@@ -1,6 +1,7 @@
 #include "blockcore/graph/layout.h"
 
 #include "blockcore/base/memory.h"
+#include "blockcore/base/trace.h"
 #include "blockcore/runtime/coroutine.h"
 
 #include <assert.h>
@@ -252,6 +253,11 @@ struct drain_times drain_times(void)
     return times;
 }
 
+static const char *first_name(const struct drain *drain)
+{
+    return drain->nodes_count > 0 ? drain->nodes[0]->name : NULL;
+}
+
 static void drain_let_go(struct drain *drain)
 {
     list_remove(&drain->link);
@@ -261,6 +267,7 @@ static void drain_let_go(struct drain *drain)
     }
     if (drain->handles_count > 0)
         count_time(now_ns() - drain->since_ns);
+    TRACE(drain_end, first_name(drain), drain->since_ns ? now_ns() - drain->since_ns : 0);
     drain->handles_count = 0;
     co_queue_wake_all(&settled);
 }
@@ -429,8 +436,10 @@ const char *drain_in_the_way_of(const struct drain *drain, struct node *node)
 struct error *drain_try_hold(struct drain *drain, unsigned patience_ms)
 {
     struct co_note note;
-    co_note_begin(&note, "holding requests back at", drain->nodes_count > 0 ? drain->nodes[0]->name : NULL);
+    co_note_begin(&note, "holding requests back at", first_name(drain));
+    TRACE(drain_begin, first_name(drain));
     struct error *err = hold(drain, patience_ms);
+    TRACE(drain_held, first_name(drain), drain->handles_count);
     co_note_end(&note);
     return err;
 }

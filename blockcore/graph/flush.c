@@ -1,5 +1,6 @@
 #include "blockcore/graph/flush.h"
 
+#include "blockcore/base/trace.h"
 #include "blockcore/graph/stats_count.h"
 
 static int flush_children(struct node *node)
@@ -16,6 +17,7 @@ static int flush_children(struct node *node)
 
 int node_flush(struct node *node)
 {
+    TRACE(node_flush, node->name);
     if (node->driver->debug_event)
         node->driver->debug_event(node, "flush_to_disk");
     /* Before, so that a write that ends meanwhile counts as not flushed. */
@@ -28,6 +30,7 @@ int node_flush(struct node *node)
     if (ret < 0 && written)
         node_set_written(node);
     stats_count(node, STATS_FLUSH, 0, ret);
+    TRACE(node_flush_done, node->name, ret);
     return ret;
 }
 

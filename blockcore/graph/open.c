@@ -1,4 +1,5 @@
 /* Opening nodes from descriptions, and letting them go. */
+#include "blockcore/base/trace.h"
 #include "blockcore/graph/inherit.h"
 #include "blockcore/graph/layout.h"
 
@@ -97,6 +98,7 @@ static struct error *open_below(const struct blockdev_options *options, const st
     };
     struct co_note note;
     co_note_begin(&note, "opening node", node->name);
+    TRACE(node_open, node->name, TRACE_CONSTANT(driver->name));
     node_set_busy(node, true);
     err = driver->open(node, options, &context);
     node_set_busy(node, false);
@@ -105,11 +107,13 @@ static struct error *open_below(const struct blockdev_options *options, const st
         while (!list_empty(&node->children))
             child_close(list_entry(node->children.next, struct child, in_parent));
         err = error_wrap(err, "node '%s' (driver '%s')", node->name, driver->name);
+        TRACE(node_open_failed, node->name);
         node_free(node);
         return err;
     }
     node_remember_options(node, given);
     node_published(node);
+    TRACE(node_opened, node->name, node_length(node));
     *out = node;
     return NULL;
 }
@@ -361,6 +365,7 @@ static void node_close(struct node *node)
     struct last_requests last;
     struct co_note note;
     co_note_begin(&note, "closing node", node->name);
+    TRACE(node_close, node->name);
     node_retire(node);
     node_set_busy(node, true);
     last_requests_begin(&last, node);
@@ -376,6 +381,7 @@ static void node_close(struct node *node)
     while (!list_empty(&node->children))
         child_close(list_entry(node->children.next, struct child, in_parent));
     co_note_end(&note);
+    TRACE(node_closed, node->name);
     node_free(node);
 }
 

@@ -2,10 +2,10 @@
 #ifndef CAIRN_GRAPH_STATS_COUNT_H
 #define CAIRN_GRAPH_STATS_COUNT_H
 
+#include "blockcore/base/ticks.h"
 #include "blockcore/graph/layout.h"
 #include "blockcore/graph/stats.h"
 #include "blockcore/runtime/loop.h"
-#include "blockcore/runtime/ticks.h"
 
 /* A loop's share, written by it alone. */
 struct stats_lane {

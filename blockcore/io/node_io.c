@@ -1,6 +1,7 @@
 #include "blockcore/io/node_io.h"
 
 #include "blockcore/base/memory.h"
+#include "blockcore/base/trace.h"
 #include "blockcore/graph/stats_count.h"
 #include "blockcore/io/request.h"
 #include "blockcore/runtime/buffer.h"
@@ -87,9 +88,11 @@ int node_read(struct node *node, struct range range, const struct iov *iov, unsi
 {
     if (range.bytes == 0)
         return 0;
+    TRACE(node_read, node->name, range.offset, range.bytes);
     bool fits = likely(range_is_aligned(range, node->limits.request_alignment) && memory_fits(node, iov));
     int ret = fits ? driver_read(node, range, iov, flags) : read_bounced(node, range, iov, flags);
     stats_count(node, STATS_READ, range.bytes, ret);
+    TRACE(node_read_done, node->name, range.offset, range.bytes, ret);
     return ret;
 }
 
@@ -246,6 +249,7 @@ int node_write(struct node *node, struct range range, const struct iov *iov, uns
         unsigned unmap = node->set.detect_zeroes == DETECT_ZEROES_UNMAP ? REQ_MAY_UNMAP : 0;
         return node_write_zeroes(node, range, (flags & (REQ_FUA | REQ_NOT_FOR_DRIVERS)) | unmap);
     }
+    TRACE(node_write, node->name, range.offset, range.bytes, flags);
     ret = node_enter_regions(node, range);
     if (unlikely(ret < 0))
         return ret;
@@ -262,6 +266,7 @@ int node_write(struct node *node, struct range range, const struct iov *iov, uns
     if (ret == 0)
         node_set_written(node);
     stats_wrote(node, range_end(range), range.bytes, ret);
+    TRACE(node_write_done, node->name, range.offset, range.bytes, ret);
     return ret == 0 && needs_flush(node, flags, !node->driver->pwritev) ? node_flush(node) : ret;
 }
 
@@ -325,6 +330,7 @@ int node_write_zeroes(struct node *node, struct range range, unsigned flags)
     if (!node->set.unmap)
         flags &= ~(unsigned)REQ_MAY_UNMAP;
     bool track = node->limits.request_alignment > 1;
+    TRACE(node_zero, node->name, range.offset, range.bytes, flags);
     int ret = node_enter_regions(node, range);
     if (unlikely(ret < 0))
         return ret;
@@ -344,6 +350,7 @@ int node_write_zeroes(struct node *node, struct range range, unsigned flags)
     if (ret == 0)
         node_set_written(node);
     stats_wrote(node, range_end(range), range.bytes, ret);
+    TRACE(node_zero_done, node->name, range.offset, range.bytes, ret);
     bool passed_on = node->driver->kind == DRIVER_FILTER && !node->driver->pwrite_zeroes;
     return ret == 0 && needs_flush(node, flags, passed_on) ? node_flush(node) : ret;
 }
@@ -374,6 +381,7 @@ static int discard_without_driver(struct node *node, struct range range)
 int node_discard(struct node *node, struct range range)
 {
     const struct driver *driver = node->driver;
+    TRACE(node_discard, node->name, range.offset, range.bytes);
     if (!node->set.unmap)
         return 0;
     if (!driver->pdiscard)

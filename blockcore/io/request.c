@@ -1,5 +1,6 @@
 #include "blockcore/io/request.h"
 
+#include "blockcore/base/trace.h"
 #include "blockcore/graph/stats_count.h"
 #include "blockcore/io/node_io.h"
 
@@ -14,6 +15,13 @@ static int handle_check(const struct handle *handle, unsigned perm)
         return -EACCES;
     return (handle->edge.granted & perm) ? 0 : -EPERM;
 }
+
+static const char *const kind_names[] = {
+    [STATS_READ] = "read",
+    [STATS_WRITE] = "write",
+    [STATS_UNMAP] = "discard",
+    [STATS_FLUSH] = "flush",
+};
 
 /* Looks at the node only inside, where it cannot be exchanged. Returns 0 with the handle entered. */
 static int handle_begin(struct handle *handle, struct range range, unsigned perm)
@@ -36,6 +44,7 @@ static int handle_begin_counted(struct handle *handle, struct range range, unsig
     if (unlikely(ret < 0)) {
         handle_enter(handle); /* for the node, which may be exchanged */
         stats_refused(handle->edge.node, kind);
+        TRACE(request_failed, handle->edge.node->name, TRACE_CONSTANT(kind_names[kind]), ret);
         handle_leave(handle);
     }
     return ret;
@@ -44,6 +53,8 @@ static int handle_begin_counted(struct handle *handle, struct range range, unsig
 static int handle_end(struct handle *handle, enum stats_kind kind, uint64_t begin, int ret)
 {
     stats_time(handle->edge.node, kind, begin, ret);
+    if (unlikely(ret < 0))
+        TRACE(request_failed, handle->edge.node->name, TRACE_CONSTANT(kind_names[kind]), ret);
     handle_leave(handle);
     return ret;
 }

@@ -1,6 +1,7 @@
 #include "blockcore/jobs/job_private.h"
 
 #include "blockcore/base/memory.h"
+#include "blockcore/base/trace.h"
 #include "blockcore/runtime/coroutine.h"
 
 #include <assert.h>
@@ -132,6 +133,7 @@ void job_tell_listener(struct job *job, enum job_event_kind kind)
 void job_move_to(struct job *job, enum job_status status)
 {
     assert(job_may_move(job->status, status));
+    TRACE(job_status, job->id, TRACE_CONSTANT(job_status_name(job->status)), TRACE_CONSTANT(job_status_name(status)));
     job->status = status;
     job_tell_listener(job, JOB_EVENT_STATUS);
     co_queue_wake_all(&jobs.moved);

@@ -13,7 +13,7 @@
 
 static const struct subcommand *const subcommands[] = {
     &call_subcommand,     &shell_subcommand, &map_subcommand,    &graph_subcommand,
-    &wait_job_subcommand, &check_subcommand, &events_subcommand,
+    &wait_job_subcommand, &check_subcommand, &events_subcommand, &trace_subcommand,
 };
 
 static void print_overview(FILE *out)

@@ -325,13 +325,6 @@ def test_the_end_of_a_daemon_that_tries_to_connect(start_daemon, tmp_path):
     assert time.monotonic() - begin < 10
 
 
-def test_trace_is_taken_and_said_to_be_without_effect(start_daemon):
-    daemon = start_daemon("--trace", "qmp_*", "-T", "enable=x,file=y")
-    assert "--trace qmp_*: there are no trace points" in daemon.log
-    result = run_cairnd("--trace", "help")
-    assert result.returncode == 0 and result.stdout == "" and "no trace points" in result.stderr
-
-
 def test_json_is_not_taken_for_a_chardev(tmp_path):
     """As in QSD: the older syntax only."""
     assert "--chardev" in fails("--chardev", json.dumps({"backend": "socket", "id": "c", "path": "a"}), cwd=tmp_path)

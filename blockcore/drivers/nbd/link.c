@@ -1,4 +1,5 @@
 #include "blockcore/base/memory.h"
+#include "blockcore/base/trace.h"
 #include "blockcore/drivers/nbd/link_private.h"
 #include "blockcore/drivers/nbd/tunnel.h"
 #include "blockcore/graph/node.h"
@@ -119,9 +120,11 @@ static struct error *attempt(struct nbd_link *link, uint64_t deadline_ns) CO_FN;
 static struct error *attempt(struct nbd_link *link, uint64_t deadline_ns)
 {
     struct nbd_properties properties;
+    TRACE(nbd_link_connect, link->node_name);
     struct error *err = link_connect(link, deadline_ns);
     if (err)
         return err;
+    TRACE(nbd_link_connected, link->node_name);
     err = ask_properties(link, &properties);
     if (!err && link->opened)
         err = compare_properties(link, &properties);
@@ -181,6 +184,7 @@ static void connect_again(struct nbd_link *link)
         if (is_wanted(link))
             tell_reason(link, error_message(err), &told);
         error_free(err);
+        TRACE(nbd_link_retry, link->node_name, retry_ms);
         if (is_wanted(link))
             link_nap(link, retry_ms);
         retry_ms = min_u64(2 * retry_ms, RETRY_MAX_MS);
@@ -197,6 +201,7 @@ static void keep_connected(struct nbd_link *link)
         uint64_t begin = loop_now_ns();
         if (link->handle) {
             link_serve(link);
+            TRACE(nbd_link_lost, link->node_name);
             link_lost(link);
         }
         if (loop_now_ns() - begin < CONNECTION_MS * NS_PER_MS && is_wanted(link))

@@ -3,6 +3,7 @@
 
 #include "blockcore/base/endian.h"
 #include "blockcore/base/memory.h"
+#include "blockcore/base/trace.h"
 
 #include <errno.h>
 
@@ -42,6 +43,7 @@ static int part_copy(const uint64_t *table, uint64_t table_offset, struct change
 static int part_write(struct qcow2 *q, const struct table_part *part, const char *event)
 {
     child_debug_event(q->file, event);
+    TRACE(qcow2_write_part, node_name(child_node(q->file)), part->offset, part->bytes);
     return child_pwrite(q->file, part->offset, part->data, part->bytes, 0);
 }
 
@@ -173,7 +175,9 @@ static int write_back(struct qcow2 *q)
     co_mutex_unlock(&q->metadata);
     if (clean || ret < 0)
         return ret;
+    TRACE(qcow2_write_back, node_name(child_node(q->file)));
     ret = write_frozen(q, &state);
+    TRACE(qcow2_write_back_done, node_name(child_node(q->file)), ret);
     co_mutex_lock(&q->metadata);
     thaw(q, &state, ret == 0);
     co_mutex_unlock(&q->metadata);

@@ -2,6 +2,7 @@
 
 #include "blockcore/base/memory.h"
 #include "blockcore/base/range.h"
+#include "blockcore/base/trace.h"
 #include "blockcore/io/request.h"
 #include "blockcore/runtime/buffer.h"
 #include "blockcore/runtime/coroutine.h"
@@ -326,6 +327,7 @@ static int write_table(const struct table_cache *cache, struct child *file, cons
     size_t begin = (size_t)align_down(table->frozen_changed.begin, WRITE_ALIGNMENT);
     size_t end = (size_t)min_u64(align_up(table->frozen_changed.end, WRITE_ALIGNMENT), cache->table_bytes);
     child_debug_event(file, cache->write_event);
+    TRACE(qcow2_write_table, node_name(child_node(file)), table->offset + begin, end - begin);
     return child_pwrite(file, table->offset + begin, table->frozen + begin, end - begin, 0);
 }
 

@@ -2,6 +2,7 @@
 
 #include "blockcore/base/arena.h"
 #include "blockcore/base/memory.h"
+#include "blockcore/base/trace.h"
 #include "blockcore/export/nbd/budget.h"
 #include "blockcore/export/nbd/connection_private.h"
 #include "blockcore/net/address.h"
@@ -125,6 +126,7 @@ static void CO_FN connection_end(struct nbd_connection *conn)
         wait_for_requests(conn);
     stream_destroy(conn->stream);
     conn->stream = NULL;
+    TRACE(nbd_closed, conn->peer, (uintptr_t)conn);
     co_call_on(loop_control(), "end of an NBD connection", leave_everything, conn);
     unref(conn);
 }
@@ -152,6 +154,7 @@ static void connection_main(void *arg)
 {
     struct nbd_connection *conn = arg;
     conn->stream = stream_create(conn->fd);
+    TRACE(nbd_connected, conn->peer, (uintptr_t)conn);
     if (handshake_in_time(conn))
         conn->state = NBD_TRANSMISSION;
     else

@@ -1,3 +1,4 @@
+#include "blockcore/base/trace.h"
 #include "blockcore/export/nbd/connection_private.h"
 #include "blockcore/export/nbd/haggle.h"
 #include "blockcore/export/nbd/secure.h"
@@ -110,6 +111,7 @@ static enum nbd_haggle_result one_option(struct nbd_connection *conn, struct nbd
         nbd_connection_complain(conn, "it sent what is no option");
         return NBD_HAGGLE_END;
     }
+    TRACE(nbd_option, conn->peer, header.option, header.bytes, (uintptr_t)conn);
     if (header.bytes > NBD_OPTION_DATA_MAX) {
         if (skip(conn, header.bytes) < 0)
             return NBD_HAGGLE_END;
@@ -146,6 +148,8 @@ bool nbd_handshake(struct nbd_connection *conn)
     if (result == NBD_HAGGLE_ON)
         nbd_connection_complain(conn, "it does not come to an end with its options");
     conn->agreed = nbd_haggle_agreed(haggle);
+    TRACE(nbd_handshake_end, conn->peer,
+          TRACE_CONSTANT(result == NBD_HAGGLE_TRANSMISSION ? "agreed" : "no export chosen"), (uintptr_t)conn);
     nbd_haggle_destroy(haggle);
     return result == NBD_HAGGLE_TRANSMISSION;
 }

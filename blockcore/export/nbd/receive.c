@@ -1,6 +1,7 @@
 #include "blockcore/export/nbd/connection_private.h"
 
 #include "blockcore/base/range.h"
+#include "blockcore/base/trace.h"
 #include "blockcore/export/nbd/budget.h"
 #include "blockcore/runtime/buffer.h"
 #include "blockcore/runtime/fd_watch.h"
@@ -313,6 +314,7 @@ static int receive_header(struct receiver *receiver, struct intake *intake)
     if (!nbd_parse_request(receiver->chunk + receiver->begin, conn->agreed.mode, header))
         return -EPROTO;
     receiver->begin += header_bytes(receiver);
+    TRACE(nbd_request, conn->peer, header->type, header->offset, header->bytes);
     if (header->type == NBD_CMD_DISC)
         return -ESHUTDOWN;
     intake->contexts = conn->agreed.contexts;

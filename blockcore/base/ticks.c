@@ -1,4 +1,4 @@
-#include "blockcore/runtime/ticks.h"
+#include "blockcore/base/ticks.h"
 
 #include <pthread.h>
 

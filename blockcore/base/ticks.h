@@ -3,8 +3,8 @@
  * The processor's own counter where there is one that runs evenly (x86-64, aarch64), else the monotonic clock. Only
  * differences mean something; ticks_to_ns() finds out the rate by comparing with the monotonic clock since the first
  * call of ticks_begin(), so it is as good as that time is long. */
-#ifndef CAIRN_RUNTIME_TICKS_H
-#define CAIRN_RUNTIME_TICKS_H
+#ifndef CAIRN_BASE_TICKS_H
+#define CAIRN_BASE_TICKS_H
 
 #include <stdint.h>
 #include <time.h>
