@@ -1,7 +1,8 @@
 #include "daemon/daemon.h"
-#include "blockcore/base/trace.h"
+#include "daemon/audit.h"
 #include "daemon/authz_file.h"
 
+#include "blockcore/base/trace.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop.h"
 #include "blockcore/runtime/loop_uv.h"
@@ -118,6 +119,8 @@ static void begin(void)
         .version = &daemon_version,
         .log = log_from_rpc,
         .trace = log_shows(LOG_LEVEL_DEBUG) ? trace_from_rpc : NULL,
+        .audit = audit_is_on() ? audit_write : NULL,
+        .audit_refuses = audit_refuses,
     });
     events_send_to(rpc_server_events(the_daemon.server));
     watch_signals();
@@ -176,6 +179,7 @@ static void CO_FN live(void *arg)
     shutdown_run(the_daemon.server);
     if (events_data_lost())
         the_daemon.status = EXIT_FAILURE;
+    audit_end();
     monitors_remove();
     pidfile_remove(the_daemon.pidfile);
     unwatch_signals();
@@ -189,6 +193,8 @@ int daemon_run(const struct options *options)
     struct error *err = trace_begin();
     if (!err && options->image_policy)
         err = image_policy_begin(options->image_policy);
+    if (!err && options->audit)
+        err = error_wrap(audit_begin(options->audit), "audit");
     if (!err)
         err = runtime_start(&(struct runtime_options){ .io_loops = options->io_threads });
     if (err) {

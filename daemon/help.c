@@ -35,6 +35,8 @@ static const char usage[] =
     "                        make an object, as with the command object-add; \"help\" lists the types, TYPE,help the\n"
     "                        properties of one\n"
     "  --config FILE         make what a YAML file describes\n"
+    "  --audit {path=FILE|journal=SOCKET}[,on-failure=continue|refuse]\n"
+    "                        note each command that may change something, as a line of JSON\n"
     "  --check               only check the options and files; no image is touched\n"
     "  --image-policy [directories.0=DIR...][,schemes.0=SCHEME...][,json=on|off]\n"
     "                        what images may name as backing files: only files below these directories, remote\n"

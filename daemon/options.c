@@ -5,6 +5,7 @@
 #include "blockcore/export/nbd/server.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/objects/object.h"
+#include "daemon/audit.h"
 #include "daemon/chardev.h"
 #include "daemon/check.h"
 #include "daemon/config.h"
@@ -143,24 +144,37 @@ static struct error *take_item(struct options *options, const struct option_kind
     return NULL;
 }
 
-static struct error *set_image_policy(struct options *options, const struct image_policy_options *policy)
+/* What is there once for the whole process, from the command line or a file. */
+static struct error *set_once(void *slot, const void *value)
 {
-    if (options->image_policy)
-        return error_new("the image policy is given twice");
-    options->image_policy = policy;
+    const void *now;
+    memcpy(&now, slot, sizeof(now));
+    if (now && value)
+        return error_new("this is given twice");
+    if (value)
+        memcpy(slot, &value, sizeof(value));
     return NULL;
 }
 
-static struct error *take_image_policy(struct options *options, const char *text)
+static struct error *take_once(struct options *options, const char *name, const struct type_descriptor *type,
+                               void *slot, const char *text)
 {
-    static const struct option_kind kind = {
-        "--image-policy", SYNTAX_KEYVAL, NULL, &image_policy_options_descriptor, NULL, NULL,
-    };
+    const struct option_kind kind = { .name = name, .syntax = SYNTAX_KEYVAL, .type = type };
     void *value = NULL;
     struct error *err = decode(&kind, text, false, &options->arena, &value);
     if (!err)
-        err = set_image_policy(options, value);
-    return error_wrap(err, "--image-policy %s", text);
+        err = set_once(slot, value);
+    return error_wrap(err, "%s %s", name, text);
+}
+
+/* The same from a file. */
+static struct error *take_facilities(struct options *options, const struct config *config)
+{
+    const struct cairn_config *values = config_values(config);
+    struct error *err = config_error(config, "image-policy", set_once(&options->image_policy, values->image_policy));
+    if (!err)
+        err = config_error(config, "audit", set_once(&options->audit, values->audit));
+    return err;
 }
 
 static struct error *apply_traces(const struct config *config, const struct cairn_config *values)
@@ -190,11 +204,7 @@ static struct error *take_config(struct options *options, const char *path)
     if (values->pidfile && !options->pidfile)
         options->pidfile = values->pidfile;
     err = apply_traces(item.config, values);
-    if (err)
-        return err;
-    if (values->image_policy)
-        return config_error(item.config, "image-policy", set_image_policy(options, values->image_policy));
-    return NULL;
+    return err ? err : take_facilities(options, item.config);
 }
 
 static struct error *take_log_level(const char *name)
@@ -221,7 +231,8 @@ static struct error *take_trace(struct options *options, const char *text)
 }
 
 enum {
-    OPTION_BLOCKDEV = 256,
+    OPTION_AUDIT = 256,
+    OPTION_BLOCKDEV,
     OPTION_CHARDEV,
     OPTION_CHECK,
     OPTION_CONFIG,
@@ -236,6 +247,7 @@ enum {
 };
 
 static const struct option long_options[] = {
+    { "audit", required_argument, NULL, OPTION_AUDIT },
     { "blockdev", required_argument, NULL, OPTION_BLOCKDEV },
     { "chardev", required_argument, NULL, OPTION_CHARDEV },
     { "check", no_argument, NULL, OPTION_CHECK },
@@ -259,6 +271,8 @@ static const char short_options[] = ":hT:V";
 static struct error *take_option(struct options *options, int option)
 {
     switch (option) {
+    case OPTION_AUDIT:
+        return take_once(options, "--audit", &audit_options_descriptor, &options->audit, optarg);
     case OPTION_BLOCKDEV:
         return take_item(options, &blockdev_kind, optarg);
     case OPTION_CHARDEV:
@@ -273,7 +287,7 @@ static struct error *take_option(struct options *options, int option)
     case OPTION_EXPORT:
         return take_item(options, &export_kind, optarg);
     case OPTION_IMAGE_POLICY:
-        return take_image_policy(options, optarg);
+        return take_once(options, "--image-policy", &image_policy_options_descriptor, &options->image_policy, optarg);
     case OPTION_LOG_LEVEL:
         return take_log_level(optarg);
     case OPTION_MONITOR:
@@ -299,7 +313,7 @@ static struct error *bad_option(int result, char **argv)
     const char *given = argv[optind - 1];
     if (result == ':')
         return error_new("option '%s' requires an argument", given);
-    if (optopt && optopt < OPTION_BLOCKDEV)
+    if (optopt && optopt < OPTION_AUDIT)
         return error_new("invalid option -- '%c'", optopt);
     return error_new("unrecognized option '%s'", given);
 }
@@ -385,7 +399,7 @@ static struct error *check_item(struct check *check, const struct option_item *i
 struct error *options_check(const struct options *options)
 {
     struct check *check = check_create();
-    struct error *err = NULL;
+    struct error *err = options->audit ? error_wrap(audit_check(options->audit), "audit") : NULL;
     for (size_t i = 0; i < options->count && !err; i++)
         err = check_item(check, &options->items[i]);
     check_destroy(check);

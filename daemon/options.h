@@ -28,6 +28,7 @@ struct options {
     struct option_item *items;
     size_t count;
     const struct image_policy_options *image_policy; /* NULL: the default; begins before anything is made */
+    const struct audit_options *audit;               /* NULL: no audit log */
     const char *pidfile;                             /* NULL: none */
     bool daemonize;
     bool check;

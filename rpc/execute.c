@@ -4,6 +4,7 @@
 #include "blockcore/base/trace.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop_uv.h"
+#include "rpc/audit.h"
 #include "rpc/request.h"
 #include "rpc/server_private.h"
 #include "rpc/session.h"
@@ -60,6 +61,17 @@ static struct error *check_number(const struct session *session, const struct co
     return error_new("%zu commands wait already, some of them for clients that left", count);
 }
 
+static bool is_audited(const struct session *session, const struct command_context *request)
+{
+    return session->server->options.audit && request->command && command_role(request->command) > COMMAND_READ;
+}
+
+/* What can be noted nowhere is not done. */
+static struct error *check_audit(const struct session *session, const struct command_context *request)
+{
+    return is_audited(session, request) ? session->server->options.audit_refuses() : NULL;
+}
+
 static void refuse_if_need_be(const struct session *session, struct command_context *request)
 {
     struct error *err = check_mode(session, request);
@@ -69,6 +81,8 @@ static void refuse_if_need_be(const struct session *session, struct command_cont
         err = check_cancelled(request);
     if (!err)
         err = check_number(session, request);
+    if (!err && !request->error)
+        err = check_audit(session, request);
     if (!err)
         return;
     error_free(request->error);
@@ -91,7 +105,7 @@ static void check_class(struct rpc_server *server, struct command_context *reque
 }
 
 /* After it the session may be gone: look at request->session. */
-static void execute(struct session *session, struct command_context *request)
+static void execute_now(struct session *session, struct command_context *request)
 {
     struct rpc_server *server = session->server;
     refuse_if_need_be(session, request);
@@ -108,6 +122,22 @@ static void execute(struct session *session, struct command_context *request)
     TRACE(qmp_reply, request->command->name, request->number, ticks_to_ns(ticks_now() - begin),
           TRACE_CONSTANT(request->error ? "error" : "ok"));
     check_class(server, request);
+}
+
+/* The same, with a line about it where one is due. */
+static void execute(struct session *session, struct command_context *request)
+{
+    struct rpc_server *server = session->server;
+    if (!is_audited(session, request)) {
+        execute_now(session, request);
+        return;
+    }
+    uint64_t begin = uv_hrtime();
+    CLEANUP(text_fini) struct text line = { 0 };
+    audit_begin_line(&line, request);
+    execute_now(session, request);
+    audit_end_line(&line, request, uv_hrtime() - begin);
+    server->options.audit(&line);
 }
 
 /* The same, for the log. */

@@ -26,6 +26,7 @@
 struct event_sink;
 struct rpc_peer;
 struct rpc_server;
+struct text;
 
 #define RPC_QUEUE_MAX 16                         /* commands of one client that wait; then it is not read further */
 #define RPC_OUTPUT_PENDING_MAX (1024 * 1024)     /* unread bytes at which a client's commands wait */
@@ -44,6 +45,10 @@ struct rpc_server_options {
     /* NULL, or what gets each command and its reply as a line that names the client, without what is secret. */
     void (*trace)(void *arg, const char *line);
     void *log_arg;
+    /* NULL, or where a line about each command that may change something goes (audit.h). */
+    void (*audit)(const struct text *line);
+    /* Why no such command may begin now; NULL: it may. Comes with @audit. */
+    struct error *(*audit_refuses)(void);
 };
 
 struct rpc_server *rpc_server_create(const struct rpc_server_options *options) CONTROL_FN;
