@@ -17,6 +17,7 @@
 #include "daemon/node_options.h"
 #include "daemon/options.h"
 #include "daemon/pidfile.h"
+#include "daemon/service_manager.h"
 #include "daemon/shutdown.h"
 #include "daemon/trace.h"
 #include "rpc/server.h"
@@ -55,6 +56,7 @@ void daemon_quit(void)
         return;
     the_daemon.ending = true;
     TRACE(daemon_state, "ending");
+    service_stopping();
     rpc_server_stop(the_daemon.server);
     shutdown_start_clock(the_daemon.server, &the_daemon.pidfile);
     chardevs_wait_for_nobody();
@@ -124,6 +126,7 @@ static void begin(void)
     });
     events_send_to(rpc_server_events(the_daemon.server));
     watch_signals();
+    service_watch_loops();
 }
 
 static struct error *CO_FN make_items(const struct options *options)
@@ -159,8 +162,10 @@ static struct error *CO_FN become_ready(const struct options *options)
         err = take_pidfile(options);
     if (!err && !the_daemon.ending)
         err = daemonize_ready();
-    if (!err)
+    if (!err && !the_daemon.ending) {
         TRACE(daemon_state, "ready");
+        service_ready();
+    }
     return err;
 }
 
@@ -183,6 +188,7 @@ static void CO_FN live(void *arg)
     monitors_remove();
     pidfile_remove(the_daemon.pidfile);
     unwatch_signals();
+    service_end();
     shutdown_stop_clock();
 }
 
@@ -190,6 +196,7 @@ int daemon_run(const struct options *options)
 {
     the_daemon.options = options;
     black_box_install();
+    service_begin();
     struct error *err = trace_begin();
     if (!err && options->image_policy)
         err = image_policy_begin(options->image_policy);

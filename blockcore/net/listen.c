@@ -53,6 +53,21 @@ static struct error *listen_vsock(const struct vsock_socket_address *vsock, stru
     return NULL;
 }
 
+struct error *listen_take_over(int fd, const char *name, struct listening *out)
+{
+    int listens = 0;
+    socklen_t bytes = sizeof(listens);
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &bytes) < 0)
+        return error_errno(errno, "descriptor %s is not a socket", name);
+    if (!listens)
+        return error_new("descriptor %s is not a socket that listens", name);
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+        return error_errno(errno, "cannot use descriptor %s", name);
+    out->fds[out->count++] = fd;
+    return NULL;
+}
+
 static struct error *listen_fd(const struct fd_socket_address *given, struct listening *out)
 {
     uint32_t fd;
@@ -62,18 +77,10 @@ static struct error *listen_fd(const struct fd_socket_address *given, struct lis
         fd = (uint32_t)named;
     else if (!listen_parse_number(given->str, INT32_MAX, &fd))
         return error_new("'%s' is neither the number of a descriptor nor the name of one that was passed", given->str);
-    int listens = 0;
-    socklen_t bytes = sizeof(listens);
-    if (getsockopt((int)fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &bytes) < 0)
-        return error_errno(errno, "descriptor %s is not a socket", given->str);
-    if (!listens)
-        return error_new("descriptor %s is not a socket that listens", given->str);
-    int flags = fcntl((int)fd, F_GETFL);
-    if (flags < 0 || fcntl((int)fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0)
-        return error_errno(errno, "cannot use descriptor %s", given->str);
-    (void)steal_fd(&taken);
-    out->fds[out->count++] = (int)fd;
-    return NULL;
+    struct error *err = listen_take_over((int)fd, given->str, out);
+    if (!err)
+        (void)steal_fd(&taken);
+    return err;
 }
 
 struct listen_call {

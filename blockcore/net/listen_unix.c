@@ -1,6 +1,7 @@
 #include "blockcore/base/cleanup.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/net/listen_private.h"
+#include "blockcore/runtime/passed_fd.h"
 #include "schema/cairn_types.h"
 
 #include <errno.h>
@@ -117,6 +118,18 @@ static struct error *listen_abstract(int fd, const struct unix_socket_address *g
     return NULL;
 }
 
+/* Does @fd listen at that path? */
+static bool listens_at(int fd, const void *path)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNSPEC };
+    socklen_t bytes = sizeof(address);
+    int listens = 0;
+    socklen_t listens_bytes = sizeof(listens);
+    return getsockname(fd, (struct sockaddr *)&address, &bytes) == 0 && address.sun_family == AF_UNIX &&
+           strncmp(address.sun_path, path, sizeof(address.sun_path)) == 0 &&
+           getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &listens_bytes) == 0 && listens;
+}
+
 struct error *listen_unix(const struct unix_socket_address *given, struct listening *out)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -125,12 +138,21 @@ struct error *listen_unix(const struct unix_socket_address *given, struct listen
     if (strlen(given->path) >= sizeof(address.sun_path))
         return error_new("UNIX socket path '%s' is too long: at most %zu bytes", given->path,
                          sizeof(address.sun_path) - 1);
-    CLEANUP(close_fd) int fd = listen_socket(AF_UNIX, 0);
+    /* The file is that of the one who made the socket, and is left to him at the end. */
+    bool abstract = given->has_abstract && given->abstract;
+    CLEANUP(close_fd) int fd = abstract ? -1 : named_fd_take_fitting(NAMED_FD_PARENT, listens_at, given->path);
+    if (fd >= 0) {
+        struct error *err = listen_take_over(fd, given->path, out);
+        if (!err)
+            (void)steal_fd(&fd);
+        return err;
+    }
+    fd = listen_socket(AF_UNIX, 0);
     if (fd < 0)
         return error_errno(-fd, "cannot make a socket");
 
     struct error *err;
-    if (given->has_abstract && given->abstract) {
+    if (abstract) {
         err = listen_abstract(fd, given);
     } else {
         strcpy(address.sun_path, given->path);

@@ -220,6 +220,36 @@ int named_fd_take(const char *name)
     return fd;
 }
 
+bool named_fd_exists(const char *name)
+{
+    pthread_mutex_lock(&passed.mutex);
+    bool exists = find_named(name);
+    pthread_mutex_unlock(&passed.mutex);
+    return exists;
+}
+
+void named_fds_each(uint64_t owner, void (*fn)(const char *name, void *arg), void *arg)
+{
+    pthread_mutex_lock(&passed.mutex);
+    for (size_t i = 0; i < passed.named_count; i++) {
+        if (passed.named[i].owner == owner)
+            fn(passed.named[i].name, arg);
+    }
+    pthread_mutex_unlock(&passed.mutex);
+}
+
+int named_fd_take_fitting(uint64_t owner, bool (*fits)(int fd, const void *arg), const void *arg)
+{
+    int fd = -1;
+    pthread_mutex_lock(&passed.mutex);
+    for (size_t i = 0; i < passed.named_count && fd < 0; i++) {
+        if (passed.named[i].owner == owner && fits(passed.named[i].fd, arg))
+            fd = forget_named(&passed.named[i]);
+    }
+    pthread_mutex_unlock(&passed.mutex);
+    return fd;
+}
+
 void named_fds_forget(uint64_t owner, void (*dispose)(int fd))
 {
     pthread_mutex_lock(&passed.mutex);

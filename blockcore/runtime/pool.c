@@ -4,6 +4,7 @@
 #include "blockcore/base/memory.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/pool_private.h"
+#include "blockcore/runtime/runtime_private.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -175,9 +176,9 @@ static int start_worker(struct pool_job *job)
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, WORKER_STACK_BYTES);
 
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    sigset_t blocked, before;
+    signals_of_control_thread(&blocked);
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
     pthread_t thread;
     int ret = pthread_create(&thread, &attributes, worker_main, job);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

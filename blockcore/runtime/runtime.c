@@ -51,12 +51,20 @@ static void *run_io_loop(void *arg)
     return NULL;
 }
 
-/* Signals are the control thread's: threads inherit the mask of the one that makes them. */
+void signals_of_control_thread(sigset_t *out)
+{
+    static const int own[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS };
+    sigfillset(out);
+    for (size_t i = 0; i < ARRAY_SIZE(own); i++)
+        sigdelset(out, own[i]);
+}
+
+/* Threads inherit the mask of the one that makes them. */
 static int start_thread(struct loop *loop)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    sigset_t blocked, before;
+    signals_of_control_thread(&blocked);
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
     int ret = pthread_create(&loop->thread, NULL, run_io_loop, loop);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return ret;

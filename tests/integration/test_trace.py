@@ -2,6 +2,7 @@
 commands that look at both."""
 
 import contextlib
+import ctypes
 import os
 import pathlib
 import re
@@ -23,6 +24,10 @@ def wait_for_text(path, text):
         assert time.monotonic() < end, f"'{text}' does not come:\n{content}"
         time.sleep(0.002)
     return content
+
+
+def is_sanitized():
+    return re.search(rb"__(asan|tsan)_init", CAIRND.read_bytes()) is not None
 
 
 # The black box ----------------------------------------------------------------------------------------------------
@@ -68,6 +73,22 @@ def test_a_reader_that_does_not_read_keeps_nobody_alive(tmp_path):
     assert process.wait(DEADLINE) == -signal.SIGABRT
     os.close(reader)
     os.close(writer)
+
+
+def test_a_thread_that_breaks_something_tells_it_too(start_daemon):
+    """Signals of mistakes reach the thread that made them."""
+    if is_sanitized():
+        pytest.skip("the sanitizer takes these signals for itself")
+    daemon = start_daemon()
+    daemon.connect()
+    thread = next(int(task.name) for task in pathlib.Path(f"/proc/{daemon.pid}/task").iterdir()
+                  if (task / "comm").read_text() == "io-0\n")
+    daemon.expected_status = -signal.SIGSEGV
+    tgkill = 234 if os.uname().machine == "x86_64" else 131
+    assert ctypes.CDLL(None).syscall(tgkill, daemon.pid, thread, signal.SIGSEGV) == 0
+    assert daemon.wait() == -signal.SIGSEGV
+    assert "cairnd: dying of SIGSEGV; what happened last" in daemon.log
+    assert "qmp_connected" in daemon.log
 
 
 def test_failed_requests_are_in_the_box(daemon, qmp):
