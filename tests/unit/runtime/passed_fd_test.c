@@ -146,6 +146,38 @@ static void names_are_used_once_and_go_with_their_owner(void **state)
     close(second);
 }
 
+static bool is_equal(int fd, const void *wanted)
+{
+    return fd == *(const int *)wanted;
+}
+
+static void append_name(const char *name, void *names)
+{
+    strcat(names, name);
+}
+
+static void what_the_parent_passed_is_found_by_what_it_is(void **state)
+{
+    (void)state;
+    int ours = null_fd(O_RDONLY);
+    int other = null_fd(O_RDONLY);
+    int clients = null_fd(O_RDONLY);
+    int replaced;
+    char names[16] = "";
+    assert_null(named_fd_put("a", NAMED_FD_PARENT, other, &replaced));
+    assert_null(named_fd_put("b", NAMED_FD_PARENT, ours, &replaced));
+    assert_null(named_fd_put("c", 1, clients, &replaced));
+    assert_int_equal(named_fd_take_fitting(NAMED_FD_PARENT, is_equal, &clients), -1);
+    named_fds_each(NAMED_FD_PARENT, append_name, names);
+    assert_string_equal(names, "ab");
+    assert_int_equal(named_fd_take_fitting(NAMED_FD_PARENT, is_equal, &ours), ours);
+    assert_int_equal(named_fd_take_fitting(NAMED_FD_PARENT, is_equal, &ours), -1);
+    assert_true(named_fd_exists("a") && !named_fd_exists("b") && named_fd_exists("c"));
+    close(ours);
+    named_fds_forget(NAMED_FD_PARENT, close_it);
+    named_fds_forget(1, close_it);
+}
+
 static void there_is_a_limit(void **state)
 {
     (void)state;
@@ -171,6 +203,7 @@ int main(void)
         cmocka_unit_test(a_copy_of_the_one_that_fits),
         cmocka_unit_test(numbers_are_the_smallest_that_are_free),
         cmocka_unit_test(names_are_used_once_and_go_with_their_owner),
+        cmocka_unit_test(what_the_parent_passed_is_found_by_what_it_is),
         cmocka_unit_test(there_is_a_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
