@@ -169,6 +169,7 @@ struct error *cbw_choose_units(struct cbw *cbw, uint64_t wanted_cluster)
         .to = cbw->target,
         .flags = REQ_MAY_UNMAP,
         .zero_unit = CLUSTER_MIN,
+        .offload = OFFLOAD_CARRY,
     };
     struct error *err = choose_cluster(cbw, wanted_cluster);
     return err ? err : bitsets_init(cbw);

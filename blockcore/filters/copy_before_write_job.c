@@ -44,6 +44,7 @@ static struct error *attach(struct node *node, const struct cbw_job_options *opt
     if (options->use_copy_range && !options->compress)
         cbw->ends.offload = OFFLOAD_ALWAYS;
     if (options->compress) {
+        cbw->ends.offload = OFFLOAD_NONE;
         cbw->ends.flags |= REQ_COMPRESSED;
         cbw->ends.zero_unit = max_u64(cbw->ends.zero_unit, node_cluster_bytes(options->target));
     }

@@ -46,27 +46,31 @@ static int write_data(const struct copy_ends *ends, struct range range, char *da
     return ret;
 }
 
-/* False: the data have to be read and written. */
-static bool offload(struct copy_ends *ends, struct range range) CO_FN;
+/* What has to be read and written here. */
+static struct range offload(struct copy_ends *ends, struct range range) CO_FN;
 
-static bool offload(struct copy_ends *ends, struct range range)
+static struct range offload(struct copy_ends *ends, struct range range)
 {
-    if (ends->offload == OFFLOAD_NONE || atomic_load_explicit(&ends->no_offload, memory_order_relaxed))
-        return false;
-    int ret = child_offload(ends->from, ends->to, range, ends->offload);
-    if (ret == -EOPNOTSUPP)
-        atomic_store_explicit(&ends->no_offload, true, memory_order_relaxed);
-    return ret == 0;
+    enum copy_offload before = atomic_load_explicit(&ends->offload, memory_order_relaxed);
+    enum copy_offload after = before;
+    uint64_t done = 0;
+    if (before == OFFLOAD_NONE)
+        return range;
+    (void)child_offload(ends->from, ends->to, range, ends->zero_unit, &after, &done);
+    if (after != before)
+        atomic_store_explicit(&ends->offload, after, memory_order_relaxed);
+    return range_between(range.offset + done, range_end(range));
 }
 
 int child_copy(struct copy_ends *ends, struct range range, bool *write_failed)
 {
-    if (offload(ends, range))
+    *write_failed = false;
+    range = offload(ends, range);
+    if (range.bytes == 0)
         return 0;
     size_t bytes = (size_t)min_u64(range.bytes, 512u * 1024);
     char *data = buffer_get(bytes);
     int ret = data ? 0 : -ENOMEM;
-    *write_failed = false;
     while (range.bytes > 0 && ret == 0) {
         struct range part = range_make(range.offset, min_u64(range.bytes, bytes));
         ret = child_pread(ends->from, part.offset, data, part.bytes);

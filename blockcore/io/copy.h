@@ -16,9 +16,8 @@ struct copy_ends {
     struct child *from; /* reads as zero past its end */
     struct child *to;
     unsigned flags; /* REQ_COMPRESSED, REQ_MAY_UNMAP for zeroes, as child_pwritev() and child_pwrite_zeroes() take */
-    uint64_t zero_unit; /* a power of two; 0: data are not looked at */
-    enum copy_offload offload;
-    _Atomic bool no_offload; /* it turned out that there is none */
+    uint64_t zero_unit;                /* a power of two; 0: data are not looked at */
+    _Atomic enum copy_offload offload; /* becomes less where it turns out that there is no more */
 };
 
 /* 0 or -errno; then *@write_failed says whose error that is. Any thread. */

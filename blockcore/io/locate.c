@@ -9,6 +9,9 @@
 /* Pieces that may be found before it is known how many of them the answer has room for. */
 #define FOUND_MAX (2 * STEP_MAX)
 
+/* A child is asked for as many pieces as are wanted still, but for some, since not all that lies in it is. */
+#define LOAD_MIN 32
+
 /* One extent that has to be looked up in a child. */
 struct lookup {
     const struct extent *own;
@@ -97,8 +100,8 @@ struct child_view {
     size_t at; /* first known extent that does not end before the last lookup's begin */
 };
 
-/* Past the end a child has nothing: zeroes without a mapping. */
-static int view_load(struct child_view *view, struct range wanted, uint64_t hull_end, unsigned ask)
+/* Past the end a child has nothing: zeroes without a mapping. @pieces: more than those will not be of use. */
+static int view_load(struct child_view *view, struct range wanted, uint64_t hull_end, unsigned ask, size_t pieces)
 {
     view->known.count = 0;
     view->at = 0;
@@ -111,12 +114,13 @@ static int view_load(struct child_view *view, struct range wanted, uint64_t hull
     }
     struct walk walk = { .ask = ask & ~(unsigned)ASK_ALLOCATED };
     struct range window = range_between(wanted.offset, min_u64(hull_end, length));
-    return located_status(child_node(view->child), window, &walk, STEP_MAX, &view->known);
+    return located_status(child_node(view->child), window, &walk, min_u64(max_u64(pieces, LOAD_MIN), STEP_MAX),
+                          &view->known);
 }
 
-/* Stops after @max pieces. */
+/* Stops after @max pieces. @enough: of this and all later lookups. */
 static int view_lookup(struct child_view *view, struct lookup *lookup, uint64_t hull_end, unsigned ask, size_t max,
-                       struct located *located)
+                       size_t enough, struct located *located)
 {
     const struct extent *own = lookup->own;
     struct range left = range_make(own->file_offset, own->bytes);
@@ -125,7 +129,7 @@ static int view_lookup(struct child_view *view, struct lookup *lookup, uint64_t 
         while (view->at < view->known.count && range_end(extent_range(&view->known.items[view->at])) <= left.offset)
             view->at++;
         if (view->at == view->known.count || view->known.items[view->at].offset > left.offset) {
-            int ret = view_load(view, left, hull_end, ask);
+            int ret = view_load(view, left, hull_end, ask, enough - min_u64(located->found_count, enough) + 1);
             if (ret < 0)
                 return ret;
         }
@@ -166,7 +170,7 @@ static int locate_all(struct located *located, unsigned ask, size_t max, size_t 
         }
         if (!ascending)
             hull_end = lookup->own->file_offset + lookup->own->bytes;
-        ret = view_lookup(&view, lookup, hull_end, ask, max, located);
+        ret = view_lookup(&view, lookup, hull_end, ask, max, enough, located);
         located->done = i + 1;
     }
     extents_fini(&view.known);

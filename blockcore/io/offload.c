@@ -69,9 +69,9 @@ static int node_copy_in(struct node *node, struct range range, const struct copy
     node_leave_regions(node, range);
     if (alignment > 1)
         tracked_end(&node->tracker, &tracked);
-    if (ret == 0) {
+    if (*source->done > 0) {
         node_set_written(node);
-        stats_wrote(node, range_end(range), range.bytes, 0);
+        stats_wrote(node, range.offset + *source->done, *source->done, 0);
     }
     return ret;
 }
@@ -84,15 +84,17 @@ int child_copy_in(struct child *child, struct range range, const struct copy_sou
     return node_copy_in(child->node, range, source);
 }
 
-int child_offload(struct child *from, struct child *to, struct range range, enum copy_offload offload)
+int child_offload(struct child *from, struct child *to, struct range range, uint64_t zero_unit,
+                  enum copy_offload *offload, uint64_t *done)
 {
-    struct copy_source source = { .offload = offload };
+    struct copy_source source = { .zero_unit = zero_unit, .offload = offload, .done = done };
+    *done = 0;
     if (!range_inside(range, node_length(from->node)))
         return -ENOTSUP;
-    if (!find_source(from, range, &source))
-        return -EOPNOTSUPP;
-    int ret = child_copy_in(to, range, &source);
-    if (ret == 0)
-        count_reads(from, range);
-    return ret;
+    int ret = find_source(from, range, &source) ? child_copy_in(to, range, &source) : -EOPNOTSUPP;
+    if (ret == -EOPNOTSUPP)
+        *offload = OFFLOAD_NONE;
+    if (*done > 0)
+        count_reads(from, range_make(range.offset, *done));
+    return ret == 0 ? 0 : -ENOTSUP;
 }

@@ -2,6 +2,7 @@
  *
  *     source --> filter --> raw (window) --> file --.   clone: both files share the blocks, nothing is moved
  *     target --> raw ------------------------> file --'   the file system copies: in the kernel, or on a server
+ *                                                         a thread copies what the page cache has
  *
  * It is a shortcut and nothing more. Whatever stands in its way (a driver that looks at data or changes them, two file
  * systems, an error) is -ENOTSUP, and an ordinary copy does the same and says what is wrong. The target counts,
@@ -15,7 +16,9 @@
 
 enum copy_offload {
     OFFLOAD_NONE,
-    /* Where that is better than an ordinary copy: blocks are shared, or a server copies. */
+    /* What is in memory already is read and written by one thread. */
+    OFFLOAD_CARRY,
+    /* Where that is better than an ordinary copy: blocks are shared, or a server copies; else OFFLOAD_CARRY. */
     OFFLOAD_SHARE,
     OFFLOAD_ALWAYS, /* wherever the kernel can copy: zeroes are not looked for then */
 };
@@ -24,12 +27,16 @@ enum copy_offload {
 struct copy_source {
     struct node *node;
     uint64_t offset;
-    enum copy_offload offload;
+    uint64_t zero_unit;         /* a power of two; 0: zeroes are copied as data */
+    enum copy_offload *offload; /* becomes less where it turns out that there is no more between these two */
+    uint64_t *done;             /* for the driver to say: how many bytes from the begin on were copied */
 };
 
-/* @range of @from, which lies inside of both, is written to @to at the same place. 0; -ENOTSUP: it is to be copied
- * another way, whatever has become of the target; -EOPNOTSUPP: as would all others between these two. Any thread. */
-int child_offload(struct child *from, struct child *to, struct range range, enum copy_offload offload) CO_FN;
+/* @range of @from, which lies inside of both, is written to @to at the same place. 0; -ENOTSUP: what is behind the
+ * first *@done bytes is to be copied another way, whatever has become of the target. @zero_unit, *@offload as in struct
+ * copy_source. Any thread. */
+int child_offload(struct child *from, struct child *to, struct range range, uint64_t zero_unit,
+                  enum copy_offload *offload, uint64_t *done) CO_FN;
 
 /* For drivers that have copy_in, towards their children. */
 int child_copy_in(struct child *child, struct range range, const struct copy_source *source) CO_FN;

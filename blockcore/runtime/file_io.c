@@ -110,14 +110,12 @@ static int on_pool(struct file_io *file, int (*fn)(void *arg), uint64_t offset, 
     return co_blocking(file->domain, fn, &transfer);
 }
 
-/* Moves as much as can be moved without waiting. Returns 1 when that was all, 0 at the end of the file, or -errno;
- * -EAGAIN: it must be done another way. */
-static int read_in_place(struct file_io *file, int flags, uint64_t offset, const struct iov *iov, size_t *moved)
+int read_in_place(int fd, int flags, uint64_t offset, const struct iov *iov, size_t *moved)
 {
     struct piece piece;
     while (*moved < iov->bytes) {
         piece_next(&piece, offset, iov, *moved);
-        ssize_t ret = preadv2(file->fd, piece.vec, piece.count, (off_t)piece.offset, flags);
+        ssize_t ret = preadv2(fd, piece.vec, piece.count, (off_t)piece.offset, flags);
         if (ret == 0)
             return 0;
         if (ret < 0)
@@ -176,7 +174,7 @@ static int ask_for_way(void *arg)
 }
 
 /* Asked with the first request, on the pool, because the file system may be one that hangs. */
-static enum file_way find_way(struct file_io *file)
+enum file_way file_find_way(struct file_io *file)
 {
     enum file_way way = atomic_load_explicit(&file->way, memory_order_relaxed);
     if (way != WAY_UNKNOWN)
@@ -205,11 +203,11 @@ int file_io_preadv(struct file_io *file, uint64_t offset, const struct iov *iov)
         return -EINVAL;
     size_t moved = 0;
     int ret = -EAGAIN;
-    enum file_way way = find_way(file);
+    enum file_way way = file_find_way(file);
     if (way == WAY_MEMORY)
-        ret = read_in_place(file, 0, offset, iov, &moved);
+        ret = read_in_place(file->fd, 0, offset, iov, &moved);
     else if (way == WAY_NOWAIT && !file->direct)
-        ret = read_in_place(file, RWF_NOWAIT, offset, iov, &moved);
+        ret = read_in_place(file->fd, RWF_NOWAIT, offset, iov, &moved);
     if (ret == -EAGAIN && use_ring(file, way))
         ret = move_by_ring(file, ring_preadv, offset, iov, &moved);
     /* Direct access begins where a block does, and what was read may end anywhere. */
@@ -239,7 +237,7 @@ int file_io_pwritev(struct file_io *file, uint64_t offset, const struct iov *iov
         return -EINVAL;
     if (iov->bytes == 0)
         return 0;
-    enum file_way way = find_way(file);
+    enum file_way way = file_find_way(file);
     if (way == WAY_MEMORY && iov->bytes <= WRITE_HERE_MAX)
         return file_writer_write_here(file, offset, iov);
     if (way == WAY_MEMORY || !file->direct)
@@ -264,6 +262,7 @@ struct file_io *file_io_create(int fd, struct pool_domain *domain, const struct 
 int file_io_destroy(struct file_io *file)
 {
     int ret = co_close(file->domain, file->fd);
+    pool_domain_unref(atomic_load(&file->carriers));
     pool_domain_unref(file->domain);
     free(file);
     return ret;

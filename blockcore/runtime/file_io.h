@@ -59,6 +59,14 @@ int file_io_fstat(struct file_io *file, struct stat *st) CO_FN;
 int file_io_copy(struct file_io *file, uint64_t offset, struct file_io *from, uint64_t from_offset, uint64_t bytes,
                  bool move) CO_FN;
 
+/* Bytes of another file, which lie inside of it, as far as they are in memory already: one thread of the pool reads and
+ * writes them bit by bit, while they are in the cache of its processor. Two threads at most do so to one file. Returns
+ * how many bytes from the begin on were carried. Fewer: the next ones would have to be waited for, are a unit of zeroes
+ * (@zero_unit: a power of two; 0: not looked for), or failed, which whoever copies them in another way meets again.
+ * -EOPNOTSUPP: none between these two files, ever. */
+int64_t file_io_carry(struct file_io *file, uint64_t offset, struct file_io *from, uint64_t from_offset, uint64_t bytes,
+                      uint64_t zero_unit) CO_FN;
+
 /* Any other blocking call on the file: @fn runs on the pool in the file's domain. */
 int file_io_blocking(struct file_io *file, int (*fn)(void *arg), void *arg) CO_FN;
 

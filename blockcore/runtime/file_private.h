@@ -34,8 +34,16 @@ struct file_io {
     bool use_threads;
     _Atomic enum file_way way;
     struct pool_domain *domain;
+    struct pool_domain *_Atomic carriers; /* made when first needed: few threads, since writes contend */
     struct file_writer writer;
 };
+
+/* What the file system allows; the first call waits. */
+enum file_way file_find_way(struct file_io *file) CO_FN;
+
+/* Reads on the calling thread as much as is at hand. Returns 1 when that was all, 0 at the end of the file, or -errno;
+ * -EAGAIN: it must be done another way. @flags as of preadv2(2). */
+int read_in_place(int fd, int flags, uint64_t offset, const struct iov *iov, size_t *moved);
 
 /* preadv(2) and pwritev(2), continued until all is moved, on the calling thread. Bytes past the end read as zero. */
 int read_blocking(int fd, uint64_t offset, const struct iov *iov);

@@ -71,6 +71,43 @@ def test_use_copy_range(daemon, qmp, source, target, graph, use):
     assert stats["target-file"]["wr_bytes"] >= 2 * MIB - begin and stats["source-file"]["rd_bytes"] >= 2 * MIB - begin
 
 
+def mirror(qmp):
+    qmp.execute("blockdev-mirror", job_id="b0", device="source", target="target", sync="full", auto_dismiss=False)
+    qmp.wait_event("BLOCK_JOB_READY")
+    qmp.execute("block-job-complete", device="b0")
+
+
+@pytest.mark.parametrize("cold", [False, True])
+@pytest.mark.parametrize("job", ["mirror", "backup"])
+@pytest.mark.parametrize("size", [SIZE, SIZE - 512])
+def test_plain_files(daemon, qmp, source, target, size, job, cold):
+    """Data among zeroes and holes, in the page cache or on the disk: the copy is the same, and as sparse as can be."""
+    rng = rng_of("plain files")
+    model = bytearray(size)
+    with open(source, "r+b") as file:
+        file.truncate(0)
+        file.truncate(size)
+        for at in range(0, size - MIB, 512 * KIB):
+            data = rng.choice([rng.randbytes(256 * KIB), bytes(192 * KIB), rng.randbytes(70_000) + bytes(64 * KIB)])
+            file.seek(at)
+            file.write(data)
+            model[at:at + len(data)] = data
+        file.flush()
+        os.fsync(file.fileno())
+        if cold:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    os.truncate(target, size)
+    add_file(qmp, "source", source)
+    add_file(qmp, "target", target)
+    mirror(qmp) if job == "mirror" else backup(qmp, "source")
+    assert finished(qmp) is None
+    assert target.read_bytes() == bytes(model)
+    dense = sum(any(model[at:at + 64 * KIB]) for at in range(0, size, 64 * KIB)) * 64 * KIB
+    assert used(target) <= dense + 64 * KIB
+    stats = {entry["node-name"]: entry["stats"] for entry in qmp.execute("query-blockstats", query_nodes=True)}
+    assert dense - 64 * KIB <= stats["target"]["wr_bytes"] and stats["source"]["rd_bytes"] <= 2 * size
+
+
 @pytest.mark.parametrize("side, graph", [("source", "blkdebug"), ("target", "blkdebug"), ("target", "detect-zeroes")])
 def test_what_looks_at_the_data_sees_them(daemon, qmp, source, target, side, graph):
     for name, path in (("source", source), ("target", target)):

@@ -237,16 +237,35 @@ static int file_flush(struct node *node)
     return flusher->result;
 }
 
-/* The whole range, or nothing that counts. */
+/* By the file system, or else by a thread. */
+static int copy_in(struct file *file, struct range range, const struct file *from, const struct copy_source *source)
+    CO_FN;
+
+static int copy_in(struct file *file, struct range range, const struct file *from, const struct copy_source *source)
+{
+    if (*source->offload >= OFFLOAD_SHARE) {
+        bool move = *source->offload == OFFLOAD_ALWAYS && !file->direct && !from->direct;
+        int ret = file_io_copy(file->io, range.offset, from->io, source->offset, range.bytes, move);
+        if (ret == -EOPNOTSUPP)
+            *source->offload = OFFLOAD_CARRY;
+        *source->done = ret == 0 ? range.bytes : 0;
+    }
+    if (*source->done < range.bytes && *source->offload == OFFLOAD_CARRY) {
+        int64_t done = file_io_carry(file->io, range.offset, from->io, source->offset, range.bytes, source->zero_unit);
+        if (done < 0)
+            return -EOPNOTSUPP;
+        *source->done = (uint64_t)done;
+    }
+    return *source->done == range.bytes ? 0 : -ENOTSUP;
+}
+
 static int file_copy_in(struct node *node, struct range range, const struct copy_source *source)
 {
     struct file *file = node_state(node);
 
     if (node_driver(source->node)->copy_in != file_copy_in)
         return -EOPNOTSUPP;
-    const struct file *from = node_state(source->node);
-    bool move = source->offload == OFFLOAD_ALWAYS && !file->direct && !from->direct;
-    int ret = file_io_copy(file->io, range.offset, from->io, source->offset, range.bytes, move);
+    int ret = copy_in(file, range, node_state(source->node), source);
 
     known_data_forget(&file->known_data);
     file_written(file);
