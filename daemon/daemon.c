@@ -40,6 +40,7 @@ static struct {
     uv_signal_t signals[ARRAY_SIZE(ending_signals)];
     unsigned signals_open;
     struct co_event signals_closed;
+    uint64_t begin_ns;
     bool ending;
     struct co_event shall_end;
     int status;
@@ -48,6 +49,11 @@ static struct {
 struct rpc_server *daemon_rpc_server(void)
 {
     return the_daemon.server;
+}
+
+uint64_t daemon_begin_ns(void)
+{
+    return the_daemon.begin_ns;
 }
 
 void daemon_quit(void)
@@ -112,6 +118,7 @@ static void trace_from_rpc(void *arg, const char *line)
 
 static void begin(void)
 {
+    the_daemon.begin_ns = loop_now_ns();
     co_event_init(&the_daemon.shall_end);
     node_options_begin();
     authz_file_begin();

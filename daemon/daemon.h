@@ -25,4 +25,7 @@ void daemon_quit(void) CONTROL_FN;
 
 struct rpc_server *daemon_rpc_server(void) CONTROL_FN;
 
+/* When it began to run, by loop_now_ns(). */
+uint64_t daemon_begin_ns(void) CONTROL_FN;
+
 #endif

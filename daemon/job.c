@@ -3,6 +3,7 @@
 
 #include "blockcore/base/arena.h"
 #include "blockcore/jobs/create.h"
+#include "daemon/job.h"
 #include "schema/cairn_commands.h"
 
 struct error *handle_blockdev_create(struct command_context *context, const struct blockdev_create_arguments *arguments)
@@ -65,16 +66,20 @@ static void describe(struct arena *arena, struct job *job, struct job_info *info
     };
 }
 
+struct job_info *jobs_describe(struct arena *arena, size_t *count)
+{
+    *count = 0;
+    for (struct job *job = job_next(NULL); job; job = job_next(job))
+        ++*count;
+    struct job_info *infos = arena_array(arena, *count, sizeof(*infos));
+    size_t described = 0;
+    for (struct job *job = job_next(NULL); job; job = job_next(job))
+        describe(arena, job, &infos[described++]);
+    return infos;
+}
+
 struct error *handle_query_jobs(struct command_context *context, struct job_info_list *result)
 {
-    struct arena *arena = command_arena(context);
-    size_t count = 0;
-    for (struct job *job = job_next(NULL); job; job = job_next(job))
-        count++;
-    struct job_info *infos = arena_array(arena, count, sizeof(*infos));
-    count = 0;
-    for (struct job *job = job_next(NULL); job; job = job_next(job))
-        describe(arena, job, &infos[count++]);
-    *result = (struct job_info_list){ .items = infos, .count = count };
+    result->items = jobs_describe(command_arena(context), &result->count);
     return NULL;
 }

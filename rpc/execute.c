@@ -5,6 +5,7 @@
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop_uv.h"
 #include "rpc/audit.h"
+#include "rpc/command_stats.h"
 #include "rpc/request.h"
 #include "rpc/server_private.h"
 #include "rpc/session.h"
@@ -119,6 +120,7 @@ static void execute_now(struct session *session, struct command_context *request
     request_invoke(request);
     server->in_flight_count--;
     list_remove(&request->in_flight);
+    command_stats_count(server->stats, request->command, request->error, uv_hrtime() - request->since_ns);
     TRACE(qmp_reply, request->command->name, request->number, ticks_to_ns(ticks_now() - begin),
           TRACE_CONSTANT(request->error ? "error" : "ok"));
     check_class(server, request);

@@ -2,6 +2,7 @@
 #include "blockcore/base/trace.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop_uv.h"
+#include "rpc/command_stats.h"
 #include "rpc/request.h"
 #include "rpc/server_private.h"
 #include "rpc/session.h"
@@ -26,6 +27,7 @@ struct rpc_server *rpc_server_create(const struct rpc_server_options *options)
     server->options = *options;
     server->events.server = server;
     server->input = (struct json_budget){ .max = RPC_INPUT_BYTES_MAX, .own = RPC_INPUT_BYTES_OWN };
+    server->stats = command_stats_create(options->commands);
     event_limits_init(&server->event_limits, send_event, server);
     server->attend_task.run = attend_all;
     list_init(&server->sessions);
@@ -45,6 +47,11 @@ struct event_sink *rpc_server_events(struct rpc_server *server)
 const struct command_table *rpc_server_commands(const struct rpc_server *server)
 {
     return server->options.commands;
+}
+
+const struct command_stats *rpc_server_command_stats(const struct rpc_server *server)
+{
+    return server->stats;
 }
 
 size_t rpc_server_clients(const struct rpc_server *server)
@@ -344,6 +351,7 @@ void rpc_server_destroy(struct rpc_server *server)
     close_idle(server);
     while (server->attend_posted)
         co_yield ();
+    command_stats_destroy(server->stats);
     free(server);
 }
 

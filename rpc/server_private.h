@@ -15,6 +15,7 @@
 
 struct co_event;
 struct command_context;
+struct command_stats;
 struct session;
 
 /* The generated code knows it by this name. */
@@ -30,6 +31,7 @@ struct rpc_server {
     struct list in_flight; /* of struct command_context, whose handlers run */
     size_t in_flight_count;
     uint64_t commands_ever;
+    struct command_stats *stats;
     struct list sessions;
     size_t session_count; /* closed ones that still run a command included */
     uint64_t clients_ever;

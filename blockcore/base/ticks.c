@@ -2,9 +2,13 @@
 
 #include <pthread.h>
 
+#define SETTLE_NS 100000 /* the clocks are read within some 50 ns of each other */
+
 static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_once_t settle_once = PTHREAD_ONCE_INIT;
 static uint64_t begin_ticks;
 static uint64_t begin_ns;
+_Atomic uint64_t ticks_rate;
 
 static uint64_t clock_ns(void)
 {
@@ -22,6 +26,21 @@ static void begin(void)
 void ticks_begin(void)
 {
     pthread_once(&once, begin);
+}
+
+static void settle(void)
+{
+    uint64_t ns;
+    while ((ns = clock_ns() - begin_ns) < SETTLE_NS) {
+    }
+    uint64_t ticks = ticks_now() - begin_ticks;
+    atomic_store(&ticks_rate, (uint64_t)((double)ns / (double)ticks * 0x1p32));
+}
+
+void ticks_settle(void)
+{
+    ticks_begin();
+    pthread_once(&settle_once, settle);
 }
 
 uint64_t ticks_to_ns(uint64_t ticks)

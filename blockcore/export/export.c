@@ -99,6 +99,14 @@ unsigned export_users(const struct export *export)
     return export->users;
 }
 
+void export_describe_clients(const struct export *export, struct arena *arena,
+                             const struct export_client_statistics **clients, size_t *count)
+{
+    *count = 0;
+    if (export->handle)
+        export->kind->describe_clients(export->state_of_kind, arena, clients, count);
+}
+
 struct handle *export_handle(const struct export *export)
 {
     return export->handle;
@@ -167,6 +175,8 @@ static struct error *open_handle(struct export *export, const struct block_expor
         err = node_not_found(options->node_name);
     if (!err)
         err = handle_open(node, user, perm, PERM_ALL, &export->handle);
+    if (!err)
+        handle_keep_stats(export->handle);
     if (!err && !may_be_inactive)
         handle_need_active(export->handle);
     return err;

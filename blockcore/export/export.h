@@ -15,7 +15,9 @@
 
 #include <stdbool.h>
 
+struct arena;
 struct export;
+struct export_client_statistics;
 struct handle;
 
 /* How long a removal is waited for before the command goes on without it, as it must when storage hangs. */
@@ -51,5 +53,8 @@ struct handle *export_handle(const struct export *export);
 const char *export_node_name(const struct export *export) CONTROL_FN;
 bool export_is_shutting_down(const struct export *export) CONTROL_FN;
 unsigned export_users(const struct export *export) CONTROL_FN;
+/* Its users one by one, and what they have done; from @arena. */
+void export_describe_clients(const struct export *export, struct arena *arena,
+                             const struct export_client_statistics **clients, size_t *count) CONTROL_FN;
 
 #endif

@@ -14,6 +14,10 @@ struct export_kind {
     struct error *(*start)(struct export *export, const struct block_export_options *options,
                            void **state)CO_FN CONTROL_FN;
 
+    /* Who uses it, and what they have done; from @arena. */
+    void (*describe_clients)(const void *state, struct arena *arena, const struct export_client_statistics **clients,
+                             size_t *count) CONTROL_FN;
+
     /* Lets no new user in and cuts off those that are there, without waiting for them. Called once. */
     void (*shut_down)(void *state) CONTROL_FN;
 

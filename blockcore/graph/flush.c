@@ -17,6 +17,7 @@ static int flush_children(struct node *node)
 
 int node_flush(struct node *node)
 {
+    struct stats_lane *stats = stats_begin(node);
     TRACE(node_flush, node->name);
     if (node->driver->debug_event)
         node->driver->debug_event(node, "flush_to_disk");
@@ -29,7 +30,7 @@ int node_flush(struct node *node)
         ret = node_flush(node->backing->node);
     if (ret < 0 && written)
         node_set_written(node);
-    stats_count(node, STATS_FLUSH, 0, ret);
+    stats_end(stats, STATS_FLUSH, 0, ret);
     TRACE(node_flush_done, node->name, ret);
     return ret;
 }

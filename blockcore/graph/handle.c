@@ -1,5 +1,6 @@
 #include "blockcore/graph/change.h"
 #include "blockcore/graph/layout.h"
+#include "blockcore/graph/stats_count.h"
 
 #include "blockcore/base/memory.h"
 #include "blockcore/runtime/coroutine.h"
@@ -145,6 +146,7 @@ void handle_put(struct handle *handle)
     if (--handle->refs > 0)
         return;
     co_queue_fini(&handle->quieted);
+    stats_free(handle->stats);
     free(handle->lanes);
     free(handle->user);
     free(handle);

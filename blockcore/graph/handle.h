@@ -32,6 +32,10 @@ void handle_leave_here(struct handle *handle) CO_FN CONTROL_FN;
  * the process and come back (driver->comes_back_by), drains know the way. At most once per handle. */
 void handle_set_entrance(struct handle *handle, const char *name) CONTROL_FN;
 
+/* What comes in is counted and timed (stats.h), by itself and not only together with what else the node is asked.
+ * Before the first request. */
+void handle_keep_stats(struct handle *handle) CONTROL_FN;
+
 /* The node may not become inactive while the handle is there (active.h). */
 void handle_need_active(struct handle *handle) CONTROL_FN;
 

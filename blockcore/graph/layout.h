@@ -156,6 +156,7 @@ struct handle {
     unsigned refs;    /* the owner, drains, the hold */
     unsigned lanes_count;
     struct lane *lanes;
+    struct stats_lane *stats; /* one per loop; NULL: it keeps none */
 };
 
 /* A write has ended. Once set, later writes only read it: no line of memory moves between their threads. */

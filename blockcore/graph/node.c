@@ -3,6 +3,7 @@
 #include "blockcore/base/memory.h"
 #include "blockcore/graph/driver.h"
 #include "blockcore/graph/options.h"
+#include "blockcore/graph/stats_count.h"
 #include "blockcore/runtime/coroutine.h"
 
 #include <assert.h>
@@ -53,7 +54,7 @@ void node_free(struct node *node)
     if (node->closed)
         co_event_set(node->closed);
     arena_fini(&node->options_arena);
-    free(node->stats);
+    stats_free(node->stats);
     free(node->state);
     free(node->filename);
     free(node->owner);

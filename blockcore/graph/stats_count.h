@@ -2,10 +2,16 @@
 #ifndef CAIRN_GRAPH_STATS_COUNT_H
 #define CAIRN_GRAPH_STATS_COUNT_H
 
+#include "blockcore/base/latency.h"
 #include "blockcore/base/ticks.h"
 #include "blockcore/graph/layout.h"
 #include "blockcore/graph/stats.h"
 #include "blockcore/runtime/loop.h"
+
+/* Of those who time requests, made with the first one. */
+struct stats_latency {
+    struct latency of[STATS_KINDS];
+};
 
 /* A loop's share, written by it alone. */
 struct stats_lane {
@@ -16,9 +22,13 @@ struct stats_lane {
     _Atomic uint64_t ticks[STATS_KINDS];
     _Atomic uint64_t highest_write;
     _Atomic uint64_t last; /* ticks when the last request of a user ended; 0: never */
+    _Atomic uint64_t in_flight;
+    struct stats_latency *_Atomic latency; /* NULL: none was timed here */
 } __attribute__((aligned(64)));
 
 struct stats_lane *stats_make(struct node *node);
+void stats_free(struct stats_lane *lanes);
+struct stats_latency *stats_latency_make(struct stats_lane *lane);
 
 static inline struct stats_lane *stats_lane(struct node *node)
 {
@@ -34,16 +44,41 @@ static inline void stats_add(_Atomic uint64_t *counter, uint64_t more)
     atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + more, memory_order_relaxed);
 }
 
-/* A request to @node has ended with @ret. */
-static inline void stats_count(struct node *node, enum stats_kind kind, uint64_t bytes, int ret)
+static inline void stats_count_in(struct stats_lane *lane, enum stats_kind kind, uint64_t bytes, int ret)
 {
-    struct stats_lane *lane = stats_lane(node);
     if (unlikely(ret < 0)) {
         stats_add(&lane->failed[kind], 1);
         return;
     }
     stats_add(&lane->done[kind], 1);
     stats_add(&lane->bytes[kind], bytes);
+}
+
+/* A request to @node was carried out elsewhere. */
+static inline void stats_count(struct node *node, enum stats_kind kind, uint64_t bytes, int ret)
+{
+    stats_count_in(stats_lane(node), kind, bytes, ret);
+}
+
+/* A request to @node begins, which will end on this loop with what is returned here. */
+static inline struct stats_lane *stats_begin(struct node *node)
+{
+    struct stats_lane *lane = stats_lane(node);
+    stats_add(&lane->in_flight, 1);
+    return lane;
+}
+
+/* It has ended without having been one. */
+static inline void stats_drop(struct stats_lane *lane)
+{
+    stats_add(&lane->in_flight, (uint64_t)-1);
+}
+
+/* It has ended with @ret. */
+static inline void stats_end(struct stats_lane *lane, enum stats_kind kind, uint64_t bytes, int ret)
+{
+    stats_drop(lane);
+    stats_count_in(lane, kind, bytes, ret);
 }
 
 /* Gives the notice. */
@@ -57,27 +92,33 @@ static inline void stats_write_begins(struct node *node, uint64_t end)
         write_threshold_reached(node, end);
 }
 
-static inline void stats_wrote(struct node *node, uint64_t end, uint64_t bytes, int ret)
+static inline void stats_wrote(struct stats_lane *lane, uint64_t end, uint64_t bytes, int ret)
 {
-    struct stats_lane *lane = stats_lane(node);
-    stats_count(node, STATS_WRITE, bytes, ret);
+    stats_end(lane, STATS_WRITE, bytes, ret);
     if (ret == 0 && end > atomic_load_explicit(&lane->highest_write, memory_order_relaxed))
         atomic_store_explicit(&lane->highest_write, end, memory_order_relaxed);
 }
 
-/* A user's request, begun at @begin ticks, has ended. */
-static inline void stats_time(struct node *node, enum stats_kind kind, uint64_t begin, int ret)
+static inline struct stats_latency *stats_latency(struct stats_lane *lane)
 {
-    struct stats_lane *lane = stats_lane(node);
-    uint64_t now = ticks_now();
-    if (ret == 0)
+    struct stats_latency *latency = atomic_load_explicit(&lane->latency, memory_order_relaxed);
+    return likely(latency) ? latency : stats_latency_make(lane);
+}
+
+/* A user's request, begun at @begin ticks, has ended at @now. */
+static inline void stats_time(struct stats_lane *lane, enum stats_kind kind, uint64_t begin, uint64_t now, int ret)
+{
+    struct stats_latency *latency = stats_latency(lane);
+    if (ret == 0) {
         stats_add(&lane->ticks[kind], now - begin);
+        latency_count(&latency->of[kind], ticks_ns(now - begin));
+    }
     atomic_store_explicit(&lane->last, now, memory_order_relaxed);
 }
 
-static inline void stats_refused(struct node *node, enum stats_kind kind)
+static inline void stats_refused(struct stats_lane *lane, enum stats_kind kind)
 {
-    stats_add(&stats_lane(node)->invalid[kind], 1);
+    stats_add(&lane->invalid[kind], 1);
 }
 
 #endif

@@ -89,9 +89,10 @@ int node_read(struct node *node, struct range range, const struct iov *iov, unsi
     if (range.bytes == 0)
         return 0;
     TRACE(node_read, node->name, range.offset, range.bytes);
+    struct stats_lane *stats = stats_begin(node);
     bool fits = likely(range_is_aligned(range, node->limits.request_alignment) && memory_fits(node, iov));
     int ret = fits ? driver_read(node, range, iov, flags) : read_bounced(node, range, iov, flags);
-    stats_count(node, STATS_READ, range.bytes, ret);
+    stats_end(stats, STATS_READ, range.bytes, ret);
     TRACE(node_read_done, node->name, range.offset, range.bytes, ret);
     return ret;
 }
@@ -253,6 +254,7 @@ int node_write(struct node *node, struct range range, const struct iov *iov, uns
     ret = node_enter_regions(node, range);
     if (unlikely(ret < 0))
         return ret;
+    struct stats_lane *stats = stats_begin(node);
     stats_write_begins(node, range_end(range));
     unsigned below = flags & ~(unsigned)REQ_NOT_FOR_DRIVERS;
     if (unlikely(flags & REQ_COMPRESSED))
@@ -265,7 +267,7 @@ int node_write(struct node *node, struct range range, const struct iov *iov, uns
     node_leave_regions(node, range);
     if (ret == 0)
         node_set_written(node);
-    stats_wrote(node, range_end(range), range.bytes, ret);
+    stats_wrote(stats, range_end(range), range.bytes, ret);
     TRACE(node_write_done, node->name, range.offset, range.bytes, ret);
     return ret == 0 && needs_flush(node, flags, !node->driver->pwritev) ? node_flush(node) : ret;
 }
@@ -334,6 +336,7 @@ int node_write_zeroes(struct node *node, struct range range, unsigned flags)
     int ret = node_enter_regions(node, range);
     if (unlikely(ret < 0))
         return ret;
+    struct stats_lane *stats = stats_begin(node);
     if (track)
         tracked_begin(&node->tracker, &tracked, range_align_out(range, node->limits.request_alignment),
                       !range_is_aligned(range, node->limits.request_alignment));
@@ -349,7 +352,7 @@ int node_write_zeroes(struct node *node, struct range range, unsigned flags)
         tracked_end(&node->tracker, &tracked);
     if (ret == 0)
         node_set_written(node);
-    stats_wrote(node, range_end(range), range.bytes, ret);
+    stats_wrote(stats, range_end(range), range.bytes, ret);
     TRACE(node_zero_done, node->name, range.offset, range.bytes, ret);
     bool passed_on = node->driver->kind == DRIVER_FILTER && !node->driver->pwrite_zeroes;
     return ret == 0 && needs_flush(node, flags, passed_on) ? node_flush(node) : ret;
@@ -371,10 +374,11 @@ static int driver_discard(struct node *node, struct range range)
 static int discard_without_driver(struct node *node, struct range range)
 {
     bool passed_on = node->driver->kind == DRIVER_FILTER;
+    struct stats_lane *stats = stats_begin(node);
     int ret = passed_on ? child_pdiscard(node->filtered, range) : 0;
     if (passed_on)
         node_mark_dirty(node, range, 0);
-    stats_count(node, STATS_UNMAP, range.bytes, ret);
+    stats_end(stats, STATS_UNMAP, range.bytes, ret);
     return ret;
 }
 
@@ -404,6 +408,7 @@ int node_discard(struct node *node, struct range range)
     int ret = node_enter_regions(node, asked);
     if (unlikely(ret < 0))
         return ret;
+    struct stats_lane *stats = stats_begin(node);
     if (track)
         tracked_begin(&node->tracker, &tracked, range, false);
     ret = driver_discard(node, range);
@@ -411,7 +416,7 @@ int node_discard(struct node *node, struct range range)
     node_leave_regions(node, asked);
     if (track)
         tracked_end(&node->tracker, &tracked);
-    stats_count(node, STATS_UNMAP, range.bytes, ret);
+    stats_end(stats, STATS_UNMAP, range.bytes, ret);
     return ret;
 }
 

@@ -61,6 +61,7 @@ static int node_copy_in(struct node *node, struct range range, const struct copy
     if (unlikely(ret < 0))
         return ret;
     struct tracked tracked;
+    struct stats_lane *stats = stats_begin(node);
     if (alignment > 1)
         tracked_begin(&node->tracker, &tracked, range, false);
     stats_write_begins(node, range_end(range));
@@ -71,7 +72,9 @@ static int node_copy_in(struct node *node, struct range range, const struct copy
         tracked_end(&node->tracker, &tracked);
     if (*source->done > 0) {
         node_set_written(node);
-        stats_wrote(node, range.offset + *source->done, *source->done, 0);
+        stats_wrote(stats, range.offset + *source->done, *source->done, 0);
+    } else {
+        stats_drop(stats);
     }
     return ret;
 }

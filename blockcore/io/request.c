@@ -43,16 +43,24 @@ static int handle_begin_counted(struct handle *handle, struct range range, unsig
     int ret = handle_begin(handle, range, perm);
     if (unlikely(ret < 0)) {
         handle_enter(handle); /* for the node, which may be exchanged */
-        stats_refused(handle->edge.node, kind);
+        stats_refused(stats_lane(handle->edge.node), kind);
+        if (handle->stats)
+            stats_refused(&handle->stats[loop_index(loop_current())], kind);
         TRACE(request_failed, handle->edge.node->name, TRACE_CONSTANT(kind_names[kind]), ret);
         handle_leave(handle);
     }
     return ret;
 }
 
-static int handle_end(struct handle *handle, enum stats_kind kind, uint64_t begin, int ret)
+static int handle_end(struct handle *handle, enum stats_kind kind, uint64_t bytes, uint64_t begin, int ret)
 {
-    stats_time(handle->edge.node, kind, begin, ret);
+    uint64_t now = ticks_now();
+    stats_time(stats_lane(handle->edge.node), kind, begin, now, ret);
+    if (handle->stats) {
+        struct stats_lane *own = &handle->stats[loop_index(loop_current())];
+        stats_count_in(own, kind, bytes, ret);
+        stats_time(own, kind, begin, now, ret);
+    }
     if (unlikely(ret < 0))
         TRACE(request_failed, handle->edge.node->name, TRACE_CONSTANT(kind_names[kind]), ret);
     handle_leave(handle);
@@ -66,7 +74,7 @@ int handle_preadv(struct handle *handle, struct range range, const struct iov *i
     if (ret < 0)
         return ret;
     ret = node_read(handle->edge.node, range, iov, 0);
-    return handle_end(handle, STATS_READ, begin, ret);
+    return handle_end(handle, STATS_READ, range.bytes, begin, ret);
 }
 
 int handle_pwritev(struct handle *handle, struct range range, const struct iov *iov, unsigned flags)
@@ -76,7 +84,7 @@ int handle_pwritev(struct handle *handle, struct range range, const struct iov *
     if (ret < 0)
         return ret;
     ret = node_write(handle->edge.node, range, iov, flags);
-    return handle_end(handle, STATS_WRITE, begin, ret);
+    return handle_end(handle, STATS_WRITE, range.bytes, begin, ret);
 }
 
 int handle_pwrite_zeroes(struct handle *handle, struct range range, unsigned flags)
@@ -86,7 +94,7 @@ int handle_pwrite_zeroes(struct handle *handle, struct range range, unsigned fla
     if (ret < 0)
         return ret;
     ret = node_write_zeroes(handle->edge.node, range, flags);
-    return handle_end(handle, STATS_WRITE, begin, ret);
+    return handle_end(handle, STATS_WRITE, range.bytes, begin, ret);
 }
 
 int handle_pdiscard(struct handle *handle, struct range range)
@@ -96,7 +104,7 @@ int handle_pdiscard(struct handle *handle, struct range range)
     if (ret < 0)
         return ret;
     ret = node_discard(handle->edge.node, range);
-    return handle_end(handle, STATS_UNMAP, begin, ret);
+    return handle_end(handle, STATS_UNMAP, range.bytes, begin, ret);
 }
 
 int handle_flush(struct handle *handle)
@@ -104,7 +112,7 @@ int handle_flush(struct handle *handle)
     uint64_t begin = ticks_now();
     handle_enter(handle);
     int ret = node_refuses_writes(handle->edge.node) ? 0 : node_flush(handle->edge.node);
-    return handle_end(handle, STATS_FLUSH, begin, ret);
+    return handle_end(handle, STATS_FLUSH, 0, begin, ret);
 }
 
 int handle_truncate(struct handle *handle, uint64_t bytes, enum truncate_mode mode)

@@ -6,9 +6,6 @@
 
 struct loop;
 
-/* Of one loop; see co_count(). */
-unsigned loop_coroutines_alive(struct loop *loop);
-
 /* Writes a line per coroutine of @loop: its name and what it waits for. */
 void loop_print_coroutines(struct loop *loop, FILE *to);
 

@@ -176,6 +176,15 @@ void loop_adopt(struct loop *loop)
         context_init_thread(&loop->context);
 }
 
+uint64_t loop_cpu_ns(const struct loop *loop)
+{
+    clockid_t clock;
+    struct timespec used = { 0 };
+    if (pthread_getcpuclockid(loop->thread, &clock) == 0)
+        clock_gettime(clock, &used);
+    return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+}
+
 static void count_closing(uv_handle_t *handle, void *count)
 {
     if (uv_is_closing(handle))

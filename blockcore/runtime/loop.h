@@ -48,6 +48,10 @@ struct loop *loop_io(unsigned index); /* index < loop_io_count() */
 unsigned loop_io_count(void);
 unsigned loop_index(const struct loop *loop); /* of an I/O loop; the control loop has loop_io_count() */
 struct loop *loop_io_next(void);              /* spreads over the I/O loops, round robin; any thread */
+/* Processor time that the loop's thread has used. Any thread. */
+uint64_t loop_cpu_ns(const struct loop *loop);
+/* Coroutines that have begun, or are about to, and not ended; as co_count(). Any thread. */
+unsigned loop_coroutines_alive(struct loop *loop);
 bool loop_is_current(const struct loop *loop);
 bool on_control_thread(void);
 

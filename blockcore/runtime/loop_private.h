@@ -24,7 +24,7 @@ struct loop {
     int wakeup_fd;             /* eventfd(2) */
     uv_poll_t wakeup;
     unsigned index;
-    pthread_t thread; /* of an I/O loop */
+    pthread_t thread; /* that runs it */
     struct loop_task stop;
     uint64_t now_ns;
 

@@ -94,6 +94,7 @@ struct error *runtime_start(const struct runtime_options *options)
     }
     runtime.control = loop_create(io_loops);
     loop_adopt(runtime.control);
+    runtime.control->thread = pthread_self();
     while (runtime.io_count < io_loops) {
         struct loop *loop = loop_create(runtime.io_count);
         ret = start_thread(loop);

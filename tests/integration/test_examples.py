@@ -9,6 +9,7 @@ import subprocess
 
 import images
 import pytest
+from nbd_client import connect
 from process import BUILD, ROOT
 from qmp import DEADLINE
 
@@ -19,7 +20,8 @@ EXAMPLES = [(name, number) for name, command in COMMANDS.items()
             for number, _ in enumerate(command["doc"].get("examples", []))]
 
 VOLATILE = {"timestamp", "package", "actual-size", "format-specific", "date-sec", "date-nsec",
-            "age-ms", "pid", "uid", "gid", "user"}
+            "age-ms", "pid", "uid", "gid", "user",
+            "time-ns", "latency-bounds-ns", "total-time-ns", "latency", "commands", "process"}
 EXCERPTS = {"query-commands", "query-qmp-schema"}
 
 
@@ -113,6 +115,15 @@ def need_export(qmp, daemon):
     qmp.execute("block-export-add", type="nbd", id="export0", node_name="disk0")
 
 
+def need_reader(qmp, daemon):
+    need_export(qmp, daemon)
+    client = connect(daemon.path("nbd.sock"), "disk0")
+    client.pread(4096, 0)
+    client.shutdown()
+    qmp.execute("block-export-del", id="export0", mode="hard")
+    qmp.wait_event("BLOCK_EXPORT_DELETED")
+
+
 def need_older_export(qmp, daemon):
     need_disk_and_server(qmp, daemon)
     qmp.execute("nbd-server-add", device="disk0")
@@ -180,6 +191,7 @@ NEEDS = {
     "query-jobs": need_job,
     "query-nbd-servers": need_export,
     "query-named-block-nodes": need_disk,
+    "query-statistics": need_reader,
     "x-blockdev-change": need_quorum,
     "x-blockdev-set-iothread": need_disk,
     "x-debug-block-dirty-bitmap-sha256": need_bitmaps,

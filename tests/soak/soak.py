@@ -150,7 +150,7 @@ class Soak:
 
     def look(self):
         for query in ("query-named-block-nodes", "query-block-exports", "query-nbd-servers", "query-blockstats",
-                      "query-drains"):
+                      "query-drains", "query-statistics"):
             self.execute(query)
 
     def wait_a_little(self):

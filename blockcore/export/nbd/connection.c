@@ -168,6 +168,7 @@ void nbd_connection_start(int fd, const struct nbd_connection_options *options, 
     conn->fd = fd;
     conn->peer = address_of_peer(fd);
     conn->options = *options;
+    conn->since_ns = loop_now_ns();
     conn->loop = loop_io_next();
     conn->refs = 1;
     list_init(&conn->replies);
@@ -192,6 +193,28 @@ void nbd_connections_describe(const struct list *connections, struct arena *aren
         };
     }
     *clients = infos;
+}
+
+void nbd_export_connections_describe(const struct list *connections, struct arena *arena,
+                                     const struct export_client_statistics **clients, size_t *count)
+{
+    const struct nbd_connection *conn;
+    size_t used = 0;
+    *count = 0;
+    list_for_each (conn, connections, in_export)
+        ++*count;
+    struct export_client_statistics *items = arena_array(arena, *count, sizeof(*items));
+    list_for_each (conn, connections, in_export) {
+        items[used++] = (struct export_client_statistics){
+            .address = arena_strdup(arena, conn->peer),
+            .age_ns = loop_now_ns() - conn->since_ns,
+            .in_flight = atomic_load_explicit(&conn->in_flight, memory_order_relaxed),
+            .requests = atomic_load_explicit(&conn->requests, memory_order_relaxed),
+            .bytes_read = atomic_load_explicit(&conn->bytes_read, memory_order_relaxed),
+            .bytes_written = atomic_load_explicit(&conn->bytes_written, memory_order_relaxed),
+        };
+    }
+    *clients = items;
 }
 
 static void run_cut(struct loop_task *task)

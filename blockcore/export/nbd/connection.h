@@ -28,6 +28,7 @@
 #include <stdint.h>
 
 struct arena;
+struct export_client_statistics;
 struct list;
 struct nbd_client_info;
 struct nbd_connection;
@@ -63,6 +64,10 @@ void nbd_connection_start(int fd, const struct nbd_connection_options *options, 
 /* Who is connected, of a server's list; from @arena. */
 void nbd_connections_describe(const struct list *connections, struct arena *arena,
                               const struct nbd_client_info **clients, size_t *count) CONTROL_FN;
+
+/* What the connections of an export's list have done; from @arena. */
+void nbd_export_connections_describe(const struct list *connections, struct arena *arena,
+                                     const struct export_client_statistics **clients, size_t *count) CONTROL_FN;
 
 /* Cuts all connections of a list: a server's, or an export's. Does not wait for them. */
 void nbd_connections_cut(struct list *connections) CONTROL_FN;

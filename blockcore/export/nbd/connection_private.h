@@ -39,14 +39,19 @@ struct nbd_connection {
     uint64_t bytes; /* length of the export as the client was told */
     struct nbd_export_access access;
 
-    unsigned in_flight;       /* requests, until their reply is sent or dropped */
-    uint64_t bytes_in_flight; /* of their data */
+    uint64_t bytes_in_flight; /* of the data of requests in flight */
     struct co_event *parked;  /* the main coroutine waits for one of the above to become less */
     bool asleep;              /* no main coroutine: one is started when there is something to read */
     bool reading;             /* the main coroutine runs requests, and will send the replies */
     bool sending;             /* a coroutine waits to send, or sends, the replies */
     struct list replies;      /* requests that are to be answered, first come first served */
     size_t reply_sent;        /* bytes of the first of them */
+
+    /* Written by the loop's thread; statistics look at them from elsewhere. */
+    _Atomic uint64_t in_flight; /* requests, until their reply is sent or dropped */
+    _Atomic uint64_t requests;  /* that have ended */
+    _Atomic uint64_t bytes_read;
+    _Atomic uint64_t bytes_written;
 
     int fd;     /* until there is a stream */
     char *peer; /* its address, for people */
@@ -55,6 +60,7 @@ struct nbd_connection {
 
     /* Of the control thread. */
     struct nbd_export *export; /* NULL while not attached */
+    uint64_t since_ns;         /* when it was let in, by loop_now_ns() */
     bool lingers;              /* as the server was told */
     struct list in_server;
     struct list in_export;
@@ -92,6 +98,12 @@ struct nbd_request {
     size_t reply_bytes;
     struct nbd_part own[2];
 };
+
+/* Only the loop's thread writes, so adding need not be one step for those who look. */
+static inline void nbd_count(_Atomic uint64_t *counter, uint64_t more)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + more, memory_order_relaxed);
+}
 
 /* connection.c */
 

@@ -240,9 +240,17 @@ static void destroy(void *state)
     free(export);
 }
 
+static void describe_clients(const void *state, struct arena *arena, const struct export_client_statistics **clients,
+                             size_t *count)
+{
+    const struct nbd_export *export = state;
+    nbd_export_connections_describe(&export->connections, arena, clients, count);
+}
+
 const struct export_kind nbd_export_kind = {
     .type = BLOCK_EXPORT_TYPE_NBD,
     .start = start,
+    .describe_clients = describe_clients,
     .shut_down = shut_down,
     .destroy = destroy,
 };

@@ -43,7 +43,7 @@ struct nbd_request *nbd_request_create(struct nbd_connection *conn, const struct
     request->parts = request->own;
     request->parts_count = 0;
     request->reply_bytes = 0;
-    conn->in_flight++;
+    nbd_count(&conn->in_flight, 1);
     return request;
 }
 
@@ -87,7 +87,7 @@ void nbd_request_destroy(struct nbd_request *request)
     drop_parts(request);
     request->link.next = (struct list *)(void *)pool->first;
     pool->first = request;
-    conn->in_flight--;
+    nbd_count(&conn->in_flight, (uint64_t)-1);
     nbd_connection_wake(conn);
 }
 
@@ -273,9 +273,20 @@ static bool finish_reply(struct nbd_request *request)
     return uses_buffer;
 }
 
+static void count_ended(const struct nbd_request *request, int ret)
+{
+    struct nbd_connection *conn = request->conn;
+    nbd_count(&conn->requests, 1);
+    if (ret == 0 && request->header.type == NBD_CMD_READ)
+        nbd_count(&conn->bytes_read, request->header.bytes);
+    else if (ret == 0 && request->header.type == NBD_CMD_WRITE)
+        nbd_count(&conn->bytes_written, request->header.bytes);
+}
+
 void nbd_request_end(struct nbd_request *request, int ret)
 {
     struct nbd_connection *conn = request->conn;
+    count_ended(request, ret);
     if (conn->state == NBD_CUT && !conn->sending) {
         nbd_request_destroy(request);
         return;
