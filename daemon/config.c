@@ -113,7 +113,7 @@ static struct error *decode(struct config *config, struct part *part)
     return check_secrets(part);
 }
 
-static struct error *add_part(struct config *config, const struct config_text *text)
+static struct error *add_part(struct config *config, const struct config_source *text)
 {
     config->parts = xrealloc_array(config->parts, config->parts_count + 1, sizeof(*config->parts));
     struct part *part = &config->parts[config->parts_count++];
@@ -185,6 +185,20 @@ static void merge_scalar(const struct member_descriptor *member, const struct ca
         memcpy(merged + member->has_offset, &given, sizeof(given));
 }
 
+bool config_is_setting(const struct member_descriptor *member)
+{
+    return member->type->kind != VALUE_ARRAY && member->type != &nbd_server_options_descriptor;
+}
+
+void config_take_settings(const struct config *config, struct cairn_config *settings)
+{
+    for (uint32_t i = 0; i < cairn_config_descriptor.object.count; i++) {
+        const struct member_descriptor *member = &cairn_config_descriptor.object.members[i];
+        if (config_is_setting(member) && member_present(member, config->values))
+            merge_scalar(member, config->values, (char *)settings);
+    }
+}
+
 static struct error *merge_member(struct config *config, const struct member_descriptor *member, char *merged)
 {
     const struct part *first = NULL;
@@ -219,7 +233,7 @@ static struct error *merge(struct config *config)
     return err;
 }
 
-struct error *config_parse(const struct config_text *texts, size_t count, struct config **out)
+struct error *config_parse(const struct config_source *texts, size_t count, struct config **out)
 {
     struct config *config = xcalloc(1, sizeof(*config));
     arena_init(&config->arena, SIZE_MAX);
@@ -237,7 +251,7 @@ struct error *config_parse(const struct config_text *texts, size_t count, struct
 
 struct error *config_load(const char *const *paths, size_t count, struct config **out)
 {
-    struct config_text *texts = NULL;
+    struct config_source *texts = NULL;
     size_t texts_count = 0;
     struct error *err = config_files_read(paths, count, &texts, &texts_count);
     if (!err)

@@ -23,14 +23,17 @@
 #include "blockcore/base/error.h"
 #include "schema/cairn_types.h"
 
+#include <stdbool.h>
+
 struct config;
-struct config_text;
+struct member_descriptor;
+struct config_source;
 
 /* Reads files, and those of directories (config_files.h), and decodes them; touches nothing else. Blocks: before the
  * service begins, or on the pool. */
 struct error *config_load(const char *const *paths, size_t count, struct config **out) MUST_CHECK;
 /* The same of texts that are there. Any thread. */
-struct error *config_parse(const struct config_text *texts, size_t count, struct config **out) MUST_CHECK;
+struct error *config_parse(const struct config_source *texts, size_t count, struct config **out) MUST_CHECK;
 /* Of @values, which live as long; there are no places to be named then. */
 struct config *config_of_values(const struct cairn_config *values);
 /* NULL is allowed. */
@@ -40,6 +43,12 @@ const struct cairn_config *config_values(const struct config *config);
 
 /* An error where both say what may be said once; @other was given first. */
 struct error *config_check_once(const struct config *config, const struct config *other) MUST_CHECK;
+
+/* Is it one of those that are said once and cannot be made and removed: "io-threads"? The others are lists, and
+ * "nbd-server". */
+bool config_is_setting(const struct member_descriptor *member);
+/* Puts them into @settings, which borrows from @config. */
+void config_take_settings(const struct config *config, struct cairn_config *settings);
 
 /* Makes what it describes, in the order of struct cairn_config. */
 struct error *config_add(const struct config *config) CO_FN CONTROL_FN MUST_CHECK;

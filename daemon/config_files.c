@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 
 struct texts {
-    struct config_text *list;
+    struct config_source *list;
     size_t count;
 };
 
@@ -51,7 +51,7 @@ static struct error *read_file(struct texts *texts, const char *path)
     if (err)
         return err;
     texts->list = xrealloc_array(texts->list, texts->count + 1, sizeof(*texts->list));
-    texts->list[texts->count++] = (struct config_text){ .name = xstrdup(path), .text = text, .length = length };
+    texts->list[texts->count++] = (struct config_source){ .name = xstrdup(path), .text = text, .length = length };
     return NULL;
 }
 
@@ -89,7 +89,7 @@ static bool is_directory(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-struct error *config_files_read(const char *const *paths, size_t count, struct config_text **out, size_t *out_count)
+struct error *config_files_read(const char *const *paths, size_t count, struct config_source **out, size_t *out_count)
 {
     struct texts texts = { 0 };
     struct error *err = NULL;
@@ -100,7 +100,7 @@ struct error *config_files_read(const char *const *paths, size_t count, struct c
     return err;
 }
 
-void config_files_free(struct config_text *texts, size_t count)
+void config_files_free(struct config_source *texts, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         free((char *)(uintptr_t)texts[i].name);

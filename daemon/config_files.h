@@ -11,7 +11,7 @@
 
 #define CONFIG_FILES_MAX 1000
 
-struct config_text {
+struct config_source {
     const char *name; /* for messages */
     const char *text;
     size_t length;
@@ -19,8 +19,8 @@ struct config_text {
 
 /* Blocks. Also after an error the caller frees what there is. A file that is too large is cut behind its limit, which
  * yaml_tree_parse() tells. */
-struct error *config_files_read(const char *const *paths, size_t count, struct config_text **out,
+struct error *config_files_read(const char *const *paths, size_t count, struct config_source **out,
                                 size_t *out_count) MUST_CHECK;
-void config_files_free(struct config_text *texts, size_t count);
+void config_files_free(struct config_source *texts, size_t count);
 
 #endif

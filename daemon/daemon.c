@@ -17,6 +17,7 @@
 #include "daemon/node_options.h"
 #include "daemon/options.h"
 #include "daemon/pidfile.h"
+#include "daemon/reconcile/reconcile.h"
 #include "daemon/service_manager.h"
 #include "daemon/shutdown.h"
 #include "daemon/trace.h"
@@ -121,6 +122,7 @@ static void begin(void)
     the_daemon.begin_ns = loop_now_ns();
     co_event_init(&the_daemon.shall_end);
     node_options_begin();
+    reconcile_begin(the_daemon.options);
     authz_file_begin();
     the_daemon.server = rpc_server_create(&(struct rpc_server_options){
         .commands = &cairn_commands,

@@ -1,5 +1,6 @@
 #include "daemon/monitor.h"
 
+#include "blockcore/base/arena.h"
 #include "blockcore/base/list.h"
 #include "blockcore/base/memory.h"
 #include "daemon/chardev.h"
@@ -8,6 +9,8 @@
 #include "daemon/monitor_roles.h"
 #include "rpc/peer.h"
 #include "rpc/server.h"
+#include "schema/cairn_descriptors.h"
+#include "schema/codec/copy.h"
 
 #include <stdlib.h>
 
@@ -19,6 +22,8 @@ struct monitor {
     bool pretty;
     struct monitor_roles *roles;
     bool removed;
+    struct arena arena; /* of given */
+    const struct monitor_config *given;
 };
 
 static struct list monitors = LIST_INIT(monitors);
@@ -72,18 +77,22 @@ static void monitor_free(struct monitor *monitor)
 {
     list_remove(&monitor->link);
     monitor_roles_destroy(monitor->roles);
+    arena_fini(&monitor->arena);
     free(monitor->name);
     free(monitor);
 }
 
 /* Takes over @roles. */
-static struct error *let_in(struct chardev *chardev, bool pretty, struct monitor_roles *roles)
+static struct error *let_in(struct chardev *chardev, bool pretty, struct monitor_roles *roles,
+                            const struct monitor_config *given)
 {
     struct monitor *monitor = xcalloc(1, sizeof(*monitor));
     monitor->chardev = chardev;
     monitor->name = xasprintf("monitor '%s'", chardev_where(chardev));
     monitor->pretty = pretty;
     monitor->roles = roles;
+    arena_init_small(&monitor->arena, SIZE_MAX);
+    monitor->given = given ? value_copy(&monitor_config_descriptor, given, &monitor->arena) : NULL;
     list_append(&monitors, &monitor->link);
     struct error *err = chardev_take(chardev, on_connected, monitor);
     if (err)
@@ -108,7 +117,7 @@ struct error *monitor_add(const struct monitor_options *options)
         return err;
     struct chardev *chardev = chardev_find(options->chardev);
     if (chardev)
-        return let_in(chardev, options->pretty, roles);
+        return let_in(chardev, options->pretty, roles, NULL);
     monitor_roles_destroy(roles);
     return error_new("chardev \"%s\" not found", options->chardev);
 }
@@ -120,7 +129,7 @@ struct error *monitor_add_config(const struct monitor_config *config)
     if (!err)
         err = chardev_add_path(config);
     if (!err)
-        return let_in(chardev_find(config->path), config->pretty, roles);
+        return let_in(chardev_find(config->path), config->pretty, roles, config);
     monitor_roles_destroy(roles);
     return err;
 }
@@ -149,6 +158,37 @@ struct error *monitor_remove(const char *id, struct command_context *asker)
     rpc_server_drop_clients(daemon_rpc_server(), monitor, asker); /* who came in meanwhile */
     monitor_free(monitor);
     return NULL;
+}
+
+struct error *monitor_remove_config(const char *path, struct command_context *asker)
+{
+    struct error *err = monitor_remove(path, asker);
+    return err ? err : chardev_remove(path);
+}
+
+struct monitor *monitor_next(const struct monitor *after)
+{
+    struct list *link = after ? after->link.next : monitors.next;
+    while (link != &monitors && list_entry(link, struct monitor, link)->removed)
+        link = link->next;
+    return link == &monitors ? NULL : list_entry(link, struct monitor, link);
+}
+
+const char *monitor_name(const struct monitor *monitor)
+{
+    return monitor->name;
+}
+
+const struct monitor_config *monitor_config_of(const struct monitor *monitor)
+{
+    return monitor->given;
+}
+
+bool monitor_brought(const char *path, const struct command_context *context)
+{
+    const struct chardev *chardev = context ? chardev_find(path) : NULL;
+    const struct monitor *monitor = chardev ? find_monitor(chardev) : NULL;
+    return monitor && command_client_belongs_to(context, monitor);
 }
 
 void monitors_remove(void)

@@ -1,4 +1,4 @@
-/* node_options - what the graph has done with descriptions of nodes, by the tables of the schema (graph/options.h) */
+/* node_options - what blockcore has done with descriptions, by the tables of the schema (graph/options.h) */
 #ifndef CAIRN_DAEMON_NODE_OPTIONS_H
 #define CAIRN_DAEMON_NODE_OPTIONS_H
 

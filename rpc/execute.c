@@ -308,6 +308,11 @@ uint64_t command_client(const struct command_context *context)
     return context->session->number;
 }
 
+bool command_client_belongs_to(const struct command_context *context, const void *arg)
+{
+    return context->session && context->session->belongs_to == arg;
+}
+
 bool command_is_wanted(const struct command_context *context)
 {
     return context->session && !context->session->closed && !context->server->stopped;

@@ -94,6 +94,9 @@ int command_take_fd(struct command_context *context) CONTROL_FN;
 /* For handlers: a number of the client, never used again. Before the handler waits. */
 uint64_t command_client(const struct command_context *context) CONTROL_FN;
 
+/* For handlers: has the client been handed over with this rpc_client_options.arg? Not when it has gone. */
+bool command_client_belongs_to(const struct command_context *context, const void *arg) CONTROL_FN;
+
 /* For handlers that take long: is anybody waiting for the answer still? Not after the client has gone or the command
  * was cancelled, nor when the server stops. */
 bool command_is_wanted(const struct command_context *context) CONTROL_FN;

@@ -1,5 +1,6 @@
 #include "blockcore/export/export.h"
 
+#include "blockcore/base/arena.h"
 #include "blockcore/base/hash.h"
 #include "blockcore/base/list.h"
 #include "blockcore/base/memory.h"
@@ -8,6 +9,7 @@
 #include "blockcore/graph/active.h"
 #include "blockcore/graph/handle.h"
 #include "blockcore/graph/node.h"
+#include "blockcore/graph/options.h"
 #include "blockcore/objects/object.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop.h"
@@ -36,6 +38,8 @@ struct export
     struct hash_link by_id;
     struct list link;   /* in `exports`, once it is running */
     struct grace grace; /* of those who wait until it is gone */
+    struct arena arena; /* of given */
+    const struct block_export_options *given;
 };
 
 static struct {
@@ -87,6 +91,11 @@ struct node *export_node(const struct export *export)
 const char *export_node_name(const struct export *export)
 {
     return export->node_name ? export->node_name : node_name(handle_node(export->handle));
+}
+
+const struct block_export_options *export_given_options(const struct export *export)
+{
+    return export->given;
 }
 
 bool export_is_shutting_down(const struct export *export)
@@ -145,6 +154,8 @@ static struct export *export_create(const struct block_export_options *options)
     struct export *export = xcalloc(1, sizeof(*export));
     export->id = xstrdup(options->id);
     export->kind = kind_of(options->type);
+    arena_init_small(&export->arena, SIZE_MAX);
+    export->given = options_service()->copy_export ? options_service()->copy_export(options, &export->arena) : NULL;
     list_init(&export->link);
     grace_init(&export->grace);
     hash_insert_string(&exports.by_id, &export->by_id, export->id);
@@ -157,6 +168,7 @@ static void export_free(struct export *export)
     hash_remove(&exports.by_id, &export->by_id);
     if (exports.by_id.count == 0)
         hash_fini(&exports.by_id);
+    arena_fini(&export->arena);
     free(export->node_name);
     free(export->id);
     free(export);

@@ -51,6 +51,9 @@ struct node *export_node(const struct export *export) CONTROL_FN;
 struct handle *export_handle(const struct export *export);
 /* Also then. Valid until the next await. */
 const char *export_node_name(const struct export *export) CONTROL_FN;
+/* As they were given; the node may be another by now. NULL when they are not known (graph/options.h). Valid until the
+ * next await. */
+const struct block_export_options *export_given_options(const struct export *export) CONTROL_FN;
 bool export_is_shutting_down(const struct export *export) CONTROL_FN;
 unsigned export_users(const struct export *export) CONTROL_FN;
 /* Its users one by one, and what they have done; from @arena. */

@@ -240,6 +240,11 @@ bool node_is_monitor_owned(const struct node *node)
     return node->monitor_owned;
 }
 
+bool node_is_described_by(const struct node *node, const struct node *parent)
+{
+    return node->made_with == parent->serial;
+}
+
 ino_t node_inode(const struct node *node)
 {
     return node->identified ? node->inode : 0;

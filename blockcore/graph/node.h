@@ -107,8 +107,15 @@ bool node_cache_no_flush(const struct node *node);
 /* A filename or a description for people; never NULL. A filter that has none shows that of what it filters. */
 const char *node_filename(const struct node *node);
 
+/* As they were given, or by the last reopen; NULL when they are not known, or a job made the node. Valid until the next
+ * await. */
+const struct blockdev_options *node_options(const struct node *node) CONTROL_FN;
+
 /* Was it made by blockdev-add (or the configuration), rather than inline or from a header? */
 bool node_is_monitor_owned(const struct node *node) CONTROL_FN;
+
+/* Was it made by the options (or the header) of @parent? By its name it would have to be there before. */
+bool node_is_described_by(const struct node *node, const struct node *parent) CONTROL_FN;
 
 /* Children in the order they were attached: pass NULL first. Control thread, or a driver in its own node. */
 struct child *node_child_next(const struct node *node, const struct child *after);
@@ -164,8 +171,6 @@ void child_close(struct child *child) CO_FN CONTROL_FN;
 bool node_is_read_only_for(const struct node *node, const struct child *child) CONTROL_FN;
 void *node_next_state(const struct node *node, const struct child *child) CONTROL_FN;
 
-/* As they were given; NULL when they are not known. For activate, on the control thread. */
-const struct blockdev_options *node_options(const struct node *node) CONTROL_FN;
 /* Another state for the node, drained; returns the old one, which the driver frees. */
 void *node_replace_state(struct node *node, void *state) CONTROL_FN;
 

@@ -1,7 +1,9 @@
 #include "blockcore/objects/object.h"
 
+#include "blockcore/base/arena.h"
 #include "blockcore/base/hash.h"
 #include "blockcore/base/memory.h"
+#include "blockcore/graph/options.h"
 #include "blockcore/runtime/coroutine.h"
 
 #include <assert.h>
@@ -15,6 +17,8 @@ struct object {
     struct list users; /* of struct object_user */
     struct list in_table;
     struct hash_link by_id;
+    struct arena arena; /* of given */
+    const struct object_options *given;
 };
 
 static struct {
@@ -30,6 +34,7 @@ static struct object *object_create(const struct object_kind *kind, const char *
     object->state = kind->state_size ? xcalloc(1, kind->state_size) : NULL;
     list_init(&object->users);
     list_init(&object->in_table);
+    arena_init_small(&object->arena, SIZE_MAX);
     hash_insert_string(&table.by_id, &object->by_id, object->id);
     return object;
 }
@@ -38,6 +43,7 @@ static void object_free(struct object *object)
 {
     hash_remove(&table.by_id, &object->by_id);
     list_remove(&object->in_table);
+    arena_fini(&object->arena);
     free(object->state);
     free(object->id);
     free(object);
@@ -74,9 +80,37 @@ struct error *object_add(const struct object_options *options)
         err = error_errno(ECANCELED, "object '%s'", options->id);
         object_destroy(object);
     } else {
+        const struct options_service *service = options_service();
+        object->given = service->copy_object ? service->copy_object(options, &object->arena) : NULL;
         list_append(&table.objects, &object->in_table);
     }
     return err;
+}
+
+/* In memory of its own: what it is made from lies in the old one. */
+static void remember(struct object *object, const struct object_options *given)
+{
+    struct arena arena;
+    arena_init_small(&arena, SIZE_MAX);
+    const struct options_service *service = options_service();
+    const struct object_options *now =
+        object->given && service->overlay_object ? service->overlay_object(object->given, given, &arena) : NULL;
+    arena_fini(&object->arena);
+    object->arena = arena;
+    object->given = now;
+}
+
+struct error *object_change(struct object *object, const struct object_options *given)
+{
+    struct error *err = object->kind->change(object, given);
+    if (!err)
+        remember(object, given);
+    return err;
+}
+
+const struct object_options *object_options(const struct object *object)
+{
+    return object->given;
 }
 
 struct error *object_del(const char *id)

@@ -59,6 +59,13 @@ struct error *object_check(const struct object_options *options) MUST_CHECK;
 /* Makes an object. The id is reserved from the first moment; the object is found when it is finished. */
 struct error *object_add(const struct object_options *options) CO_FN CONTROL_FN MUST_CHECK;
 
+/* Changes the properties in @given (object_kind.change). */
+struct error *object_change(struct object *object, const struct object_options *given) CONTROL_FN MUST_CHECK;
+
+/* What it was made with and changed to, without what is secret; NULL when that is not known (graph/options.h). Valid
+ * until the next await. */
+const struct object_options *object_options(const struct object *object) CONTROL_FN;
+
 /* Refuses an object in use, and names a user. */
 struct error *object_del(const char *id) CONTROL_FN MUST_CHECK;
 

@@ -189,6 +189,7 @@ NEEDS = {
     "query-block-exports": need_export,
     "query-block-status": need_disk,
     "query-jobs": need_job,
+    "query-config": need_export,
     "query-nbd-servers": need_export,
     "query-named-block-nodes": need_disk,
     "query-statistics": need_reader,

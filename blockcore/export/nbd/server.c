@@ -10,6 +10,7 @@
 #include "blockcore/export/nbd/nbd_export.h"
 #include "blockcore/export/nbd/secure.h"
 #include "blockcore/export/nbd/shelf.h"
+#include "blockcore/graph/options.h"
 #include "blockcore/net/acceptor.h"
 #include "blockcore/net/address.h"
 #include "blockcore/net/complaint.h"
@@ -47,6 +48,8 @@ struct nbd_server {
     struct nbd_security security;
     struct list link;   /* in `servers`, until it is stopped */
     struct grace grace; /* of the one who waits until its connections are closed */
+    struct arena arena; /* of given */
+    const struct nbd_server_options *given;
 };
 
 static struct list servers = LIST_INIT(servers);
@@ -84,6 +87,11 @@ struct nbd_server *nbd_server_next(const struct nbd_server *after)
             return server;
     }
     return NULL;
+}
+
+const struct nbd_server_options *nbd_server_options(const struct nbd_server *server)
+{
+    return server->given;
 }
 
 const char *nbd_server_id(const struct nbd_server *server)
@@ -125,6 +133,7 @@ static void server_free(struct nbd_server *server)
 {
     list_remove(&server->link);
     nbd_security_fini(&server->security);
+    arena_fini(&server->arena);
     free(server->id);
     free(server);
 }
@@ -190,6 +199,8 @@ static struct nbd_server *server_create(const struct nbd_server_options *options
         .closed = connection_closed,
         .arg = server,
     };
+    arena_init_small(&server->arena, SIZE_MAX);
+    server->given = options_service()->copy_server ? options_service()->copy_server(options, &server->arena) : NULL;
     nbd_shelf_init(&server->shelf);
     list_init(&server->connections);
     grace_init(&server->grace);

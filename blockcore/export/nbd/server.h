@@ -43,6 +43,8 @@ struct nbd_server *nbd_server_find(const char *id) CONTROL_FN;
 struct error *nbd_server_not_running(const char *id) MUST_CHECK;
 struct error *nbd_server_already_running(const char *id) MUST_CHECK;
 
+/* As they were given; NULL when they are not known (graph/options.h). Valid until the next await. */
+const struct nbd_server_options *nbd_server_options(const struct nbd_server *server) CONTROL_FN;
 const char *nbd_server_id(const struct nbd_server *server) CONTROL_FN;
 struct nbd_shelf *nbd_server_shelf(struct nbd_server *server) CONTROL_FN;
 

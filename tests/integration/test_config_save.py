@@ -1,0 +1,129 @@
+"""cairnctl save and query-config: what runs, as the configuration that would make it again."""
+
+import json
+import textwrap
+
+import images
+import pytest
+import yaml
+from cairnctl import cairnctl
+from test_config_files import write
+
+CONFIG = """\
+    io-threads: 1
+    objects:
+    - {qom-type: secret, id: key0, file: @/key}
+    - {qom-type: throttle-group, id: limits0, limits: {iops-total: 100000, bps-total: 1000000000}}
+    - {qom-type: iothread, id: thread0, poll-max-ns: 1000}
+    - {qom-type: authz-list, id: authz0, policy: deny, rules: [{match: "CN=a,*", policy: allow, format: glob}]}
+    monitors:
+    - {path: qmp.sock, pretty: true}
+    - {path: read.sock, role: read}
+    nodes:
+    - {driver: file, node-name: file0, filename: "@/disk $$ 'x'.qcow2", discard: unmap}
+    - {driver: null-co, node-name: base, size: 1048576, read-zeroes: on}
+    - {driver: qcow2, node-name: disk0, file: file0, backing: base, l2-cache-size: 131072, cache: {no-flush: true}}
+    - driver: throttle
+      node-name: slow0
+      throttle-group: limits0
+      file: {driver: raw, node-name: inner, offset: 0, file: {driver: null-co, size: 65536, latency-ns: 5}}
+    - {driver: quorum, node-name: q0, vote-threshold: 1, children: [base, {driver: null-co, size: 1048576}]}
+    bitmaps:
+    - {node: disk0, name: kept, persistent: true, granularity: 65536}
+    - {node: disk0, name: second, granularity: 32768, disabled: true}
+    - {node: inner, name: inside, granularity: 65536}
+    nbd-server: {addr: {type: unix, path: nbd.sock}, max-connections: 7}
+    nbd-servers:
+    - {id: other, addr: {type: unix, path: other.sock}}
+    exports:
+    - {type: nbd, id: e0, node-name: disk0, writable: true, bitmaps: [kept]}
+    - {type: nbd, id: e1, node-name: slow0, name: "a name: with # marks", servers: [other]}
+    """
+
+
+@pytest.fixture
+def directory(tmp_path):
+    (tmp_path / "key").write_text("hunter2")
+    images.create(tmp_path / "disk $ 'x'.qcow2", "1M")
+    return tmp_path
+
+
+def start(start_daemon, directory, text):
+    write(directory / "cairn.yaml", text.replace("@", str(directory)))
+    daemon = start_daemon("--config", directory / "cairn.yaml", monitor=False)
+    daemon.wait_for_socket(daemon.directory / "qmp.sock")
+    while not daemon.connect().execute("query-block-exports"):
+        pass
+    return daemon
+
+
+def saved(daemon):
+    return cairnctl(daemon.socket, "save").stdout
+
+
+def test_what_is_saved_is_what_was_described(start_daemon, directory):
+    daemon = start(start_daemon, directory, CONFIG)
+    text = saved(daemon)
+    assert text.startswith("# yaml-language-server: $schema=")
+    described = yaml.safe_load(textwrap.dedent(CONFIG).replace("$$", "$").replace("@", str(directory)))
+    assert yaml.safe_load(text) == described
+
+
+def test_saved_and_started_and_saved_is_the_same(start_daemon, directory):
+    daemon = start(start_daemon, directory, CONFIG)
+    cairnctl(daemon.socket, "save", directory / "saved.yaml")
+    assert (directory / "saved.yaml").read_text() == saved(daemon)
+    assert (directory / "saved.yaml").stat().st_mode & 0o077 == 0
+    text = saved(daemon)
+    daemon.stop()
+    assert saved(start(start_daemon, directory, text)) == text
+
+
+def test_secrets_are_never_written(start_daemon, directory):
+    daemon = start_daemon("--object", "secret,id=s0,data=hunter2", "--object", f"secret,id=s1,file={directory}/key")
+    info = daemon.connect().execute("query-config")
+    assert "hunter2" not in json.dumps(info)
+    assert info["config"] == {"objects": [{"qom-type": "secret", "id": "s1", "file": f"{directory}/key"}]}
+    assert "secret 's0': its content is not in a file" in info["left-out"]
+    assert "# - secret 's0': its content is not in a file\n" in saved(daemon)
+
+
+def test_changed_properties_are_saved(qmp):
+    qmp.execute("object-add", qom_type="throttle-group", id="g", limits={"iops-total": 5, "bps-total": 7})
+    qmp.execute("qom-set", path="g", property="limits", value={"iops-total": 6})
+    assert qmp.execute("query-config")["config"]["objects"] == [
+        {"qom-type": "throttle-group", "id": "g", "limits": {"iops-total": 6, "bps-total": 7}}]
+
+
+def nodes_of(qmp):
+    return qmp.execute("query-config")["config"].get("nodes", [])
+
+
+def test_the_graph_is_saved_as_it_has_become(daemon, qmp, tmp_path):
+    images.create(tmp_path / "overlay.qcow2", "1M")
+    qmp.execute("blockdev-add", driver="null-co", node_name="base", size=1 << 20)
+    qmp.execute("blockdev-add", driver="raw", node_name="top", file="base")
+    overlay = {"driver": "qcow2", "node-name": "overlay", "file": {"driver": "file", "filename": daemon.path("overlay.qcow2")}}
+    qmp.execute("blockdev-add", **overlay, backing=None)
+    qmp.execute("blockdev-snapshot", node="base", overlay="overlay")
+    assert nodes_of(qmp) == [
+        {"driver": "null-co", "node-name": "base", "size": 1 << 20},
+        {**overlay, "backing": "base"},
+        {"driver": "raw", "node-name": "top", "file": "overlay"}]
+    qmp.execute("blockdev-reopen", options=[{**overlay, "backing": None, "discard": "unmap"}])
+    assert nodes_of(qmp) == [
+        {"driver": "null-co", "node-name": "base", "size": 1 << 20},
+        {**overlay, "backing": None, "discard": "unmap"},
+        {"driver": "raw", "node-name": "top", "file": "overlay"}]
+
+
+def test_filters_of_jobs_are_looked_through(daemon, qmp):
+    qmp.execute("nbd-server-start", addr={"type": "unix", "data": {"path": daemon.path("nbd.sock")}})
+    qmp.execute("blockdev-add", driver="null-co", node_name="disk0", size=1 << 20)
+    qmp.execute("blockdev-add", driver="raw", node_name="top", file="disk0")
+    qmp.execute("blockdev-add", driver="null-co", node_name="target", size=1 << 20)
+    qmp.execute("block-export-add", type="nbd", id="e", node_name="disk0")
+    before = qmp.execute("query-config")
+    qmp.execute("blockdev-mirror", job_id="j", device="disk0", target="target", sync="full")
+    qmp.wait_event("BLOCK_JOB_READY")
+    assert qmp.execute("query-config") == before
