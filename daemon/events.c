@@ -110,6 +110,8 @@ static void noticed(const struct notice *notice, void *sink)
 {
     if (notice->kind == NOTICE_CLIENT)
         log_warning("%s", notice->message);
+    else if (notice->kind == NOTICE_FILTER_STAYS)
+        log_warning("node '%s': %s", notice->node_name, notice->message);
     else if (is_for_log(notice->kind))
         log_error("node '%s': %s", notice->node_name, notice->message);
     switch (notice->kind) {
@@ -132,6 +134,7 @@ static void noticed(const struct notice *notice, void *sink)
         export_failed(notice, sink);
         break;
     case NOTICE_SNAPSHOT_BROKEN:
+    case NOTICE_FILTER_STAYS:
     case NOTICE_SERVER:
     case NOTICE_MISMATCH:
     case NOTICE_CLIENT:

@@ -235,7 +235,7 @@ static void leave(struct leaving *leaving, void *arg)
 {
     struct backup *backup = arg;
     if (backup->inserted)
-        error_free(filter_remove(backup->filter, NULL));
+        leaving_filter(leaving, backup->filter);
     handle_close(backup->guard);
     leaving_copier(leaving, backup->copier, backup->handle);
     job_step_wait(&backup->step);

@@ -223,7 +223,7 @@ static void leave(struct leaving *leaving, void *arg)
     if (copy->in_graph && !copy->switched) {
         if (copy->ops->let_guests_go)
             copy->ops->let_guests_go(copy);
-        error_free(filter_remove(copy->nodes.filter, NULL));
+        leaving_filter(leaving, copy->nodes.filter);
     }
     handle_close(copy->guard);
     leaving_copier(leaving, copy->copier, copy->handle);

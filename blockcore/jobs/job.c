@@ -13,6 +13,7 @@ static struct {
     struct list in_order;
     struct co_queue moved; /* who waits for jobs to go on with their lives */
     unsigned left_behind;
+    bool ending; /* job_end_all() waits */
     job_listener *listener;
     void *listener_arg;
 } jobs = {
@@ -449,10 +450,16 @@ static bool is_to_cancel(const struct job *job)
     return !job->cancelled && job_accepts(job->status, JOB_VERB_CANCEL);
 }
 
+bool job_all_shall_end(void)
+{
+    return jobs.ending;
+}
+
 void job_end_all(void)
 {
     struct job *job;
 
+    jobs.ending = true;
     while (find_job(is_active)) {
         /* Commands that are still running may start some more. */
         while ((job = find_job(is_to_cancel)))
@@ -464,6 +471,7 @@ void job_end_all(void)
         forget(job);
     while (jobs.left_behind > 0)
         co_queue_wait(&jobs.moved, NULL, "what jobs have left behind");
+    jobs.ending = false;
 }
 
 void job_leave_behind(void)

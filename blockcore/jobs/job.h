@@ -158,6 +158,9 @@ struct error *job_dismiss(struct job *job) CONTROL_FN MUST_CHECK;
 /* For the end of the process: cancels all jobs, waits until they are concluded and forgets them. */
 void job_end_all(void) CO_FN CONTROL_FN;
 
+/* Has it begun? What is tried again and again shall not be any more. */
+bool job_all_shall_end(void) CONTROL_FN;
+
 /* For a driver's functions ---------------------------------------------------------------------------------- */
 
 /* The place to pause: waits while the job is paused. False when it has been cancelled: return soon, with any result. */

@@ -2,6 +2,9 @@
 
 #include "blockcore/base/memory.h"
 #include "blockcore/graph/handle.h"
+#include "blockcore/graph/node.h"
+#include "blockcore/graph/notice.h"
+#include "blockcore/graph/rearrange.h"
 #include "blockcore/jobs/copier.h"
 #include "blockcore/jobs/job.h"
 #include "blockcore/runtime/coroutine.h"
@@ -10,6 +13,7 @@
 /* A second, counted in turns of the loop: where the machine has no time for the loop, it is longer. */
 #define TICK_MS 100
 #define TICKS 10
+#define REMOVE_AGAIN_MS 100
 
 /* Steps ---------------------------------------------------------------------------------------------------------- */
 
@@ -155,5 +159,29 @@ void leaving_copier(struct leaving *leaving, struct copier *copier, struct handl
     while (!leaving->released)
         co_queue_wait(&leaving->told, NULL, "pieces of a job");
     leaving->handle = NULL;
+    leaving_got_on(leaving);
+}
+
+static void give_notice(const struct node *filter, const char *text)
+{
+    notice_give(&(struct notice){ .kind = NOTICE_FILTER_STAYS, .node_name = node_name(filter), .message = text });
+}
+
+void leaving_filter(struct leaving *leaving, struct node *filter)
+{
+    struct error *err;
+    bool told = false;
+    while ((err = filter_remove(filter, NULL)) && !job_all_shall_end()) {
+        CLEANUP(free)
+        char *text = xasprintf("the job has ended, but its filter cannot leave the graph yet: %s", error_message(err));
+        if (!told)
+            give_notice(filter, text);
+        told = true;
+        error_free(err);
+        co_sleep_ms(REMOVE_AGAIN_MS);
+    }
+    if (told && !err)
+        give_notice(filter, "the filter has left the graph");
+    error_free(err);
     leaving_got_on(leaving);
 }

@@ -19,6 +19,7 @@ struct copier;
 struct handle;
 struct job;
 struct leaving;
+struct node;
 
 /* One at a time; a member of what the job owns. */
 struct job_step {
@@ -46,6 +47,9 @@ void job_step_wait(struct job_step *step) CO_FN CONTROL_FN;
 void job_leave(void (*work)(struct leaving *leaving, void *arg) CO_FN, void *arg) CO_FN CONTROL_FN;
 /* For @work: it does not hang. */
 void leaving_got_on(struct leaving *leaving) CONTROL_FN;
+/* For @work: takes the filter of the job out of the graph. Where something is in the way, a change of others that hangs
+ * perhaps, it gives notice and tries again until it succeeds or the process ends. */
+void leaving_filter(struct leaving *leaving, struct node *filter) CO_FN CONTROL_FN;
 /* For @work: destroys the copier, and returns when its last piece has ended. @handle is the one that pieces enter. Both
  * may be NULL. */
 void leaving_copier(struct leaving *leaving, struct copier *copier, struct handle *handle) CO_FN CONTROL_FN;

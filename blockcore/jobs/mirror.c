@@ -117,7 +117,7 @@ static void leave(struct leaving *leaving, void *arg)
     leaving_got_on(leaving);
     chain_nodes_thaw(mirror->chain);
     if (mirror->inserted)
-        error_free(filter_remove(mirror->filter_node, NULL));
+        leaving_filter(leaving, mirror->filter_node);
     handle_close(mirror->guard);
     leaving_copier(leaving, mirror->copier, mirror->handle);
     handle_close(mirror->handle);

@@ -21,7 +21,8 @@ struct bitmap_action {
     bool was_enabled;
     struct dirty_bitmap *aside; /* nameless, of the same node and granularity: the bits that it shall have, or had */
     bool exchanged;
-    struct node *cools; /* its image may have fewer bits afterwards; NULL: none */
+    bool was_persistent; /* it is removed */
+    struct node *cools;  /* its image may have fewer bits afterwards; NULL: none */
     struct dirty_bitmap **sources;
     size_t sources_count;
 };
@@ -70,8 +71,6 @@ static struct error *remove_from_image(struct dirty_bitmap *bitmap)
 {
     struct node *node = dirty_bitmap_node(bitmap);
     struct handle *handle;
-    if (!dirty_bitmap_is_persistent(bitmap))
-        return NULL;
     struct error *err = handle_enter_here(node, "block-dirty-bitmap-remove", &handle);
     if (err)
         return err;
@@ -98,7 +97,8 @@ static void cool_image(struct action *action)
 /* If the image keeps it after all, it is one that was not closed properly. */
 static void give_up_new(struct action *action)
 {
-    error_free(remove_from_image(self(action)->bitmap));
+    if (dirty_bitmap_is_persistent(self(action)->bitmap))
+        error_free(remove_from_image(self(action)->bitmap));
     destroy_bitmap(action);
 }
 
@@ -133,6 +133,7 @@ static void keep_bitmap(struct action *action)
     if (!bitmap)
         return;
     struct node *node = dirty_bitmap_node(bitmap);
+    dirty_bitmap_set_persistent(bitmap, self(action)->was_persistent);
     if (has_bits_ahead(bitmap)) {
         struct error *err = handle_enter_here(node, "block-dirty-bitmap-remove", &handle);
         if (!err) {
@@ -159,6 +160,11 @@ struct error *transaction_remove_bitmap(struct transaction *transaction, struct 
         return err;
     self(action)->bitmap = bitmap;
     dirty_bitmap_set_busy(bitmap, true); /* for the actions that follow, too */
+    if (!dirty_bitmap_is_persistent(bitmap))
+        return NULL;
+    /* It stays in memory until it has happened: whoever stores the others meanwhile must not bring it back. */
+    self(action)->was_persistent = true;
+    dirty_bitmap_set_persistent(bitmap, false);
     return remove_from_image(bitmap);
 }
 

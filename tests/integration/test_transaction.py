@@ -508,12 +508,13 @@ def test_bitmaps_that_are_right_at_every_moment(start_daemon, tmp_path):
     refused(qmp, "aborted", add_bitmap("disk", "undone", persistent=True), bitmap("remove", "disk", "b"), ABORT)
     transaction(qmp, act("block-dirty-bitmap-merge", node="disk", target="b",
                          bitmaps=[{"node": "other", "name": "bits"}]),
-                bitmap("clear", "disk", "a"), bitmap("remove", "disk", "gone"))
+                bitmap("clear", "disk", "a"), bitmap("remove", "disk", "gone"), add_bitmap("disk", "c", persistent=True))
     client.pwrite(b"\x01" * BLOCK, 3 * MIB)
     disk.kill()
-    assert stored_bitmaps(disk.path) == {"a": ["auto"], "b": ["auto"]}
+    assert stored_bitmaps(disk.path) == {"a": ["auto"], "b": ["auto"], "c": ["auto"]}
     qmp = disk.open()
-    assert {name: found for (_, name), found in bitmaps(qmp).items()} == {"a": (True, False), "b": (True, False)}
+    assert {name: found for (_, name), found in bitmaps(qmp).items()} == {
+        "a": (True, False), "b": (True, False), "c": (True, False)}
 
     def says(name, offset):
         return any(begin <= offset < end for begin, end in disk.dirty(name))
