@@ -31,6 +31,8 @@ extern const struct subcommand call_subcommand;
 extern const struct subcommand shell_subcommand;
 extern const struct subcommand map_subcommand;
 extern const struct subcommand graph_subcommand;
+extern const struct subcommand jobs_subcommand;
+extern const struct subcommand top_subcommand;
 extern const struct subcommand wait_job_subcommand;
 extern const struct subcommand check_subcommand;
 extern const struct subcommand events_subcommand;

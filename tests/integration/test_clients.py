@@ -1,16 +1,13 @@
 """cairnctl: what it sends, prints and returns."""
 
 import json
-import os
-import pty
-import select
 import subprocess
-import time
 
 import pytest
 
 from cairnctl import CAIRNCTL, cairnctl
 from images import KIB, MIB, check, create, qemu_io
+from terminal import Terminal
 
 REFUSED, USAGE = 1, 2
 
@@ -22,7 +19,7 @@ def ctl(daemon):
 
 def test_help_needs_no_daemon():
     overview = cairnctl(None, "--help").stdout
-    for name in ("call", "shell", "map", "graph", "wait-job", "check", "events"):
+    for name in ("call", "shell", "map", "graph", "wait-job", "check", "events", "top", "jobs"):
         assert f"\n  {name} " in overview
         text = cairnctl(None, name, "--help").stdout
         assert text.startswith("usage: cairnctl") and len(text.splitlines()) > 4
@@ -204,41 +201,8 @@ def test_the_shell_reads_commands_from_a_pipe(ctl, qmp):
     assert "not closed" in ctl("shell", stdin="blockdev-del 'node\n", status=REFUSED).stderr
 
 
-class Terminal:
-    """cairnctl shell on a terminal of its own."""
-
-    def __init__(self, socket, home):
-        try:
-            self.pid, self.fd = pty.fork()
-        except OSError as error:
-            pytest.skip(f"there are no terminals here: {error}")
-        if self.pid == 0:
-            environment = {**os.environ, "HOME": str(home), "TERM": "xterm"}
-            os.execve(str(CAIRNCTL), ["cairnctl", "-s", str(socket), "shell"], environment)
-
-    def read_until(self, text, seconds=20):
-        output = ""
-        end = time.monotonic() + seconds
-        while text not in output:
-            assert select.select([self.fd], [], [], max(end - time.monotonic(), 0))[0], f"no '{text}' in {output!r}"
-            output += os.read(self.fd, 65536).decode(errors="replace")
-        return output
-
-    def type(self, text):
-        os.write(self.fd, text.encode())
-
-    def end(self):
-        try:
-            while os.read(self.fd, 65536):
-                pass
-        except OSError:
-            pass
-        os.close(self.fd)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-
 def test_the_shell_completes_by_what_the_daemon_knows(daemon, qmp, tmp_path):
-    terminal = Terminal(daemon.socket, tmp_path)
+    terminal = Terminal(daemon.socket, "shell", home=tmp_path)
     terminal.read_until("cairn> ")
     terminal.type("blockdev-a\t")
     terminal.read_until("d ")
@@ -262,7 +226,7 @@ def test_the_shell_completes_by_what_the_daemon_knows(daemon, qmp, tmp_path):
 
 
 def test_the_shell_shows_events_while_one_types(daemon, qmp, tmp_path):
-    terminal = Terminal(daemon.socket, tmp_path)
+    terminal = Terminal(daemon.socket, "shell", home=tmp_path)
     terminal.read_until("cairn> ")
     qmp.execute("blockdev-create", {"job-id": "j", "options": {
         "driver": "file", "filename": str(tmp_path / "new.img"), "size": 1 * MIB}})
