@@ -14,6 +14,7 @@
 #include "blockcore/runtime/sync.h"
 #include "daemon/account.h"
 #include "daemon/chardev_private.h"
+#include "daemon/chardev_tls.h"
 #include "daemon/log.h"
 #include "daemon/stdio_pump.h"
 #include "rpc/peer.h"
@@ -35,14 +36,16 @@ struct chardev {
     bool ready; /* made, and not being removed */
     bool stopped;
 
+    struct chardev_tls *tls; /* NULL: none */
     struct listening listening;
     struct acceptor *acceptors[LISTEN_SOCKETS_MAX];
 
     bool connects;
     uint64_t reconnect_ms; /* 0: once */
     struct connecting connecting;
-    int fd;       /* connected, for the frontend to come; -1: none */
-    bool running; /* its coroutine */
+    int fd;               /* connected, for the frontend to come; -1: none */
+    struct rpc_peer peer; /* at the other end of it */
+    bool running;         /* its coroutine */
 
     void (*connected)(const struct chardev_client *client, void *arg); /* the frontend; NULL: there is none */
     void *arg;
@@ -110,6 +113,7 @@ static void chardev_free(struct chardev *chardev)
     if (chardev->fd >= 0)
         close(chardev->fd);
     co_queue_fini(&chardev->changed);
+    rpc_peer_fini(&chardev->peer);
     address_free(chardev->address);
     free(chardev->id);
     free(chardev->where);
@@ -125,32 +129,54 @@ static void send_at_once(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 }
 
-static void introduce(struct chardev *chardev, int fd, int socket, const struct rpc_peer *peer)
+static void introduce(struct chardev *chardev, int fd, int socket_fd, const struct rpc_peer *peer)
 {
-    struct chardev_client client = { .fd = fd, .socket = socket, .peer = peer };
+    struct chardev_client client = { .fd = fd, .socket = socket_fd, .peer = peer };
     chardev->clients++;
     chardev->connected(&client, chardev->arg);
+}
+
+static struct rpc_peer peer_of(int fd)
+{
+    struct rpc_peer peer = { 0 };
+    rpc_peer_read_credentials(&peer, fd);
+    if (!peer.has_credentials)
+        peer.address = address_of_peer(fd);
+    return peer;
+}
+
+/* The frontend may have gone meanwhile. */
+static void on_secured(const struct chardev_client *client, void *arg)
+{
+    struct chardev *chardev = arg;
+    if (chardev->connected)
+        introduce(chardev, client->fd, client->socket, client->peer);
+    else
+        close(client->fd);
 }
 
 static void on_accepted(int fd, void *arg)
 {
     struct chardev *chardev = arg;
-    struct rpc_peer peer = { 0 };
-    rpc_peer_read_credentials(&peer, fd);
-    if (!peer.has_credentials)
-        peer.address = address_of_peer(fd);
     send_at_once(fd);
+    if (chardev->tls) {
+        chardev_tls_accept(chardev->tls, fd, on_secured, chardev);
+        return;
+    }
+    struct rpc_peer peer = peer_of(fd);
     introduce(chardev, fd, fd, &peer);
     rpc_peer_fini(&peer);
 }
 
 /* To the frontend that there is, or that will come. */
-static void hand_over(struct chardev *chardev, int fd)
+static void hand_over(struct chardev *chardev)
 {
-    if (chardev->connected)
-        on_accepted(fd, chardev);
-    else
-        chardev->fd = fd;
+    int fd = chardev->fd;
+    if (!chardev->connected || fd < 0)
+        return;
+    chardev->fd = -1;
+    introduce(chardev, fd, fd, &chardev->peer);
+    rpc_peer_fini(&chardev->peer);
 }
 
 void chardev_hung_up(struct chardev *chardev)
@@ -176,15 +202,33 @@ static void pause_between_attempts(struct chardev *chardev)
 }
 
 /* Of many attempts that fail, the first is told. */
+static struct error *connect_once(struct chardev *chardev) CO_FN;
+
+static struct error *connect_once(struct chardev *chardev)
+{
+    int fd;
+    struct error *err = connect_to(&chardev->connecting, chardev->address, &fd);
+    if (err)
+        return err;
+    send_at_once(fd);
+    if (chardev->tls) {
+        err = chardev_tls_connect(chardev->tls, fd, &fd, &chardev->peer);
+        if (err)
+            return err;
+    } else {
+        chardev->peer = peer_of(fd);
+    }
+    chardev->fd = fd;
+    hand_over(chardev);
+    return NULL;
+}
+
 static bool try_to_connect(struct chardev *chardev, bool failed_before) CO_FN;
 
 static bool try_to_connect(struct chardev *chardev, bool failed_before)
 {
-    int fd;
-    CLEANUP(error_free) struct error *err = connect_to(&chardev->connecting, chardev->address, &fd);
-    if (!err)
-        hand_over(chardev, fd);
-    else if (!failed_before && !chardev->stopped)
+    CLEANUP(error_free) struct error *err = connect_once(chardev);
+    if (err && !failed_before && !chardev->stopped)
         log_warning("chardev '%s': %s", chardev->id, error_message(err));
     return !err;
 }
@@ -242,13 +286,8 @@ static struct error *begin_connecting(struct chardev *chardev) CO_FN;
 
 static struct error *begin_connecting(struct chardev *chardev)
 {
-    int fd;
-    if (chardev->reconnect_ms == 0) {
-        struct error *err = connect_to(&chardev->connecting, chardev->address, &fd);
-        if (!err)
-            hand_over(chardev, fd);
-        return err;
-    }
+    if (chardev->reconnect_ms == 0)
+        return connect_once(chardev);
     chardev->running = true;
     co_start("chardev", keep_connected, chardev);
     return NULL;
@@ -271,7 +310,8 @@ struct error *chardev_make_stdio(const char *id)
         return err;
     }
     chardev->connects = true;
-    hand_over(chardev, fd);
+    chardev->fd = fd;
+    chardev->peer.address = xstrdup("standard input");
     chardev->ready = true;
     return NULL;
 }
@@ -310,6 +350,21 @@ static void wait_for_first_client(struct chardev *chardev)
     }
 }
 
+static struct error *begin_tls(struct chardev *chardev, const struct chardev_manner *manner)
+{
+    const struct socket_address *address = chardev->address;
+    bool has_host = !manner->server && address->type == SOCKET_ADDRESS_TYPE_INET;
+    return chardev_tls_create(
+        &(struct chardev_tls_options){
+            .creds = manner->tls_creds,
+            .authz = manner->tls_authz,
+            .server = manner->server,
+            .host = has_host ? address->u.inet.host : NULL,
+            .name = chardev->id,
+        },
+        &chardev->tls);
+}
+
 struct error *chardev_make(const char *id, const struct socket_address *address, const struct chardev_manner *manner)
 {
     if (find_any(id))
@@ -317,8 +372,11 @@ struct error *chardev_make(const char *id, const struct socket_address *address,
     struct chardev *chardev = chardev_create(id, address);
     chardev->connects = !manner->server;
     chardev->reconnect_ms = manner->reconnect_ms;
-    struct error *err = manner->server ? begin_listening(chardev, &manner->access) : begin_connecting(chardev);
+    struct error *err = manner->tls_creds ? begin_tls(chardev, manner) : NULL;
+    if (!err)
+        err = manner->server ? begin_listening(chardev, &manner->access) : begin_connecting(chardev);
     if (err) {
+        chardev_tls_destroy(chardev->tls);
         chardev_free(chardev);
         return err;
     }
@@ -342,11 +400,7 @@ struct error *chardev_take(struct chardev *chardev, void (*connected)(const stru
         return error_new("Device '%s' is in use", chardev->id);
     chardev->connected = connected;
     chardev->arg = arg;
-    if (chardev->fd >= 0) {
-        int fd = chardev->fd;
-        chardev->fd = -1;
-        hand_over(chardev, fd);
-    }
+    hand_over(chardev);
     for (unsigned i = 0; i < chardev->listening.count; i++) {
         chardev->acceptors[i] = acceptor_create(chardev->listening.fds[i], on_accepted, chardev);
         acceptor_hold(chardev->acceptors[i], false);
@@ -360,6 +414,8 @@ static void let_nobody_in(struct chardev *chardev)
 {
     for (unsigned i = 0; i < chardev->listening.count; i++)
         acceptor_destroy(steal(&chardev->acceptors[i]));
+    if (chardev->tls)
+        chardev_tls_cut_handshakes(chardev->tls);
 }
 
 void chardev_release(struct chardev *chardev)
@@ -382,6 +438,8 @@ static void tell_to_stop(struct chardev *chardev)
 {
     chardev->stopped = true;
     connect_give_up(&chardev->connecting);
+    if (chardev->tls)
+        chardev_tls_leave(chardev->tls);
     co_queue_wake_all(&chardev->changed);
 }
 
@@ -418,6 +476,7 @@ static void chardev_end(struct chardev *chardev)
         close(chardev->fd);
     chardev->fd = -1;
     stdio_pump_stop(steal(&chardev->pump));
+    chardev_tls_destroy(steal(&chardev->tls));
     chardev_free(chardev);
 }
 

@@ -32,8 +32,8 @@ struct error *chardev_check(const struct chardev_options *options) MUST_CHECK;
  * `wait` has a client afterwards. Errors: the id is taken, nobody can listen there or be reached. */
 struct error *chardev_add(const struct chardev_options *options) CO_FN CONTROL_FN MUST_CHECK;
 struct error *chardev_add_backend(const char *id, const struct chardev_backend *backend) CO_FN CONTROL_FN MUST_CHECK;
-/* A Unix socket that listens, for a monitor of a configuration file; its path is its id. */
-struct error *chardev_add_path(const struct monitor_config *config) CO_FN CONTROL_FN MUST_CHECK;
+/* A socket that listens, for a monitor of a configuration file. Its path is the id. */
+struct error *chardev_add_config(const struct monitor_config *config) CO_FN CONTROL_FN MUST_CHECK;
 
 /* Errors: there is none of that id (or it is being made), a frontend uses it. */
 struct error *chardev_remove(const char *id) CO_FN CONTROL_FN MUST_CHECK;

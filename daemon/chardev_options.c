@@ -20,6 +20,8 @@ struct said {
     bool has_reconnect_ms;
     int64_t reconnect_ms;
     struct chardev_access access;
+    const char *tls_creds;
+    const char *tls_authz;
 };
 
 static bool says_access(const struct said *said)
@@ -34,6 +36,8 @@ static struct error *check_manner(const struct said *said)
         return error_new("telnet, tn3270, websocket and mux are not supported");
     if (said->has_reconnect && said->has_reconnect_ms)
         return error_new("'reconnect' and 'reconnect-ms' are mutually exclusive");
+    if (said->tls_authz && !said->tls_creds)
+        return error_new("'tls-authz' option requires 'tls-creds' option");
     if (said->server && reconnects)
         return error_new("'reconnect' is for sockets that connect, not for server=on");
     if (!said->server && said->says_wait)
@@ -49,7 +53,12 @@ static struct chardev_manner manner_of(const struct said *said)
     if (said->has_reconnect)
         ms = said->reconnect * MS_PER_SECOND;
     return (struct chardev_manner){
-        .server = said->server, .wait = said->wait, .reconnect_ms = (uint64_t)ms, .access = said->access
+        .server = said->server,
+        .wait = said->wait,
+        .reconnect_ms = (uint64_t)ms,
+        .access = said->access,
+        .tls_creds = said->tls_creds,
+        .tls_authz = said->tls_authz,
     };
 }
 
@@ -101,6 +110,8 @@ static struct said read_manner(const struct chardev_socket_options *options)
         .has_reconnect_ms = options->has_reconnect_ms,
         .reconnect_ms = options->reconnect_ms,
         .access = { .mode = options->mode, .owner = options->owner, .group = options->group },
+        .tls_creds = options->tls_creds,
+        .tls_authz = options->tls_authz,
     };
 }
 
@@ -182,6 +193,8 @@ static struct error *add_socket(const char *id, const struct chardev_socket *soc
         .has_reconnect_ms = socket->has_reconnect_ms,
         .reconnect_ms = socket->reconnect_ms,
         .access = { .mode = socket->mode, .owner = socket->owner, .group = socket->group },
+        .tls_creds = socket->tls_creds,
+        .tls_authz = socket->tls_authz,
     };
     return make(id, &address, &said);
 }
@@ -193,12 +206,16 @@ struct error *chardev_add_backend(const char *id, const struct chardev_backend *
     return error_wrap(err, "Failed to add chardev '%s'", id);
 }
 
-struct error *chardev_add_path(const struct monitor_config *config)
+struct error *chardev_add_config(const struct monitor_config *config)
 {
     struct socket_address address = { .type = SOCKET_ADDRESS_TYPE_UNIX, .u.unix_.path = config->path };
+    if (config->addr)
+        address = *config->addr;
     struct said said = {
         .server = true,
         .access = { .mode = config->mode, .owner = config->owner, .group = config->group },
+        .tls_creds = config->tls_creds,
+        .tls_authz = config->tls_authz,
     };
     return make(config->path, &address, &said);
 }

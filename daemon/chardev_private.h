@@ -23,6 +23,8 @@ struct chardev_manner {
     bool wait;             /* of a server */
     uint64_t reconnect_ms; /* of a client; 0: once */
     struct chardev_access access;
+    const char *tls_creds; /* id; NULL: no TLS */
+    const char *tls_authz; /* id; NULL: nobody is asked */
 };
 
 struct error *chardev_make(const char *id, const struct socket_address *address, const struct chardev_manner *manner)

@@ -127,7 +127,7 @@ struct error *monitor_add_config(const struct monitor_config *config)
     struct monitor_roles *roles = NULL;
     struct error *err = monitor_roles_create(config->role, config->roles, config->roles_count, &roles);
     if (!err)
-        err = chardev_add_path(config);
+        err = chardev_add_config(config);
     if (!err)
         return let_in(chardev_find(config->path), config->pretty, roles, config);
     monitor_roles_destroy(roles);

@@ -133,6 +133,11 @@ void stream_cut(struct stream *stream)
     fd_watch_cancel(stream->watch);
 }
 
+void stream_wake(struct stream *stream)
+{
+    fd_watch_cancel(stream->watch);
+}
+
 /* TLS ----------------------------------------------------------------------------------------------------------- */
 
 /* Handshakes are work for the processor: a flood of them queues up here, and others' requests go on. */

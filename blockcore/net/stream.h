@@ -46,6 +46,10 @@ int stream_write_all(struct stream *stream, const void *data, size_t bytes) CO_F
  * descriptor stays until stream_destroy(). May be called again. */
 void stream_cut(struct stream *stream) LOOP_FN;
 
+/* Wakes those who wait, with -ECANCELED; who would wait from now on does not either. What is sent goes its way: the
+ * connection ends in good order, with stream_destroy(). */
+void stream_wake(struct stream *stream) LOOP_FN;
+
 /* Encrypts what is sent and received from now on: a handshake of TLS, on the side of @context. Waits for the other side
  * as long as it takes: who has less time cuts the stream. Bytes that it sent before must not have been read. The error
  * is for people; the other side was told with an alert. After it the stream is good for nothing but stream_cut().

@@ -8,11 +8,12 @@ import subprocess
 import threading
 
 import pytest
-from process import run_cairnd
+from process import BUILD, run_cairnd
 from qmp import QMP, QMPError
 from test_hung import hung_fs, wait_until  # noqa: F401 (hung_fs is a fixture)
 
 KIB = 1024
+MIB = 1024 * KIB
 
 
 def lines_of(path):
@@ -172,7 +173,7 @@ def test_a_full_disk_and_continue(start_daemon, small):
         subprocess.run(["mount", "-o", "remount,size=1m", small], check=True)
         lines = waits_for_lines(log, 100)
         daemon.wait_for_log("it can be written again")
-        assert qmp.execute("query-audit")["written"] == 100
+        wait_until(lambda: qmp.execute("query-audit")["written"] == 100)
     assert [line["arguments"]["node-name"] for line in lines] == [f"node{i}" for i in range(100)]
 
 
@@ -240,7 +241,8 @@ def test_lines_beyond_what_may_wait_are_lost_and_counted(hung_fs, start_daemon):
         info = qmp.execute("query-audit")
         assert info["lost"] > 50 and info["lost"] + info["waiting"] == 400
         print(f"with {info['waiting']} lines waiting and {info['lost']} lost: {(daemon.rss_bytes() - before) >> 20} MiB")
-        assert daemon.rss_bytes() - before < 64 * KIB * KIB
+        quarantine = 300 * MIB if BUILD.name == "asan" else 0  # AddressSanitizer keeps freed memory for a while
+        assert daemon.rss_bytes() - before < 64 * MIB + quarantine
         assert "lines are lost from now on" in daemon.log
     hung_fs.release()
 
