@@ -75,7 +75,7 @@ void daemon_quit(void)
 static void on_signal(uv_signal_t *handle, int signum)
 {
     (void)handle;
-    log_info("ending on signal %d", signum);
+    log_about(LOG_LEVEL_INFO, &(struct log_about){ .message_id = LOG_ID_ENDING }, "ending on signal %d", signum);
     daemon_quit();
 }
 
@@ -105,16 +105,31 @@ static void CO_FN unwatch_signals(void)
 
 /* Life -------------------------------------------------------------------------------------------------------- */
 
-static void log_from_rpc(void *arg, const char *message)
+static void log_rpc(enum log_level level, const struct rpc_about *about, const char *message)
 {
-    (void)arg;
-    log_warning("%s", message);
+    const struct log_about fields = {
+        .client = about->client,
+        .command = about->command,
+        .command_id = about->command_id,
+    };
+    log_about(level, &fields, "%s", message);
 }
 
-static void trace_from_rpc(void *arg, const char *line)
+static void log_from_rpc(void *arg, const struct rpc_about *about, const char *message)
 {
     (void)arg;
-    log_debug("%s", line);
+    log_rpc(LOG_LEVEL_WARNING, about, message);
+}
+
+static void trace_from_rpc(void *arg, const struct rpc_about *about, const char *line)
+{
+    (void)arg;
+    log_rpc(LOG_LEVEL_DEBUG, about, line);
+}
+
+void daemon_trace_commands(bool trace)
+{
+    rpc_server_set_trace(the_daemon.server, trace ? trace_from_rpc : NULL);
 }
 
 static void begin(void)
@@ -129,10 +144,10 @@ static void begin(void)
         .version_type = &version_info_descriptor,
         .version = &daemon_version,
         .log = log_from_rpc,
-        .trace = log_shows(LOG_LEVEL_DEBUG) ? trace_from_rpc : NULL,
         .audit = audit_is_on() ? audit_write : NULL,
         .audit_refuses = audit_refuses,
     });
+    daemon_trace_commands(log_shows(LOG_LEVEL_DEBUG));
     events_send_to(rpc_server_events(the_daemon.server));
     watch_signals();
     service_watch_loops();
@@ -173,6 +188,7 @@ static struct error *CO_FN become_ready(const struct options *options)
         err = daemonize_ready();
     if (!err && !the_daemon.ending) {
         TRACE(daemon_state, "ready");
+        log_about(LOG_LEVEL_INFO, &(struct log_about){ .message_id = LOG_ID_READY }, "in service");
         service_ready();
     }
     return err;

@@ -11,6 +11,8 @@
 #include "blockcore/base/error.h"
 #include "schema/cairn_types.h"
 
+#include <stdbool.h>
+
 struct options;
 struct rpc_server;
 
@@ -27,5 +29,8 @@ struct rpc_server *daemon_rpc_server(void) CONTROL_FN;
 
 /* When it began to run, by loop_now_ns(). */
 uint64_t daemon_begin_ns(void) CONTROL_FN;
+
+/* Shall each command and its reply be a line of the log from now on? */
+void daemon_trace_commands(bool trace) CONTROL_FN;
 
 #endif

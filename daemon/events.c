@@ -18,6 +18,7 @@ static bool data_lost;
 
 static void export_deleted(const char *id, void *sink)
 {
+    log_about(LOG_LEVEL_INFO, &(struct log_about){ .export_ = id }, "export '%s' is gone", id);
     event_block_export_deleted(sink, &(struct block_export_deleted_event){ .id = id });
 }
 
@@ -106,14 +107,28 @@ static void export_failed(const struct notice *notice, struct event_sink *sink)
               });
 }
 
+static void log_notice(const struct notice *notice)
+{
+    static const char *const ids[] = {
+        [NOTICE_IMAGE_CORRUPTED] = LOG_ID_IMAGE_CORRUPTED,
+        [NOTICE_FLUSH_FAILED] = LOG_ID_DATA_LOST,
+    };
+    const struct log_about about = {
+        .node = notice->node_name,
+        .client = notice->client,
+        .message_id = (size_t)notice->kind < ARRAY_SIZE(ids) ? ids[notice->kind] : NULL,
+    };
+    if (notice->kind == NOTICE_CLIENT)
+        log_about(LOG_LEVEL_WARNING, &(struct log_about){ .client = notice->client }, "%s", notice->message);
+    else if (notice->kind == NOTICE_FILTER_STAYS)
+        log_about(LOG_LEVEL_WARNING, &about, "node '%s': %s", notice->node_name, notice->message);
+    else if (is_for_log(notice->kind))
+        log_about(LOG_LEVEL_ERROR, &about, "node '%s': %s", notice->node_name, notice->message);
+}
+
 static void noticed(const struct notice *notice, void *sink)
 {
-    if (notice->kind == NOTICE_CLIENT)
-        log_warning("%s", notice->message);
-    else if (notice->kind == NOTICE_FILTER_STAYS)
-        log_warning("node '%s': %s", notice->node_name, notice->message);
-    else if (is_for_log(notice->kind))
-        log_error("node '%s': %s", notice->node_name, notice->message);
+    log_notice(notice);
     switch (notice->kind) {
     case NOTICE_IMAGE_CORRUPTED:
         send_corrupted(notice, sink);

@@ -1,5 +1,6 @@
 #include "daemon/job_events.h"
 
+#include "daemon/log.h"
 #include "schema/cairn_events.h"
 
 static void ready(const struct job *job, struct event_sink *sink)
@@ -70,8 +71,21 @@ static void tell_block_job(const struct job *job, const struct job_event *event,
     }
 }
 
+static void log_end(const struct job *job)
+{
+    const struct error *err = job_error(job);
+    const char *type = job_type_name(job_get_type(job));
+    const struct log_about about = { .job = job_id(job), .message_id = err ? LOG_ID_JOB_FAILED : NULL };
+    if (err)
+        log_about(LOG_LEVEL_INFO, &about, "job '%s' (%s) has failed: %s", job_id(job), type, error_message(err));
+    else
+        log_about(LOG_LEVEL_INFO, &about, "job '%s' (%s) has ended", job_id(job), type);
+}
+
 void job_events_send(const struct job *job, const struct job_event *event, void *sink)
 {
+    if (event->kind == JOB_EVENT_STATUS && event->status == JOB_STATUS_CONCLUDED)
+        log_end(job);
     if (event->kind == JOB_EVENT_STATUS)
         event_job_status_change(sink, &(struct job_status_change_event){ .id = job_id(job), .status = event->status });
     else if (job_get_driver(job)->is_block_job)

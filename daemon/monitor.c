@@ -47,7 +47,8 @@ static enum command_role role_of(enum monitor_role role)
 
 static void turn_away(const struct monitor *monitor, const struct chardev_client *client, const char *who)
 {
-    log_warning("%s: %s is not let in: its role is 'none'", monitor->name, who);
+    log_about(LOG_LEVEL_WARNING, &(struct log_about){ .client = who }, "%s: %s is not let in: its role is 'none'",
+              monitor->name, who);
     rpc_server_turn_away(client->fd, error_new("this monitor lets %s do nothing (role 'none')", who));
     chardev_hung_up(monitor->chardev);
 }
@@ -61,7 +62,8 @@ static void on_connected(const struct chardev_client *client, void *arg)
         turn_away(monitor, client, who);
         return;
     }
-    log_info("%s: %s comes in with the role '%s'", monitor->name, who, monitor_role_name(role));
+    log_about(LOG_LEVEL_INFO, &(struct log_about){ .client = who }, "%s: %s comes in with the role '%s'", monitor->name,
+              who, monitor_role_name(role));
     rpc_server_add_client(daemon_rpc_server(), client->fd,
                           &(struct rpc_client_options){
                               .name = monitor->name,

@@ -177,9 +177,11 @@ static struct error *take_facilities(struct options *options, const struct confi
     return err;
 }
 
-static struct error *apply_traces(const struct config *config, const struct cairn_config *values)
+static struct error *apply_log_and_traces(const struct config *config, const struct cairn_config *values)
 {
     struct error *err = NULL;
+    if (values->log)
+        log_apply(values->log);
     for (size_t i = 0; i < values->trace_count && !err; i++)
         err = config_error(config, "trace", trace_apply(&values->trace[i]));
     return err;
@@ -203,8 +205,20 @@ static struct error *take_config(struct options *options, const char *path)
         options->io_threads = values->io_threads;
     if (values->pidfile && !options->pidfile)
         options->pidfile = values->pidfile;
-    err = apply_traces(item.config, values);
+    err = apply_log_and_traces(item.config, values);
     return err ? err : take_facilities(options, item.config);
+}
+
+static struct error *take_log(struct options *options, const char *text)
+{
+    static const struct option_kind kind = {
+        "--log", SYNTAX_FLAGS, "level", &log_options_descriptor, NULL, NULL,
+    };
+    void *value = NULL;
+    struct error *err = decode(&kind, text, false, &options->arena, &value);
+    if (!err)
+        log_apply(value);
+    return error_wrap(err, "--log %s", text);
 }
 
 static struct error *take_log_level(const char *name)
@@ -239,6 +253,7 @@ enum {
     OPTION_DAEMONIZE,
     OPTION_EXPORT,
     OPTION_IMAGE_POLICY,
+    OPTION_LOG,
     OPTION_LOG_LEVEL,
     OPTION_MONITOR,
     OPTION_NBD_SERVER,
@@ -256,6 +271,7 @@ static const struct option long_options[] = {
     { "export", required_argument, NULL, OPTION_EXPORT },
     { "help", no_argument, NULL, 'h' },
     { "image-policy", required_argument, NULL, OPTION_IMAGE_POLICY },
+    { "log", required_argument, NULL, OPTION_LOG },
     { "log-level", required_argument, NULL, OPTION_LOG_LEVEL },
     { "monitor", required_argument, NULL, OPTION_MONITOR },
     { "nbd-server", required_argument, NULL, OPTION_NBD_SERVER },
@@ -288,6 +304,8 @@ static struct error *take_option(struct options *options, int option)
         return take_item(options, &export_kind, optarg);
     case OPTION_IMAGE_POLICY:
         return take_once(options, "--image-policy", &image_policy_options_descriptor, &options->image_policy, optarg);
+    case OPTION_LOG:
+        return take_log(options, optarg);
     case OPTION_LOG_LEVEL:
         return take_log_level(optarg);
     case OPTION_MONITOR:

@@ -2,9 +2,9 @@
 
 #include "blockcore/base/memory.h"
 #include "blockcore/base/ticks.h"
+#include "daemon/log.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -26,6 +26,7 @@ static struct {
     pthread_cond_t wakeup;
     bool stopping; /* GUARDED_BY(mutex) */
     int fd;
+    unsigned patience_ms; /* that is left for all that is left at the end; a multiple of INTERVAL_MS */
     struct trace_cursor cursor;
     struct trace_record batch[BATCH];
 } writer = { .mutex = PTHREAD_MUTEX_INITIALIZER };
@@ -47,24 +48,22 @@ static bool is_stopping(void)
     return stopping;
 }
 
-/* A pipe that nobody reads is waited for, but not at the end. */
-static void write_all(const char *text, size_t length)
+/* False when it is not taken now. */
+static bool write_once(const char *line, size_t length)
 {
-    unsigned patience_ms = LAST_WRITE_MS;
-    while (length > 0) {
+    if (writer.fd == STDERR_FILENO)
+        return log_write_stderr(line, length);
+    return write(writer.fd, line, length) >= 0 || (errno != EAGAIN && errno != EINTR);
+}
+
+/* A pipe that nobody reads is waited for, but not at the end. */
+static void write_line(const char *line, size_t length)
+{
+    while (writer.patience_ms > 0 && !write_once(line, length)) {
         struct pollfd fd = { .fd = writer.fd, .events = POLLOUT };
-        int ready = poll(&fd, 1, INTERVAL_MS);
-        if (ready == 0 && is_stopping() && (patience_ms -= INTERVAL_MS) == 0)
-            return;
-        if (ready <= 0)
-            continue;
-        ssize_t count = write(writer.fd, text, length < PIPE_BUF ? length : PIPE_BUF);
-        if (count < 0 && errno != EINTR && errno != EAGAIN)
-            return;
-        if (count > 0) {
-            text += count;
-            length -= (size_t)count;
-        }
+        poll(&fd, 1, INTERVAL_MS);
+        if (is_stopping())
+            writer.patience_ms -= INTERVAL_MS;
     }
 }
 
@@ -76,7 +75,7 @@ static void write_record(const struct trace_record *record)
     trace_format(record, text);
     int length = snprintf(line, sizeof(line), "%u@%lld.%06ld:%s\n", record->thread, (long long)time.tv_sec,
                           time.tv_nsec / 1000, text);
-    write_all(line, (size_t)length);
+    write_line(line, (size_t)length);
 }
 
 static int by_time(const void *a, const void *b)
@@ -90,7 +89,7 @@ static void write_lost(uint64_t lost)
 {
     char line[64];
     int length = snprintf(line, sizeof(line), "(%llu trace records were lost)\n", (unsigned long long)lost);
-    write_all(line, (size_t)length);
+    write_line(line, (size_t)length);
 }
 
 static void write_new_records(void)
@@ -141,6 +140,7 @@ struct error *trace_writer_start(int fd)
     if (writer.running)
         return NULL;
     writer.fd = fd;
+    writer.patience_ms = LAST_WRITE_MS;
     writer.stopping = false;
     trace_cursor_to_end(&writer.cursor);
     pthread_condattr_init(&attributes);

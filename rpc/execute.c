@@ -100,8 +100,8 @@ static void check_class(struct rpc_server *server, struct command_context *reque
     enum error_class given = request->error ? error_get_class(request->error) : ERROR_GENERIC;
     if (!request->error || !(command->flags & COMMAND_ERRORS_DECLARED) || (command->flags & COMMAND_ERROR(given)))
         return;
-    server_log(server, "mistake: the command %s fails with class %s, which its 'errors' do not name", command->name,
-               error_class_name(given));
+    server_log(server, NULL, "mistake: the command %s fails with class %s, which its 'errors' do not name",
+               command->name, error_class_name(given));
     request->error = error_set_class(request->error, ERROR_GENERIC);
 }
 
@@ -149,12 +149,12 @@ static void execute_traced(struct session *session, struct command_context *requ
     CLEANUP(text_fini) struct text question = { 0 };
     CLEANUP(text_fini) struct text answer = { 0 };
     trace_request(&question, request);
-    server_trace(session, &question);
+    server_trace(session, request, &question);
     execute(session, request);
     if (!request->session)
         return;
     trace_reply(&answer, request, uv_hrtime() - begin);
-    server_trace(session, &answer);
+    server_trace(session, request, &answer);
 }
 
 /* A large reply is encoded on the pool, so that it does not hold up the other clients. */
@@ -171,7 +171,7 @@ static void reply(struct session *session, const struct command_context *request
         good = request_reply(request, session->pretty, &session->output.text);
     }
     if (!good)
-        server_log(session->server, "mistake: the result of the command %s is no value of its type",
+        server_log(session->server, NULL, "mistake: the result of the command %s is no value of its type",
                    request->command->name);
 }
 
@@ -189,11 +189,12 @@ static void execute_and_reply(struct session *session, struct command_context *r
 static void end_given_up(struct command_context *request)
 {
     struct rpc_server *server = request->server;
+    const struct rpc_about about = { request->client, request->command->name, request->id };
     if (request->error)
-        server_log(server, "%s: %s, which was cancelled, has ended: %s", request->client, request->command->name,
-                   error_message(request->error));
+        server_log(server, &about, "%s: %s, which was cancelled, has ended: %s", request->client,
+                   request->command->name, error_message(request->error));
     else
-        server_log(server, "%s: %s, which was cancelled, could not be stopped any more: it was carried out",
+        server_log(server, &about, "%s: %s, which was cancelled, could not be stopped any more: it was carried out",
                    request->client, request->command->name);
     server_discharge(server, request);
     server_changed(server);

@@ -59,7 +59,13 @@ size_t rpc_server_clients(const struct rpc_server *server)
     return server->session_count;
 }
 
-void server_log(struct rpc_server *server, const char *format, ...)
+void rpc_server_set_trace(struct rpc_server *server,
+                          void (*trace)(void *arg, const struct rpc_about *about, const char *line))
+{
+    server->options.trace = trace;
+}
+
+void server_log(struct rpc_server *server, const struct rpc_about *about, const char *format, ...)
 {
     if (!server->options.log)
         return;
@@ -68,14 +74,22 @@ void server_log(struct rpc_server *server, const char *format, ...)
     va_start(args, format);
     vsnprintf(message, sizeof(message), format, args);
     va_end(args);
-    server->options.log(server->options.log_arg, message);
+    static const struct rpc_about nothing;
+    server->options.log(server->options.log_arg, about ? about : &nothing, message);
 }
 
-void server_trace(struct session *session, const struct text *line)
+void server_trace(struct session *session, const struct command_context *request, const struct text *line)
 {
     struct rpc_server *server = session->server;
+    if (!server->options.trace) /* by the command itself */
+        return;
     CLEANUP(free) char *named = xasprintf("%s: %.*s", session->name, (int)line->length, line->data);
-    server->options.trace(server->options.log_arg, named);
+    const struct rpc_about about = {
+        .client = session->name,
+        .command = request->command ? request->command->name : NULL,
+        .command_id = request->id,
+    };
+    server->options.trace(server->options.log_arg, &about, named);
 }
 
 /* Looking after sessions ---------------------------------------------------------------------------------------- */
@@ -135,7 +149,8 @@ void rpc_server_add_client(struct rpc_server *server, int fd, const struct rpc_c
 {
     struct session *session = session_create(server, fd, options);
     if (!session) {
-        server_log(server, "%s: a client is turned away: the system cannot watch another descriptor", options->name);
+        server_log(server, NULL, "%s: a client is turned away: the system cannot watch another descriptor",
+                   options->name);
         close(fd);
         if (options->closed)
             options->closed(options->arg);
@@ -220,7 +235,7 @@ static bool encode_forms(struct rpc_server *server, const struct event_descripto
         CLEANUP(error_free)
         struct error *err = encode_event(form, event, data, now.tv_sec, now.tv_nsec / 1000, pretty ? ENCODE_PRETTY : 0);
         if (err) {
-            server_log(server, "mistake: an event cannot be sent: %s", error_message(err));
+            server_log(server, NULL, "mistake: an event cannot be sent: %s", error_message(err));
             return false;
         }
         text_append(form, "\r\n", 2);

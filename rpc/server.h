@@ -36,14 +36,21 @@ struct text;
 #define RPC_IN_FLIGHT_MAX 4096                   /* commands that have begun and wait; more are refused */
 #define RPC_SLICE_NS (100 * 1000)                /* time of one turn that one client's commands may take */
 
+/* What a message is about; whatever it is not about is NULL. */
+struct rpc_about {
+    const char *client;
+    const char *command;
+    const char *command_id; /* JSON */
+};
+
 struct rpc_server_options {
     const struct command_table *commands;
     const struct type_descriptor *version_type; /* of the member "version" of the greeting */
     const void *version;
     /* Something worth a line in a log: @message is lower case and names the client. */
-    void (*log)(void *arg, const char *message);
+    void (*log)(void *arg, const struct rpc_about *about, const char *message);
     /* NULL, or what gets each command and its reply as a line that names the client, without what is secret. */
-    void (*trace)(void *arg, const char *line);
+    void (*trace)(void *arg, const struct rpc_about *about, const char *line);
     void *log_arg;
     /* NULL, or where a line about each command that may change something goes (audit.h). */
     void (*audit)(const struct text *line);
@@ -52,6 +59,10 @@ struct rpc_server_options {
 };
 
 struct rpc_server *rpc_server_create(const struct rpc_server_options *options) CONTROL_FN;
+
+/* Another one, or NULL, from the next command on. */
+void rpc_server_set_trace(struct rpc_server *server,
+                          void (*trace)(void *arg, const struct rpc_about *about, const char *line)) CONTROL_FN;
 
 /* Where the generated event functions lead. */
 struct event_sink *rpc_server_events(struct rpc_server *server);

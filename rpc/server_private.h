@@ -59,7 +59,8 @@ void server_want_next_turn(struct session *session);
 void server_forget(struct session *session);
 void server_changed(struct rpc_server *server);
 /* Hands a line of @session's trace on. */
-void server_trace(struct session *session, const struct text *line);
-void server_log(struct rpc_server *server, const char *format, ...) PRINTF_LIKE(2, 3);
+void server_trace(struct session *session, const struct command_context *request, const struct text *line);
+/* @about may be NULL. */
+void server_log(struct rpc_server *server, const struct rpc_about *about, const char *format, ...) PRINTF_LIKE(3, 4);
 
 #endif

@@ -374,7 +374,7 @@ void session_greet(struct session *session)
     struct error *err =
         encode_value(text, options->version_type, options->version, session->pretty ? ENCODE_PRETTY : 0, 2);
     if (err) {
-        server_log(session->server, "the version is malformed: %s", error_message(err));
+        server_log(session->server, NULL, "the version is malformed: %s", error_message(err));
         error_free(err);
         text->length = begin;
         text_append_string(text, "{}");
@@ -392,7 +392,8 @@ void session_append_event(struct session *session, const char *message, size_t l
     if (session->closed || session->mode == SESSION_NEGOTIATING)
         return;
     if (session->events_pending + length > RPC_EVENTS_PENDING_MAX) {
-        server_log(session->server, "%s: cut off, it does not read its events", session->name);
+        server_log(session->server, &(struct rpc_about){ .client = session->name },
+                   "%s: cut off, it does not read its events", session->name);
         session_close(session);
         return;
     }

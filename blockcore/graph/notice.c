@@ -11,6 +11,7 @@ struct posted_notice {
     struct notice notice;
     char *node_name;
     char *message;
+    char *client;
 };
 
 static struct {
@@ -36,6 +37,7 @@ static void deliver(struct loop_task *task)
     give_here(&posted->notice);
     free(posted->node_name);
     free(posted->message);
+    free(posted->client);
     free(posted);
 }
 
@@ -51,8 +53,10 @@ void notice_give(const struct notice *notice)
         .notice = *notice,
         .node_name = xstrdup(notice->node_name),
         .message = xstrdup(notice->message),
+        .client = notice->client ? xstrdup(notice->client) : NULL,
     };
     posted->notice.node_name = posted->node_name;
     posted->notice.message = posted->message;
+    posted->notice.client = posted->client;
     loop_post(loop_control(), &posted->task);
 }

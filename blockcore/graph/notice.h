@@ -33,6 +33,7 @@ struct notice {
     } kind;
     const char *node_name;
     const char *message;
+    const char *client; /* NULL, or who misbehaves */
     struct range place; /* bytes of the image's file that are concerned; of length 0: not known */
     bool fatal;         /* the node cannot be written any more */
     /* Kinds of quorum, whose place is that of the request, and requests of clients: */

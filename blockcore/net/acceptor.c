@@ -62,7 +62,7 @@ static bool accept_one(struct acceptor *acceptor)
     case ECONNABORTED: /* that client has left already */
         return true;
     default:
-        complain("cannot accept a connection: %s", strerror(errno));
+        complain(NULL, "cannot accept a connection: %s", strerror(errno));
         timer_start(acceptor->rest, REST_MS);
         wait_for_wake(acceptor, "descriptors, to accept connections");
         timer_stop(acceptor->rest);

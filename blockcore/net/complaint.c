@@ -38,12 +38,12 @@ static int take_line(void)
     return left_out;
 }
 
-static void give(const char *message)
+static void give(const char *client, const char *message)
 {
-    notice_give(&(struct notice){ .kind = NOTICE_CLIENT, .node_name = "", .message = message });
+    notice_give(&(struct notice){ .kind = NOTICE_CLIENT, .node_name = "", .message = message, .client = client });
 }
 
-void complain(const char *format, ...)
+void complain(const char *client, const char *format, ...)
 {
     int left_out = take_line();
     if (left_out < 0)
@@ -54,8 +54,8 @@ void complain(const char *format, ...)
     va_end(args);
     if (left_out > 0) {
         CLEANUP(free) char *longer = xasprintf("%s (and %d such lines were left out before)", message, left_out);
-        give(longer);
+        give(client, longer);
     } else {
-        give(message);
+        give(client, message);
     }
 }

@@ -10,7 +10,7 @@
 #define COMPLAINTS_BURST 10
 #define COMPLAINT_MS 1000
 
-/* A line for the log, which should name an address. On any loop. */
-void complain(const char *format, ...) PRINTF_LIKE(1, 2);
+/* A line for the log, which should name an address. @client: NULL, or the client's by itself. On any loop. */
+void complain(const char *client, const char *format, ...) PRINTF_LIKE(2, 3);
 
 #endif

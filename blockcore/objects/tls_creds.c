@@ -151,7 +151,7 @@ static struct error *creds_load(struct tls_creds *creds, const char *who)
     };
     err = tls_context_create(&settings, &creds->context, &warning);
     if (!err && warning)
-        complain("%s: %s", who, error_message(warning));
+        complain(NULL, "%s: %s", who, error_message(warning));
     return err;
 }
 

@@ -55,7 +55,7 @@ void nbd_connection_cut(struct nbd_connection *conn)
 
 void nbd_connection_complain(const struct nbd_connection *conn, const char *what)
 {
-    complain("NBD client %s: %s", conn->peer, what);
+    complain(conn->peer, "NBD client %s: %s", conn->peer, what);
 }
 
 static void handshake_took_too_long(void *arg)

@@ -91,9 +91,10 @@ static bool is_let_in(struct nbd_connection *conn)
     int ret = co_call_on(loop_control(), "NBD client: who is it", ask, &question);
     CLEANUP(error_free) struct error *why = question.why;
     if (ret == -EACCES && why)
-        complain("NBD client %s: '%s' is not let in: %s", conn->peer, question.identity, error_message(why));
+        complain(conn->peer, "NBD client %s: '%s' is not let in: %s", conn->peer, question.identity,
+                 error_message(why));
     else if (ret == -EACCES)
-        complain("NBD client %s: '%s' is not let in", conn->peer, question.identity);
+        complain(conn->peer, "NBD client %s: '%s' is not let in", conn->peer, question.identity);
     return ret == 0;
 }
 
@@ -102,7 +103,7 @@ bool nbd_secure(struct nbd_connection *conn)
     const struct nbd_security *security = conn->options.security;
     CLEANUP(error_free) struct error *err = stream_start_tls(conn->stream, security->tls, NULL);
     if (err && conn->state != NBD_CUT)
-        complain("NBD client %s: TLS: %s", conn->peer, error_message(err));
+        complain(conn->peer, "NBD client %s: TLS: %s", conn->peer, error_message(err));
     if (err)
         return false;
     return !security->asks || is_let_in(conn);

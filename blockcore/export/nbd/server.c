@@ -152,7 +152,7 @@ static void hold_if_full(struct nbd_server *server)
     for (unsigned i = 0; i < server->acceptors_count; i++)
         acceptor_hold(server->acceptors[i], full);
     if (full && !server->full)
-        complain("NBD server '%s': %u clients are connected, further ones have to wait", server->id, clients);
+        complain(NULL, "NBD server '%s': %u clients are connected, further ones have to wait", server->id, clients);
     server->full = full;
 }
 

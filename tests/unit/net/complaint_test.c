@@ -21,14 +21,14 @@ CO_TEST(lines_are_limited_and_those_left_out_are_counted)
 {
     notice_set_listener(heard, NULL);
     for (unsigned i = 0; i < COMPLAINTS_BURST + 5; i++)
-        complain("client %u: nonsense", i);
+        complain(NULL, "client %u: nonsense", i);
     expect_int(lines, COMPLAINTS_BURST);
     expect_text(last, "client 9: nonsense");
     co_sleep_ms(COMPLAINT_MS + 10);
-    complain("client %u: nonsense", 99);
+    complain(NULL, "client %u: nonsense", 99);
     expect_int(lines, COMPLAINTS_BURST + 1);
     expect_text(last, "client 99: nonsense (and 5 such lines were left out before)");
-    complain("one more");
+    complain(NULL, "one more");
     expect_int(lines, COMPLAINTS_BURST + 1);
     notice_set_listener(NULL, NULL);
 }

@@ -306,9 +306,10 @@ static const struct command_table table = { commands, sizeof(commands) / sizeof(
 struct play play;
 char play_log[16384];
 
-static void log_line(void *arg, const char *line)
+static void log_line(void *arg, const struct rpc_about *about, const char *line)
 {
     (void)arg;
+    (void)about;
     size_t length = strlen(play_log);
     snprintf(play_log + length, sizeof(play_log) - length, "%s\n", line);
 }
