@@ -358,7 +358,7 @@ static void greet(void *arg)
     CLEANUP(error_free) struct error *err = secure(visitor, &client.fd);
     if (err) {
         CLEANUP(free) char *who = rpc_peer_describe(&visitor->peer);
-        complain("%s: %s: %s", visitor->tls->name, who, error_message(err));
+        complain(who, "%s: %s: %s", visitor->tls->name, who, error_message(err));
         visitor_destroy(visitor);
         return;
     }
