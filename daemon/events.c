@@ -120,7 +120,7 @@ static void log_notice(const struct notice *notice)
     };
     if (notice->kind == NOTICE_CLIENT)
         log_about(LOG_LEVEL_WARNING, &(struct log_about){ .client = notice->client }, "%s", notice->message);
-    else if (notice->kind == NOTICE_FILTER_STAYS)
+    else if (notice->kind == NOTICE_LEFT_OVER)
         log_about(LOG_LEVEL_WARNING, &about, "node '%s': %s", notice->node_name, notice->message);
     else if (is_for_log(notice->kind))
         log_about(LOG_LEVEL_ERROR, &about, "node '%s': %s", notice->node_name, notice->message);
@@ -149,7 +149,7 @@ static void noticed(const struct notice *notice, void *sink)
         export_failed(notice, sink);
         break;
     case NOTICE_SNAPSHOT_BROKEN:
-    case NOTICE_FILTER_STAYS:
+    case NOTICE_LEFT_OVER:
     case NOTICE_SERVER:
     case NOTICE_MISMATCH:
     case NOTICE_CLIENT:

@@ -466,6 +466,17 @@ struct drain *drain_begin_content(struct node *node)
     return drain;
 }
 
+struct drain *drain_outlast(struct node *node)
+{
+    struct drain *drain = drain_make();
+    drain_cover_node(drain, node);
+    drain->since_ns = now_ns();
+    drain_collect(drain);
+    list_append(&drains, &drain->link);
+    hold_some(drain, NULL);
+    return drain;
+}
+
 void drain_end(struct drain *drain)
 {
     if (!drain)

@@ -25,6 +25,9 @@ struct drain *drain_begin(struct node *node) CO_FN CONTROL_FN;
 /* The same for @node and the nodes that it shows or computes its content from (data and filtered children, all the way
  * down): what a resize may reach. */
 struct drain *drain_begin_content(struct node *node) CO_FN CONTROL_FN;
+/* For whoever holds @node still by a drain already, perhaps of others: another one, which may end later. Does not wait.
+ */
+struct drain *drain_outlast(struct node *node) CONTROL_FN;
 /* A driver goes on with requests of its own after the one that began them has ended: drains of what is below wait for
  * them. Begun before that request ends. */
 void node_background_begin(struct node *node) CONTROL_FN;

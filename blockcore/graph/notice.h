@@ -28,7 +28,7 @@ struct notice {
         NOTICE_SERVER,          /* a node's server went away, or is there again */
         NOTICE_MISMATCH,        /* two nodes that should be alike are not */
         NOTICE_CLIENT,          /* a client misbehaves; node_name is empty */
-        NOTICE_FILTER_STAYS,    /* a job has ended and cannot take its filter along; then that it could */
+        NOTICE_LEFT_OVER,       /* what a job or command could not take back when it ended; then that it could */
         NOTICE_EXPORT_FAILED,   /* a request of a client failed; message is the export's id, node_name is empty */
     } kind;
     const char *node_name;

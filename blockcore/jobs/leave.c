@@ -164,7 +164,7 @@ void leaving_copier(struct leaving *leaving, struct copier *copier, struct handl
 
 static void give_notice(const struct node *filter, const char *text)
 {
-    notice_give(&(struct notice){ .kind = NOTICE_FILTER_STAYS, .node_name = node_name(filter), .message = text });
+    notice_give(&(struct notice){ .kind = NOTICE_LEFT_OVER, .node_name = node_name(filter), .message = text });
 }
 
 void leaving_filter(struct leaving *leaving, struct node *filter)

@@ -5,7 +5,6 @@
 #include "blockcore/graph/dirty_bitmap.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/graph/rearrange.h"
-#include "blockcore/io/snapshot.h"
 #include "blockcore/jobs/backup.h"
 #include "blockcore/jobs/job.h"
 #include "blockcore/runtime/coroutine.h"
@@ -22,6 +21,7 @@ struct taken_bitmap {
     struct list link;
     struct dirty_bitmap *bitmap;
     struct node *node; /* keeps it */
+    enum bits_before bits;
 };
 
 struct transaction {
@@ -54,6 +54,12 @@ struct action *action_add(struct transaction *transaction, const struct action_o
     return action;
 }
 
+/* One alone stops nobody but the users of what it waits for. */
+unsigned transaction_patience_ms(const struct transaction *transaction)
+{
+    return transaction->actions_count > 1 ? PATIENCE_MS : 0;
+}
+
 /* Bitmaps -------------------------------------------------------------------------------------------------------- */
 
 static struct taken_bitmap *find_taken(struct transaction *transaction, const struct dirty_bitmap *bitmap)
@@ -78,6 +84,17 @@ struct error *transaction_take_bitmap(struct transaction *transaction, struct di
     dirty_bitmap_set_busy(bitmap, true);
     list_append(&transaction->bitmaps, &taken->link);
     return NULL;
+}
+
+void transaction_set_bits(struct transaction *transaction, struct dirty_bitmap *bitmap, enum bits_before bits)
+{
+    find_taken(transaction, bitmap)->bits = bits;
+}
+
+enum bits_before transaction_bits(struct transaction *transaction, const struct dirty_bitmap *bitmap)
+{
+    const struct taken_bitmap *taken = find_taken(transaction, bitmap);
+    return taken ? taken->bits : BITS_AS_THEY_ARE;
 }
 
 void transaction_forget_bitmap(struct transaction *transaction, struct dirty_bitmap *bitmap)
@@ -215,60 +232,6 @@ struct error *transaction_snapshot(struct transaction *transaction, struct node 
     return overlay_prepare(node, overlay);
 }
 
-/* Internal snapshots --------------------------------------------------------------------------------------------- */
-
-struct internal_action {
-    struct action action;
-    struct snapshot_session *session; /* NULL: it could not be begun */
-    char *name;
-    bool taken;
-};
-
-static struct internal_action *internal_of(struct action *action)
-{
-    return CONTAINER_OF(action, struct internal_action, action);
-}
-
-static struct error *describe_internal(struct action *action, struct change *change)
-{
-    change_hold(change, snapshot_session_node(internal_of(action)->session), true);
-    return NULL;
-}
-
-static struct error *take_internal(struct action *action)
-{
-    struct internal_action *internal = internal_of(action);
-    struct error *err = snapshot_session_create(internal->session, internal->name);
-    internal->taken = !err;
-    return err;
-}
-
-static struct error *undo_internal(struct action *action)
-{
-    struct internal_action *internal = internal_of(action);
-    return internal->taken ? snapshot_session_undo(internal->session, internal->name) : NULL;
-}
-
-static void fini_internal(struct action *action)
-{
-    snapshot_session_end(internal_of(action)->session);
-    free(internal_of(action)->name);
-}
-
-static const struct action_ops internal_ops = {
-    .describe = describe_internal,
-    .moment = take_internal,
-    .undo_moment = undo_internal,
-    .fini = fini_internal,
-};
-
-struct error *transaction_snapshot_internal(struct transaction *transaction, struct node *node, const char *name)
-{
-    struct action *action = action_add(transaction, &internal_ops, sizeof(struct internal_action));
-    internal_of(action)->name = xstrdup(name);
-    return snapshot_session_begin(node, &internal_of(action)->session);
-}
-
 /* All of it ------------------------------------------------------------------------------------------------------ */
 
 static struct action *next_action(struct transaction *transaction, struct action *after)
@@ -333,9 +296,7 @@ static struct error *try_once(struct transaction *transaction)
     transaction->reached = NULL;
     change_add_owner(change, &moment, transaction);
     change_may_be_cancelled(change);
-    /* One alone stops nobody but the users of what it waits for. */
-    if (transaction->actions_count > 1)
-        change_set_patience(change, PATIENCE_MS);
+    change_set_patience(change, transaction_patience_ms(transaction));
     struct error *err = describe(transaction, change);
     if (!err)
         return change_commit(change);

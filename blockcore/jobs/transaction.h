@@ -24,7 +24,8 @@
  * it, is the last one that may name it.
  *
  * Requests are held back for as long as those in flight take, but not for longer than 10 seconds: one dead disk must
- * not stop the guests of the others for ever. */
+ * not stop the guests of the others for ever. Nor must one that dies while it makes its internal snapshot: what is half
+ * made is left behind, with the guests of that disk, see transaction_snapshot.c. */
 #ifndef CAIRN_JOBS_TRANSACTION_H
 #define CAIRN_JOBS_TRANSACTION_H
 
@@ -65,7 +66,7 @@ struct error *transaction_enable_bitmap(struct transaction *transaction, struct 
                                         bool enabled) CONTROL_FN MUST_CHECK;
 /* What is dirty in any of @sources at the moment is dirty in @target afterwards. */
 struct error *transaction_merge_bitmaps(struct transaction *transaction, struct dirty_bitmap *target,
-                                        struct dirty_bitmap *const *sources, size_t count) CONTROL_FN MUST_CHECK;
+                                        struct dirty_bitmap *const *sources, size_t count) CO_FN CONTROL_FN MUST_CHECK;
 
 /* Makes it so, or aborts; frees @transaction in both cases. Returns when everything has happened and its jobs have
  * started. @failed: the number of the action, from 0 on, that an error is about; SIZE_MAX: of all of them. */

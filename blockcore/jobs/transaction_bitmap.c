@@ -25,6 +25,10 @@ struct bitmap_action {
     struct node *cools;  /* its image may have fewer bits afterwards; NULL: none */
     struct dirty_bitmap **sources;
     size_t sources_count;
+    bool merged; /* what there was before is in @aside already */
+    bool empty;  /* @bitmap is at the moment */
+    /* Nameless: what was written to @bitmap (at 0) and to each source since. NULL: nothing that counts. */
+    struct dirty_bitmap **since;
 };
 
 static struct bitmap_action *self(struct action *action)
@@ -115,6 +119,7 @@ struct error *transaction_new_bitmap(struct transaction *transaction, struct dir
 {
     struct action *action = action_add(transaction, &new_ops, sizeof(struct bitmap_action));
     error_free(transaction_take_bitmap(transaction, bitmap, 0));
+    transaction_set_bits(transaction, bitmap, BITS_NONE);
     self(action)->bitmap = bitmap;
     self(action)->cools = has_bits_ahead(bitmap) ? dirty_bitmap_node(bitmap) : NULL;
     self(action)->enabled = dirty_bitmap_is_enabled(bitmap);
@@ -204,7 +209,11 @@ static struct error *exchange(struct action *action)
 
 static struct error *exchange_back(struct action *action)
 {
-    return self(action)->exchanged ? exchange(action) : NULL;
+    if (!self(action)->exchanged)
+        return NULL;
+    struct error *err = exchange(action);
+    self(action)->exchanged = false;
+    return err;
 }
 
 static void fini_aside(struct action *action)
@@ -228,6 +237,8 @@ struct error *transaction_clear_bitmap(struct transaction *transaction, struct d
     self(action)->bitmap = bitmap;
     self(action)->cools = has_bits_ahead(bitmap) ? dirty_bitmap_node(bitmap) : NULL;
     struct error *err = transaction_take_bitmap(transaction, bitmap, CHANGED);
+    if (!err)
+        transaction_set_bits(transaction, bitmap, BITS_NONE);
     return err ? err : make_aside(self(action));
 }
 
@@ -240,43 +251,97 @@ static struct error *hold_all_nodes(struct action *action, struct change *change
     return NULL;
 }
 
-/* An image that has its bitmaps right at every moment is told before. */
-static struct error *merge_one(struct dirty_bitmap *target, struct dirty_bitmap *aside, struct dirty_bitmap *source)
-    CO_FN;
+/* Merging -------------------------------------------------------------------------------------------------------- */
 
-static struct error *merge_one(struct dirty_bitmap *target, struct dirty_bitmap *aside, struct dirty_bitmap *source)
+/* Millions of bits take long, so they are merged while guests go on, and what is written to the bitmaps meanwhile is
+ * noted beside them. Nothing but writes, which only add bits, can change bitmaps that are busy with the transaction,
+ * unless an action before this one does. One that leaves no bits is simple; after others all is done at the moment. */
+static struct error *note_since(struct dirty_bitmap *bitmap, struct dirty_bitmap **since)
 {
-    struct error *err = dirty_bitmap_merge(aside, source);
-    int ret = err || !has_bits_ahead(target) ? 0 : dirty_bitmap_tell_image_held(target, source);
-    return ret < 0 ? error_errno(-ret, "bitmap '%s' cannot be kept in its image", dirty_bitmap_name(target)) : err;
+    if (!dirty_bitmap_is_enabled(bitmap))
+        return NULL;
+    return dirty_bitmap_create(dirty_bitmap_node(bitmap), NULL, dirty_bitmap_granularity(bitmap), since);
+}
+
+static struct error *merge_before(struct bitmap_action *merging) CO_FN;
+
+static struct error *merge_before(struct bitmap_action *merging)
+{
+    merging->since = xcalloc(merging->sources_count + 1, sizeof(struct dirty_bitmap *));
+    struct error *err = merging->empty ? NULL : note_since(merging->bitmap, &merging->since[0]);
+    for (size_t i = 0; !err && i < merging->sources_count; i++)
+        err = note_since(merging->sources[i], &merging->since[i + 1]);
+    if (!err && !merging->empty)
+        err = dirty_bitmap_merge(merging->aside, merging->bitmap);
+    for (size_t i = 0; !err && i < merging->sources_count; i++)
+        err = dirty_bitmap_merge(merging->aside, merging->sources[i]);
+    merging->merged = !err;
+    return err;
+}
+
+/* An image that has its bitmaps right at every moment is told of all bits, before memory has them: one that was closed
+ * and opened meanwhile would have forgotten what it was told earlier. */
+static struct error *merge_source(struct bitmap_action *merging, size_t i) CO_FN;
+
+static struct error *merge_source(struct bitmap_action *merging, size_t i)
+{
+    struct dirty_bitmap *more = merging->merged ? merging->since[i + 1] : merging->sources[i];
+    struct error *err = more ? dirty_bitmap_merge(merging->aside, more) : NULL;
+    int ret = err || !has_bits_ahead(merging->bitmap)
+                  ? 0
+                  : dirty_bitmap_tell_image_held(merging->bitmap, merging->sources[i]);
+    return ret < 0 ? error_errno(-ret, "bitmap '%s' cannot be kept in its image", dirty_bitmap_name(merging->bitmap))
+                   : err;
 }
 
 static struct error *merge(struct action *action)
 {
     struct bitmap_action *merging = self(action);
-    struct error *err = dirty_bitmap_merge(merging->aside, merging->bitmap);
+    struct dirty_bitmap *own = merging->merged ? merging->since[0] : merging->bitmap;
+    struct error *err = own ? dirty_bitmap_merge(merging->aside, own) : NULL;
     for (size_t i = 0; !err && i < merging->sources_count; i++)
-        err = merge_one(merging->bitmap, merging->aside, merging->sources[i]);
+        err = merge_source(merging, i);
     return err ? err : exchange(action);
+}
+
+static void fini_merge(struct action *action)
+{
+    struct bitmap_action *merging = self(action);
+    for (size_t i = 0; merging->since && i <= merging->sources_count; i++) {
+        if (merging->since[i])
+            dirty_bitmap_destroy(merging->since[i]);
+    }
+    free(merging->since);
+    fini_aside(action);
 }
 
 static const struct action_ops merge_ops = {
     .describe = hold_all_nodes,
     .moment = merge,
     .undo_moment = exchange_back,
-    .fini = fini_aside,
+    .fini = fini_merge,
 };
 
 struct error *transaction_merge_bitmaps(struct transaction *transaction, struct dirty_bitmap *target,
                                         struct dirty_bitmap *const *sources, size_t count)
 {
     struct action *action = action_add(transaction, &merge_ops, sizeof(struct bitmap_action));
-    self(action)->bitmap = target;
-    self(action)->sources = xcalloc(count, sizeof(*sources));
+    struct bitmap_action *merging = self(action);
+    bool as_they_are = transaction_bits(transaction, target) != BITS_OTHERS;
+    merging->empty = transaction_bits(transaction, target) == BITS_NONE;
+    merging->bitmap = target;
+    merging->sources = xcalloc(count, sizeof(*sources));
     struct error *err = transaction_take_bitmap(transaction, target, CHANGED);
     for (size_t i = 0; !err && i < count; i++) {
+        as_they_are = as_they_are && transaction_bits(transaction, sources[i]) == BITS_AS_THEY_ARE;
         err = transaction_take_bitmap(transaction, sources[i], USED);
-        self(action)->sources[self(action)->sources_count++] = sources[i];
+        merging->sources[merging->sources_count++] = sources[i];
     }
-    return err ? err : make_aside(self(action));
+    if (!err)
+        err = make_aside(merging);
+    if (!err && as_they_are)
+        err = merge_before(merging);
+    if (!err)
+        transaction_set_bits(transaction, target, BITS_OTHERS);
+    return err;
 }

@@ -1,4 +1,4 @@
-/* transaction_private - what an action is, for transaction.c and transaction_bitmap.c */
+/* transaction_private - what an action is, for transaction.c and the kinds of actions beside it */
 #ifndef CAIRN_JOBS_TRANSACTION_PRIVATE_H
 #define CAIRN_JOBS_TRANSACTION_PRIVATE_H
 
@@ -39,6 +39,21 @@ struct action {
 
 /* @action is the first member of @size bytes; zeroed but for it. Becomes the last action. */
 struct action *action_add(struct transaction *transaction, const struct action_ops *ops, size_t size) CONTROL_FN;
+
+/* For how long it may hold back the requests of guests, in milliseconds; 0: as long as it takes. */
+unsigned transaction_patience_ms(const struct transaction *transaction) CONTROL_FN;
+
+/* Which bits a bitmap will have at the moment, after the actions that there are so far. */
+enum bits_before {
+    BITS_AS_THEY_ARE, /* and what is written until then */
+    BITS_NONE,
+    BITS_OTHERS,
+};
+
+/* The bitmap is taken. */
+void transaction_set_bits(struct transaction *transaction, struct dirty_bitmap *bitmap,
+                          enum bits_before bits) CONTROL_FN;
+enum bits_before transaction_bits(struct transaction *transaction, const struct dirty_bitmap *bitmap) CONTROL_FN;
 
 /* It is about to be destroyed. */
 void transaction_forget_bitmap(struct transaction *transaction, struct dirty_bitmap *bitmap) CONTROL_FN;

@@ -14,7 +14,7 @@ static struct {
 static void on_notice(const struct notice *notice, void *arg)
 {
     (void)arg;
-    assert_int_equal(notice->kind, NOTICE_FILTER_STAYS);
+    assert_int_equal(notice->kind, NOTICE_LEFT_OVER);
     assert_string_equal(notice->node_name, "filter");
     snprintf(notices.text, sizeof(notices.text), "%s", notice->message);
     notices.count++;

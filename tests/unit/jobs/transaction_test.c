@@ -183,6 +183,58 @@ IN_GRAPH(bits_come_back_as_they_were)
     handle_close(user);
 }
 
+/* Merging takes long where there are many bits, so guests go on until the moment. */
+IN_GRAPH(what_is_written_while_bits_are_merged_counts)
+{
+    add_mem("a", 4096);
+    struct handle *user = open_handle("a", "user", PERM_WRITE, PERM_ALL);
+    struct dirty_bitmap *one = add_bitmap("a", "one");
+    struct dirty_bitmap *two = add_bitmap("a", "two");
+    put(user, 1);
+    mark(two, 3);
+
+    struct transaction *transaction = transaction_begin(false);
+    expect_success(transaction_merge_bitmaps(transaction, two, &one, 1));
+    put(user, 5);
+    expect_bits(two, ".x.x.x..");
+    expect_commit(transaction);
+    expect_bits(two, ".x.x.x..");
+
+    dirty_bitmap_set_enabled(two, false);
+    transaction = transaction_begin(false);
+    expect_success(transaction_merge_bitmaps(transaction, two, &one, 1));
+    put(user, 6);
+    expect_bits(two, ".x.x.x..");
+    expect_commit(transaction);
+    expect_bits(two, ".x.x.xx.");
+
+    transaction = transaction_begin(false);
+    expect_success(transaction_clear_bitmap(transaction, two));
+    expect_success(transaction_merge_bitmaps(transaction, two, &one, 1));
+    put(user, 7);
+    expect_commit(transaction);
+    expect_bits(two, ".x...xxx");
+
+    dirty_bitmap_set_enabled(two, true); /* what it records itself is cleared at the moment */
+    dirty_bitmap_set_enabled(one, false);
+    transaction = transaction_begin(false);
+    expect_success(transaction_clear_bitmap(transaction, two));
+    expect_success(transaction_merge_bitmaps(transaction, two, &one, 1));
+    put(user, 0);
+    expect_commit(transaction);
+    expect_bits(two, ".x...xxx");
+
+    transaction = transaction_begin(false);
+    expect_success(transaction_clear_bitmap(transaction, one));
+    expect_success(transaction_merge_bitmaps(transaction, one, &two, 1));
+    expect_success(transaction_merge_bitmaps(transaction, two, &one, 1));
+    put(user, 3);
+    expect_commit(transaction);
+    expect_bits(one, ".x.x.xxx");
+    expect_bits(two, ".x.x.xxx");
+    handle_close(user);
+}
+
 struct committing {
     struct transaction *transaction;
     struct error *err;
@@ -279,6 +331,7 @@ int main(void)
         cmocka_unit_test(what_fails_is_undone_in_reverse),
         cmocka_unit_test(what_cannot_be_undone_is_said),
         cmocka_unit_test(bits_come_back_as_they_were),
+        cmocka_unit_test(what_is_written_while_bits_are_merged_counts),
         cmocka_unit_test(a_write_that_has_begun_is_before_the_moment_and_one_that_has_not_is_after_it),
         cmocka_unit_test(a_bitmap_is_busy_for_others_and_after_its_last_action),
         cmocka_unit_test(a_node_that_is_deleted_meanwhile),
