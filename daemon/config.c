@@ -87,16 +87,23 @@ struct error *config_error(const struct config *config, const char *path, struct
 
 /* One file ------------------------------------------------------------------------------------------------------ */
 
+static bool has_secret(const struct object_options *object)
+{
+    return object->qom_type == OBJECT_TYPE_SECRET && object->u.secret.data;
+}
+
+static struct error *secret_in_config(void)
+{
+    return error_new("secrets do not stand in configurations: put it into a file of its own and write 'file: PATH'");
+}
+
 static struct error *check_secrets(const struct part *part)
 {
     for (size_t i = 0; i < part->values->objects_count; i++) {
-        const struct object_options *object = &part->values->objects[i];
-        if (object->qom_type != OBJECT_TYPE_SECRET || !object->u.secret.data)
+        if (!has_secret(&part->values->objects[i]))
             continue;
         CLEANUP(free) char *path = xasprintf("objects.%zu.data", i);
-        struct error *err = error_new("secrets do not stand in configuration files: put it into a file of its own and "
-                                      "write 'file: PATH'");
-        return place_error(part, path, true, error_wrap(err, "%s", path));
+        return place_error(part, path, true, error_wrap(secret_in_config(), "%s", path));
     }
     return NULL;
 }
@@ -190,12 +197,12 @@ bool config_is_setting(const struct member_descriptor *member)
     return member->type->kind != VALUE_ARRAY && member->type != &nbd_server_options_descriptor;
 }
 
-void config_take_settings(const struct config *config, struct cairn_config *settings)
+void config_take_settings(const struct cairn_config *values, struct cairn_config *settings)
 {
     for (uint32_t i = 0; i < cairn_config_descriptor.object.count; i++) {
         const struct member_descriptor *member = &cairn_config_descriptor.object.members[i];
-        if (config_is_setting(member) && member_present(member, config->values))
-            merge_scalar(member, config->values, (char *)settings);
+        if (config_is_setting(member) && member_present(member, values))
+            merge_scalar(member, values, (char *)settings);
     }
 }
 
@@ -260,12 +267,17 @@ struct error *config_load(const char *const *paths, size_t count, struct config 
     return err;
 }
 
-struct config *config_of_values(const struct cairn_config *values)
+struct error *config_of_values(const struct cairn_config *values, struct config **out)
 {
+    for (size_t i = 0; i < values->objects_count; i++) {
+        if (has_secret(&values->objects[i]))
+            return error_wrap(secret_in_config(), "objects[%zu].data", i);
+    }
     struct config *config = xcalloc(1, sizeof(*config));
     arena_init(&config->arena, SIZE_MAX);
     config->values = values;
-    return config;
+    *out = config;
+    return NULL;
 }
 
 void config_destroy(struct config *config)

@@ -34,8 +34,8 @@ struct config_source;
 struct error *config_load(const char *const *paths, size_t count, struct config **out) MUST_CHECK;
 /* The same of texts that are there. Any thread. */
 struct error *config_parse(const struct config_source *texts, size_t count, struct config **out) MUST_CHECK;
-/* Of @values, which live as long; there are no places to be named then. */
-struct config *config_of_values(const struct cairn_config *values);
+/* Of @values, which live as long; there are no places to be named then. Error: there is a secret in them. */
+struct error *config_of_values(const struct cairn_config *values, struct config **out) MUST_CHECK;
 /* NULL is allowed. */
 void config_destroy(struct config *config);
 
@@ -47,8 +47,8 @@ struct error *config_check_once(const struct config *config, const struct config
 /* Is it one of those that are said once and cannot be made and removed: "io-threads"? The others are lists, and
  * "nbd-server". */
 bool config_is_setting(const struct member_descriptor *member);
-/* Puts them into @settings, which borrows from @config. */
-void config_take_settings(const struct config *config, struct cairn_config *settings);
+/* Puts those of @values into @settings, which borrows from it. */
+void config_take_settings(const struct cairn_config *values, struct cairn_config *settings);
 
 /* Makes what it describes, in the order of struct cairn_config. */
 struct error *config_add(const struct config *config) CO_FN CONTROL_FN MUST_CHECK;

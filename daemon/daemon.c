@@ -62,6 +62,7 @@ void daemon_quit(void)
     if (the_daemon.ending)
         return;
     the_daemon.ending = true;
+    reconcile_end();
     TRACE(daemon_state, "ending");
     service_stopping();
     rpc_server_stop(the_daemon.server);
@@ -75,6 +76,8 @@ void daemon_quit(void)
 static void on_signal(uv_signal_t *handle, int signum)
 {
     (void)handle;
+    if (signum == SIGHUP && reconcile_again())
+        return;
     log_about(LOG_LEVEL_INFO, &(struct log_about){ .message_id = LOG_ID_ENDING }, "ending on signal %d", signum);
     daemon_quit();
 }
@@ -184,6 +187,7 @@ static struct error *CO_FN become_ready(const struct options *options)
     struct error *err = make_items(options);
     if (!err)
         err = take_pidfile(options);
+    reconcile_allow();
     if (!err && !the_daemon.ending)
         err = daemonize_ready();
     if (!err && !the_daemon.ending) {

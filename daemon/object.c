@@ -267,7 +267,7 @@ static struct error *set_property(struct arena *arena, struct object *object, co
     void *given = NULL;
     err = decode_value(&object_options_descriptor, tree, DECODE_JSON, "", arena, &given, NULL);
     json_decref(tree);
-    return err ? err : object_change(object, given);
+    return err ? err : object_change(object, given, NULL);
 }
 
 static bool has_property(const struct place *place, const char *name)

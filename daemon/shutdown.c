@@ -16,6 +16,7 @@
 #include "daemon/events.h"
 #include "daemon/log.h"
 #include "daemon/pidfile.h"
+#include "daemon/reconcile/reconcile.h"
 #include "daemon/size_survey.h"
 #include "rpc/server.h"
 
@@ -115,6 +116,9 @@ void shutdown_run(struct rpc_server *server)
         end_exports();
         blockdev_del_all();
     }
+    reconcile_wait_end();
+    end_exports();
+    blockdev_del_all();
     close_what_hung();
     size_survey_wait_end();
     object_del_all();

@@ -87,24 +87,28 @@ struct error *object_add(const struct object_options *options)
     return err;
 }
 
-/* In memory of its own: what it is made from lies in the old one. */
-static void remember(struct object *object, const struct object_options *given)
+/* In memory of its own: what it is made from may lie in the old one. */
+static void remember(struct object *object, const struct object_options *given, const struct object_options *described)
 {
+    const struct options_service *service = options_service();
+    const struct object_options *now = NULL;
     struct arena arena;
     arena_init_small(&arena, SIZE_MAX);
-    const struct options_service *service = options_service();
-    const struct object_options *now =
-        object->given && service->overlay_object ? service->overlay_object(object->given, given, &arena) : NULL;
+    if (described && service->copy_object)
+        now = service->copy_object(described, &arena);
+    else if (object->given && service->overlay_object)
+        now = service->overlay_object(object->given, given, &arena);
     arena_fini(&object->arena);
     object->arena = arena;
     object->given = now;
 }
 
-struct error *object_change(struct object *object, const struct object_options *given)
+struct error *object_change(struct object *object, const struct object_options *given,
+                            const struct object_options *described)
 {
     struct error *err = object->kind->change(object, given);
     if (!err)
-        remember(object, given);
+        remember(object, given, described);
     return err;
 }
 

@@ -59,8 +59,10 @@ struct error *object_check(const struct object_options *options) MUST_CHECK;
 /* Makes an object. The id is reserved from the first moment; the object is found when it is finished. */
 struct error *object_add(const struct object_options *options) CO_FN CONTROL_FN MUST_CHECK;
 
-/* Changes the properties in @given (object_kind.change). */
-struct error *object_change(struct object *object, const struct object_options *given) CONTROL_FN MUST_CHECK;
+/* Changes the properties in @given (object_kind.change). @described: what the object is described by from now on; NULL:
+ * by what it was before, with these properties. */
+struct error *object_change(struct object *object, const struct object_options *given,
+                            const struct object_options *described) CONTROL_FN MUST_CHECK;
 
 /* What it was made with and changed to, without what is secret; NULL when that is not known (graph/options.h). Valid
  * until the next await. */

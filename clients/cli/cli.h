@@ -27,6 +27,7 @@ struct subcommand {
     int (*run)(struct cli *cli, int argc, char **argv);
 };
 
+extern const struct subcommand apply_subcommand;
 extern const struct subcommand call_subcommand;
 extern const struct subcommand shell_subcommand;
 extern const struct subcommand map_subcommand;

@@ -13,6 +13,14 @@
 
 #include <string.h>
 
+void *inventory_copy(struct inventory *inventory, const struct type_descriptor *type, const void *value,
+                     struct arena *arena)
+{
+    void *copy = value_copy(type, value, arena);
+    inventory->incomplete = inventory->incomplete || !copy;
+    return copy;
+}
+
 void inventory_leave_out(struct inventory *inventory, struct arena *arena, const char *sentence)
 {
     if (inventory->left_out_count == inventory->left_out_room) {
@@ -35,11 +43,15 @@ static void take_objects(struct inventory *inventory, struct arena *arena)
     count = 0;
     for (struct object *object = object_next(NULL); object; object = object_next(object)) {
         const struct object_options *given = object_options(object);
-        if (given && given->qom_type == OBJECT_TYPE_SECRET && !given->u.secret.file)
+        if (given && given->qom_type == OBJECT_TYPE_SECRET && !given->u.secret.file) {
             inventory_leave_out(inventory, arena,
                                 arena_printf(arena, "secret '%s': its content is not in a file", given->id));
-        else if (given)
-            objects[count++] = *(struct object_options *)value_copy(&object_options_descriptor, given, arena);
+            continue;
+        }
+        const struct object_options *copy =
+            given ? inventory_copy(inventory, &object_options_descriptor, given, arena) : NULL;
+        if (copy)
+            objects[count++] = *copy;
     }
     inventory->values.has_objects = count > 0;
     inventory->values.objects = objects;
@@ -55,9 +67,11 @@ static void take_monitors(struct inventory *inventory, struct arena *arena)
     count = 0;
     for (struct monitor *monitor = monitor_next(NULL); monitor; monitor = monitor_next(monitor)) {
         const struct monitor_config *given = monitor_config_of(monitor);
-        if (given)
-            monitors[count++] = *(struct monitor_config *)value_copy(&monitor_config_descriptor, given, arena);
-        else
+        const struct monitor_config *copy =
+            given ? inventory_copy(inventory, &monitor_config_descriptor, given, arena) : NULL;
+        if (copy)
+            monitors[count++] = *copy;
+        else if (!given)
             inventory_leave_out(inventory, arena,
                                 arena_printf(arena, "%s: is not of a configuration", monitor_name(monitor)));
     }
@@ -141,7 +155,8 @@ static void take_servers(struct inventory *inventory, struct arena *arena)
     count = 0;
     for (struct nbd_server *server = nbd_server_next(NULL); server; server = nbd_server_next(server)) {
         const struct nbd_server_options *given = nbd_server_options(server);
-        struct nbd_server_options *copy = given ? value_copy(&nbd_server_options_descriptor, given, arena) : NULL;
+        struct nbd_server_options *copy =
+            given ? inventory_copy(inventory, &nbd_server_options_descriptor, given, arena) : NULL;
         if (copy && strcmp(nbd_server_id(server), NBD_SERVER_DEFAULT_ID) == 0)
             inventory->values.nbd_server = copy;
         else if (copy)
@@ -163,7 +178,9 @@ static void take_exports(struct inventory *inventory, struct arena *arena)
         const struct block_export_options *given = export_given_options(export);
         if (!given || !export_node(export) || export_is_shutting_down(export))
             continue;
-        struct block_export_options *now = value_copy(&block_export_options_descriptor, given, arena);
+        struct block_export_options *now = inventory_copy(inventory, &block_export_options_descriptor, given, arena);
+        if (!now)
+            continue;
         now->node_name = arena_strdup(arena, node_name(inventory_look_through(export_node(export))));
         now->has_if_absent = now->if_absent = false;
         exports[count++] = *now;

@@ -13,6 +13,7 @@
 #include "blockcore/base/arena.h"
 #include "schema/cairn_types.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct inventory {
@@ -20,6 +21,7 @@ struct inventory {
     const char **left_out; /* sentences */
     size_t left_out_count;
     size_t left_out_room;
+    bool incomplete; /* the arena's limit was reached */
 };
 
 /* @settings: what is said once in a configuration, and cannot be asked of what runs. Memory is from @arena. Gives

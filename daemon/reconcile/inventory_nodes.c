@@ -6,7 +6,6 @@
 #include "blockcore/runtime/coroutine.h"
 #include "daemon/reconcile/inventory_private.h"
 #include "schema/cairn_descriptors.h"
-#include "schema/codec/copy.h"
 #include "schema/codec/value.h"
 
 #include <stdio.h>
@@ -56,7 +55,10 @@ static const struct blockdev_ref *ref_to(struct listing *listing, const struct n
 {
     struct blockdev_ref *ref = arena_alloc(listing->arena, sizeof(*ref));
     if (given && given->kind == BLOCKDEV_REF_KIND_DEFINITION && node_is_described_by(child, parent)) {
-        *ref = (struct blockdev_ref){ .kind = BLOCKDEV_REF_KIND_DEFINITION, .u.definition = describe(listing, child) };
+        const struct blockdev_options *options = describe(listing, child);
+        if (!options)
+            return given;
+        *ref = (struct blockdev_ref){ .kind = BLOCKDEV_REF_KIND_DEFINITION, .u.definition = options };
         return ref;
     }
     if (!has_own_name(child)) {
@@ -159,7 +161,9 @@ static void describe_member(struct listing *listing, const struct node *node, co
 static struct blockdev_options *describe(struct listing *listing, const struct node *node)
 {
     const struct type_descriptor *type = &blockdev_options_descriptor;
-    struct blockdev_options *options = value_copy(type, node_options(node), listing->arena);
+    struct blockdev_options *options = inventory_copy(listing->inventory, type, node_options(node), listing->arena);
+    if (!options)
+        return NULL;
     char *object = (char *)options;
     while (type) {
         for (uint32_t i = 0; i < type->object.count; i++)
@@ -206,6 +210,8 @@ static void list_node(struct listing *listing, struct node *node)
     hash_insert_string(&listing->listed, &listed->by_name, name);
     list_below(listing, node);
     struct blockdev_options *options = describe(listing, node);
+    if (!options)
+        return;
     options->node_name = name;
     if (listing->count == listing->room) {
         listing->room = 2 * listing->room + 16;

@@ -5,6 +5,11 @@
 #include "daemon/reconcile/inventory.h"
 
 struct node;
+struct type_descriptor;
+
+/* value_copy(); without memory the inventory is incomplete, and the value as if it were not there. */
+void *inventory_copy(struct inventory *inventory, const struct type_descriptor *type, const void *value,
+                     struct arena *arena);
 
 /* @sentence: from the arena. */
 void inventory_leave_out(struct inventory *inventory, struct arena *arena, const char *sentence);

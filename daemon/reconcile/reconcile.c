@@ -1,17 +1,109 @@
 #include "daemon/reconcile/reconcile.h"
 
+#include "blockcore/base/hash.h"
+#include "blockcore/base/memory.h"
+#include "blockcore/runtime/coroutine.h"
+#include "blockcore/runtime/pool.h"
+#include "blockcore/runtime/sync.h"
+#include "daemon/check.h"
 #include "daemon/config.h"
+#include "daemon/log.h"
 #include "daemon/options.h"
+#include "daemon/path.h"
+#include "daemon/reconcile/apply.h"
+#include "daemon/reconcile/inventory.h"
+#include "daemon/reconcile/plan.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 static struct {
     struct cairn_config settings;
+    const char **paths; /* of --config */
+    size_t paths_count;
+    struct hash described; /* of struct described, by plan_key() */
+    struct arena names;    /* those */
+    struct hash at_start;  /* the settings among them, which count until the end */
+    struct arena names_at_start;
+    struct co_mutex one_at_a_time;
+    struct co_event started;
+    bool ends;
+    bool running; /* the coroutine that reads files again */
+    bool again;
+    struct co_queue idle;
 } reconcile;
+
+struct described {
+    struct hash_link by_key;
+};
+
+/* What is described ------------------------------------------------------------------------------------------------ */
+
+static void describe(struct hash *hash, struct arena *arena, enum config_item item, const char *name)
+{
+    const char *key = plan_key(arena, item, name);
+    if (hash_find_string(hash, key))
+        return;
+    struct described *described = arena_alloc(arena, sizeof(*described));
+    hash_insert_string(hash, &described->by_key, key);
+}
+
+static void describe_at_start(enum config_item item, const char *name, void *arg)
+{
+    (void)arg;
+    if (item == CONFIG_ITEM_SETTING)
+        describe(&reconcile.at_start, &reconcile.names_at_start, item, name);
+    describe(&reconcile.described, &reconcile.names, item, name);
+}
+
+static void describe_now(enum config_item item, const char *name, void *arg)
+{
+    (void)arg;
+    if (item != CONFIG_ITEM_SETTING)
+        describe(&reconcile.described, &reconcile.names, item, name);
+}
+
+static void take_over_setting(const struct hash_link *link)
+{
+    struct described *described = arena_alloc(&reconcile.names, sizeof(*described));
+    hash_insert_string(&reconcile.described, &described->by_key, link->key.string);
+}
+
+static void remember(const struct cairn_config *values)
+{
+    hash_fini(&reconcile.described);
+    arena_fini(&reconcile.names);
+    hash_init(&reconcile.described);
+    arena_init(&reconcile.names, SIZE_MAX);
+    for (struct hash_link *link = hash_next(&reconcile.at_start, NULL); link;
+         link = hash_next(&reconcile.at_start, link))
+        take_over_setting(link);
+    plan_for_each(values, &reconcile.names, describe_now, NULL);
+}
+
+/* The beginning and the end ---------------------------------------------------------------------------------------- */
+
+static void take_config(const struct option_item *item)
+{
+    config_take_settings(config_values(item->config), &reconcile.settings);
+    reconcile.paths = xrealloc_array(reconcile.paths, reconcile.paths_count + 1, sizeof(*reconcile.paths));
+    reconcile.paths[reconcile.paths_count++] = path_for_later(item->text);
+    plan_for_each(config_values(item->config), &reconcile.names, describe_at_start, NULL);
+}
 
 void reconcile_begin(const struct options *options)
 {
+    hash_init(&reconcile.described);
+    hash_init(&reconcile.at_start);
+    arena_init(&reconcile.names, SIZE_MAX);
+    arena_init(&reconcile.names_at_start, SIZE_MAX);
+    co_mutex_init(&reconcile.one_at_a_time);
+    co_event_init(&reconcile.started);
+    co_queue_init(&reconcile.idle);
     for (size_t i = 0; i < options->count; i++) {
         if (options->items[i].config)
-            config_take_settings(options->items[i].config, &reconcile.settings);
+            take_config(&options->items[i]);
     }
     if (options->image_policy)
         reconcile.settings.image_policy = options->image_policy;
@@ -19,7 +111,258 @@ void reconcile_begin(const struct options *options)
         reconcile.settings.pidfile = options->pidfile;
 }
 
+void reconcile_allow(void)
+{
+    co_event_set(&reconcile.started);
+}
+
 const struct cairn_config *reconcile_settings(void)
 {
     return &reconcile.settings;
+}
+
+void reconcile_end(void)
+{
+    reconcile.ends = true;
+    if (!co_event_is_set(&reconcile.started))
+        co_event_set(&reconcile.started);
+}
+
+void reconcile_wait_end(void)
+{
+    while (reconcile.running)
+        co_queue_wait(&reconcile.idle, NULL, "a configuration that is applied");
+    for (size_t i = 0; i < reconcile.paths_count; i++)
+        free((char *)(uintptr_t)reconcile.paths[i]);
+    free(reconcile.paths);
+    hash_fini(&reconcile.described);
+    hash_fini(&reconcile.at_start);
+    arena_fini(&reconcile.names);
+    arena_fini(&reconcile.names_at_start);
+    co_queue_fini(&reconcile.idle);
+    co_mutex_fini(&reconcile.one_at_a_time);
+}
+
+/* Comparing -------------------------------------------------------------------------------------------------------- */
+
+/* For the pool: nothing of this touches what runs. */
+struct comparison {
+    const struct config *config;
+    struct plan_request request;
+    struct arena *arena;
+    struct plan plan;
+    struct error *err;
+};
+
+/* What stays, though it is not described, may be referred to. */
+static void know_what_stays(struct check *check, const struct comparison *comparison)
+{
+    const struct cairn_config *now = comparison->request.now;
+    for (size_t i = 0; i < now->objects_count; i++)
+        check_know(check, CONFIG_ITEM_OBJECT, now->objects[i].id);
+    for (size_t i = 0; i < now->nodes_count; i++)
+        check_know(check, CONFIG_ITEM_NODE, now->nodes[i].node_name);
+    for (size_t i = 0; i < now->nbd_servers_count; i++)
+        check_know(check, CONFIG_ITEM_NBD_SERVER, plan_server_id(&now->nbd_servers[i]));
+    if (now->nbd_server)
+        check_know(check, CONFIG_ITEM_NBD_SERVER, plan_server_id(now->nbd_server));
+}
+
+static int compare(void *arg)
+{
+    struct comparison *comparison = arg;
+    struct check *check = check_create();
+    if (!comparison->request.prune)
+        know_what_stays(check, comparison);
+    comparison->err = check_config(check, comparison->config);
+    check_destroy(check);
+    if (!comparison->err)
+        comparison->err = plan_make(&comparison->request, comparison->arena, &comparison->plan);
+    return 0;
+}
+
+static struct error *make_plan(const struct reconcile_request *request, struct arena *arena, struct plan *plan) CO_FN;
+
+static struct error *make_plan(const struct reconcile_request *request, struct arena *arena, struct plan *plan)
+{
+    struct inventory *inventory = arena_alloc(arena, sizeof(*inventory));
+    inventory_take(inventory, &reconcile.settings, arena);
+    if (inventory->incomplete)
+        return error_errno(ENOMEM, "describing what runs");
+    struct comparison comparison = {
+        .config = request->config,
+        .request = {
+            .now = &inventory->values,
+            .wanted = config_values(request->config),
+            .described = &reconcile.described,
+            .prune = request->prune,
+        },
+        .arena = arena,
+    };
+    if (co_blocking(NULL, compare, &comparison) < 0)
+        return error_errno(ENOMEM, "comparing configurations");
+    *plan = comparison.plan;
+    return comparison.err;
+}
+
+/* Applying --------------------------------------------------------------------------------------------------------- */
+
+/* In a coroutine of its own: whoever asked may lose interest, which must not get in the way of undoing what was done.
+ */
+struct applying {
+    struct apply_request request;
+    struct error *err;
+    struct co_event over;
+};
+
+static void apply(void *arg)
+{
+    struct applying *applying = arg;
+    applying->err = apply_plan(&applying->request);
+    co_event_set(&applying->over);
+}
+
+static struct error *apply_elsewhere(const struct apply_request *request) CO_FN;
+
+static struct error *apply_elsewhere(const struct apply_request *request)
+{
+    struct applying applying = { .request = *request };
+    co_event_init(&applying.over);
+    co_start("applying a configuration", apply, &applying);
+    co_event_wait(&applying.over, "steps of a configuration");
+    return applying.err;
+}
+
+static void tell_steps(const struct plan *plan, struct arena *arena, struct config_plan *result)
+{
+    struct config_step *steps = arena_array(arena, plan->count, sizeof(*steps));
+    size_t count = 0;
+    for (size_t i = 0; i < plan->count; i++) {
+        const struct plan_step *step = &plan->steps[i];
+        if (!step->untold)
+            steps[count++] = (struct config_step){
+                .action = step->action,
+                .item = step->item,
+                .name = arena_strdup(arena, step->name),
+                .text = arena_strdup(arena, step->text),
+            };
+    }
+    result->steps = steps;
+    result->steps_count = count;
+}
+
+static struct error *run(const struct reconcile_request *request, struct arena *memory, struct arena *arena,
+                         struct config_plan *result) CO_FN;
+
+static struct error *run(const struct reconcile_request *request, struct arena *memory, struct arena *arena,
+                         struct config_plan *result)
+{
+    struct plan plan = { 0 };
+    if (reconcile.ends)
+        return error_new("the daemon ends");
+    struct error *err = make_plan(request, memory, &plan);
+    const struct apply_request steps = {
+        .config = request->config,
+        .plan = &plan,
+        .asker = request->asker,
+        .unwanted = request->unwanted,
+        .ends = &reconcile.ends,
+    };
+    if (!err)
+        err = apply_check(&steps);
+    if (!err && !request->dry_run)
+        err = apply_elsewhere(&steps);
+    if (err)
+        return err;
+    if (!request->dry_run)
+        remember(config_values(request->config));
+    result->applied = !request->dry_run;
+    tell_steps(&plan, arena, result);
+    return NULL;
+}
+
+struct error *reconcile_run(const struct reconcile_request *request, struct arena *arena, struct config_plan *result)
+{
+    struct arena memory;
+    arena_init(&memory, SIZE_MAX);
+    co_event_wait(&reconcile.started, "what the command line asks for");
+    co_mutex_lock(&reconcile.one_at_a_time);
+    struct error *err = run(request, &memory, arena, result);
+    co_mutex_unlock(&reconcile.one_at_a_time);
+    arena_fini(&memory);
+    return err;
+}
+
+/* Files ------------------------------------------------------------------------------------------------------------ */
+
+struct loading {
+    const char *const *paths;
+    size_t count;
+    struct config *config;
+    struct error *err;
+};
+
+static int load(void *arg)
+{
+    struct loading *loading = arg;
+    loading->err = config_load(loading->paths, loading->count, &loading->config);
+    return 0;
+}
+
+struct error *reconcile_load(const char *const *paths, size_t count, struct config **out)
+{
+    struct loading loading = { .paths = paths, .count = count };
+    struct pool_domain *domain = pool_domain_create("configuration", 1);
+    int ret = co_blocking(domain, load, &loading);
+    pool_domain_unref(domain);
+    if (ret < 0)
+        return error_errno(-ret, "reading a configuration");
+    *out = loading.config;
+    return loading.err;
+}
+
+static struct error *read_and_apply(struct arena *arena, struct config_plan *plan) CO_FN;
+
+static struct error *read_and_apply(struct arena *arena, struct config_plan *plan)
+{
+    struct config *config = NULL;
+    struct error *err = reconcile_load(reconcile.paths, reconcile.paths_count, &config);
+    if (!err)
+        err = reconcile_run(&(struct reconcile_request){ .config = config }, arena, plan);
+    config_destroy(config);
+    return err;
+}
+
+static void read_again(void *arg)
+{
+    (void)arg;
+    while (reconcile.again && !reconcile.ends) {
+        struct arena arena;
+        struct config_plan plan = { 0 };
+        arena_init(&arena, SIZE_MAX);
+        reconcile.again = false;
+        struct error *err = read_and_apply(&arena, &plan);
+        if (err)
+            log_warning("the configuration was not applied: %s", error_message(err));
+        error_free(err);
+        for (size_t i = 0; i < plan.steps_count; i++)
+            log_info("%s", plan.steps[i].text);
+        if (!err)
+            log_info("the configuration was applied: %zu steps", plan.steps_count);
+        arena_fini(&arena);
+    }
+    reconcile.running = false;
+    co_queue_wake_all(&reconcile.idle);
+}
+
+bool reconcile_again(void)
+{
+    if (reconcile.paths_count == 0)
+        return false;
+    reconcile.again = true;
+    if (!reconcile.running) {
+        reconcile.running = true;
+        co_start("configuration", read_again, NULL);
+    }
+    return true;
 }

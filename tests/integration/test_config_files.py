@@ -92,7 +92,7 @@ def test_variables_that_are_wrong(tmp_path, text, message):
 def test_secrets_stand_in_files_of_their_own(tmp_path):
     write(tmp_path / "cairn.yaml", "objects:\n- {qom-type: secret, id: s, data: hunter2}\n")
     message = check(tmp_path, "cairn.yaml")
-    assert message.startswith("cairnd: cairn.yaml:2:29: objects.0.data: secrets do not stand in configuration files")
+    assert message.startswith("cairnd: cairn.yaml:2:29: objects.0.data: secrets do not stand in configurations")
     assert "file: PATH" in message and "hunter2" not in message
     write(tmp_path / "cairn.yaml", "objects:\n- {qom-type: secret, id: s, file: password}\n")
     assert check(tmp_path, "cairn.yaml") == ""

@@ -189,6 +189,7 @@ NEEDS = {
     "query-block-exports": need_export,
     "query-block-status": need_disk,
     "query-jobs": need_job,
+    "config-apply": need_disk,
     "query-config": need_export,
     "query-nbd-servers": need_export,
     "query-named-block-nodes": need_disk,

@@ -1,0 +1,30 @@
+/* apply - the steps of a plan, one after the other, or back again
+ *
+ * Before the first step it is looked whether somebody would be in the way who is no part of the plan: a job, a client's
+ * node, the monitor of the one who asks. Each step is one that commands take, too, under running requests. When one
+ * fails, those before it are undone in reverse order, from what the plan says of how things were. */
+#ifndef CAIRN_DAEMON_RECONCILE_APPLY_H
+#define CAIRN_DAEMON_RECONCILE_APPLY_H
+
+#include "blockcore/base/annotations.h"
+#include "blockcore/base/error.h"
+#include "daemon/reconcile/plan.h"
+
+struct command_context;
+struct config;
+
+struct apply_request {
+    const struct config *config; /* the plan's, for places in messages */
+    const struct plan *plan;
+    struct command_context *asker; /* whose monitor must not go; NULL: nobody's */
+    const bool *unwanted;          /* looked at before each step: go back instead; NULL: never */
+    const bool *ends;              /* likewise */
+};
+
+/* Is anybody in the way? Changes nothing. */
+struct error *apply_check(const struct apply_request *request) CONTROL_FN MUST_CHECK;
+
+/* After apply_check(). An error says which step failed, and whether all is as it was. */
+struct error *apply_plan(const struct apply_request *request) CO_FN CONTROL_FN MUST_CHECK;
+
+#endif

@@ -1,0 +1,148 @@
+/* Who is in the way of a plan: users of nodes who are no part of it, and would keep a step from being taken. */
+#include "blockcore/base/memory.h"
+#include "blockcore/graph/dirty_bitmap.h"
+#include "blockcore/graph/inner.h"
+#include "blockcore/graph/node.h"
+#include "daemon/monitor.h"
+#include "daemon/reconcile/apply.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* What the plan does something with, by plan_key(). */
+struct concerned {
+    struct hash keys;
+    struct arena arena;
+};
+
+struct entry {
+    struct hash_link by_key;
+};
+
+static void collect(struct concerned *concerned, const struct plan *plan)
+{
+    for (size_t i = 0; i < plan->count; i++) {
+        const char *key = plan_key(&concerned->arena, plan->steps[i].item, plan->steps[i].name);
+        if (!plan->steps[i].now || hash_find_string(&concerned->keys, key))
+            continue;
+        struct entry *entry = arena_alloc(&concerned->arena, sizeof(*entry));
+        hash_insert_string(&concerned->keys, &entry->by_key, key);
+    }
+}
+
+static bool is_concerned(struct concerned *concerned, enum config_item item, const char *name)
+{
+    return hash_find_string(&concerned->keys, plan_key(&concerned->arena, item, name));
+}
+
+/* The node whose options describe @node, however deep inside. */
+static struct node *outermost(struct node *node)
+{
+    struct child *edge = node_parent_next(node, NULL);
+    while (edge) {
+        struct node *parent = child_parent(edge);
+        bool inside = parent && node_is_described_by(node, parent);
+        if (inside)
+            node = parent;
+        edge = inside ? node_parent_next(node, NULL) : node_parent_next(node, edge);
+    }
+    return node;
+}
+
+/* An export says who it is in the words "export 'ID'". NULL: it is none. The caller frees it. */
+static char *export_of(const struct child *edge)
+{
+    static const char begin[] = "export '";
+    CLEANUP(free) char *user = child_user(edge);
+    size_t length = strlen(user);
+    bool is_export = !child_parent(edge) && length > sizeof(begin) && strncmp(user, begin, sizeof(begin) - 1) == 0;
+    return is_export ? xstrndup(user + sizeof(begin) - 1, length - sizeof(begin)) : NULL;
+}
+
+static bool steps_aside(struct concerned *concerned, const struct child *edge)
+{
+    if (child_parent(edge))
+        return is_concerned(concerned, CONFIG_ITEM_NODE, node_name(outermost(child_parent(edge))));
+    CLEANUP(free) char *export = export_of(edge);
+    return export && is_concerned(concerned, CONFIG_ITEM_EXPORT, export);
+}
+
+static struct error *in_use(const struct plan_step *step, const char *user)
+{
+    return error_new("%s: it is in use by %s", step->text, user);
+}
+
+static struct error *check_removal(struct concerned *concerned, const struct plan_step *step, const struct node *node)
+{
+    for (struct child *edge = node_parent_next(node, NULL); edge; edge = node_parent_next(node, edge)) {
+        if (steps_aside(concerned, edge))
+            continue;
+        CLEANUP(free) char *user = child_user(edge);
+        return in_use(step, user);
+    }
+    if (!node_is_monitor_owned(node))
+        return error_new("%s: Node %s is not owned by the monitor", step->text, node_name(node));
+    return NULL;
+}
+
+/* Its users stay and get the new node; of those, jobs have made up their minds about this one. */
+static struct error *check_replacement(const struct plan_step *step, const struct node *node)
+{
+    for (struct child *edge = node_parent_next(node, NULL); edge; edge = node_parent_next(node, edge)) {
+        CLEANUP(free) char *user = child_user(edge);
+        CLEANUP(free) char *export = export_of(edge);
+        if (!child_parent(edge) && !export)
+            return in_use(step, user);
+    }
+    for (struct dirty_bitmap *bitmap = dirty_bitmap_next(node, NULL); bitmap;
+         bitmap = dirty_bitmap_next(node, bitmap)) {
+        if (!dirty_bitmap_is_persistent(bitmap))
+            return error_new("%s: its bitmap '%s', which is not in the image, would be lost", step->text,
+                             dirty_bitmap_name(bitmap));
+    }
+    return NULL;
+}
+
+static struct error *check_node(struct concerned *concerned, const struct plan_step *step)
+{
+    struct node *node = node_find(step->name);
+    if (!node)
+        return error_wrap(node_not_found(step->name), "%s", step->text);
+    if (step->action == CONFIG_ACTION_REOPEN)
+        return NULL;
+    const char *inner = node_inner_user(node);
+    if (inner)
+        return in_use(step, inner);
+    return step->then ? check_replacement(step, node) : check_removal(concerned, step, node);
+}
+
+static struct error *check_monitor(const struct apply_request *request, const struct plan_step *step)
+{
+    if (!monitor_brought(step->name, request->asker))
+        return NULL;
+    return error_new("%s: this command came in by it; use another monitor", step->text);
+}
+
+static struct error *check_step(const struct apply_request *request, struct concerned *concerned,
+                                const struct plan_step *step)
+{
+    if (!step->now)
+        return NULL;
+    if (step->item == CONFIG_ITEM_NODE)
+        return check_node(concerned, step);
+    return step->item == CONFIG_ITEM_MONITOR ? check_monitor(request, step) : NULL;
+}
+
+struct error *apply_check(const struct apply_request *request)
+{
+    struct concerned concerned;
+    hash_init(&concerned.keys);
+    arena_init(&concerned.arena, SIZE_MAX);
+    collect(&concerned, request->plan);
+    struct error *err = NULL;
+    for (size_t i = 0; i < request->plan->count && !err; i++)
+        err = check_step(request, &concerned, &request->plan->steps[i]);
+    hash_fini(&concerned.keys);
+    arena_fini(&concerned.arena);
+    return err;
+}

@@ -1,0 +1,100 @@
+#include "daemon/reconcile/renew.h"
+
+#include "blockcore/base/memory.h"
+#include "blockcore/graph/drain.h"
+#include "blockcore/graph/node.h"
+#include "blockcore/graph/rearrange.h"
+
+#include <errno.h>
+
+/* Nobody reads zeroes from it by mistake. */
+static struct error *open_vacancy(uint64_t bytes, struct node **out) CO_FN;
+
+static struct error *open_vacancy(uint64_t bytes, struct node **out)
+{
+    struct blockdev_options nothing = { .driver = BLOCKDEV_DRIVER_NULL_CO };
+    nothing.u.null_co.has_size = true;
+    nothing.u.null_co.size = (int64_t)bytes;
+    const struct blockdev_ref image = { .kind = BLOCKDEV_REF_KIND_DEFINITION, .u.definition = &nothing };
+    const struct blkdebug_inject_error_options fail = {
+        .event = BLKDEBUG_EVENT_NONE,
+        .has_errno = true,
+        .errno_ = EIO,
+    };
+    struct blockdev_options vacancy = { .driver = BLOCKDEV_DRIVER_BLKDEBUG };
+    vacancy.u.blkdebug.image = &image;
+    vacancy.u.blkdebug.has_inject_error = true;
+    vacancy.u.blkdebug.inject_error = &fail;
+    vacancy.u.blkdebug.inject_error_count = 1;
+    return node_open(&vacancy, out);
+}
+
+/* The users of @vacancy get the node that @options describe. */
+static struct error *move_in(const struct blockdev_options *options, struct node *vacancy) CO_FN;
+
+static struct error *move_in(const struct blockdev_options *options, struct node *vacancy)
+{
+    struct error *err = blockdev_add(options);
+    if (err)
+        return err;
+    struct node *node = node_ref(node_find(options->node_name));
+    if (node_parent_next(vacancy, NULL))
+        err = node_replace(vacancy, node, NULL);
+    node_unref(node);
+    if (!err)
+        return NULL;
+    struct error *closing = blockdev_del(options->node_name);
+    error_free(closing);
+    return err;
+}
+
+/* The old node has been left by its users. */
+static struct error *exchange(const struct blockdev_options *now, const struct blockdev_options *then,
+                              struct node *vacancy, bool *lost) CO_FN;
+
+static struct error *exchange(const struct blockdev_options *now, const struct blockdev_options *then,
+                              struct node *vacancy, bool *lost)
+{
+    struct error *err = blockdev_del(now->node_name);
+    if (err) {
+        /* It is there still. */
+        struct node *node = node_find(now->node_name);
+        struct error *back = node ? node_replace(vacancy, node, NULL) : node_not_found(now->node_name);
+        *lost = back;
+        error_free(back);
+        return err;
+    }
+    err = move_in(then, vacancy);
+    if (!err)
+        return NULL;
+    struct error *back = move_in(now, vacancy);
+    *lost = back;
+    if (back)
+        err = error_wrap(err, "node '%s' is lost (%s)", now->node_name, error_message(back));
+    error_free(back);
+    return err;
+}
+
+struct error *node_renew(const struct blockdev_options *now, const struct blockdev_options *then, bool *lost)
+{
+    struct node *old = node_find(now->node_name);
+    struct node *vacancy;
+    *lost = false;
+    if (!old)
+        return node_not_found(now->node_name);
+    struct error *err = open_vacancy(node_length(old), &vacancy);
+    if (err)
+        return err;
+    /* Whoever comes to reach it while this lasts is held from the start. */
+    struct drain *drain = drain_begin(vacancy);
+    old = node_find(now->node_name);
+    if (!old)
+        err = node_not_found(now->node_name);
+    else if (node_parent_next(old, NULL))
+        err = node_replace(old, vacancy, NULL);
+    if (!err)
+        err = exchange(now, then, vacancy, lost);
+    drain_end(drain);
+    node_unref(vacancy);
+    return err;
+}
