@@ -38,6 +38,7 @@ extern const struct subcommand wait_job_subcommand;
 extern const struct subcommand check_subcommand;
 extern const struct subcommand events_subcommand;
 extern const struct subcommand trace_subcommand;
+extern const struct subcommand complete_subcommand;
 extern const struct subcommand save_subcommand;
 
 /* Prints and consumes @err; returns the exit status that fits: a lost session is not a refusal. */

@@ -12,8 +12,9 @@
 #define DEFAULT_TIMEOUT_MS 60000
 
 static const struct subcommand *const subcommands[] = {
-    &apply_subcommand, &call_subcommand,     &shell_subcommand, &map_subcommand,    &graph_subcommand, &top_subcommand,
-    &jobs_subcommand,  &wait_job_subcommand, &check_subcommand, &events_subcommand, &trace_subcommand, &save_subcommand,
+    &apply_subcommand, &call_subcommand, &shell_subcommand,    &map_subcommand,   &graph_subcommand,
+    &top_subcommand,   &jobs_subcommand, &wait_job_subcommand, &check_subcommand, &events_subcommand,
+    &trace_subcommand, &save_subcommand, &complete_subcommand,
 };
 
 static void print_overview(FILE *out)
