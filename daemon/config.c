@@ -194,14 +194,41 @@ static void merge_scalar(const struct member_descriptor *member, const struct ca
 
 bool config_is_setting(const struct member_descriptor *member)
 {
-    return member->type->kind != VALUE_ARRAY && member->type != &nbd_server_options_descriptor;
+    static const char *const things[] = { "objects",    "monitors",    "nodes",  "bitmaps",
+                                          "nbd-server", "nbd-servers", "exports" };
+    for (size_t i = 0; i < ARRAY_SIZE(things); i++) {
+        if (strcmp(member->name, things[i]) == 0)
+            return false;
+    }
+    return true;
 }
 
-void config_take_settings(const struct cairn_config *values, struct cairn_config *settings)
+static void append_list(const struct member_descriptor *member, const struct cairn_config *values, char *settings,
+                        struct arena *arena)
+{
+    size_t size = member->type->array.element->size;
+    size_t before = value_count(settings + member->count_offset);
+    size_t more = elements_of(member, values);
+    size_t total = before + more;
+    char *items = arena_array(arena, total, size);
+    if (before)
+        memcpy(items, value_pointer(settings + member->offset), before * size);
+    if (more)
+        memcpy(items + before * size, value_pointer(member_place(member, values)), more * size);
+    memcpy(settings + member->offset, &items, sizeof(items));
+    memcpy(settings + member->count_offset, &total, sizeof(total));
+    memcpy(settings + member->has_offset, &(const bool){ true }, sizeof(bool));
+}
+
+void config_take_settings(const struct cairn_config *values, struct cairn_config *settings, struct arena *arena)
 {
     for (uint32_t i = 0; i < cairn_config_descriptor.object.count; i++) {
         const struct member_descriptor *member = &cairn_config_descriptor.object.members[i];
-        if (config_is_setting(member) && member_present(member, values))
+        if (!config_is_setting(member) || !member_present(member, values))
+            continue;
+        if (member->type->kind == VALUE_ARRAY)
+            append_list(member, values, (char *)settings, arena);
+        else
             merge_scalar(member, values, (char *)settings);
     }
 }

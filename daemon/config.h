@@ -25,6 +25,7 @@
 
 #include <stdbool.h>
 
+struct arena;
 struct config;
 struct member_descriptor;
 struct config_source;
@@ -44,11 +45,10 @@ const struct cairn_config *config_values(const struct config *config);
 /* An error where both say what may be said once; @other was given first. */
 struct error *config_check_once(const struct config *config, const struct config *other) MUST_CHECK;
 
-/* Is it one of those that are said once and cannot be made and removed: "io-threads"? The others are lists, and
- * "nbd-server". */
+/* Does it say how the daemon works, rather than what it makes and can remove? */
 bool config_is_setting(const struct member_descriptor *member);
-/* Puts those of @values into @settings, which borrows from it. */
-void config_take_settings(const struct cairn_config *values, struct cairn_config *settings);
+/* Puts those of @values into @settings, which borrows from it and from @arena; lists are put together. */
+void config_take_settings(const struct cairn_config *values, struct cairn_config *settings, struct arena *arena);
 
 /* Makes what it describes, in the order of struct cairn_config. */
 struct error *config_add(const struct config *config) CO_FN CONTROL_FN MUST_CHECK;

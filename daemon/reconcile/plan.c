@@ -521,8 +521,8 @@ static struct error *plan_settings(struct planning *planning)
     struct cairn_config now = { 0 };
     struct cairn_config wanted = { 0 };
     struct value_changes changes = { 0 };
-    config_take_settings(planning->request->now, &now);
-    config_take_settings(planning->request->wanted, &wanted);
+    config_take_settings(planning->request->now, &now, planning->arena);
+    config_take_settings(planning->request->wanted, &wanted, planning->arena);
     struct error *err = value_diff(&cairn_config_descriptor, &now, &wanted, planning->arena, &changes);
     for (size_t i = 0; i < changes.count && !err; i++) {
         CLEANUP(free) char *name = NULL;

@@ -86,7 +86,7 @@ static void remember(const struct cairn_config *values)
 
 static void take_config(const struct option_item *item)
 {
-    config_take_settings(config_values(item->config), &reconcile.settings);
+    config_take_settings(config_values(item->config), &reconcile.settings, &reconcile.names_at_start);
     reconcile.paths = xrealloc_array(reconcile.paths, reconcile.paths_count + 1, sizeof(*reconcile.paths));
     reconcile.paths[reconcile.paths_count++] = path_for_later(item->text);
     plan_for_each(config_values(item->config), &reconcile.names, describe_at_start, NULL);
