@@ -142,7 +142,7 @@ static void a_node_is_reopened_where_that_is_possible(void **state)
                 "reopen node 'a': file.cache\n");
     expect_plan("nodes:\n" NODE("a") "- {driver: qcow2, node-name: b, file: a, backing: null}\n",
                 "nodes:\n" NODE("a") "- {driver: qcow2, node-name: b, file: a, backing: a}\n",
-                "reopen node 'b': backing\n");
+                "reopen node 'b': backing: null -> \"a\"\n");
 }
 
 static void and_replaced_where_it_is_not(void **state)
