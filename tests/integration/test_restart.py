@@ -19,11 +19,11 @@ NAME = "copying"
 class Site:
     """A source that guests write, a target, and a daemon that is killed again and again."""
 
-    def __init__(self, start_daemon, directory, seed, target="raw", cluster_size="64k"):
+    def __init__(self, start_daemon, directory, seed, target="raw", cluster_size="64k", source="qcow2"):
         self.start_daemon = start_daemon
         self.directory = directory
         self.rng = rng_of(seed)
-        self.source = create(directory / "source.qcow2", SIZE, cluster_size=cluster_size)
+        self.data_file = None
         self.target_format = target
         self.target = directory / "target"
         if target == "raw":
@@ -31,11 +31,34 @@ class Site:
         else:
             create(self.target, SIZE)
         (directory / "content").write_bytes(self.rng.randbytes(SIZE - 4 * MIB))
+        if source == "raw":
+            self.make_beside(directory / "disk.raw")
+            return
+        self.source = create(directory / "source.qcow2", SIZE, cluster_size=cluster_size)
         run("qemu-img", "convert", "-n", "-f", "raw", "-O", "qcow2", str(directory / "content"), str(self.source))
+
+    def make_beside(self, disk):
+        """An image that keeps the bitmaps of a raw one, which there is already."""
+        self.data_file, self.source = (self.directory / "content").rename(disk), self.directory / "beside.qcow2"
+        os.truncate(disk, SIZE)
+        before = disk.read_bytes()
+        self.source.touch()
+        daemon = self.start_daemon()
+        qmp = daemon.connect()
+        for name, path in (("data", disk), ("beside", self.source)):
+            qmp.execute("blockdev-add", driver="file", node_name=name, filename=str(path))
+        qmp.execute("blockdev-create", job_id="make", options={
+            "driver": "qcow2", "file": "beside", "data-file": "data", "data-file-raw": True, "size": SIZE,
+            "preallocation": "metadata"})
+        qmp.wait_event("JOB_STATUS_CHANGE", lambda data: data["status"] == "concluded")
+        daemon.stop()
+        assert disk.read_bytes() == before
 
     def start(self, target=None, **options):
         self.daemon = self.start_daemon()
         self.qmp = self.daemon.connect()
+        if self.data_file:
+            options["data-file"] = {"driver": "file", "filename": str(self.data_file), "discard": "unmap"}
         self.qmp.execute("blockdev-add", {
             "driver": "qcow2", "node-name": "disk", "write-ahead-bitmaps": True, "discard": "unmap",
             "file": {"driver": "file", "filename": str(self.source), "discard": "unmap"}, **options})
@@ -179,6 +202,31 @@ def test_a_backup_that_goes_on_is_of_the_moment_of_the_last_command(start_daemon
     site.assert_target_is(content)
 
 
+@pytest.mark.parametrize("seed", seeds(2))
+@pytest.mark.parametrize("kind", ["mirror", "backup"])
+def test_a_raw_disk_with_an_image_beside_it(start_daemon, tmp_path, kind, seed):
+    """The bitmaps of the image beside it are kept right as well, and the disk stays a raw one for everybody else."""
+    site = Site(start_daemon, tmp_path, f"beside {kind} {seed}", source="raw")
+    for round_ in range(3):
+        site.start()
+        if round_ == 1:
+            site.write_until_killed()
+            site.start()
+        site.copy(kind, speed=SLOW)
+        site.work_until_killed(kind)
+    site.start()
+    content = site.content()
+    site.copy(kind)
+    if kind == "mirror":
+        site.qmp.wait_event("BLOCK_JOB_READY", deadline=60)
+        site.qmp.execute("block-job-complete", device="job")
+    wait_concluded(site.qmp)
+    site.daemon.stop()
+    site.assert_target_is(content)
+    assert site.data_file.read_bytes() == content
+    check(site.source, leaks_allowed=True)
+
+
 def test_what_the_source_forgets_is_not_in_the_target(start_daemon, tmp_path):
     """A guest writes without flushing, it is copied, and the daemon dies with tables that were not written: if the source has lost
     the write, the target must not have it."""
@@ -203,9 +251,10 @@ def test_what_the_source_forgets_is_not_in_the_target(start_daemon, tmp_path):
     site.assert_target_is(content)
 
 
+@pytest.mark.parametrize("source", ["qcow2", "raw"])
 @pytest.mark.parametrize("kind", ["mirror", "backup"])
-def test_what_was_copied_is_not_copied_again(start_daemon, tmp_path, kind):
-    site = Site(start_daemon, tmp_path, kind)
+def test_what_was_copied_is_not_copied_again(start_daemon, tmp_path, kind, source):
+    site = Site(start_daemon, tmp_path, kind, source=source)
     site.start()
     site.copy(kind, speed=SLOW)
     site.wait_copied(24 * MIB)

@@ -35,6 +35,10 @@ POWER_CUT(bitmaps_ahead_of_a_disk_that_is_resized, .create = "cluster_size=512",
           .bitmaps = true, .write_ahead = true)
 POWER_CUT(bitmaps_ahead_beside_snapshots, .create = "cluster_size=4096", .sectors = 1500, .snapshots = true,
           .bitmaps = true, .write_ahead = true)
+POWER_CUT(bitmaps_ahead_of_a_data_file, .create = "cluster_size=4096", .sectors = 3000, .bitmaps = true,
+          .write_ahead = true, .data_file = true)
+POWER_CUT(bitmaps_ahead_of_a_raw_data_file, .create = "cluster_size=4096", .sectors = 3000, .bitmaps = true,
+          .write_ahead = true, .data_file = true, .raw = true)
 
 int main(void)
 {
@@ -59,6 +63,8 @@ int main(void)
         cmocka_unit_test(bitmaps_ahead_of_smallest_clusters),
         cmocka_unit_test(bitmaps_ahead_of_a_disk_that_is_resized),
         cmocka_unit_test(bitmaps_ahead_beside_snapshots),
+        cmocka_unit_test(bitmaps_ahead_of_a_data_file),
+        cmocka_unit_test(bitmaps_ahead_of_a_raw_data_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
