@@ -3,13 +3,15 @@ system that is full; a server that dies; the daemon that is killed. The job ends
 copied from is as it was, the images are in order, and another try goes well."""
 
 import errno
+import signal
+import time
 
 import nbd
 import pytest
 
 import chains
 import nbd_client
-from images import KIB, MIB, check, content, create, rng_of, seeds
+from images import KIB, MIB, check, content, create, rng_of, run, seeds
 from jobs import wait_status
 from test_job_cancels import try_command
 from test_nbd_client import qemu_nbd
@@ -27,7 +29,7 @@ class Scene:
         mirror, backup: l3 --> target     stream: l1, l2 --> l3     commit: l2 --> l0     active commit: l3 --> l0
     """
 
-    def __init__(self, qmp, directory, job, rules=lambda file: None, paths=None, target_in=None):
+    def __init__(self, qmp, directory, job, rules=lambda file: None, paths=None, target_in=None, remote=None):
         self.qmp, self.directory, self.job = qmp, directory, job
         self.paths = paths or chains.make(directory, "plain")
         self.model = chains.model_of(self.paths)
@@ -36,12 +38,15 @@ class Scene:
             create(self.target, SIZE)
         below = {}
         for number, (path, _) in enumerate(self.paths):
-            self.add(f"l{number}", path, rules(f"l{number}"), **below)
+            self.add(f"l{number}", path, rules(f"l{number}"), (remote or {}).get(number), **below)
             below = {"backing": f"l{number}"}
         self.add("target", self.target, rules("target"), backing=None)
 
-    def add(self, name, path, rules, **options):
+    def add(self, name, path, rules, socket=None, **options):
         file = {"driver": "file", "filename": str(path), "discard": "unmap"}
+        if socket:  # of a server that has the file
+            file = {"driver": "nbd", "server": {"type": "unix", "path": str(socket)}, "export": "disk",
+                    "reconnect-delay": 1, "discard": "unmap"}
         if rules:
             file = {"driver": "blkdebug", "image": file, "inject-error": rules, "discard": "unmap"}
         self.qmp.execute("blockdev-add", driver="qcow2", node_name=name, file=file, discard="unmap", **options)
@@ -207,6 +212,52 @@ def test_the_server_of_the_target_dies(daemon, qmp, tmp_path, serve, job, policy
         qmp.execute("block-job-cancel", device="j")
     assert qmp.wait_job("j") is None
     assert (tmp_path / "copy").read_bytes() == noise == (tmp_path / "source").read_bytes()
+
+
+@pytest.mark.parametrize("job, how, policy", [
+    ("stream", "killed", "stop"), ("stream", "disconnected", "report"), ("commit", "killed", "report"),
+    ("commit", "disconnected", "stop"), ("active commit", "killed", "stop"), ("mirror", "killed", "report"),
+    ("backup", "disconnected", "stop")])
+def test_the_server_of_the_source_dies(daemon, qmp, tmp_path, serve, job, how, policy):
+    """A layer below lies on a server. @policy report: the job fails, what it read from and wrote to is in order, and another try
+    goes well; stop: the job goes on where it was when the server is there again."""
+    paths = chains.make(tmp_path, "plain")
+    with_noise = rng_of("source").randbytes(2 * MIB)
+    (tmp_path / "noise").write_bytes(with_noise)
+    run("qemu-io", "-f", "qcow2", "-c", f"write -s {tmp_path / 'noise'} 3m 2m", paths[2][0])
+    server = qemu_nbd(serve, tmp_path, paths[2][0])
+    scene = Scene(qmp, tmp_path, job, paths=paths, remote={2: tmp_path / "server.sock"})
+    scene.start(policy, speed=MIB)
+    while qmp.execute("query-block-jobs")[0]["offset"] < 512 * KIB:
+        pass
+    if how == "killed":
+        server.kill()
+    else:
+        server.signal(signal.SIGTERM)  # it says good-bye
+        server.process.wait()
+    qmp.execute("block-job-set-speed", device="j", speed=0)
+    if policy == "stop":
+        told = qmp.wait_event("BLOCK_JOB_ERROR", deadline=60)["data"]
+        assert told == {"device": "j", "operation": "read", "action": "stop"}
+        wait_status(qmp, "j", "paused")
+        server.start()
+        assert scene.drive() is None
+    else:
+        failed = qmp.wait_event("BLOCK_JOB_COMPLETED", deadline=60)["data"]
+        assert failed["error"] and failed["offset"] < failed["len"]
+        wait_status(qmp, "j", "concluded")
+        qmp.execute("job-dismiss", id="j")
+        qmp.events.clear()
+        server.start()
+        failure = "the node has not found the server again"
+        end = time.monotonic() + 60
+        while failure and time.monotonic() < end:
+            scene.start()
+            failure = scene.drive()
+        assert failure is None
+    daemon.stop()
+    server.kill()
+    scene.judge(daemon)
 
 
 # The daemon is killed -------------------------------------------------------------------------------------------
