@@ -3,15 +3,12 @@
 #include "blockcore/base/memory.h"
 #include "blockcore/runtime/loop_private.h"
 #include "blockcore/runtime/sanitizer.h"
+#include "blockcore/runtime/slab.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
 
 #define SMALLEST_BITS 12
-
-/* From here on a buffer is a mapping of its own. On the heap, aligned blocks that live for different times leave gaps
- * that none of the next ones fits into: in an hour of requests of all sizes it grew to twice what was in use. */
-#define MAPPED_BYTES ((size_t)128 << 10)
 
 /* After a burst: what is kept for the next one, and how much is given back at a time, so that nobody waits for it. */
 #define KEPT_BYTES ((size_t)4 << 20)
@@ -22,8 +19,11 @@ struct spare_buffer {
     struct spare_buffer *next;
 };
 
+/* BUFFER_CLASSES: too large to be kept. */
 static unsigned class_of(size_t bytes)
 {
+    if (bytes > BUFFER_CACHED_MAX)
+        return BUFFER_CLASSES;
     if (bytes <= (size_t)1 << SMALLEST_BITS)
         return 0;
     return (unsigned)(64 - __builtin_clzll(bytes - 1) - SMALLEST_BITS);
@@ -34,41 +34,48 @@ static size_t class_bytes(unsigned class)
     return (size_t)1 << (SMALLEST_BITS + class);
 }
 
-/* AddressSanitizer watches the ends of what is on the heap. */
-static bool is_mapped(size_t bytes)
-{
 #ifdef WITH_ASAN
-    (void)bytes;
-    return false;
-#else
-    return bytes >= MAPPED_BYTES;
-#endif
+/* It watches the ends of what is on the heap. */
+static void *take_memory(unsigned class, size_t bytes)
+{
+    return try_aligned_alloc(BUFFER_ALIGNMENT, class < BUFFER_CLASSES ? class_bytes(class) : bytes);
 }
 
-static void *take_memory(size_t bytes)
+static void give_memory(void *memory, unsigned class, size_t bytes)
 {
-    if (!is_mapped(bytes))
-        return try_aligned_alloc(BUFFER_ALIGNMENT, bytes);
+    (void)class;
+    (void)bytes;
+    free(memory);
+}
+#else
+static void *map(size_t bytes)
+{
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return memory == MAP_FAILED ? NULL : memory;
 }
 
-static void give_memory_back(void *memory, size_t bytes)
+static void *take_memory(unsigned class, size_t bytes)
 {
-    if (is_mapped(bytes))
-        munmap(memory, bytes);
-    else
-        free(memory);
+    if (class < SLAB_CLASSES)
+        return slab_take(class);
+    return map(class < BUFFER_CLASSES ? class_bytes(class) : bytes);
 }
+
+static void give_memory(void *memory, unsigned class, size_t bytes)
+{
+    if (class < SLAB_CLASSES)
+        slab_give(memory, class);
+    else
+        munmap(memory, class < BUFFER_CLASSES ? class_bytes(class) : bytes);
+}
+#endif
 
 void *buffer_get(size_t bytes)
 {
-    if (bytes > BUFFER_CACHED_MAX)
-        return take_memory(bytes);
     unsigned class = class_of(bytes);
     struct loop *loop = current_loop;
-    if (!loop || !loop->buffers.spare[class])
-        return take_memory(class_bytes(class));
+    if (!loop || class == BUFFER_CLASSES || !loop->buffers.spare[class])
+        return take_memory(class, bytes);
     struct buffer_cache *cache = &loop->buffers;
     struct spare_buffer *buffer = cache->spare[class];
     memory_unpoison(buffer, class_bytes(class));
@@ -84,9 +91,9 @@ void buffer_put(void *p, size_t bytes)
     struct loop *loop = current_loop;
     if (!p)
         return;
-    unsigned class = bytes <= BUFFER_CACHED_MAX ? class_of(bytes) : BUFFER_CLASSES;
+    unsigned class = class_of(bytes);
     if (!loop || class == BUFFER_CLASSES || loop->buffers.bytes + class_bytes(class) > BUFFER_CACHE_BYTES) {
-        give_memory_back(p, class == BUFFER_CLASSES ? bytes : class_bytes(class));
+        give_memory(p, class, bytes);
         return;
     }
     struct spare_buffer *buffer = p;
@@ -104,7 +111,7 @@ static void free_spare(struct buffer_cache *cache, unsigned class)
     memory_unpoison(buffer, class_bytes(class));
     cache->spare[class] = buffer->next;
     cache->bytes -= class_bytes(class);
-    give_memory_back(buffer, class_bytes(class));
+    give_memory(buffer, class, 0);
 }
 
 bool buffer_cache_trim(struct buffer_cache *cache)
