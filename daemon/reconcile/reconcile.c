@@ -13,6 +13,7 @@
 #include "daemon/reconcile/apply.h"
 #include "daemon/reconcile/inventory.h"
 #include "daemon/reconcile/plan.h"
+#include "daemon/service_manager.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -341,6 +342,7 @@ static void read_again(void *arg)
         struct config_plan plan = { 0 };
         arena_init(&arena, SIZE_MAX);
         reconcile.again = false;
+        service_reloading();
         struct error *err = read_and_apply(&arena, &plan);
         if (err)
             log_warning("the configuration was not applied: %s", error_message(err));
@@ -350,6 +352,8 @@ static void read_again(void *arg)
         if (!err)
             log_info("the configuration was applied: %zu steps", plan.steps_count);
         arena_fini(&arena);
+        if (!reconcile.ends)
+            service_ready();
     }
     reconcile.running = false;
     co_queue_wake_all(&reconcile.idle);

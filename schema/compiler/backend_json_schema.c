@@ -72,6 +72,9 @@ static bool looks_like_number(const struct pattern *pattern)
     return false;
 }
 
+/* Files of text may have variables from the environment in them: what these hold is not known here. */
+#define VARIABLE "|[$][{]"
+
 static void put_limits(struct schema_writer *writer, const struct constraints *constraints)
 {
     struct json_text *json = &writer->json;
@@ -89,7 +92,9 @@ static void put_limits(struct schema_writer *writer, const struct constraints *c
         json_unsigned(json, "minLength", (constraints->min_length + 3) / 4); /* a character has 1 to 4 bytes */
     if (!constraints->pattern)
         return;
-    json_string(json, "pattern", arena_printf(json->output->arena, "^(?:%s)$", constraints->pattern->text));
+    json_string(
+        json, "pattern",
+        arena_printf(json->output->arena, "^(?:%s)$%s", constraints->pattern->text, writer->text ? VARIABLE : ""));
     if (writer->text && !looks_like_number(constraints->pattern)) { /* which is the text of a string as well */
         json_open(json, "not", '{');
         json_string(json, "type", "number");
@@ -124,10 +129,11 @@ static const struct integer_range *integer_range(const char *name)
 /* What decoding text takes for a value of this kind; NULL: no strings. */
 static const char *text_pattern(const struct type *type)
 {
-    static const char signed_pattern[] = "^[-+]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)$";
-    static const char unsigned_pattern[] = "^([+]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)|-(0[xX])?0+)$";
-    static const char size_pattern[] = "^(0[xX][0-9a-fA-F]+|[0-9]+[bBkKmMgGtTpPeE]?|[0-9]+[.][0-9]*[kKmMgGtTpPeE])$";
-    static const char number_pattern[] = "^[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)?$";
+    static const char signed_pattern[] = "^[-+]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)$" VARIABLE;
+    static const char unsigned_pattern[] = "^([+]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)|-(0[xX])?0+)$" VARIABLE;
+    static const char size_pattern[] =
+        "^(0[xX][0-9a-fA-F]+|[0-9]+[bBkKmMgGtTpPeE]?|[0-9]+[.][0-9]*[kKmMgGtTpPeE])$" VARIABLE;
+    static const char number_pattern[] = "^[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)?$" VARIABLE;
     switch (type->builtin->kind) {
     case BUILTIN_INT:
         return type->name[0] == 'u' ? unsigned_pattern : signed_pattern;
@@ -136,7 +142,7 @@ static const char *text_pattern(const struct type *type)
     case BUILTIN_NUMBER:
         return number_pattern;
     case BUILTIN_BOOL:
-        return "^(on|yes|true|y|off|no|false|n)$";
+        return "^(on|yes|true|y|off|no|false|n)$" VARIABLE;
     case BUILTIN_NULL:
         return "^$";
     default:

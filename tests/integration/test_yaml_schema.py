@@ -38,6 +38,8 @@ ACCEPTED = [
     "{}\n",
     "nodes:\n- {driver: null-co, node-name: a, size: 0x1000, latency-ns: 5, read-zeroes: yes}\n",
     "nbd-server: {addr: {type: inet, host: localhost, port: 10809}}\n",
+    "nodes:\n- {driver: null-co, node-name: \"n${X:-0}\"}\n",
+    "nodes:\n- {driver: null-co, node-name: a, size: \"${SIZE:-64}\", read-only: \"${RO:-on}\"}\n",
     "nodes:\n- {driver: file, node-name: a, filename: x, locking: off, aio: threads}\n",
     "nodes:\n- driver: qcow2\n  node-name: a\n  backing: null\n  overlap-check: {template: all}\n  file: b\n",
 ]
@@ -84,3 +86,20 @@ def test_an_error_names_the_branch_that_fits(validator):
     text = "nodes:\n- {driver: file, node-name: a, filname: x, filename: y}\n"
     messages = [error.message for error in validator.iter_errors(yaml.load(text, Loader))]
     assert len(messages) == 1 and "'filname' was unexpected" in messages[0]
+
+
+def test_examples_name_the_schema_in_their_first_line():
+    examples = [*ROOT.glob("docs/*.yaml"), *ROOT.glob("clients/**/*.yaml")]
+    assert examples
+    for example in examples:
+        assert example.read_text().startswith("# yaml-language-server: $schema="), example
+
+
+def test_examples_of_the_manual_are_valid(validator, tmp_path):
+    """Each block of docs/configuration.md that begins as a file does."""
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) >= 5
+    for block in blocks:
+        assert list(validator.iter_errors(yaml.load(block, Loader))) == [], block
+        assert decodes(tmp_path, block), block
