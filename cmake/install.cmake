@@ -1,10 +1,9 @@
-# What `cmake --install` puts where. The compiler of the schema is a tool for others too, so it comes along.
-foreach(program cairnd cairnctl schemac)
-  if(TARGET ${program})
-    install(TARGETS ${program} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-  endif()
-endforeach()
+# What `cmake --install` puts where, and into which package. The compiler of the schema is a tool for others too, so it
+# comes along.
+install(TARGETS cairnd RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT daemon)
+install(TARGETS cairnctl schemac RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT tools)
 
-install(FILES README.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
-install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/docs FILES_MATCHING PATTERN "*.md")
-install(FILES clients/demo/cairn.yaml DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
+set(documents ${CMAKE_INSTALL_DATADIR}/doc/cairn)
+install(FILES README.md LICENSE DESTINATION ${documents} COMPONENT doc)
+install(DIRECTORY docs/ DESTINATION ${documents}/docs COMPONENT doc FILES_MATCHING PATTERN "*.md")
+install(FILES clients/demo/cairn.yaml DESTINATION ${documents}/examples COMPONENT doc)

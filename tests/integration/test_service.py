@@ -225,13 +225,24 @@ def test_what_does_not_listen(manager, kind):
 
 
 @pytest.fixture
-def units(tmp_path):
-    """As they are installed, with the daemon of this build."""
+def installed(tmp_path):
+    """What a package brings, below a directory."""
+    subprocess.run(["cmake", "--install", BUILD, "--prefix", "/usr", "--component", "daemon"], check=True,
+                   env={**os.environ, "DESTDIR": str(tmp_path / "root")}, stdout=subprocess.DEVNULL)
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def units(installed, tmp_path):
+    """With the daemon of this build."""
     if not shutil.which("systemd-analyze"):
         pytest.skip("no systemd-analyze here")
     for name in ("cairnd.service", "cairnd.socket"):
-        text = (BUILD / "packaging" / name).read_text()
-        (tmp_path / name).write_text(re.sub(r"^ExecStart=\S+", f"ExecStart={CAIRND}", text, flags=re.MULTILINE))
+        text = (installed / "lib/systemd/system" / name).read_text()
+        text, count = re.subn(r"^ExecStart=/usr/bin/cairnd --config /etc/cairn/cairn.yaml$",
+                              f"ExecStart={CAIRND} --config /etc/cairn/cairn.yaml", text, flags=re.MULTILINE)
+        assert count == (name == "cairnd.service")
+        (tmp_path / name).write_text(text)
     return [tmp_path / "cairnd.service", tmp_path / "cairnd.socket"]
 
 
@@ -258,7 +269,7 @@ def test_the_filter_of_system_calls_has_io_uring():
     assert {"io_uring_setup", "io_uring_enter", "io_uring_register"} <= set(analyze("syscall-filter", "@aio").stdout.split())
 
 
-def test_the_configuration_to_begin_with(tmp_path):
-    result = subprocess.run([CAIRND, "--check", "--config", BUILD / "packaging" / "cairn.yaml"], capture_output=True,
+def test_the_configuration_to_begin_with(installed):
+    result = subprocess.run([CAIRND, "--check", "--config", installed / "etc/cairn/cairn.yaml"], capture_output=True,
                             text=True, timeout=DEADLINE)
     assert result.returncode == 0 and result.stderr == "", result
