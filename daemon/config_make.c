@@ -8,7 +8,7 @@
 #include "blockcore/objects/object.h"
 #include "daemon/bitmap.h"
 #include "daemon/monitor.h"
-#include "daemon/path.h"
+#include "daemon/socket_address.h"
 
 #include <stdio.h>
 
@@ -22,14 +22,8 @@ static struct error *element_error(const struct config *config, const char *list
 
 struct error *nbd_server_add(const struct nbd_server_options *options)
 {
-    struct socket_address address = *options->addr;
     CLEANUP(free) char *path = NULL;
-    bool in_file_system =
-        address.type == SOCKET_ADDRESS_TYPE_UNIX && !(address.u.unix_.has_abstract && address.u.unix_.abstract);
-    if (in_file_system) {
-        path = path_for_later(address.u.unix_.path);
-        address.u.unix_.path = path;
-    }
+    struct socket_address address = socket_address_for_later(options->addr, &path);
     struct nbd_server_options adapted = *options;
     adapted.addr = &address;
     return nbd_server_start(&adapted);

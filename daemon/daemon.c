@@ -13,6 +13,7 @@
 #include "daemon/events.h"
 #include "daemon/image_policy.h"
 #include "daemon/log.h"
+#include "daemon/metrics.h"
 #include "daemon/monitor.h"
 #include "daemon/node_options.h"
 #include "daemon/options.h"
@@ -184,7 +185,9 @@ static struct error *CO_FN take_pidfile(const struct options *options)
 
 static struct error *CO_FN become_ready(const struct options *options)
 {
-    struct error *err = make_items(options);
+    struct error *err = options->metrics ? error_wrap(metrics_start(options->metrics), "metrics") : NULL;
+    if (!err)
+        err = make_items(options);
     if (!err)
         err = take_pidfile(options);
     reconcile_allow();

@@ -174,6 +174,8 @@ static struct error *take_facilities(struct options *options, const struct confi
     struct error *err = config_error(config, "image-policy", set_once(&options->image_policy, values->image_policy));
     if (!err)
         err = config_error(config, "audit", set_once(&options->audit, values->audit));
+    if (!err)
+        err = config_error(config, "metrics", set_once(&options->metrics, values->metrics));
     return err;
 }
 
@@ -255,6 +257,7 @@ enum {
     OPTION_IMAGE_POLICY,
     OPTION_LOG,
     OPTION_LOG_LEVEL,
+    OPTION_METRICS,
     OPTION_MONITOR,
     OPTION_NBD_SERVER,
     OPTION_OBJECT,
@@ -273,6 +276,7 @@ static const struct option long_options[] = {
     { "image-policy", required_argument, NULL, OPTION_IMAGE_POLICY },
     { "log", required_argument, NULL, OPTION_LOG },
     { "log-level", required_argument, NULL, OPTION_LOG_LEVEL },
+    { "metrics", required_argument, NULL, OPTION_METRICS },
     { "monitor", required_argument, NULL, OPTION_MONITOR },
     { "nbd-server", required_argument, NULL, OPTION_NBD_SERVER },
     { "object", required_argument, NULL, OPTION_OBJECT },
@@ -308,6 +312,8 @@ static struct error *take_option(struct options *options, int option)
         return take_log(options, optarg);
     case OPTION_LOG_LEVEL:
         return take_log_level(optarg);
+    case OPTION_METRICS:
+        return take_once(options, "--metrics", &metrics_options_descriptor, &options->metrics, optarg);
     case OPTION_MONITOR:
         return take_item(options, &monitor_kind, optarg);
     case OPTION_NBD_SERVER:

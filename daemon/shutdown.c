@@ -15,6 +15,7 @@
 #include "daemon/chardev.h"
 #include "daemon/events.h"
 #include "daemon/log.h"
+#include "daemon/metrics.h"
 #include "daemon/pidfile.h"
 #include "daemon/reconcile/reconcile.h"
 #include "daemon/size_survey.h"
@@ -102,6 +103,7 @@ static void CO_FN close_what_hung(void)
 void shutdown_run(struct rpc_server *server)
 {
     chardevs_stop();
+    metrics_stop();
     open_gates();
     throttle_groups_open_all();
     nbd_links_give_up();

@@ -11,6 +11,9 @@
 
 #include <assert.h>
 
+/* Of the control thread. */
+static uint64_t last_number;
+
 static void unref(struct nbd_connection *conn)
 {
     if (atomic_fetch_sub(&conn->refs, 1) != 1)
@@ -169,6 +172,7 @@ void nbd_connection_start(int fd, const struct nbd_connection_options *options, 
     conn->peer = address_of_peer(fd);
     conn->options = *options;
     conn->since_ns = loop_now_ns();
+    conn->number = ++last_number;
     conn->loop = loop_io_next();
     conn->refs = 1;
     list_init(&conn->replies);
@@ -206,6 +210,7 @@ void nbd_export_connections_describe(const struct list *connections, struct aren
     struct export_client_statistics *items = arena_array(arena, *count, sizeof(*items));
     list_for_each (conn, connections, in_export) {
         items[used++] = (struct export_client_statistics){
+            .number = conn->number,
             .address = arena_strdup(arena, conn->peer),
             .age_ns = loop_now_ns() - conn->since_ns,
             .in_flight = atomic_load_explicit(&conn->in_flight, memory_order_relaxed),

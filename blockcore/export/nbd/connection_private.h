@@ -60,6 +60,7 @@ struct nbd_connection {
 
     /* Of the control thread. */
     struct nbd_export *export; /* NULL while not attached */
+    uint64_t number;           /* counts connections, from 1 */
     uint64_t since_ns;         /* when it was let in, by loop_now_ns() */
     bool lingers;              /* as the server was told */
     struct list in_server;
