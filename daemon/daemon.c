@@ -12,12 +12,14 @@
 #include "daemon/daemonize.h"
 #include "daemon/events.h"
 #include "daemon/image_policy.h"
+#include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/metrics.h"
 #include "daemon/monitor.h"
 #include "daemon/node_options.h"
 #include "daemon/options.h"
 #include "daemon/pidfile.h"
+#include "daemon/policy.h"
 #include "daemon/reconcile/reconcile.h"
 #include "daemon/service_manager.h"
 #include "daemon/shutdown.h"
@@ -144,6 +146,7 @@ static void begin(void)
     reconcile_begin(the_daemon.options);
     authz_file_begin();
     the_daemon.server = rpc_server_create(&(struct rpc_server_options){
+        .limits = limits_of_rpc(),
         .commands = &cairn_commands,
         .version_type = &version_info_descriptor,
         .version = &daemon_version,
@@ -232,6 +235,9 @@ int daemon_run(const struct options *options)
     struct error *err = trace_begin();
     if (!err && options->image_policy)
         err = image_policy_begin(options->image_policy);
+    limits_begin(options->limits);
+    if (!err)
+        err = error_wrap(policy_begin(options->policy, options->limits), "policy");
     if (!err && options->audit)
         err = error_wrap(audit_begin(options->audit), "audit");
     if (!err)

@@ -34,8 +34,7 @@ struct error *image_policy_begin(const struct image_policy_options *options)
         schemes[i] = arena_strdup(&arena, options->schemes[i]);
     policy = (struct image_policy){
         .any_directory = !options->has_directories,
-        .directories = directories,
-        .directories_count = options->directories_count,
+        .directories = { .paths = directories, .count = options->directories_count },
         .schemes = schemes,
         .schemes_count = options->schemes_count,
         .json = options->has_json && options->json,

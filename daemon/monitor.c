@@ -3,8 +3,10 @@
 #include "blockcore/base/arena.h"
 #include "blockcore/base/list.h"
 #include "blockcore/base/memory.h"
+#include "blockcore/net/complaint.h"
 #include "daemon/chardev.h"
 #include "daemon/daemon.h"
+#include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/monitor_roles.h"
 #include "rpc/peer.h"
@@ -22,6 +24,7 @@ struct monitor {
     bool pretty;
     struct monitor_roles *roles;
     bool removed;
+    size_t clients;
     struct arena arena; /* of given */
     const struct monitor_config *given;
 };
@@ -30,7 +33,8 @@ static struct list monitors = LIST_INIT(monitors);
 
 static void on_hung_up(void *arg)
 {
-    const struct monitor *monitor = arg;
+    struct monitor *monitor = arg;
+    monitor->clients--;
     chardev_hung_up(monitor->chardev);
 }
 
@@ -45,12 +49,23 @@ static enum command_role role_of(enum monitor_role role)
     return roles[role];
 }
 
-static void turn_away(const struct monitor *monitor, const struct chardev_client *client, const char *who)
+/* Takes over @why. */
+static void turn_away(const struct monitor *monitor, const struct chardev_client *client, const char *who,
+                      struct error *why)
 {
-    log_about(LOG_LEVEL_WARNING, &(struct log_about){ .client = who }, "%s: %s is not let in: its role is 'none'",
-              monitor->name, who);
-    rpc_server_turn_away(client->fd, error_new("this monitor lets %s do nothing (role 'none')", who));
+    complain(who, "%s: %s is not let in: %s", monitor->name, who, error_message(why));
+    rpc_server_turn_away(client->fd, why);
     chardev_hung_up(monitor->chardev);
+}
+
+static struct error *check_client(const struct monitor *monitor, enum monitor_role role)
+{
+    if (role == MONITOR_ROLE_NONE)
+        return error_new("this monitor gives it the role 'none'");
+    if (monitor->clients >= limits_clients_per_monitor())
+        return error_new("this monitor has %zu clients already ('clients-per-monitor' of the limits)",
+                         monitor->clients);
+    return limits_memory();
 }
 
 static void on_connected(const struct chardev_client *client, void *arg)
@@ -58,10 +73,12 @@ static void on_connected(const struct chardev_client *client, void *arg)
     struct monitor *monitor = arg;
     enum monitor_role role = monitor_roles_of(monitor->roles, client->socket, client->peer);
     CLEANUP(free) char *who = rpc_peer_describe(client->peer);
-    if (role == MONITOR_ROLE_NONE) {
-        turn_away(monitor, client, who);
+    struct error *why = check_client(monitor, role);
+    if (why) {
+        turn_away(monitor, client, who, why);
         return;
     }
+    monitor->clients++;
     log_about(LOG_LEVEL_INFO, &(struct log_about){ .client = who }, "%s: %s comes in with the role '%s'", monitor->name,
               who, monitor_role_name(role));
     rpc_server_add_client(daemon_rpc_server(), client->fd,

@@ -176,6 +176,10 @@ static struct error *take_facilities(struct options *options, const struct confi
         err = config_error(config, "audit", set_once(&options->audit, values->audit));
     if (!err)
         err = config_error(config, "metrics", set_once(&options->metrics, values->metrics));
+    if (!err)
+        err = config_error(config, "policy", set_once(&options->policy, values->policy));
+    if (!err)
+        err = config_error(config, "limits", set_once(&options->limits, values->limits));
     return err;
 }
 
@@ -261,7 +265,9 @@ enum {
     OPTION_MONITOR,
     OPTION_NBD_SERVER,
     OPTION_OBJECT,
+    OPTION_LIMITS,
     OPTION_PIDFILE,
+    OPTION_POLICY,
 };
 
 static const struct option long_options[] = {
@@ -280,7 +286,9 @@ static const struct option long_options[] = {
     { "monitor", required_argument, NULL, OPTION_MONITOR },
     { "nbd-server", required_argument, NULL, OPTION_NBD_SERVER },
     { "object", required_argument, NULL, OPTION_OBJECT },
+    { "limits", required_argument, NULL, OPTION_LIMITS },
     { "pidfile", required_argument, NULL, OPTION_PIDFILE },
+    { "policy", required_argument, NULL, OPTION_POLICY },
     { "trace", required_argument, NULL, 'T' },
     { "version", no_argument, NULL, 'V' },
     { 0 },
@@ -322,6 +330,10 @@ static struct error *take_option(struct options *options, int option)
         if (*optarg != '{' && keyval_wants_help(optarg))
             help_object(optarg);
         return take_item(options, &object_kind, optarg);
+    case OPTION_LIMITS:
+        return take_once(options, "--limits", &limits_options_descriptor, &options->limits, optarg);
+    case OPTION_POLICY:
+        return take_once(options, "--policy", &policy_options_descriptor, &options->policy, optarg);
     case OPTION_PIDFILE:
         options->pidfile = optarg;
         return NULL;

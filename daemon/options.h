@@ -28,6 +28,8 @@ struct options {
     struct option_item *items;
     size_t count;
     const struct image_policy_options *image_policy; /* NULL: the default; begins before anything is made */
+    const struct policy_options *policy;             /* NULL: clients may name everything */
+    const struct limits_options *limits;             /* NULL: the defaults */
     const struct audit_options *audit;               /* NULL: no audit log */
     const struct metrics_options *metrics;           /* NULL: not served */
     const char *pidfile;                             /* NULL: none */

@@ -18,7 +18,8 @@
 static bool may_execute(const struct session *session)
 {
     return !session->closed && !session->server->stopped && !session->executing && !session->slice_used &&
-           !list_empty(&session->queue) && output_pending(&session->output) < RPC_OUTPUT_PENDING_MAX;
+           !list_empty(&session->queue) &&
+           output_pending(&session->output) < session->server->options.limits.output_pending;
 }
 
 /* May it begin? ------------------------------------------------------------------------------------------------- */
@@ -57,9 +58,11 @@ static struct error *check_cancelled(const struct command_context *request)
 static struct error *check_number(const struct session *session, const struct command_context *request)
 {
     size_t count = session->server->in_flight_count;
-    if (count < RPC_IN_FLIGHT_MAX || !request->command || command_kind(request->command) != COMMAND_COROUTINE)
+    if (count < session->server->options.limits.in_flight || !request->command ||
+        command_kind(request->command) != COMMAND_COROUTINE)
         return NULL;
-    return error_new("%zu commands wait already, some of them for clients that left", count);
+    return error_new(
+        "%zu commands wait already, some of them for clients that left ('commands-in-flight' of the limits)", count);
 }
 
 static bool is_audited(const struct session *session, const struct command_context *request)

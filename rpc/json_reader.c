@@ -155,18 +155,30 @@ static void begin_anew(struct json_reader *reader)
 
 static struct error *charge(struct json_reader *reader, size_t bytes, size_t values)
 {
+    size_t max = reader->budget && reader->budget->message_max ? reader->budget->message_max : JSON_MESSAGE_BYTES_MAX;
     reader->bytes += bytes;
-    if (reader->bytes > JSON_MESSAGE_BYTES_MAX)
-        return error_new("JSON message size limit exceeded: a message may have %d bytes", JSON_MESSAGE_BYTES_MAX);
+    if (reader->bytes > max)
+        return error_new(
+            "JSON message size limit exceeded: a message may have %zu bytes ('message-bytes' of the limits)", max);
     if (!reader->budget)
         return NULL;
     size_t memory = bytes + values * VALUE_BYTES;
     reader->charged += memory;
     reader->budget->used += memory;
     if (reader->budget->used > reader->budget->max && reader->charged > reader->budget->own)
-        return error_new("too much input of all clients waits to be executed: more than %zu bytes",
-                         reader->budget->max);
+        return error_new(
+            "too much input of all clients waits to be executed: more than %zu bytes ('waiting-input-bytes' "
+            "of the limits)",
+            reader->budget->max);
     return NULL;
+}
+
+static struct error *check_depth(const struct json_reader *reader, enum json_token token)
+{
+    size_t max = reader->budget ? reader->budget->depth_max : 0;
+    if (max == 0 || !opens(token) || reader->builder.depth < max)
+        return NULL;
+    return error_new("JSON nesting depth limit exceeded: %zu levels ('nesting' of the limits)", max);
 }
 
 /* Between messages: anything but the beginning of one. */
@@ -205,6 +217,8 @@ static struct error *take_token(struct json_reader *reader, enum json_token toke
         return not_a_message(reader, token);
 
     struct error *err = charge(reader, bytes, is_separator(token) ? 0 : 1);
+    if (!err)
+        err = check_depth(reader, token);
     if (!err)
         err = json_builder_take(&reader->builder, token, &reader->lexer);
     return err ? skip_rest(reader, token, err) : NULL;

@@ -31,7 +31,9 @@
 struct json_budget {
     size_t used;
     size_t max;
-    size_t own; /* of a message, this much may go beyond @max */
+    size_t own;         /* of a message, this much may go beyond @max */
+    size_t message_max; /* bytes of a message; 0: JSON_MESSAGE_BYTES_MAX */
+    size_t depth_max;   /* objects and arrays inside each other; 0: as many as the builder takes */
 };
 
 struct json_message {

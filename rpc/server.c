@@ -21,12 +21,35 @@
 static void attend_all(struct loop_task *task);
 static void send_event(void *arg, const struct event_text *text);
 
+static void set_default(size_t *limit, size_t value)
+{
+    if (*limit == 0)
+        *limit = value;
+}
+
+static void set_defaults(struct rpc_limits *limits)
+{
+    set_default(&limits->clients, RPC_CLIENTS_MAX);
+    set_default(&limits->queue, RPC_QUEUE_MAX);
+    set_default(&limits->output_pending, RPC_OUTPUT_PENDING_MAX);
+    set_default(&limits->events_pending, RPC_EVENTS_PENDING_MAX);
+    set_default(&limits->input, RPC_INPUT_BYTES_MAX);
+    set_default(&limits->in_flight, RPC_IN_FLIGHT_MAX);
+}
+
 struct rpc_server *rpc_server_create(const struct rpc_server_options *options)
 {
     struct rpc_server *server = xcalloc(1, sizeof(*server));
     server->options = *options;
+    set_defaults(&server->options.limits);
+    const struct rpc_limits *limits = &server->options.limits;
     server->events.server = server;
-    server->input = (struct json_budget){ .max = RPC_INPUT_BYTES_MAX, .own = RPC_INPUT_BYTES_OWN };
+    server->input = (struct json_budget){
+        .max = limits->input,
+        .own = RPC_INPUT_BYTES_OWN,
+        .message_max = limits->message,
+        .depth_max = limits->nesting,
+    };
     server->stats = command_stats_create(options->commands);
     event_limits_init(&server->event_limits, send_event, server);
     server->attend_task.run = attend_all;
@@ -145,8 +168,21 @@ void server_want_next_turn(struct session *session)
 
 /* Clients ------------------------------------------------------------------------------------------------------- */
 
+static void turn_away_one_too_many(struct rpc_server *server, int fd, const struct rpc_client_options *options)
+{
+    rpc_server_turn_away(fd,
+                         error_new("there are %zu clients already, and no more are let in ('clients' of the limits)",
+                                   server->session_count));
+    if (options->closed)
+        options->closed(options->arg);
+}
+
 void rpc_server_add_client(struct rpc_server *server, int fd, const struct rpc_client_options *options)
 {
+    if (server->session_count >= server->options.limits.clients) {
+        turn_away_one_too_many(server, fd, options);
+        return;
+    }
     struct session *session = session_create(server, fd, options);
     if (!session) {
         server_log(server, NULL, "%s: a client is turned away: the system cannot watch another descriptor",

@@ -28,6 +28,7 @@ struct rpc_peer;
 struct rpc_server;
 struct text;
 
+#define RPC_CLIENTS_MAX 4096                     /* at once; further ones are turned away */
 #define RPC_QUEUE_MAX 16                         /* commands of one client that wait; then it is not read further */
 #define RPC_OUTPUT_PENDING_MAX (1024 * 1024)     /* unread bytes at which a client's commands wait */
 #define RPC_EVENTS_PENDING_MAX (4 * 1024 * 1024) /* unread bytes of events at which a client is cut off */
@@ -43,7 +44,20 @@ struct rpc_about {
     const char *command_id; /* JSON */
 };
 
+/* Those above are what holds where one of these is 0. */
+struct rpc_limits {
+    size_t clients;
+    size_t queue;          /* commands */
+    size_t output_pending; /* bytes, and so the following */
+    size_t events_pending;
+    size_t input;
+    size_t message;   /* of one; default: JSON_MESSAGE_BYTES_MAX */
+    size_t nesting;   /* objects and arrays inside each other; default: what the parser takes */
+    size_t in_flight; /* commands */
+};
+
 struct rpc_server_options {
+    struct rpc_limits limits;
     const struct command_table *commands;
     const struct type_descriptor *version_type; /* of the member "version" of the greeting */
     const void *version;

@@ -117,11 +117,12 @@ static void session_free(struct session *session)
  */
 static bool may_read(const struct session *session)
 {
-    if (session->closed || session->server->stopped || session->queued >= RPC_QUEUE_MAX)
+    if (session->closed || session->server->stopped || session->queued >= session->server->options.limits.queue)
         return false;
     if (session->mode == SESSION_NEGOTIATING)
         return session->queued == 0;
-    return !session->oob || (!session->slice_used && output_pending(&session->output) < RPC_OUTPUT_PENDING_MAX);
+    return !session->oob ||
+           (!session->slice_used && output_pending(&session->output) < session->server->options.limits.output_pending);
 }
 
 /* What came with a secret does not stay where it was read to. */
@@ -391,9 +392,9 @@ void session_append_event(struct session *session, const char *message, size_t l
 {
     if (session->closed || session->mode == SESSION_NEGOTIATING)
         return;
-    if (session->events_pending + length > RPC_EVENTS_PENDING_MAX) {
+    if (session->events_pending + length > session->server->options.limits.events_pending) {
         server_log(session->server, &(struct rpc_about){ .client = session->name },
-                   "%s: cut off, it does not read its events", session->name);
+                   "%s: cut off, it does not read its events ('unread-event-bytes' of the limits)", session->name);
         session_close(session);
         return;
     }

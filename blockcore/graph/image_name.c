@@ -5,6 +5,7 @@
 #include "blockcore/graph/driver.h"
 #include "blockcore/graph/open_private.h"
 #include "blockcore/graph/options.h"
+#include "blockcore/runtime/path_policy.h"
 #include "blockcore/runtime/pool.h"
 #include "schema/cairn_types.h"
 
@@ -55,14 +56,6 @@ static struct error *check_nbd(const struct socket_address *server)
     }
 }
 
-static bool is_below(const char *path, const char *directory)
-{
-    size_t length = strlen(directory);
-    if (length > 0 && directory[length - 1] == '/')
-        length--;
-    return strncmp(path, directory, length) == 0 && path[length] == '/';
-}
-
 struct path_check {
     const char *path;
     bool allowed;
@@ -75,8 +68,7 @@ static int check_path(void *arg)
     struct path_check *check = arg;
     CLEANUP(free) char *real = realpath(check->path, NULL);
     check->errnum = real ? 0 : errno;
-    for (size_t i = 0; real && i < policy->directories_count && !check->allowed; i++)
-        check->allowed = is_below(real, policy->directories[i]);
+    check->allowed = real && path_list_has(&policy->directories, real);
     return 0;
 }
 

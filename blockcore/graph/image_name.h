@@ -12,15 +12,15 @@
 #define CAIRN_GRAPH_IMAGE_NAME_H
 
 #include "blockcore/graph/node.h"
+#include "blockcore/runtime/path_policy.h"
 
 #include <stddef.h>
 
 /* What images may name. */
 struct image_policy {
-    bool any_directory;             /* paths may lead anywhere */
-    const char *const *directories; /* otherwise: only below one of these; absolute, without links */
-    size_t directories_count;
-    const char *const *schemes; /* "nbd", "nbd+unix", "https": what may stand before "://" */
+    bool any_directory;           /* paths may lead anywhere */
+    struct path_list directories; /* otherwise: only below one of these */
+    const char *const *schemes;   /* "nbd", "nbd+unix", "https": what may stand before "://" */
     size_t schemes_count;
     bool json; /* descriptions are taken; all that they describe must be allowed as well */
 };

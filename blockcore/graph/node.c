@@ -85,6 +85,11 @@ void node_debug_event(struct node *node, const char *event)
     }
 }
 
+size_t node_count(void)
+{
+    return graph.by_name.count;
+}
+
 struct node *node_find(const char *name)
 {
     struct hash_link *link = hash_find_string(&graph.by_name, name);

@@ -82,6 +82,9 @@ struct node *node_ref(struct node *node) CONTROL_FN;
 /* The last reference flushes and closes the node, awaited. NULL is allowed. */
 void node_unref(struct node *node) CO_FN CONTROL_FN;
 
+/* How many there are, those that are being opened or closed included. */
+size_t node_count(void) CONTROL_FN;
+
 /* NULL when there is none (or it is still opening). No reference is taken: valid until the next await. */
 struct node *node_find(const char *name) CONTROL_FN;
 

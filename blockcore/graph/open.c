@@ -5,6 +5,7 @@
 
 #include "blockcore/base/memory.h"
 #include "blockcore/graph/flush.h"
+#include "blockcore/graph/node_policy.h"
 #include "blockcore/graph/notice.h"
 #include "blockcore/graph/open_private.h"
 #include "blockcore/runtime/coroutine.h"
@@ -56,7 +57,11 @@ static struct error *check_description(const struct driver *driver, const struct
 static struct error *check_description(const struct driver *driver, const struct blockdev_options *options,
                                        bool from_image)
 {
-    struct error *err = from_image ? image_policy_check(driver, options) : NULL;
+    struct error *err = node_policy_check_driver(driver);
+    if (!err)
+        err = node_policy_check_count(node_count());
+    if (!err && from_image)
+        err = image_policy_check(driver, options);
     /* Last, since the name is taken when nothing has been awaited since. */
     if (!err)
         err = settings_check(options);

@@ -3,6 +3,7 @@
 #include "blockcore/base/arena.h"
 #include "blockcore/crypto/derive.h"
 #include "blockcore/graph/driver.h"
+#include "blockcore/graph/node_policy.h"
 #include "blockcore/jobs/job.h"
 #include "schema/cairn_types.h"
 
@@ -56,7 +57,10 @@ struct error *create_job_start(const char *id, const struct blockdev_create_opti
 
     if (!driver || !driver->create)
         return error_new("driver '%s' cannot create images", name);
-    struct error *err = job_create(&create_driver, id, JOB_MANUAL_DISMISS, NULL, &job);
+    struct error *err = node_policy_check_driver(driver);
+    if (err)
+        return err;
+    err = job_create(&create_driver, id, JOB_MANUAL_DISMISS, NULL, &job);
     if (err)
         return err;
     struct create *create = job_state(job);

@@ -61,6 +61,7 @@ static int run_approach(void *arg)
     approach->error = resolve(approach->address, &approach->found);
     if (!approach->error && approach->address->type == SOCKET_ADDRESS_TYPE_UNIX)
         connect_unix(approach);
+    resolved_fini(&approach->found);
     return 0;
 }
 

@@ -1,4 +1,5 @@
 #include "blockcore/base/cleanup.h"
+#include "blockcore/net/host_policy.h"
 #include "blockcore/net/listen_private.h"
 #include "schema/cairn_types.h"
 
@@ -43,7 +44,9 @@ static struct error *look_up(const struct inet_socket_address *inet, struct addr
     struct addrinfo hints = { .ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM };
     if (inet->has_numeric && inet->numeric)
         hints.ai_flags |= AI_NUMERICHOST | AI_NUMERICSERV;
-    struct error *err = listen_family(inet, &hints.ai_family);
+    struct error *err = host_policy_check_listen(inet->host);
+    if (!err)
+        err = listen_family(inet, &hints.ai_family);
     if (err)
         return err;
     int ret = getaddrinfo(inet->host[0] ? inet->host : NULL, inet->port, &hints, out);

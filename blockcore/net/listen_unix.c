@@ -2,6 +2,7 @@
 #include "blockcore/base/memory.h"
 #include "blockcore/net/listen_private.h"
 #include "blockcore/runtime/passed_fd.h"
+#include "blockcore/runtime/path_policy.h"
 #include "schema/cairn_types.h"
 
 #include <errno.h>
@@ -88,11 +89,27 @@ static struct error *bind_path(int fd, const struct sockaddr_un *address, sockle
     return NULL;
 }
 
+/* A link on the way may have been swapped since the directory was looked at. Then the socket, at which nobody has
+ * listened yet, is left behind: it cannot be removed without following that way once more. */
+static struct error *check_where_it_is(const char *path)
+{
+    CLEANUP(close_fd) int pin = path_policy_is_set() ? path_pin(path, O_NOFOLLOW) : -1;
+    if (!path_policy_is_set())
+        return NULL;
+    return pin < 0 ? error_errno(-pin, "the socket '%s' vanished", path) : path_pin_check(pin, path);
+}
+
 static struct error *listen_path(int fd, const struct sockaddr_un *address, struct listening *out)
 {
+    struct error *err = path_check_directory(address->sun_path);
+    if (err)
+        return err;
     CLEANUP(close_fd) int lock = lock_directory_of(address->sun_path);
     (void)lock; /* held to the end of the scope */
-    struct error *err = bind_path(fd, address, sizeof(*address));
+    err = bind_path(fd, address, sizeof(*address));
+    if (err)
+        return err;
+    err = check_where_it_is(address->sun_path);
     if (err)
         return err;
     struct statx file;
@@ -107,6 +124,8 @@ static struct error *listen_path(int fd, const struct sockaddr_un *address, stru
 /* The name begins after a zero byte; "tight" ends it with its last byte instead of with the structure. */
 static struct error *listen_abstract(int fd, const struct unix_socket_address *given)
 {
+    if (path_policy_is_set())
+        return error_new("the policy does not allow abstract names, such as '%s' (its 'paths')", given->path);
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     size_t length = strlen(given->path);
     bool tight = !given->has_tight || given->tight;

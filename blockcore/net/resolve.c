@@ -2,9 +2,11 @@
 
 #include "blockcore/base/cleanup.h"
 #include "blockcore/base/memory.h"
+#include "blockcore/net/host_policy.h"
 #include "blockcore/net/listen_private.h"
 #include "blockcore/runtime/fd_close.h"
 #include "blockcore/runtime/passed_fd.h"
+#include "blockcore/runtime/path_policy.h"
 #include "schema/cairn_types.h"
 
 #include <errno.h>
@@ -12,8 +14,10 @@
 #include <linux/vm_sockets.h>
 #include <netdb.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 static void append(struct resolved *out, const void *address, size_t bytes)
 {
@@ -23,9 +27,36 @@ static void append(struct resolved *out, const void *address, size_t bytes)
     out->items[out->count++].bytes = (socklen_t)bytes;
 }
 
+/* The way to the socket is gone through once: what is connected to is what was allowed (runtime/path_policy.h). */
+static struct error *resolve_by_policy(const struct unix_socket_address *given, struct resolved *out)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    if (given->abstract)
+        return error_new("the policy does not allow abstract names, such as '%s' (its 'paths')", given->path);
+    CLEANUP(close_fd) int pin = path_pin(given->path, 0);
+    struct error *err =
+        pin < 0 ? error_errno(-pin, "cannot look up '%s'", given->path) : path_pin_check(pin, given->path);
+    if (err)
+        return err;
+    (void)snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d", pin);
+    out->pin = steal_fd(&pin);
+    out->pinned = true;
+    append(out, &address, sizeof(address));
+    return NULL;
+}
+
+void resolved_fini(struct resolved *resolved)
+{
+    if (resolved->pinned)
+        close(resolved->pin);
+    resolved->pinned = false;
+}
+
 static struct error *resolve_unix(const struct unix_socket_address *given, struct resolved *out)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
+    if (path_policy_is_set())
+        return resolve_by_policy(given, out);
     size_t length = strlen(given->path);
     size_t begin = given->abstract ? 1 : 0; /* abstract names begin with a zero byte */
     if (length == 0)
@@ -42,6 +73,10 @@ static struct error *resolve_unix(const struct unix_socket_address *given, struc
 static struct error *resolve_vsock(const struct vsock_socket_address *given, struct resolved *out)
 {
     struct sockaddr_vm address = { .svm_family = AF_VSOCK };
+    CLEANUP(free) char *host = xasprintf("vsock:%s", given->cid);
+    struct error *err = host_policy_check_connect(host);
+    if (err)
+        return err;
     if (!listen_parse_number(given->cid, UINT32_MAX, &address.svm_cid))
         return error_new("'%s' is not a vsock cid", given->cid);
     if (!listen_parse_number(given->port, UINT32_MAX, &address.svm_port))
@@ -63,7 +98,9 @@ static struct error *resolve_inet(const struct inet_socket_address *inet, struct
 {
     int family;
     struct addrinfo *found;
-    struct error *err = listen_family(inet, &family);
+    struct error *err = host_policy_check_connect(inet->host);
+    if (!err)
+        err = listen_family(inet, &family);
     if (err)
         return err;
     int ret = look_up(inet, family, 0, &found);
@@ -81,7 +118,7 @@ bool resolve_is_quick(const struct socket_address *address)
 {
     struct addrinfo *found;
     if (address->type != SOCKET_ADDRESS_TYPE_INET)
-        return true;
+        return address->type != SOCKET_ADDRESS_TYPE_UNIX || !path_policy_is_set();
     if (look_up(&address->u.inet, AF_UNSPEC, AI_NUMERICHOST | AI_NUMERICSERV, &found) != 0)
         return false;
     freeaddrinfo(found);
@@ -91,6 +128,7 @@ bool resolve_is_quick(const struct socket_address *address)
 struct error *resolve(const struct socket_address *address, struct resolved *out)
 {
     out->count = 0;
+    out->pinned = false;
     switch (address->type) {
     case SOCKET_ADDRESS_TYPE_INET:
         return resolve_inet(&address->u.inet, out);

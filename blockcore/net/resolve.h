@@ -14,6 +14,8 @@ struct socket_address;
 
 struct resolved {
     unsigned count;
+    int pin;     /* of a Unix socket that a policy allows: the address leads through this descriptor */
+    bool pinned; /* there is one */
     struct {
         struct sockaddr_storage address;
         socklen_t bytes;
@@ -25,6 +27,9 @@ bool resolve_is_quick(const struct socket_address *address);
 
 /* May ask a name server and wait for it: on the pool, unless it is quick. Any thread. Not for descriptors. */
 struct error *resolve(const struct socket_address *address, struct resolved *out) MUST_CHECK;
+
+/* The addresses are good until then. All zero is harmless. */
+void resolved_fini(struct resolved *resolved);
 
 /* Of an address that is a descriptor: a copy of it (close-on-exec), for the caller to close. */
 struct error *resolve_fd(const struct socket_address *address, int *fd) CO_FN MUST_CHECK;

@@ -8,6 +8,7 @@
 #include "blockcore/base/arena.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/objects/kinds.h"
+#include "blockcore/runtime/path_policy.h"
 #include "blockcore/runtime/pool.h"
 #include "blockcore/runtime/small_file.h"
 
@@ -109,7 +110,10 @@ static struct error *read_rules(const char *filename, struct rules *rules)
 {
     CLEANUP(free) char *text = NULL;
     size_t bytes;
-    int ret = stat(filename, &rules->from) == 0 ? 0 : -errno;
+    struct error *refusal = NULL;
+    int ret = path_stat(filename, &rules->from, &refusal);
+    if (refusal)
+        return refusal;
     if (ret < 0)
         return error_errno(-ret, "cannot read '%s'", filename);
     rules->fresh = rules->from.st_ctim.tv_sec + FRESH_SECONDS >= time(NULL);

@@ -4,6 +4,7 @@
 #include "blockcore/crypto/base64.h"
 #include "blockcore/crypto/cipher.h"
 #include "blockcore/objects/kinds.h"
+#include "blockcore/runtime/path_policy.h"
 #include "blockcore/runtime/pool.h"
 
 #include <errno.h>
@@ -65,15 +66,16 @@ struct reading {
     const struct source *source;
     struct key_bytes *value; /* SECRET_BYTES_MAX + 1 bytes of room */
     size_t bytes;
+    struct error *refusal;
 };
 
 /* 0 or -errno. */
 static int read_file(void *arg)
 {
     struct reading *job = arg;
-    CLEANUP(close_fd) int fd = open(job->source->file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    CLEANUP(close_fd) int fd = path_open(job->source->file, O_RDONLY, 0, &job->refusal);
     if (fd < 0)
-        return -errno;
+        return fd;
     while (job->bytes < job->value->bytes) {
         ssize_t got = read(fd, job->value->data + job->bytes, job->value->bytes - job->bytes);
         if (got < 0 && errno == EINTR)
@@ -114,6 +116,8 @@ static struct error *read_source(const struct source *source, struct key_bytes *
     struct pool_domain *domain = pool_domain_create(source->file ? source->file : "keyring", 1);
     int ret = value ? co_blocking(domain, source->file ? read_file : read_keyring, &job) : -ENOMEM;
     pool_domain_unref(domain);
+    if (job.refusal)
+        return error_wrap(job.refusal, "file");
     if (ret < 0)
         return reading_error(source, ret);
     CLEANUP(key_bytes_free) struct key_bytes *exact = key_bytes_new(job.bytes);

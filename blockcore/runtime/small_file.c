@@ -1,6 +1,7 @@
 #include "blockcore/runtime/small_file.h"
 
 #include "blockcore/base/memory.h"
+#include "blockcore/runtime/path_policy.h"
 #include "blockcore/runtime/pool.h"
 
 #include <errno.h>
@@ -16,6 +17,7 @@ struct small_file {
     char *text;
     size_t bytes;
     size_t room;
+    struct error *refusal;
 };
 
 /* 1: there is more; 0: that was all; or -errno. */
@@ -37,9 +39,9 @@ static int read_some(struct small_file *file, int fd)
 static int read_all(void *arg)
 {
     struct small_file *file = arg;
-    CLEANUP(close_fd) int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    CLEANUP(close_fd) int fd = path_open(file->path, O_RDONLY, 0, &file->refusal);
     if (fd < 0)
-        return -errno;
+        return fd;
     int ret;
     while ((ret = read_some(file, fd)) > 0)
         ;
@@ -50,6 +52,8 @@ static struct error *finish(struct small_file *file, int ret, char **text, size_
 {
     if (ret < 0) {
         free(file->text);
+        if (file->refusal)
+            return file->refusal;
         return ret == -EFBIG ? error_new("'%s' is longer than %zu bytes", file->path, file->bytes_max)
                              : error_errno(-ret, "cannot read '%s'", file->path);
     }

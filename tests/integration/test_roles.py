@@ -157,8 +157,8 @@ def test_users_differ_and_so_do_members_of_groups(start_daemon, tmp_path, open_d
     assert answers[2]["return"][-1]["role"] == "read" and answers[2]["return"][-1]["uid"] == 4002
     refused = [json.loads(line) for line in as_user(str(path), 4003, []).splitlines()]
     assert [list(answer) for answer in refused] == [["error"]]
-    assert refused[0]["error"]["desc"].startswith("this monitor lets uid 4003, pid ")
-    assert "uid 4003, pid" in daemon.log and "is not let in: its role is 'none'" in daemon.log
+    assert refused[0]["error"]["desc"] == "this monitor gives it the role 'none'"
+    assert "uid 4003, pid" in daemon.log and "is not let in: this monitor gives it the role 'none'" in daemon.log
 
 
 @needs_root

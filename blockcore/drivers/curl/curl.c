@@ -8,6 +8,7 @@
 #include "blockcore/drivers/curl/remote.h"
 #include "blockcore/drivers/drivers.h"
 #include "blockcore/graph/node.h"
+#include "blockcore/net/host_policy.h"
 #include "blockcore/objects/secret.h"
 #include "schema/cairn_types.h"
 
@@ -162,6 +163,8 @@ static struct error *open_remote(struct node *node, const struct chosen *chosen)
     struct error *err = take_credentials(chosen, &credentials);
     if (!err)
         err = libcurl_load();
+    if (!err && host_policy_is_set())
+        err = remote_check_host(chosen->url);
     if (!err)
         err = remote_open(&options, &credentials, &curl->remote);
     credentials_fini(&credentials);

@@ -22,7 +22,12 @@
     F(curl_easy_perform)                                                                                               \
     F(curl_easy_strerror)                                                                                              \
     F(curl_slist_append)                                                                                               \
-    F(curl_slist_free_all)
+    F(curl_slist_free_all)                                                                                             \
+    F(curl_url)                                                                                                        \
+    F(curl_url_set)                                                                                                    \
+    F(curl_url_get)                                                                                                    \
+    F(curl_url_cleanup)                                                                                                \
+    F(curl_free)
 
 struct libcurl {
     LIBCURL_FUNCTIONS(LATE_MEMBER)

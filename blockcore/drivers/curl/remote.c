@@ -7,6 +7,7 @@
 #include "blockcore/drivers/curl/libcurl.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/graph/notice.h"
+#include "blockcore/net/host_policy.h"
 #include "blockcore/runtime/loop.h"
 #include "blockcore/runtime/pool.h"
 #include "blockcore/runtime/sync.h"
@@ -85,6 +86,20 @@ static bool set_secret(CURL *easy, CURLoption option, const struct key_bytes *va
     return set_text(easy, option, value ? (const char *)value->data : NULL);
 }
 
+/* By the host that libcurl finds in the address, not another parser. */
+struct error *remote_check_host(const char *address)
+{
+    char *host = NULL;
+    CURLU *parts = libcurl.curl_url();
+    if (!parts || libcurl.curl_url_set(parts, CURLUPART_URL, address, 0) != CURLUE_OK ||
+        libcurl.curl_url_get(parts, CURLUPART_HOST, &host, 0) != CURLUE_OK)
+        host = NULL;
+    struct error *err = host ? host_policy_check_connect(host) : error_new("url: it is malformed");
+    libcurl.curl_free(host);
+    libcurl.curl_url_cleanup(parts);
+    return err;
+}
+
 /* A look-up that takes too long is left to itself when a request ends. A cookie is sent as a line of the header, which
  * does not follow a redirect to another host. */
 static bool set_options(struct connection *connection, const struct remote *remote)
@@ -97,7 +112,8 @@ static bool set_options(struct connection *connection, const struct remote *remo
         (!connection->headers || libcurl.curl_easy_setopt(easy, CURLOPT_HTTPHEADER, connection->headers) != CURLE_OK))
         return false;
     return set_text(easy, CURLOPT_URL, remote->url) && set_text(easy, CURLOPT_PROTOCOLS_STR, PROTOCOLS) &&
-           set_text(easy, CURLOPT_REDIR_PROTOCOLS_STR, PROTOCOLS) && set_number(easy, CURLOPT_FOLLOWLOCATION, 1) &&
+           set_text(easy, CURLOPT_REDIR_PROTOCOLS_STR, PROTOCOLS) &&
+           set_number(easy, CURLOPT_FOLLOWLOCATION, !host_policy_is_set()) &&
            set_number(easy, CURLOPT_MAXREDIRS, REMOTE_REDIRECTS_MAX) &&
            set_number(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1) &&
            set_number(easy, CURLOPT_SSL_VERIFYPEER, remote->verify) &&

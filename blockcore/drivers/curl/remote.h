@@ -40,6 +40,9 @@ struct remote_options {
     unsigned timeout_s; /* of a request, all of it; 0: none */
 };
 
+/* Does the policy of hosts allow @address? libcurl is loaded. */
+struct error *remote_check_host(const char *address) MUST_CHECK;
+
 /* Asks the server for the length and whether it serves ranges. @credentials go over to the remote file, also on
  * failure. */
 struct error *remote_open(const struct remote_options *options, struct credentials *credentials, struct remote **out)

@@ -1,5 +1,6 @@
 #include "blockcore/drivers/file/file_private.h"
 
+#include "blockcore/runtime/path_policy.h"
 #include "schema/cairn_types.h"
 
 #include <errno.h>
@@ -39,11 +40,16 @@ static struct error *parse_options(struct creation *creation)
 static struct error *open_regular(const char *filename, int *fd)
 {
     struct stat st;
+    struct error *refusal = NULL;
 
-    if (stat(filename, &st) == 0 && !S_ISREG(st.st_mode))
+    int ret = path_stat(filename, &st, &refusal);
+    if (ret == 0 && !S_ISREG(st.st_mode))
         return error_new("'%s' exists and is not a regular file", filename);
-    *fd = open(filename, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY, 0644);
-    return *fd < 0 ? error_errno(errno, "cannot create '%s'", filename) : NULL;
+    if (!refusal)
+        *fd = path_open(filename, O_RDWR | O_CREAT, 0644, &refusal);
+    if (refusal)
+        return refusal;
+    return *fd < 0 ? error_errno(-*fd, "cannot create '%s'", filename) : NULL;
 }
 
 /* Somebody else may use the file, and must not lose it. The locks end with the descriptor. */

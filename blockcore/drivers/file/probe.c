@@ -2,6 +2,7 @@
 
 #include "blockcore/base/memory.h"
 #include "blockcore/runtime/passed_fd.h"
+#include "blockcore/runtime/path_policy.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -51,24 +52,23 @@ static struct error *check_kind(const struct probe *probe, mode_t mode)
                      probe->device ? "a block or character device" : "a regular file");
 }
 
-/* Of a set of descriptors: what they all lead to. As stat(). */
+/* Of a set of descriptors: what they all lead to. 0 or -errno. */
 static int stat_passed(struct probe *probe)
 {
-    int fd = fdset_open_any(probe->filename);
-    CLEANUP(close_fd) int held = fd;
-    if (fd >= 0)
-        return fstat(held, &probe->st);
-    errno = -fd;
-    return -1;
+    CLEANUP(close_fd) int held = fdset_open_any(probe->filename);
+    if (held < 0)
+        return held;
+    return fstat(held, &probe->st) < 0 ? -errno : 0;
 }
 
 int probe_name(void *arg)
 {
     struct probe *probe = arg;
 
-    int ret = fdset_is_name(probe->filename) ? stat_passed(probe) : stat(probe->filename, &probe->st);
+    struct error *refusal = NULL;
+    int ret = fdset_is_name(probe->filename) ? stat_passed(probe) : path_stat(probe->filename, &probe->st, &refusal);
     if (ret < 0)
-        return fail(probe, error_errno(errno, "cannot open '%s'", probe->filename));
+        return fail(probe, refusal ? refusal : error_errno(-ret, "cannot open '%s'", probe->filename));
     struct error *err = check_kind(probe, probe->st.st_mode);
     return err ? fail(probe, err) : 0;
 }
@@ -121,14 +121,10 @@ int open_again(const char *filename, int fd, int flags)
     return fdset_is_name(filename) ? open_passed(filename, flags) : reopen_descriptor(fd, flags);
 }
 
-/* As open(). */
-static int open_name(const char *filename, int flags)
+/* As path_open(). */
+static int open_name(const char *filename, int flags, struct error **refusal)
 {
-    if (!fdset_is_name(filename))
-        return open(filename, flags);
-    int fd = open_passed(filename, flags);
-    errno = fd < 0 ? -fd : 0;
-    return fd < 0 ? -1 : fd;
+    return fdset_is_name(filename) ? open_passed(filename, flags) : path_open(filename, flags, 0, refusal);
 }
 
 static bool access_is_possible(const char *filename)
@@ -157,13 +153,16 @@ static struct error *open_file(struct probe *probe)
     bool writing = !probe->read_only && !probe->auto_read_only;
     int flags = (writing ? O_RDWR : O_RDONLY) | (probe->direct ? O_DIRECT : 0) | O_CLOEXEC | O_NOCTTY;
 
+    struct error *refusal = NULL;
     do {
-        probe->fd = open_name(probe->filename, flags);
-    } while (probe->fd < 0 && errno == EINTR);
-    if (probe->fd < 0 && errno == EINVAL && probe->direct)
+        probe->fd = open_name(probe->filename, flags, &refusal);
+    } while (probe->fd == -EINTR);
+    if (refusal)
+        return refusal;
+    if (probe->fd == -EINVAL && probe->direct)
         return error_new("cannot open '%s' with cache.direct=on: its file system has no O_DIRECT", probe->filename);
     if (probe->fd < 0)
-        return error_errno(errno, "cannot open '%s'%s", probe->filename, writing ? " for writing" : "");
+        return error_errno(-probe->fd, "cannot open '%s'%s", probe->filename, writing ? " for writing" : "");
     if (writing && device_is_read_only(probe->fd, probe->st.st_mode))
         return error_new("cannot open '%s' for writing: the device is read-only", probe->filename);
     if (probe->auto_read_only && !writing_is_possible(probe))

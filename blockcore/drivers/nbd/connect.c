@@ -44,6 +44,7 @@ struct lookup {
 static void lookup_free(struct lookup *lookup)
 {
     error_free(lookup->error);
+    resolved_fini(&lookup->resolved);
     address_free(lookup->address);
     free(lookup);
 }
@@ -84,6 +85,7 @@ static struct error *look_up_slowly(struct nbd_link *link, struct resolved *out)
         return interrupted(link);
     }
     *out = lookup->resolved;
+    lookup->resolved.pinned = false;
     struct error *err = steal(&lookup->error);
     lookup_free(lookup);
     return err;
@@ -277,6 +279,7 @@ struct error *link_connect(struct nbd_link *link, uint64_t deadline_ns)
         error_free(err);
         err = connect_to(link, &target, deadline_ns);
     }
+    resolved_fini(&resolved);
     if (!err && !link->handle)
         err = interrupted(link);
     return err;
