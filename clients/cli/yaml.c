@@ -5,18 +5,21 @@
 
 #include <stdbool.h>
 #include <string.h>
+#include <strings.h>
 
 #define INDENT 2
 
-/* What stands for itself without quotes: words, numbers and paths. */
+/* What stands for itself without quotes: words and full paths, but nothing that some reader takes for a number, a
+ * boolean or nothing. */
 static bool is_plain(const char *text)
 {
-    static const char *const words[] = { "null", "Null", "NULL" };
+    static const char *const words[] = { "null", "true", "false", "yes", "no", "on", "off", "y", "n" };
+    static const char begins[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_/";
     static const char characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+";
-    if (!*text || strspn(text, characters) != strlen(text) || strspn(text, "-.") == strlen(text) || *text == '-')
+    if (!*text || !strchr(begins, *text) || strspn(text, characters) != strlen(text))
         return false;
     for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
-        if (strcmp(text, words[i]) == 0)
+        if (strcasecmp(text, words[i]) == 0)
             return false;
     }
     return true;

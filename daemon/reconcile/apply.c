@@ -1,6 +1,7 @@
 #include "daemon/reconcile/apply.h"
 
 #include "blockcore/base/memory.h"
+#include "blockcore/runtime/coroutine.h"
 #include "daemon/config.h"
 #include "daemon/reconcile/steps.h"
 
@@ -67,27 +68,85 @@ static struct error *place(const struct apply_request *request, const struct pla
     return step->path ? config_error(request->config, step->path, err) : err;
 }
 
+void apply_cancel(struct apply_wish *wish)
+{
+    wish->over = true;
+    if (wish->step)
+        co_cancel(wish->step);
+}
+
 static bool is_unwanted(const struct apply_request *request)
 {
-    return *request->ends || (request->unwanted && *request->unwanted);
+    return *request->ends || (request->wish && request->wish->over);
+}
+
+/* Forwards in one coroutine and back in another: once the first one is cancelled, whatever it asks for is refused. */
+struct applying {
+    const struct apply_request *request;
+    struct step_state *states;
+    size_t taken; /* steps */
+    struct error *err;
+    char *failures; /* on the way back */
+    struct co_event over;
+};
+
+static struct error *take(struct applying *applying, size_t first, size_t end) CO_FN;
+
+static struct error *take(struct applying *applying, size_t first, size_t end)
+{
+    const struct apply_request *request = applying->request;
+    const struct plan_step *steps = &request->plan->steps[first];
+    bool may_end_early = request->wish && steps->action == CONFIG_ACTION_ADD;
+    if (is_unwanted(request))
+        return error_errno(ECANCELED, "applying a configuration");
+    if (may_end_early)
+        request->wish->step = co_self();
+    struct error *err = steps_take(steps, &applying->states[first], end - first, request->asker);
+    if (may_end_early)
+        request->wish->step = NULL;
+    return err;
+}
+
+static void go_forward(void *arg)
+{
+    struct applying *applying = arg;
+    const struct plan *plan = applying->request->plan;
+    while (applying->taken < plan->count && !applying->err) {
+        size_t end = end_of_unit(plan, applying->taken);
+        struct error *err = take(applying, applying->taken, end);
+        if (err)
+            applying->err = place(applying->request, &plan->steps[applying->taken], err);
+        else
+            applying->taken = end;
+    }
+    co_event_set(&applying->over);
+}
+
+static void go_backward(void *arg)
+{
+    struct applying *applying = arg;
+    applying->failures = go_back(applying->request, applying->states, applying->taken);
+    co_event_set(&applying->over);
+}
+
+static void run(struct applying *applying, coroutine_entry *way) CO_FN;
+
+static void run(struct applying *applying, coroutine_entry *way)
+{
+    co_event_init(&applying->over);
+    co_start("applying a configuration", way, applying);
+    co_event_wait(&applying->over, "steps of a configuration");
 }
 
 struct error *apply_plan(const struct apply_request *request)
 {
-    const struct plan *plan = request->plan;
-    CLEANUP(free) struct step_state *states = xcalloc(plan->count + 1, sizeof(*states));
-    size_t at = 0;
-    while (at < plan->count) {
-        size_t end = end_of_unit(plan, at);
-        struct error *err = is_unwanted(request) ? error_errno(ECANCELED, "applying a configuration") : NULL;
-        if (!err)
-            err = steps_take(&plan->steps[at], &states[at], end - at, request->asker);
-        if (err) {
-            err = place(request, &plan->steps[at], err);
-            CLEANUP(free) char *failures = go_back(request, states, at);
-            return tell(err, failures);
-        }
-        at = end;
-    }
-    return NULL;
+    CLEANUP(free) struct step_state *states = xcalloc(request->plan->count + 1, sizeof(*states));
+    struct applying applying = { .request = request, .states = states };
+    run(&applying, go_forward);
+    if (!applying.err)
+        return NULL;
+    run(&applying, go_backward);
+    struct error *err = tell(applying.err, applying.failures);
+    free(applying.failures);
+    return err;
 }

@@ -2,7 +2,10 @@
  *
  * Before the first step it is looked whether somebody would be in the way who is no part of the plan: a job, a client's
  * node, the monitor of the one who asks. Each step is one that commands take, too, under running requests. When one
- * fails, those before it are undone in reverse order, from what the plan says of how things were. */
+ * fails, those before it are undone in reverse order, from what the plan says of how things were.
+ *
+ * They are taken in coroutines of their own: whoever asked may lose interest, which must not get in the way of undoing.
+ */
 #ifndef CAIRN_DAEMON_RECONCILE_APPLY_H
 #define CAIRN_DAEMON_RECONCILE_APPLY_H
 
@@ -11,14 +14,24 @@
 #include "daemon/reconcile/plan.h"
 
 struct command_context;
+struct coroutine;
 struct config;
+
+/* Whether what is applied is still wanted. Zeroed at first. */
+struct apply_wish {
+    bool over;
+    struct coroutine *step; /* one that can be ended early: it makes something that nobody uses yet */
+};
+
+/* It is wanted no more: the step that runs ends early where it can, and all goes back. Does not wait. */
+void apply_cancel(struct apply_wish *wish) CONTROL_FN;
 
 struct apply_request {
     const struct config *config; /* the plan's, for places in messages */
     const struct plan *plan;
     struct command_context *asker; /* whose monitor must not go; NULL: nobody's */
-    const bool *unwanted;          /* looked at before each step: go back instead; NULL: never */
-    const bool *ends;              /* likewise */
+    struct apply_wish *wish;       /* of whoever asked; NULL: it is wanted until the end */
+    const bool *ends;              /* looked at before each step: go back instead */
 };
 
 /* Is anybody in the way? Changes nothing. */

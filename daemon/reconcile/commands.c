@@ -3,6 +3,7 @@
 #include "blockcore/runtime/pool.h"
 #include "daemon/config.h"
 #include "daemon/config_files.h"
+#include "daemon/reconcile/apply.h"
 #include "daemon/reconcile/inventory.h"
 #include "daemon/reconcile/reconcile.h"
 #include "rpc/server.h"
@@ -84,23 +85,22 @@ static struct error *take_config(const struct config_apply_arguments *arguments,
 
 static void lose_interest(void *arg)
 {
-    bool *unwanted = arg;
-    *unwanted = true;
+    apply_cancel(arg);
 }
 
 struct error *handle_config_apply(struct command_context *context, const struct config_apply_arguments *arguments,
                                   struct config_plan *result)
 {
-    bool unwanted = false;
+    struct apply_wish wish = { 0 };
     struct config *config = NULL;
-    command_on_cancel(context, lose_interest, &unwanted);
+    command_on_cancel(context, lose_interest, &wish);
     struct error *err = take_config(arguments, &config);
     const struct reconcile_request request = {
         .config = config,
         .dry_run = arguments->dry_run,
         .prune = arguments->prune,
         .asker = context,
-        .unwanted = &unwanted,
+        .wish = &wish,
     };
     if (!err)
         err = reconcile_run(&request, command_arena(context), result);

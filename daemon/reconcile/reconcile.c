@@ -28,7 +28,8 @@ static struct {
     struct hash at_start;  /* the settings among them, which count until the end */
     struct arena names_at_start;
     struct co_mutex one_at_a_time;
-    struct co_event started;
+    bool started;
+    struct co_queue starting; /* who waits for it */
     bool ends;
     bool running; /* the coroutine that reads files again */
     bool again;
@@ -100,7 +101,7 @@ void reconcile_begin(const struct options *options)
     arena_init(&reconcile.names, SIZE_MAX);
     arena_init(&reconcile.names_at_start, SIZE_MAX);
     co_mutex_init(&reconcile.one_at_a_time);
-    co_event_init(&reconcile.started);
+    co_queue_init(&reconcile.starting);
     co_queue_init(&reconcile.idle);
     for (size_t i = 0; i < options->count; i++) {
         if (options->items[i].config)
@@ -114,7 +115,8 @@ void reconcile_begin(const struct options *options)
 
 void reconcile_allow(void)
 {
-    co_event_set(&reconcile.started);
+    reconcile.started = true;
+    co_queue_wake_all(&reconcile.starting);
 }
 
 const struct cairn_config *reconcile_settings(void)
@@ -125,8 +127,7 @@ const struct cairn_config *reconcile_settings(void)
 void reconcile_end(void)
 {
     reconcile.ends = true;
-    if (!co_event_is_set(&reconcile.started))
-        co_event_set(&reconcile.started);
+    co_queue_wake_all(&reconcile.starting);
 }
 
 void reconcile_wait_end(void)
@@ -141,6 +142,7 @@ void reconcile_wait_end(void)
     arena_fini(&reconcile.names);
     arena_fini(&reconcile.names_at_start);
     co_queue_fini(&reconcile.idle);
+    co_queue_fini(&reconcile.starting);
     co_mutex_fini(&reconcile.one_at_a_time);
 }
 
@@ -208,32 +210,6 @@ static struct error *make_plan(const struct reconcile_request *request, struct a
 
 /* Applying --------------------------------------------------------------------------------------------------------- */
 
-/* In a coroutine of its own: whoever asked may lose interest, which must not get in the way of undoing what was done.
- */
-struct applying {
-    struct apply_request request;
-    struct error *err;
-    struct co_event over;
-};
-
-static void apply(void *arg)
-{
-    struct applying *applying = arg;
-    applying->err = apply_plan(&applying->request);
-    co_event_set(&applying->over);
-}
-
-static struct error *apply_elsewhere(const struct apply_request *request) CO_FN;
-
-static struct error *apply_elsewhere(const struct apply_request *request)
-{
-    struct applying applying = { .request = *request };
-    co_event_init(&applying.over);
-    co_start("applying a configuration", apply, &applying);
-    co_event_wait(&applying.over, "steps of a configuration");
-    return applying.err;
-}
-
 static void tell_steps(const struct plan *plan, struct arena *arena, struct config_plan *result)
 {
     struct config_step *steps = arena_array(arena, plan->count, sizeof(*steps));
@@ -266,13 +242,13 @@ static struct error *run(const struct reconcile_request *request, struct arena *
         .config = request->config,
         .plan = &plan,
         .asker = request->asker,
-        .unwanted = request->unwanted,
+        .wish = request->wish,
         .ends = &reconcile.ends,
     };
     if (!err)
         err = apply_check(&steps);
     if (!err && !request->dry_run)
-        err = apply_elsewhere(&steps);
+        err = apply_plan(&steps);
     if (err)
         return err;
     if (!request->dry_run)
@@ -286,7 +262,8 @@ struct error *reconcile_run(const struct reconcile_request *request, struct aren
 {
     struct arena memory;
     arena_init(&memory, SIZE_MAX);
-    co_event_wait(&reconcile.started, "what the command line asks for");
+    while (!reconcile.started && !reconcile.ends)
+        co_queue_wait(&reconcile.starting, NULL, "what the command line asks for");
     co_mutex_lock(&reconcile.one_at_a_time);
     struct error *err = run(request, &memory, arena, result);
     co_mutex_unlock(&reconcile.one_at_a_time);

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct apply_wish;
 struct command_context;
 struct config;
 struct options;
@@ -26,7 +27,7 @@ struct reconcile_request {
     bool dry_run;                  /* only say what would be done */
     bool prune;                    /* remove what is not described, whoever made it */
     struct command_context *asker; /* whose monitor must not go; NULL: nobody's */
-    const bool *unwanted; /* looked at before each step: go back instead. NULL: never, unless the daemon ends */
+    struct apply_wish *wish;       /* apply.h; NULL: it is wanted until the daemon ends */
 };
 
 /* Of @options, which live as long as the process, before anything is made. */

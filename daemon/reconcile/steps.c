@@ -160,11 +160,40 @@ static struct error *server_goes(const struct plan_step *step, const void *to)
     return to ? nbd_server_add(to) : nbd_server_stop(step->name);
 }
 
-/* Its clients stay. */
-static struct error *move_export(const char *id, const char *node_name) CO_FN;
+static struct error *remove_export(const char *id) CO_FN;
 
-static struct error *move_export(const char *id, const char *node_name)
+static struct error *remove_export(const char *id)
 {
+    struct error *err = export_del(id, BLOCK_EXPORT_REMOVE_MODE_HARD);
+    if (!err && export_find(id))
+        err = error_new("requests of export '%s' have not ended in time", id);
+    return err;
+}
+
+/* Clients know the length, and cannot be told of another one. */
+static struct error *make_again(const struct block_export_options *from, const struct block_export_options *to) CO_FN;
+
+static struct error *make_again(const struct block_export_options *from, const struct block_export_options *to)
+{
+    struct error *err = remove_export(from->id);
+    if (err)
+        return err;
+    err = export_add(to);
+    if (err) {
+        struct error *back = export_add(from);
+        err = back ? error_wrap(err, "export '%s' is lost (%s)", from->id, error_message(back)) : err;
+        error_free(back);
+    }
+    return err;
+}
+
+/* Its clients stay, if the other node is as long. */
+static struct error *move_export(const struct block_export_options *from, const struct block_export_options *to) CO_FN;
+
+static struct error *move_export(const struct block_export_options *from, const struct block_export_options *to)
+{
+    const char *id = to->id;
+    const char *node_name = to->node_name;
     struct export *export = export_find(id);
     struct handle *handle = export ? export_handle(export) : NULL;
     struct node *node = handle ? export_node(export) : NULL;
@@ -173,6 +202,8 @@ static struct error *move_export(const char *id, const char *node_name)
         return error_new("Export '%s' is not found", id);
     if (!other)
         return node_not_found(node_name);
+    if (node_length(node) != node_length(other))
+        return make_again(from, to);
     node_ref(node);
     node_ref(other);
     struct error *err = node_replace(node, other, handle);
@@ -187,12 +218,7 @@ static struct error *export_goes(const struct plan_step *step, const void *from,
 {
     if (!from)
         return export_add(to);
-    if (to)
-        return move_export(step->name, ((const struct block_export_options *)to)->node_name);
-    struct error *err = export_del(step->name, BLOCK_EXPORT_REMOVE_MODE_HARD);
-    if (!err && export_find(step->name))
-        err = error_new("requests of export '%s' have not ended in time", step->name);
-    return err;
+    return to ? move_export(from, to) : remove_export(step->name);
 }
 
 static struct error *monitor_goes(const struct plan_step *step, const void *to, struct command_context *asker) CO_FN;

@@ -2,9 +2,11 @@
 
 import copy
 import json
+import os
 
 import images
 import pytest
+from qmp import QMP, QMPError
 
 MIB = 1 << 20
 
@@ -131,29 +133,24 @@ def test_a_throttle_group_loses_its_limits(qmp, directory):
 
 # All or nothing ----------------------------------------------------------------------------------------------------
 
-
-def last_steps():
-    """Each makes the last but one step of its kind fail: SECOND with something that cannot be made."""
-    bad_path = {"type": "unix", "path": "no/such/directory/nbd.sock"}
-    return {
-        "object": ("objects", {"qom-type": "secret", "id": "bad", "file": "no-such-file"}),
-        "node": ("nodes", qcow2("no-such-image")),
-        "reopen": ("nodes", {"driver": "file", "node-name": "again", "filename": "a.raw", "read-only": False}),
-        "bitmap": ("bitmaps", {"node": "n", "name": "bad", "persistent": True}),
-        "server": ("nbd-servers", {"id": "bad", "addr": bad_path}),
-        "export": ("exports", {"type": "nbd", "id": "bad", "node-name": "n", "iothread": "limits1"}),
-        "monitor": ("monitors", {"path": "no/such/directory/qmp.sock"}),
-    }
+# What cannot be made, in each of the lists.
+BAD = {
+    "objects": {"qom-type": "secret", "id": "bad", "file": "no-such-file"},
+    "nodes": qcow2("no-such-image"),
+    "bitmaps": {"node": "n", "name": "bad", "persistent": True},
+    "nbd-servers": {"id": "bad", "addr": {"type": "unix", "path": "no/such/directory/nbd.sock"}},
+    "exports": {"type": "nbd", "id": "bad", "node-name": "n", "iothread": "limits1"},
+    "monitors": {"path": "no/such/directory/qmp.sock"},
+}
 
 
-@pytest.mark.parametrize("where", ["object", "node", "bitmap", "server", "export", "monitor"])
+@pytest.mark.parametrize("where", BAD)
 def test_a_failure_leaves_all_as_it_was(qmp, directory, where):
     first = {**FIRST, "bitmaps": FIRST["bitmaps"][:1]}
     apply(qmp, first)
     before = running(qmp)
-    key, bad = last_steps()[where]
     config = copy.deepcopy(SECOND)
-    config.setdefault(key, []).append(bad)
+    config[where].append(BAD[where])
     error = qmp.error("config-apply", config=config)
     assert error.desc.endswith("; all is as it was before"), error.desc
     assert running(qmp) == before
@@ -244,7 +241,6 @@ def test_mistakes_have_a_place(qmp):
 
 
 def test_the_monitor_of_the_one_who_asks_stays(daemon, qmp, directory):
-    from qmp import QMP
     config = {"monitors": [{"path": "second.sock"}]}
     apply(qmp, config)
     with QMP(directory / "second.sock") as second:
@@ -252,3 +248,29 @@ def test_the_monitor_of_the_one_who_asks_stays(daemon, qmp, directory):
         assert error.desc == "remove monitor 'second.sock': this command came in by it; use another monitor"
     assert apply(qmp, {}) == ["remove monitor 'second.sock'"]
     assert not (directory / "second.sock").exists()
+
+
+def test_an_export_moves_to_a_node_of_another_length(qmp, directory):
+    config = {"nodes": [null("n"), null("longer", size=2 * MIB)], "nbd-server": SERVER,
+              "exports": [{"type": "nbd", "id": "e", "node-name": "n", "name": "disk"}]}
+    apply(qmp, config)
+    config["exports"][0]["node-name"] = "longer"
+    assert apply(qmp, config) == ["move export 'e': node-name: \"n\" -> \"longer\""]
+    assert apply(qmp, config) == []
+
+
+def test_a_command_that_is_cancelled_goes_back(daemon, qmp, directory):
+    os.mkfifo(directory / "pipe")
+    config = {"objects": [{"qom-type": "iothread", "id": "first"}, {"qom-type": "secret", "id": "s", "file": "pipe"}],
+              "nodes": [null("n")]}
+    client = daemon.connect()
+    command = client.start("config-apply", config=config)
+    while "objects" not in running(qmp):
+        pass
+    commands = [found for found in qmp.execute("query-commands-in-flight") if found["command"] == "config-apply"]
+    qmp.execute("cancel-command", number=commands[0]["number"])
+    with pytest.raises(QMPError, match="was cancelled while it waited"):
+        client.finish(command)
+    (directory / "pipe").write_text("hunter2")  # whoever reads it is gone
+    assert apply(client, {"nodes": [null("m")]}) == ["add node 'm'"]  # one at a time: the other one is over
+    assert list(running(qmp)) == ["nodes"] and len(running(qmp)["nodes"]) == 1

@@ -2,13 +2,10 @@
 Clients see no error, and what they have written is there."""
 
 import copy
-import json
 import signal
 import subprocess
-import textwrap
 
 import images
-import pytest
 from cairnctl import cairnctl
 from guests import Guests
 from images import MIB, check, content
