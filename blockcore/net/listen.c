@@ -71,7 +71,8 @@ struct error *listen_take_over(int fd, const char *name, struct listening *out)
 static struct error *listen_fd(const struct fd_socket_address *given, struct listening *out)
 {
     uint32_t fd;
-    int named = named_fd_take(given->str);
+    uint64_t owner = 0;
+    int named = named_fd_take_from(given->str, &owner);
     CLEANUP(close_fd) int taken = named; /* until it is known to be good */
     if (named >= 0)
         fd = (uint32_t)named;
@@ -80,6 +81,8 @@ static struct error *listen_fd(const struct fd_socket_address *given, struct lis
     struct error *err = listen_take_over((int)fd, given->str, out);
     if (!err)
         (void)steal_fd(&taken);
+    if (!err && named >= 0 && owner == NAMED_FD_PARENT)
+        out->passed_as = xstrdup(given->str);
     return err;
 }
 
@@ -153,9 +156,23 @@ struct error *listening_give_access(const struct listening *listening, uid_t own
     return call.error;
 }
 
+static void give_back(struct listening *listening)
+{
+    int replaced = -1;
+    CLEANUP(free) char *name = steal(&listening->passed_as);
+    CLEANUP(error_free) struct error *err = named_fd_put(name, NAMED_FD_PARENT, listening->fds[0], &replaced);
+    if (err)
+        close(listening->fds[0]);
+    if (replaced >= 0)
+        close(replaced);
+    listening->count = 0;
+}
+
 static int close_blocking(void *arg)
 {
     struct listening *listening = arg;
+    if (listening->passed_as)
+        give_back(listening);
     /* The file goes first: whoever finds it and is refused would take it for a dead one. */
     unix_identity_remove(steal(&listening->unix_file));
     for (unsigned i = 0; i < listening->count; i++)

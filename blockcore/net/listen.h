@@ -26,6 +26,7 @@ struct listening {
     int fds[LISTEN_SOCKETS_MAX];
     unsigned count;
     struct unix_identity *unix_file; /* of a Unix socket in the file system, for its removal; else NULL */
+    char *passed_as;                 /* the name under which whoever started the process passed the socket; else NULL */
 };
 
 /* Listens at @address: a path or abstract name, host and port (with `to`: the first free port from port to `to`), a
@@ -40,7 +41,8 @@ struct error *listen_at(const struct socket_address *address, struct listening *
 struct error *listening_give_access(const struct listening *listening, uid_t owner, gid_t group, mode_t mode)
     CO_FN MUST_CHECK;
 
-/* Removes the Unix socket, if it is still ours, and closes. Harmless when nothing is open. */
+/* Removes the Unix socket, if it is still ours, and closes. What was passed by whoever started the process goes back
+ * under its name instead: he listens too, so nobody else could. Harmless when nothing is open. */
 void listening_close(struct listening *listening) CO_FN;
 
 #endif

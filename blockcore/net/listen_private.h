@@ -17,7 +17,7 @@ struct unix_socket_address;
 struct error *listen_inet(const struct inet_socket_address *inet, struct listening *out) MUST_CHECK;
 struct error *listen_unix(const struct unix_socket_address *address, struct listening *out) MUST_CHECK;
 
-/* Takes over @fd, which listens already, when all is well; @name is for messages. */
+/* Takes over @fd, which listens already, when all is well; @name is for messages. Sets nothing but `fds`. */
 struct error *listen_take_over(int fd, const char *name, struct listening *out) MUST_CHECK;
 
 /* Non-blocking, close-on-exec. A descriptor or -errno. */

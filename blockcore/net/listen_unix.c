@@ -159,11 +159,15 @@ struct error *listen_unix(const struct unix_socket_address *given, struct listen
                          sizeof(address.sun_path) - 1);
     /* The file is that of the one who made the socket, and is left to him at the end. */
     bool abstract = given->has_abstract && given->abstract;
-    CLEANUP(close_fd) int fd = abstract ? -1 : named_fd_take_fitting(NAMED_FD_PARENT, listens_at, given->path);
+    CLEANUP(free) char *name = NULL;
+    CLEANUP(close_fd)
+    int fd = abstract ? -1 : named_fd_take_fitting(NAMED_FD_PARENT, listens_at, given->path, &name);
     if (fd >= 0) {
         struct error *err = listen_take_over(fd, given->path, out);
-        if (!err)
+        if (!err) {
             (void)steal_fd(&fd);
+            out->passed_as = steal(&name);
+        }
         return err;
     }
     fd = listen_socket(AF_UNIX, 0);

@@ -211,13 +211,20 @@ struct error *named_fd_put(const char *name, uint64_t owner, int fd, int *replac
     return full ? too_many() : NULL;
 }
 
-int named_fd_take(const char *name)
+int named_fd_take_from(const char *name, uint64_t *owner)
 {
     pthread_mutex_lock(&passed.mutex);
     struct named *named = find_named(name);
+    *owner = named ? named->owner : 0;
     int fd = named ? forget_named(named) : -1;
     pthread_mutex_unlock(&passed.mutex);
     return fd;
+}
+
+int named_fd_take(const char *name)
+{
+    uint64_t owner;
+    return named_fd_take_from(name, &owner);
 }
 
 bool named_fd_exists(const char *name)
@@ -238,13 +245,15 @@ void named_fds_each(uint64_t owner, void (*fn)(const char *name, void *arg), voi
     pthread_mutex_unlock(&passed.mutex);
 }
 
-int named_fd_take_fitting(uint64_t owner, bool (*fits)(int fd, const void *arg), const void *arg)
+int named_fd_take_fitting(uint64_t owner, bool (*fits)(int fd, const void *arg), const void *arg, char **name)
 {
     int fd = -1;
     pthread_mutex_lock(&passed.mutex);
     for (size_t i = 0; i < passed.named_count && fd < 0; i++) {
-        if (passed.named[i].owner == owner && fits(passed.named[i].fd, arg))
+        if (passed.named[i].owner == owner && fits(passed.named[i].fd, arg)) {
+            *name = xstrdup(passed.named[i].name);
             fd = forget_named(&passed.named[i]);
+        }
     }
     pthread_mutex_unlock(&passed.mutex);
     return fd;

@@ -58,6 +58,8 @@ struct error *named_fd_put(const char *name, uint64_t owner, int fd, int *replac
 
 /* The descriptor of that name, the caller's from now on; -1: there is none. */
 int named_fd_take(const char *name);
+/* The same; *owner: whose it was. */
+int named_fd_take_from(const char *name, uint64_t *owner);
 
 /* Who has started the process passed these, as an owner; clients have other numbers. */
 #define NAMED_FD_PARENT 0
@@ -67,8 +69,9 @@ bool named_fd_exists(const char *name);
 /* Calls @fn for each name of @owner; it must not call functions of this header. */
 void named_fds_each(uint64_t owner, void (*fn)(const char *name, void *arg), void *arg);
 
-/* Takes a descriptor of @owner for which @fits says yes, whatever its name; -1: there is none. */
-int named_fd_take_fitting(uint64_t owner, bool (*fits)(int fd, const void *arg), const void *arg);
+/* Takes a descriptor of @owner for which @fits says yes, whatever its name; -1: there is none. *name: its name, the
+ * caller's. */
+int named_fd_take_fitting(uint64_t owner, bool (*fits)(int fd, const void *arg), const void *arg, char **name);
 
 /* @owner has left: its names are gone. @dispose gets each descriptor; it must not wait. */
 void named_fds_forget(uint64_t owner, void (*dispose)(int fd));

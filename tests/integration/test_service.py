@@ -9,6 +9,7 @@ import pathlib
 import re
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -194,6 +195,41 @@ def test_sockets_by_their_names(manager, tmp_path):
         assert nbd_client.connect(tmp_path / "b", "n").get_size() == 4096
         manager.stop()
         assert manager.text() == ""
+
+
+def test_sockets_are_used_again(manager, tmp_path):
+    """Who brought them listens as well, so they are not closed but kept."""
+    with listener(tmp_path / "a") as a, listener(tmp_path / "b") as b:
+        manager.start(*MONITOR, sockets=[a, b], names="one:two")
+        assert "READY" in manager.hear()
+        with QMP(tmp_path / "qmp.sock") as qmp:
+            for _ in range(3):
+                qmp.execute("nbd-server-start", addr={"type": "fd", "data": {"str": "one"}})
+                qmp.execute("nbd-server-stop")
+            for _ in range(3):
+                qmp.execute("nbd-server-start", addr={"type": "unix", "data": {"path": str(tmp_path / "b")}})
+                qmp.execute("nbd-server-stop")
+        assert (tmp_path / "b").exists()
+        manager.stop()
+
+
+def test_the_configuration_is_read_again(manager, tmp_path):
+    (tmp_path / "c.yaml").write_text(f"monitors:\n- path: {tmp_path}/qmp.sock\n")
+    with listener(tmp_path / "qmp.sock") as early:
+        manager.start("--config", "c.yaml", sockets=[early], names="qmp")
+        assert manager.hear()["READY"] == "1"
+        before = time.monotonic_ns() // 1000
+        (tmp_path / "c.yaml").write_text("nodes:\n- { driver: null-co, node-name: n }\n")
+        manager.process.send_signal(signal.SIGHUP)
+        reloading = manager.hear()
+        assert reloading["RELOADING"] == "1" and int(reloading["MONOTONIC_USEC"]) >= before
+        assert manager.hear()["READY"] == "1"
+        (tmp_path / "c.yaml").write_text(f"monitors:\n- path: {tmp_path}/qmp.sock\n")
+        manager.process.send_signal(signal.SIGHUP)
+        assert manager.hear()["RELOADING"] == "1" and manager.hear()["READY"] == "1"
+        with QMP(tmp_path / "qmp.sock") as qmp:
+            assert qmp.execute("query-named-block-nodes") == []
+        manager.stop()
 
 
 def test_sockets_that_nothing_uses_are_told(manager, tmp_path):
