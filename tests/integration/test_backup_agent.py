@@ -11,6 +11,8 @@ import pytest
 import nbd_client
 from guests import Guests
 from images import KIB, MIB, check, create, qemu_io
+from ordered import SIZE as ORDERED_SIZE
+from ordered import OrderedGuests, holds
 from process import BUILD, ROOT
 
 SIZE = 8 * MIB
@@ -281,3 +283,112 @@ def test_a_disk_that_was_resized_gets_a_full_backup(site):
     assert "bytes now" in agent.read_until("full")
     agent.end()
     assert len(site.restore()) == SIZE + MIB
+
+
+# Several disks --------------------------------------------------------------------------------------------------
+
+class Disks:
+    """Disks whose guests write one after the other, with a chain each."""
+
+    NAMES = ["a", "b", "c"]
+
+    def __init__(self, start_daemon, directory):
+        self.start_daemon, self.directory = start_daemon, directory
+        for name in self.NAMES:
+            create(directory / f"{name}.qcow2", ORDERED_SIZE)
+
+    def start(self):
+        self.daemon = self.start_daemon()
+        self.qmp = self.daemon.connect()
+        self.socket = nbd_client.start_server(self.qmp, self.daemon.directory)
+        for name in self.NAMES:
+            self.qmp.execute("blockdev-add", driver="qcow2", node_name=name, write_ahead_bitmaps=True,
+                             file={"driver": "file", "filename": str(self.directory / f"{name}.qcow2")})
+            nbd_client.export(self.qmp, name, writable=True)
+
+    def agent(self):
+        disks = [word for name in self.NAMES for word in ("--disk", name, "--chain", self.directory / f"chain-{name}")]
+        return Agent("backup", "--qmp", self.daemon.socket, *disks)
+
+    def moments(self, name):
+        lines = Agent("list", "--chain", self.directory / f"chain-{name}").end().splitlines()
+        return [line.split() for line in lines]
+
+    def restore(self, moment):
+        """What each disk was then."""
+        contents = {}
+        for name in self.NAMES:
+            image = self.directory / f"{moment}-{name}"
+            Agent("restore", "--chain", self.directory / f"chain-{name}", "--moment", moment, image).end()
+            contents[name] = image.read_bytes()
+        return contents
+
+    def assert_nothing_is_left(self):
+        nodes = {node["node-name"]: node for node in self.qmp.execute("query-named-block-nodes")}
+        assert not {name for name in nodes if "backup" in name}
+        assert self.qmp.execute("query-jobs") == []
+        for name in self.NAMES:
+            assert len(nodes[name]["dirty-bitmaps"]) == 1
+
+
+def back_up(disks, guests):
+    """While guests write; returns the name of the moment."""
+    guests.let_write(30)
+    agent = disks.agent()
+    agent.read_until("moment")
+    guests.let_write(30)
+    agent.end()
+    (last, ) = {disks.moments(name)[-1][3] for name in disks.NAMES}
+    return last
+
+
+def test_several_disks_have_one_moment(start_daemon, tmp_path):
+    """What the second disk got after the first one had its turn is in the backup only with that; also in later points, and in those
+    after a crash."""
+    disks = Disks(start_daemon, tmp_path)
+    disks.start()
+    with OrderedGuests(disks.socket, disks.NAMES) as guests:
+        names = [back_up(disks, guests) for _ in range(3)]
+        contents = [disks.restore(name) for name in names]
+        counts = [guests.assert_one_moment({name: holds(content[name]) for name in disks.NAMES}) for content in contents]
+    assert counts[0] < counts[1] < counts[2]
+    disks.assert_nothing_is_left()
+    disks.daemon.expected_status = -signal.SIGKILL
+    disks.daemon.process.kill()
+    disks.daemon.process.wait()
+    disks.start()
+    disks.agent().end()
+    for name in disks.NAMES:
+        assert [kind for _, kind, *_ in disks.moments(name)] == ["full", "incremental", "incremental", "incremental"]
+    last = disks.restore(disks.moments("a")[-1][3])
+    for name in disks.NAMES:
+        client = nbd_client.connect(disks.socket, name)
+        assert nbd_client.read_all(client) == last[name]
+        client.shutdown()
+    disks.assert_nothing_is_left()
+
+
+@pytest.mark.parametrize("step", ["moment", "a: stored", "a: point"])
+def test_an_agent_of_several_disks_that_is_killed_loses_nothing(start_daemon, tmp_path, step):
+    disks = Disks(start_daemon, tmp_path)
+    disks.start()
+    with OrderedGuests(disks.socket, disks.NAMES) as guests:
+        back_up(disks, guests)
+        guests.let_write(30)
+        agent = disks.agent()
+        agent.read_until(step)
+        agent.kill()
+        guests.let_write(30)
+        last = back_up(disks, guests)
+        content = disks.restore(last)
+        guests.assert_one_moment({name: holds(content[name]) for name in disks.NAMES})
+    disks.assert_nothing_is_left()
+
+
+def test_disks_and_chains_belong_together(site):
+    errors = site.agent("--disk", "other").end(status=1)
+    assert "each disk takes a chain of its own: there are 2 of --disk, and 1 of --chain" in errors
+    errors = site.agent("--disk", "other", "--chain", site.chain).end(status=1)
+    assert "each disk takes a chain of its own" in errors
+    errors = site.agent("--disk", "other", "--chain", site.directory / "chain-other").end(status=1)
+    assert "there is no node 'other'" in errors

@@ -95,7 +95,7 @@ class Daemon:
                 return QMP(path)
             except (FileNotFoundError, ConnectionRefusedError):
                 time.sleep(0.01)
-            except (TimeoutError, socket.timeout):
+            except (TimeoutError, socket.timeout, AssertionError):  # QSD greets twice now and then
                 break
         self.stop()
         if program == QSD:

@@ -11,21 +11,34 @@ Bitmaps make sure that no write is missed, whatever dies and whenever:
     chain.json names that. If the next one does not succeed, its bitmap is removed, and nothing has changed.
  3. A bitmap of the chain that belongs to no point, or to an older one, is left from a backup that died: it is removed.
  4. After a crash of the daemon bitmaps are inconsistent: writes may be missing. Then a full backup is made.
+ 5. Several disks have one moment, and their points its name. Each chain stands for itself: whoever dies between two of them
+    leaves a point of that moment in the one and not in the other, and both go on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import dataclasses
+import uuid
+from collections.abc import Callable, Sequence
 
 import cairn
 
 from .chain import Chain, ChainError, Point, PointWriter
-from .moment import Names, bitmaps_of, clear_away, find_node, moment
+from .moment import Names, Shown, bitmaps_of, clear_away, find_node, moment
 from .pull import pull
 
 Report = Callable[[str], None]
+
+
+@dataclasses.dataclass
+class _Plan:
+    """What becomes a point."""
+
+    shown: Shown
+    number: int
+    last: str | None  # bitmap of the last point
 
 
 class Backup:
@@ -68,30 +81,8 @@ class Backup:
             return f"the disk has {size} bytes now, and had {last.size}"
         return ""
 
-    async def _store(self, writer: PointWriter, incremental: bool) -> str:
-        """Blocking calls, on a thread of their own."""
-        def work() -> str:
-            pull(self._names.socket, self._names.export, self._names.changed if incremental else None, writer)
-            return writer.finish()
-
-        return await asyncio.to_thread(work)
-
-    async def _make_point(self, number: int, size: int, since: str | None) -> Point:
-        bitmap = self._chain.bitmap_name(number)
-        await self._client.block_dirty_bitmap_add(node=self._names.disk, name=bitmap, persistent=True)
-        self._report(f"bitmap {bitmap}")
-        async with moment(self._client, self._names, size, since):
-            self._report("moment")
-            writer = PointWriter(self._chain.folder, number)
-            try:
-                checksum = await self._store(writer, incremental=since is not None)
-            except BaseException:
-                writer.give_up()
-                raise
-            self._report(f"stored {writer.data_bytes} bytes of data")
-        return Point(number=number, kind="incremental" if since else "full", size=size, bitmap=bitmap, sha256=checksum)
-
-    async def run(self, full: bool) -> Point:
+    async def prepare(self, full: bool) -> _Plan:
+        """What was left of others is gone afterwards."""
         size = await self._disk_bytes()
         reason = "it was asked for" if full else await self._why_full(size)
         since = None if reason else self._chain.points[-1].bitmap
@@ -103,13 +94,68 @@ class Backup:
         await self._remove_bitmaps(keep=last if full or not reason else None)
         self._report(f"full backup, since {reason}" if reason else f"incremental backup, since {since}")
         number = self._chain.next_number
+        return _Plan(Shown(self._names, size, self._chain.bitmap_name(number), since), number, last)
+
+    async def add_bitmap(self, plan: _Plan) -> None:
+        """Before the moment."""
+        await self._client.block_dirty_bitmap_add(node=self._names.disk, name=plan.shown.bitmap, persistent=True)
+
+    async def store(self, plan: _Plan, name: str) -> Point:
+        """Reads the moment, which is shown. Blocking calls are made on a thread of their own. @name: of the moment."""
+        shown = plan.shown
+        writer = PointWriter(self._chain.folder, plan.number)
+
+        def work() -> str:
+            pull(shown.names.socket, shown.names.export, shown.names.changed if shown.since else None, writer)
+            return writer.finish()
+
         try:
-            point = await self._make_point(number, size, since)
-        except Exception:
-            with contextlib.suppress(cairn.ConnectionClosed):
-                await self._remove_bitmaps(keep=last)
+            checksum = await asyncio.to_thread(work)
+        except BaseException:
+            writer.give_up()
             raise
+        self._report(f"stored {writer.data_bytes} bytes of data")
+        return Point(number=plan.number, kind="incremental" if shown.since else "full", size=shown.size,
+                     bitmap=shown.bitmap, sha256=checksum, moment=name)
+
+    async def keep(self, point: Point) -> None:
+        """It has succeeded."""
         self._chain.append(point)
-        self._report(f"point {number}")
+        self._report(f"point {point.number}")
         await self._remove_bitmaps(keep=point.bitmap)
-        return point
+
+    async def give_up(self, plan: _Plan) -> None:
+        await self._remove_bitmaps(keep=plan.last)
+
+
+async def _make_points(client: cairn.Client, backups: Sequence[Backup], plans: Sequence[_Plan],
+                       report: Report) -> list[Point]:
+    if len(backups) == 1:
+        await backups[0].add_bitmap(plans[0])
+        report(f"bitmap {plans[0].shown.bitmap}")
+    name = uuid.uuid4().hex[:12] if len(backups) > 1 else ""
+    async with moment(client, [plan.shown for plan in plans]):
+        report("moment")
+        # None is left alone with what it reads: all have ended before the moment is over.
+        made = await asyncio.gather(*(backup.store(plan, name) for backup, plan in zip(backups, plans)),
+                                    return_exceptions=True)
+    points = []
+    for point in made:
+        if isinstance(point, BaseException):
+            raise point
+        points.append(point)
+    return points
+
+
+async def back_up(client: cairn.Client, backups: Sequence[Backup], full: bool, report: Report) -> None:
+    """A point of one moment in each chain."""
+    plans = [await backup.prepare(full) for backup in backups]
+    try:
+        points = await _make_points(client, backups, plans, report)
+    except Exception:
+        with contextlib.suppress(cairn.ConnectionClosed):
+            for backup, plan in zip(backups, plans):
+                await backup.give_up(plan)
+        raise
+    for backup, point in zip(backups, points):
+        await backup.keep(point)

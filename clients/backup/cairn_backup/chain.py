@@ -37,6 +37,7 @@ class Point:
     size: int  # of the disk, in bytes
     bitmap: str  # has recorded what was written from this moment on
     sha256: str  # of the data file
+    moment: str = ""  # the same in all chains whose disks had it together
 
     @property
     def stem(self) -> str:
@@ -185,6 +186,12 @@ class Chain:
             if point.number == number or (number is None and point is self.points[-1]):
                 return point
         raise ChainError(f"'{self.folder}' has no point {number or ''}".rstrip())
+
+    def find_moment(self, name: str) -> Point:
+        for point in self.points:
+            if name and point.moment == name:
+                return point
+        raise ChainError(f"'{self.folder}' has no point of moment '{name}'")
 
     def _needed(self, point: Point) -> list[Point]:
         """What a point is made of: the newest first, a full backup last."""
