@@ -114,6 +114,7 @@ static struct error *decode(struct config *config, struct part *part)
     void *values = NULL;
     struct error *err = decode_value(&cairn_config_descriptor, yaml_tree_root(part->tree), DECODE_TEXT, "",
                                      &config->arena, &values, &failure);
+    yaml_tree_drop_values(part->tree);
     if (err)
         return place_error(part, failure.path ? failure.path : "", failure.is_key, err);
     part->values = values;

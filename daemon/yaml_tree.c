@@ -412,6 +412,12 @@ void yaml_tree_destroy(struct yaml_tree *tree)
     free(tree);
 }
 
+void yaml_tree_drop_values(struct yaml_tree *tree)
+{
+    json_decref(tree->root);
+    tree->root = NULL;
+}
+
 const json_t *yaml_tree_root(const struct yaml_tree *tree)
 {
     return tree->root;

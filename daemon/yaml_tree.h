@@ -41,8 +41,11 @@ struct error *yaml_tree_parse(const char *name, const char *text, size_t length,
 /* NULL is allowed. */
 void yaml_tree_destroy(struct yaml_tree *tree);
 
-/* The root; an empty object for an empty file. Owned by the tree. */
+/* The root; an empty object for an empty file. Owned by the tree, until yaml_tree_drop_values(). */
 const json_t *yaml_tree_root(const struct yaml_tree *tree);
+
+/* The values have been decoded: the root is gone, places stay. */
+void yaml_tree_drop_values(struct yaml_tree *tree);
 
 /* Where the value at @path stands, or with @key its key. Where the path leads to nothing, the place of the nearest
  * value above it. */

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define STEPS_AT_ONCE 16 /* taken, before others get a turn */
+
 /* Nodes are reopened all at once, since they may need each other. Returns the end of what is done together with @first.
  */
 static size_t end_of_unit(const struct plan *plan, size_t first)
@@ -48,6 +50,8 @@ static char *go_back(const struct apply_request *request, struct step_state *sta
             failures = more;
         }
         end = first;
+        if (end % STEPS_AT_ONCE == 0)
+            co_yield ();
     }
     return failures;
 }
@@ -118,6 +122,8 @@ static void go_forward(void *arg)
             applying->err = place(applying->request, &plan->steps[applying->taken], err);
         else
             applying->taken = end;
+        if (end % STEPS_AT_ONCE == 0)
+            co_yield ();
     }
     co_event_set(&applying->over);
 }

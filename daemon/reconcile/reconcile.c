@@ -19,14 +19,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What configurations describe, by plan_key(). */
+struct names {
+    struct hash hash; /* of struct name */
+    struct arena arena;
+};
+
+struct name {
+    struct hash_link by_key;
+};
+
 static struct {
     struct cairn_config settings;
     const char **paths; /* of --config */
     size_t paths_count;
-    struct hash described; /* of struct described, by plan_key() */
-    struct arena names;    /* those */
-    struct hash at_start;  /* the settings among them, which count until the end */
-    struct arena names_at_start;
+    struct names *described;
+    struct names at_start; /* the settings among them, which count until the end */
     struct co_mutex one_at_a_time;
     bool started;
     struct co_queue starting; /* who waits for it */
@@ -36,70 +44,91 @@ static struct {
     struct co_queue idle;
 } reconcile;
 
-struct described {
-    struct hash_link by_key;
-};
+/* Names ------------------------------------------------------------------------------------------------------------ */
 
-/* What is described ------------------------------------------------------------------------------------------------ */
-
-static void describe(struct hash *hash, struct arena *arena, enum config_item item, const char *name)
+static void names_init(struct names *names)
 {
-    const char *key = plan_key(arena, item, name);
-    if (hash_find_string(hash, key))
+    hash_init(&names->hash);
+    arena_init(&names->arena, SIZE_MAX);
+}
+
+static void names_fini(struct names *names)
+{
+    hash_fini(&names->hash);
+    arena_fini(&names->arena);
+}
+
+static struct names *names_create(void)
+{
+    struct names *names = xcalloc(1, sizeof(*names));
+    names_init(names);
+    return names;
+}
+
+static void names_destroy(struct names *names)
+{
+    if (names)
+        names_fini(names);
+    free(names);
+}
+
+static void names_add(struct names *names, const char *key)
+{
+    if (hash_find_string(&names->hash, key))
         return;
-    struct described *described = arena_alloc(arena, sizeof(*described));
-    hash_insert_string(hash, &described->by_key, key);
+    struct name *name = arena_alloc(&names->arena, sizeof(*name));
+    hash_insert_string(&names->hash, &name->by_key, arena_strdup(&names->arena, key));
 }
 
-static void describe_at_start(enum config_item item, const char *name, void *arg)
+static void describe(enum config_item item, const char *name, void *arg)
 {
-    (void)arg;
-    if (item == CONFIG_ITEM_SETTING)
-        describe(&reconcile.at_start, &reconcile.names_at_start, item, name);
-    describe(&reconcile.described, &reconcile.names, item, name);
-}
-
-static void describe_now(enum config_item item, const char *name, void *arg)
-{
-    (void)arg;
+    struct names *names = arg;
     if (item != CONFIG_ITEM_SETTING)
-        describe(&reconcile.described, &reconcile.names, item, name);
+        names_add(names, plan_key(&names->arena, item, name));
 }
 
-static void take_over_setting(const struct hash_link *link)
+static void describe_setting(enum config_item item, const char *name, void *arg)
 {
-    struct described *described = arena_alloc(&reconcile.names, sizeof(*described));
-    hash_insert_string(&reconcile.described, &described->by_key, link->key.string);
+    struct names *names = arg;
+    if (item == CONFIG_ITEM_SETTING)
+        names_add(names, plan_key(&names->arena, item, name));
 }
 
-static void remember(const struct cairn_config *values)
+/* Settings of the start belong to all. */
+static struct names *names_of(const struct cairn_config *values)
 {
-    hash_fini(&reconcile.described);
-    arena_fini(&reconcile.names);
-    hash_init(&reconcile.described);
-    arena_init(&reconcile.names, SIZE_MAX);
-    for (struct hash_link *link = hash_next(&reconcile.at_start, NULL); link;
-         link = hash_next(&reconcile.at_start, link))
-        take_over_setting(link);
-    plan_for_each(values, &reconcile.names, describe_now, NULL);
+    struct names *names = names_create();
+    const struct names *at_start = &reconcile.at_start;
+    for (struct hash_link *link = hash_next(&at_start->hash, NULL); link; link = hash_next(&at_start->hash, link))
+        names_add(names, link->key.string);
+    plan_for_each(values, &names->arena, describe, names);
+    return names;
 }
 
 /* The beginning and the end ---------------------------------------------------------------------------------------- */
 
 static void take_config(const struct option_item *item)
 {
-    config_take_settings(config_values(item->config), &reconcile.settings, &reconcile.names_at_start);
+    const struct cairn_config *values = config_values(item->config);
+    config_take_settings(values, &reconcile.settings, &reconcile.at_start.arena);
     reconcile.paths = xrealloc_array(reconcile.paths, reconcile.paths_count + 1, sizeof(*reconcile.paths));
     reconcile.paths[reconcile.paths_count++] = path_for_later(item->text);
-    plan_for_each(config_values(item->config), &reconcile.names, describe_at_start, NULL);
+    plan_for_each(values, &reconcile.at_start.arena, describe_setting, &reconcile.at_start);
+    plan_for_each(values, &reconcile.described->arena, describe, reconcile.described);
+}
+
+/* Settings are among what is described. */
+static void describe_settings_of_start(void)
+{
+    const struct names *at_start = &reconcile.at_start;
+    for (struct hash_link *link = hash_next(&at_start->hash, NULL); link; link = hash_next(&at_start->hash, link))
+        names_add(reconcile.described, link->key.string);
 }
 
 void reconcile_begin(const struct options *options)
 {
-    hash_init(&reconcile.described);
-    hash_init(&reconcile.at_start);
-    arena_init(&reconcile.names, SIZE_MAX);
-    arena_init(&reconcile.names_at_start, SIZE_MAX);
+    names_init(&reconcile.at_start);
+    reconcile.described = names_create();
     co_mutex_init(&reconcile.one_at_a_time);
     co_queue_init(&reconcile.starting);
     co_queue_init(&reconcile.idle);
@@ -107,6 +136,7 @@ void reconcile_begin(const struct options *options)
         if (options->items[i].config)
             take_config(&options->items[i]);
     }
+    describe_settings_of_start();
     if (options->image_policy)
         reconcile.settings.image_policy = options->image_policy;
     if (options->pidfile)
@@ -137,10 +167,8 @@ void reconcile_wait_end(void)
     for (size_t i = 0; i < reconcile.paths_count; i++)
         free((char *)(uintptr_t)reconcile.paths[i]);
     free(reconcile.paths);
-    hash_fini(&reconcile.described);
-    hash_fini(&reconcile.at_start);
-    arena_fini(&reconcile.names);
-    arena_fini(&reconcile.names_at_start);
+    names_destroy(reconcile.described);
+    names_fini(&reconcile.at_start);
     co_queue_fini(&reconcile.idle);
     co_queue_fini(&reconcile.starting);
     co_mutex_fini(&reconcile.one_at_a_time);
@@ -154,6 +182,9 @@ struct comparison {
     struct plan_request request;
     struct arena *arena;
     struct plan plan;
+    struct arena *told_in;
+    struct config_plan told;
+    struct names *names; /* described from now on */
     struct error *err;
 };
 
@@ -170,45 +201,6 @@ static void know_what_stays(struct check *check, const struct comparison *compar
     if (now->nbd_server)
         check_know(check, CONFIG_ITEM_NBD_SERVER, plan_server_id(now->nbd_server));
 }
-
-static int compare(void *arg)
-{
-    struct comparison *comparison = arg;
-    struct check *check = check_create();
-    if (!comparison->request.prune)
-        know_what_stays(check, comparison);
-    comparison->err = check_config(check, comparison->config);
-    check_destroy(check);
-    if (!comparison->err)
-        comparison->err = plan_make(&comparison->request, comparison->arena, &comparison->plan);
-    return 0;
-}
-
-static struct error *make_plan(const struct reconcile_request *request, struct arena *arena, struct plan *plan) CO_FN;
-
-static struct error *make_plan(const struct reconcile_request *request, struct arena *arena, struct plan *plan)
-{
-    struct inventory *inventory = arena_alloc(arena, sizeof(*inventory));
-    inventory_take(inventory, &reconcile.settings, arena);
-    if (inventory->incomplete)
-        return error_errno(ENOMEM, "describing what runs");
-    struct comparison comparison = {
-        .config = request->config,
-        .request = {
-            .now = &inventory->values,
-            .wanted = config_values(request->config),
-            .described = &reconcile.described,
-            .prune = request->prune,
-        },
-        .arena = arena,
-    };
-    if (co_blocking(NULL, compare, &comparison) < 0)
-        return error_errno(ENOMEM, "comparing configurations");
-    *plan = comparison.plan;
-    return comparison.err;
-}
-
-/* Applying --------------------------------------------------------------------------------------------------------- */
 
 static void tell_steps(const struct plan *plan, struct arena *arena, struct config_plan *result)
 {
@@ -228,19 +220,53 @@ static void tell_steps(const struct plan *plan, struct arena *arena, struct conf
     result->steps_count = count;
 }
 
-static struct error *run(const struct reconcile_request *request, struct arena *memory, struct arena *arena,
-                         struct config_plan *result) CO_FN;
-
-static struct error *run(const struct reconcile_request *request, struct arena *memory, struct arena *arena,
-                         struct config_plan *result)
+static int compare(void *arg)
 {
-    struct plan plan = { 0 };
+    struct comparison *comparison = arg;
+    struct check *check = check_create();
+    if (!comparison->request.prune)
+        know_what_stays(check, comparison);
+    comparison->err = check_config(check, comparison->config);
+    check_destroy(check);
+    if (!comparison->err)
+        comparison->err = plan_make(&comparison->request, comparison->arena, &comparison->plan);
+    if (comparison->err)
+        return 0;
+    tell_steps(&comparison->plan, comparison->told_in, &comparison->told);
+    comparison->names = names_of(comparison->request.wanted);
+    return 0;
+}
+
+/* Described, compared and told. Names are the caller's. */
+static struct error *make_plan(const struct reconcile_request *request, struct comparison *comparison) CO_FN;
+
+static struct error *make_plan(const struct reconcile_request *request, struct comparison *comparison)
+{
+    struct inventory *inventory = arena_alloc(comparison->arena, sizeof(*inventory));
+    inventory_take(inventory, &reconcile.settings, comparison->arena);
+    if (inventory->incomplete)
+        return error_errno(ENOMEM, "describing what runs");
+    comparison->request = (struct plan_request){
+        .now = &inventory->values,
+        .wanted = config_values(request->config),
+        .described = &reconcile.described->hash,
+        .prune = request->prune,
+    };
+    if (co_blocking(NULL, compare, comparison) < 0)
+        return error_errno(ENOMEM, "comparing configurations");
+    return comparison->err;
+}
+
+static struct error *run(const struct reconcile_request *request, struct comparison *comparison) CO_FN;
+
+static struct error *run(const struct reconcile_request *request, struct comparison *comparison)
+{
     if (reconcile.ends)
         return error_new("the daemon ends");
-    struct error *err = make_plan(request, memory, &plan);
+    struct error *err = make_plan(request, comparison);
     const struct apply_request steps = {
         .config = request->config,
-        .plan = &plan,
+        .plan = &comparison->plan,
         .asker = request->asker,
         .wish = request->wish,
         .ends = &reconcile.ends,
@@ -249,12 +275,11 @@ static struct error *run(const struct reconcile_request *request, struct arena *
         err = apply_check(&steps);
     if (!err && !request->dry_run)
         err = apply_plan(&steps);
-    if (err)
+    if (err || request->dry_run)
         return err;
-    if (!request->dry_run)
-        remember(config_values(request->config));
-    result->applied = !request->dry_run;
-    tell_steps(&plan, arena, result);
+    names_destroy(reconcile.described);
+    reconcile.described = steal(&comparison->names);
+    comparison->told.applied = true;
     return NULL;
 }
 
@@ -262,11 +287,15 @@ struct error *reconcile_run(const struct reconcile_request *request, struct aren
 {
     struct arena memory;
     arena_init(&memory, SIZE_MAX);
+    struct comparison comparison = { .config = request->config, .arena = &memory, .told_in = arena };
     while (!reconcile.started && !reconcile.ends)
         co_queue_wait(&reconcile.starting, NULL, "what the command line asks for");
     co_mutex_lock(&reconcile.one_at_a_time);
-    struct error *err = run(request, &memory, arena, result);
+    struct error *err = run(request, &comparison);
     co_mutex_unlock(&reconcile.one_at_a_time);
+    if (!err)
+        *result = comparison.told;
+    names_destroy(comparison.names);
     arena_fini(&memory);
     return err;
 }

@@ -6,6 +6,7 @@ usage: config_scale.py [NODES...]
 There is one export for ten nodes. qemu-storage-daemon gets the same nodes and exports as options, as it has no file; up to
 QSD_NODES_MAX of them. Prints a table for docs/performance.md: medians of ROUNDS."""
 
+import os
 import pathlib
 import shutil
 import statistics
@@ -18,7 +19,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "integration"))
 
 from process import CAIRND  # noqa: E402
-from qmp import QMP  # noqa: E402
+from qmp import QMP, Closed  # noqa: E402
 
 ROUNDS = 3
 QSD_NODES_MAX = 10000
@@ -57,11 +58,16 @@ def rss_mib(pid):
     return 0
 
 
+def cpu_seconds(pid):
+    fields = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def connect(path, process):
     while True:
         try:
             return QMP(path, deadline=600)
-        except (FileNotFoundError, ConnectionRefusedError):
+        except (FileNotFoundError, ConnectionRefusedError, Closed):
             assert process.poll() is None, "it has ended"
             time.sleep(0.0005)
 
@@ -83,6 +89,7 @@ def measure(make, nodes):
         try:
             qmp = connect(directory / "qmp.sock", process)
             yield "start", "s", time.perf_counter() - begin
+            yield "start: server CPU", "s", cpu_seconds(process.pid)
             yield "memory", "MiB", rss_mib(process.pid)
             yield "query-named-block-nodes", "ms", timed(qmp, "query-named-block-nodes", flat=True)
             yield "query-block-exports", "ms", timed(qmp, "query-block-exports")
