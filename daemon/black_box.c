@@ -3,6 +3,8 @@
 #include "blockcore/base/sanitizer.h"
 #include "blockcore/base/ticks.h"
 #include "blockcore/base/trace.h"
+#include "daemon/log.h"
+#include "daemon/log_sink.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -18,7 +20,7 @@ static atomic_flag printing = ATOMIC_FLAG_INIT;
 static struct trace_record records[BLACK_BOX_RECORDS];
 
 struct line {
-    char text[TRACE_LINE_BYTES + 64];
+    char text[TRACE_LINE_BYTES + 128];
     size_t length;
 };
 
@@ -40,8 +42,23 @@ static void add_number(struct line *line, uint64_t number, unsigned digits)
     add(line, &text[at]);
 }
 
+/* An entry without the line feed, if there is one. */
+static bool send_to_journal(const char *socket, const struct line *line)
+{
+    struct line entry = { .length = 0 };
+    add(&entry, "PRIORITY=2\nSYSLOG_IDENTIFIER=cairnd\nMESSAGE=");
+    for (size_t i = 0; i < line->length && entry.length + 1 < sizeof(entry.text); i++)
+        entry.text[entry.length++] = line->text[i];
+    if (entry.text[entry.length - 1] != '\n')
+        entry.text[entry.length++] = '\n';
+    return journal_send(socket, entry.text, entry.length);
+}
+
 static bool write_line(const struct line *line)
 {
+    const char *journal = log_journal_socket();
+    if (journal)
+        return send_to_journal(journal, line);
     for (size_t done = 0; done < line->length;) {
         struct pollfd fd = { .fd = STDERR_FILENO, .events = POLLOUT };
         int ready = poll(&fd, 1, PATIENCE_MS);

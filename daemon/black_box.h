@@ -1,7 +1,8 @@
 /* black_box - what a process that dies says last
  *
  * A failed assertion, a broken pointer or a signal from outside (kill -ABRT) prints what happened last in all threads
- * (blockcore/base/trace.h) on standard error, and then the process dies as it would have. */
+ * (blockcore/base/trace.h) on standard error, or in the journal where the log goes there, and then the process dies as
+ * it would have. */
 #ifndef CAIRN_DAEMON_BLACK_BOX_H
 #define CAIRN_DAEMON_BLACK_BOX_H
 

@@ -32,6 +32,8 @@ static struct {
     uint64_t lost_told;
 } sink = { .target = LOG_TARGET_AUTO, .journal = JOURNAL_SOCKET, .tokens = LOG_LINES_BURST };
 
+static _Atomic(const char *) journal_in_use; /* sink.journal, once lines go there */
+
 static const struct log_about about_nothing;
 
 void log_set_level(enum log_level level)
@@ -53,6 +55,15 @@ int log_level_parse(const char *name)
     return -1;
 }
 
+/* Under the mutex. */
+static void settle_target(void)
+{
+    if (sink.target == LOG_TARGET_AUTO)
+        sink.target = stderr_is_journal() ? LOG_TARGET_JOURNAL : LOG_TARGET_STDERR;
+    if (sink.target == LOG_TARGET_JOURNAL)
+        atomic_store(&journal_in_use, sink.journal);
+}
+
 void log_apply(const struct log_options *options)
 {
     if (options->has_level)
@@ -64,7 +75,14 @@ void log_apply(const struct log_options *options)
         sink.fields = options->fields;
     if (options->journal_socket)
         sink.journal = options->journal_socket;
+    if (sink.target == LOG_TARGET_JOURNAL)
+        settle_target();
     pthread_mutex_unlock(&mutex);
+}
+
+const char *log_journal_socket(void)
+{
+    return atomic_load(&journal_in_use);
 }
 
 void log_describe(struct log_info *out)
@@ -103,8 +121,7 @@ static bool is_too_many(enum log_level level)
 static bool write_record(const struct log_record *record)
 {
     CLEANUP(text_fini) struct text text = { 0 };
-    if (sink.target == LOG_TARGET_AUTO)
-        sink.target = stderr_is_journal() ? LOG_TARGET_JOURNAL : LOG_TARGET_STDERR;
+    settle_target();
     if (sink.target == LOG_TARGET_JOURNAL) {
         log_format_journal(&text, record);
         return journal_send(sink.journal, text.data, text.length);

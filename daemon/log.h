@@ -60,6 +60,9 @@ void log_warning(const char *format, ...) PRINTF_LIKE(1, 2);
 void log_info(const char *format, ...) PRINTF_LIKE(1, 2);
 void log_debug(const char *format, ...) PRINTF_LIKE(1, 2);
 
+/* The socket of the journal, when lines go there; else NULL. For signal handlers too. */
+const char *log_journal_socket(void);
+
 /* Writes what others have made to standard error, never in the middle of a line of ours. False when it is not taken
  * now. @length up to PIPE_BUF. */
 bool log_write_stderr(const char *text, size_t length);

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -176,6 +177,17 @@ def test_what_clients_and_exports_do_has_fields(start_daemon, journal, tmp_path)
     assert entry["CAIRN_CLIENT"] and entry["PRIORITY"] == "4"
     daemon.connect().execute("block-export-del", id="some-export")
     assert journal.entry_with("is gone")["CAIRN_EXPORT"] == "some-export"
+
+
+def test_the_black_box_goes_there_too(start_daemon, journal, tmp_path):
+    daemon = start_daemon("--log", f"target=journal,journal-socket={tmp_path}/journal")
+    daemon.expected_status = -signal.SIGABRT
+    daemon.process.send_signal(signal.SIGABRT)
+    assert daemon.wait() == -signal.SIGABRT
+    assert journal.entry()["MESSAGE"].startswith("cairnd: dying of SIGABRT; what happened last")
+    entry = journal.entry_with("daemon_state ready")
+    assert entry["PRIORITY"] == "2" and entry["SYSLOG_IDENTIFIER"] == "cairnd"
+    assert daemon.log == ""
 
 
 def test_the_journal_is_found_by_itself(journal, tmp_path):
