@@ -14,10 +14,12 @@
 #include <unistd.h>
 
 #define INTERVAL_MS 20
+#define IDLE_MS 1000       /* the same while nothing is shown */
 #define LAST_WRITE_MS 1000 /* for what is left at the end */
 #define BATCH 1024         /* records that are put in order together */
 #define NS_PER_S 1000000000
 #define NS_PER_MS 1000000
+#define MS_PER_S 1000
 
 static struct {
     bool running;
@@ -25,6 +27,7 @@ static struct {
     pthread_mutex_t mutex;
     pthread_cond_t wakeup;
     bool stopping; /* GUARDED_BY(mutex) */
+    bool hurried;  /* GUARDED_BY(mutex) something is shown again */
     int fd;
     unsigned patience_ms; /* that is left for all that is left at the end; a multiple of INTERVAL_MS */
     struct trace_cursor cursor;
@@ -112,13 +115,16 @@ static void write_new_records(void)
 static bool wait_a_moment(void)
 {
     struct timespec until;
+    long ms = trace_is_any_shown() ? INTERVAL_MS : IDLE_MS;
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += INTERVAL_MS * NS_PER_MS;
+    until.tv_sec += ms / MS_PER_S;
+    until.tv_nsec += ms % MS_PER_S * NS_PER_MS;
     until.tv_sec += until.tv_nsec / NS_PER_S;
     until.tv_nsec %= NS_PER_S;
     pthread_mutex_lock(&writer.mutex);
-    while (!writer.stopping && pthread_cond_timedwait(&writer.wakeup, &writer.mutex, &until) == 0)
+    while (!writer.stopping && !writer.hurried && pthread_cond_timedwait(&writer.wakeup, &writer.mutex, &until) == 0)
         ;
+    writer.hurried = false;
     bool stopping = writer.stopping;
     pthread_mutex_unlock(&writer.mutex);
     return !stopping;
@@ -137,8 +143,13 @@ static void *run(void *arg)
 struct error *trace_writer_start(int fd)
 {
     pthread_condattr_t attributes;
-    if (writer.running)
+    if (writer.running) {
+        pthread_mutex_lock(&writer.mutex);
+        writer.hurried = true;
+        pthread_cond_signal(&writer.wakeup);
+        pthread_mutex_unlock(&writer.mutex);
         return NULL;
+    }
     writer.fd = fd;
     writer.patience_ms = LAST_WRITE_MS;
     writer.stopping = false;

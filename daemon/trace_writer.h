@@ -7,7 +7,7 @@
 
 #include <time.h>
 
-/* Writes to @fd from now on, which stays the caller's. Does nothing when it does already. */
+/* Writes to @fd from now on, which stays the caller's. Again: there is something to write again. */
 struct error *trace_writer_start(int fd) MUST_CHECK;
 
 /* Writes what has been recorded up to now, unless that takes longer than a second. */
