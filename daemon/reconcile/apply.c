@@ -56,11 +56,14 @@ static char *go_back(const struct apply_request *request, struct step_state *sta
     return failures;
 }
 
-static struct error *tell(struct error *err, const char *failures)
+/* @lost: the message says so already. */
+static struct error *tell(struct error *err, const char *failures, bool lost)
 {
-    struct error *all =
-        failures ? error_new("%s; what was done before could not be undone: %s", error_message(err), failures)
-                 : error_new("%s; all is as it was before", error_message(err));
+    struct error *all;
+    if (failures)
+        all = error_new("%s; what was done before could not be undone: %s", error_message(err), failures);
+    else
+        all = error_new("%s; all %sis as it was before", error_message(err), lost ? "else " : "");
     error_free(err);
     return all;
 }
@@ -90,6 +93,7 @@ struct applying {
     struct step_state *states;
     size_t taken; /* steps */
     struct error *err;
+    bool lost;      /* what the step that failed was to replace */
     char *failures; /* on the way back */
     struct co_event over;
 };
@@ -118,10 +122,12 @@ static void go_forward(void *arg)
     while (applying->taken < plan->count && !applying->err) {
         size_t end = end_of_unit(plan, applying->taken);
         struct error *err = take(applying, applying->taken, end);
-        if (err)
+        if (err) {
+            applying->lost = applying->states[applying->taken].lost;
             applying->err = place(applying->request, &plan->steps[applying->taken], err);
-        else
+        } else {
             applying->taken = end;
+        }
         if (end % STEPS_AT_ONCE == 0)
             co_yield ();
     }
@@ -152,7 +158,7 @@ struct error *apply_plan(const struct apply_request *request)
     if (!applying.err)
         return NULL;
     run(&applying, go_backward);
-    struct error *err = tell(applying.err, applying.failures);
+    struct error *err = tell(applying.err, applying.failures, applying.lost);
     free(applying.failures);
     return err;
 }

@@ -80,9 +80,27 @@ static struct error *check_removal(struct concerned *concerned, const struct pla
         CLEANUP(free) char *user = child_user(edge);
         return in_use(step, user);
     }
-    if (!node_is_monitor_owned(node))
-        return error_new("%s: Node %s is not owned by the monitor", step->text, node_name(node));
     return NULL;
+}
+
+/* Nodes that its options describe go with it. Who uses one of them beside it, would keep it, and its name and its
+ * image. */
+static struct error *check_inside(const struct plan_step *step, const struct node *node)
+{
+    struct error *err = NULL;
+    for (struct child *edge = node_child_next(node, NULL); edge && !err; edge = node_child_next(node, edge)) {
+        const struct node *inside = child_node(edge);
+        if (!node_is_described_by(inside, node))
+            continue;
+        for (struct child *use = node_parent_next(inside, NULL); use && !err; use = node_parent_next(inside, use)) {
+            CLEANUP(free) char *user = child_user(use);
+            if (child_parent(use) != node)
+                err = error_new("%s: node '%s' inside of it is in use by %s", step->text, node_name(inside), user);
+        }
+        if (!err)
+            err = check_inside(step, inside);
+    }
+    return err;
 }
 
 /* Its users stay and get the new node; of those, jobs have made up their minds about this one. */
@@ -113,7 +131,8 @@ static struct error *check_node(struct concerned *concerned, const struct plan_s
     const char *inner = node_inner_user(node);
     if (inner)
         return in_use(step, inner);
-    return step->then ? check_replacement(step, node) : check_removal(concerned, step, node);
+    struct error *err = step->then ? check_replacement(step, node) : check_removal(concerned, step, node);
+    return err ? err : check_inside(step, node);
 }
 
 static struct error *check_monitor(const struct apply_request *request, const struct plan_step *step)

@@ -48,6 +48,17 @@ static struct error *move_in(const struct blockdev_options *options, struct node
     return err;
 }
 
+/* @back: NULL when the old node has its users again. */
+static struct error *tell_if_lost(struct error *err, struct error *back, const struct blockdev_options *now, bool *lost)
+{
+    *lost = back;
+    if (back)
+        err = error_wrap(err, "node '%s' is lost, and requests of its users fail (%s)", now->node_name,
+                         error_message(back));
+    error_free(back);
+    return err;
+}
+
 /* The old node has been left by its users. */
 static struct error *exchange(const struct blockdev_options *now, const struct blockdev_options *then,
                               struct node *vacancy, bool *lost) CO_FN;
@@ -60,19 +71,10 @@ static struct error *exchange(const struct blockdev_options *now, const struct b
         /* It is there still. */
         struct node *node = node_find(now->node_name);
         struct error *back = node ? node_replace(vacancy, node, NULL) : node_not_found(now->node_name);
-        *lost = back;
-        error_free(back);
-        return err;
+        return tell_if_lost(err, back, now, lost);
     }
     err = move_in(then, vacancy);
-    if (!err)
-        return NULL;
-    struct error *back = move_in(now, vacancy);
-    *lost = back;
-    if (back)
-        err = error_wrap(err, "node '%s' is lost (%s)", now->node_name, error_message(back));
-    error_free(back);
-    return err;
+    return err ? tell_if_lost(err, move_in(now, vacancy), now, lost) : NULL;
 }
 
 struct error *node_renew(const struct blockdev_options *now, const struct blockdev_options *then, bool *lost)

@@ -97,7 +97,10 @@ static struct error *node_goes(const struct plan_step *step, const void *from, c
 {
     if (!from)
         return blockdev_add(to);
-    return to ? node_renew(from, to, &state->lost) : blockdev_del(step->name);
+    if (to)
+        return node_renew(from, to, &state->lost);
+    /* Whose users alone kept it, goes with them. */
+    return node_find(step->name) ? blockdev_del(step->name) : NULL;
 }
 
 static struct error *reopen(const struct plan_step *steps, size_t count, bool back) CO_FN;

@@ -5,7 +5,9 @@ import json
 import os
 
 import images
+import nbd
 import pytest
+from nbd_client import connect
 from qmp import QMP, QMPError
 
 MIB = 1 << 20
@@ -274,3 +276,33 @@ def test_a_command_that_is_cancelled_goes_back(daemon, qmp, directory):
     (directory / "pipe").write_text("hunter2")  # whoever reads it is gone
     assert apply(client, {"nodes": [null("m")]}) == ["add node 'm'"]  # one at a time: the other one is over
     assert list(running(qmp)) == ["nodes"] and len(running(qmp)["nodes"]) == 1
+
+
+def test_a_node_inside_of_another_that_is_used_by_itself(qmp, directory):
+    node = {"driver": "raw", "node-name": "outer", "file": {"driver": "file", "node-name": "inner", "filename": "a.raw"}}
+    config = {"nodes": [node], "nbd-server": SERVER, "exports": [{"type": "nbd", "id": "e", "node-name": "inner"}]}
+    apply(qmp, config)
+    before = running(qmp)
+    other = {**config, "nodes": [{**node, "file": {**node["file"], "filename": "b.raw"}}]}
+    assert qmp.error("config-apply", config=other).desc == (
+        "replace node 'outer': file.filename: \"a.raw\" -> \"b.raw\": node 'inner' inside of it is in use by export 'e'")
+    assert running(qmp) == before
+
+
+def test_a_node_that_cannot_be_put_back_fails_requests_until_there_is_another(qmp, directory):
+    """Its file was deleted while it was open."""
+    def config(filename):
+        return {"nodes": [{"driver": "file", "node-name": "n", "filename": filename}], "nbd-server": SERVER,
+                "exports": [{"type": "nbd", "id": "e", "node-name": "n", "name": "disk"}]}
+    apply(qmp, config("a.raw"))
+    client = connect(directory / "nbd.sock", "disk")
+    (directory / "a.raw").unlink()
+    desc = qmp.error("config-apply", config=config("no-such-file")).desc
+    assert "node 'n' is lost, and requests of its users fail" in desc and desc.endswith("all else is as it was before")
+    with pytest.raises(nbd.Error):
+        client.pread(512, 0)
+    steps = apply(qmp, config("b.raw"))
+    assert steps[0] == "add node 'n'" and steps[1].startswith("move export 'e'")
+    assert client.pread(512, 0) == b"b" * 512
+    client.shutdown()
+    assert apply(qmp, config("b.raw")) == []
