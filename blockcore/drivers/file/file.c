@@ -237,6 +237,9 @@ static int file_flush(struct node *node)
     return flusher->result;
 }
 
+/* A guest may wait for a small piece, which shall not queue behind the large ones of a job. */
+#define CARRY_BYTES_MIN (256u * 1024)
+
 /* By the file system, or else by a thread. */
 static int copy_in(struct file *file, struct range range, const struct file *from, const struct copy_source *source)
     CO_FN;
@@ -250,7 +253,7 @@ static int copy_in(struct file *file, struct range range, const struct file *fro
             *source->offload = OFFLOAD_CARRY;
         *source->done = ret == 0 ? range.bytes : 0;
     }
-    if (*source->done < range.bytes && *source->offload == OFFLOAD_CARRY) {
+    if (*source->done < range.bytes && *source->offload == OFFLOAD_CARRY && range.bytes >= CARRY_BYTES_MIN) {
         int64_t done = file_io_carry(file->io, range.offset, from->io, source->offset, range.bytes, source->zero_unit);
         if (done < 0)
             return -EOPNOTSUPP;
