@@ -303,7 +303,7 @@ void haste_end(struct haste *haste);
 /* @node goes away. */
 void haste_forget(struct node *node);
 
-/* change.c */
+/* change_commit.c */
 
 /* The edge goes away before the change that would move it is done. */
 void change_forget(struct change *change, struct child *edge);
