@@ -31,13 +31,14 @@ macro(package component name description)
     set(CPACK_DEBIAN_${upper}_${field} "${value}")
   endwhile()
   install(FILES packaging/debian/copyright DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/${name} COMPONENT ${component})
+  install_at_its_place(changelog/${name} ${component} ${CMAKE_SOURCE_DIR}/packaging/debian/changelog)
 endmacro()
 
 set(scripts ${CMAKE_SOURCE_DIR}/packaging/debian)
 package(daemon cairnd
   "storage daemon: disk images, their jobs and exports
-cairnd builds graphs of block nodes, exports them over NBD, and is told what to do
-over QMP, with the commands of qemu-storage-daemon."
+cairnd builds graphs of block nodes, exports them over NBD, and is told what
+to do over QMP, with the commands of qemu-storage-daemon."
   PACKAGE_DEPENDS "adduser, init-system-helpers (>= 1.54~)"
   PACKAGE_RECOMMENDS "cairn-tools, libssl3, libnbd0, libcurl4, libmicrohttpd12"
   PACKAGE_SUGGESTS "cairn-doc, qemu-utils")
@@ -45,13 +46,13 @@ set(CPACK_DEBIAN_DAEMON_PACKAGE_CONTROL_EXTRA
   ${scripts}/cairnd/postinst ${scripts}/cairnd/prerm ${scripts}/cairnd/postrm ${scripts}/cairnd/conffiles)
 package(tools cairn-tools
   "command line client of the storage daemon cairnd
-cairnctl talks to cairnd, and to whatever else speaks QMP; schemac is the compiler of
-the schema."
+cairnctl talks to cairnd, and to whatever else speaks QMP; schemac is the
+compiler of the schema."
   PACKAGE_SUGGESTS "cairnd, cairn-doc")
 package(python python3-cairn
   "Python client of the storage daemon cairnd, and an agent for backups
-A method with type hints for each command, asyncio; and cairn_backup, which makes
-incremental backups over NBD."
+A method with type hints for each command, asyncio; and cairn_backup, which
+makes incremental backups over NBD."
   PACKAGE_DEPENDS "python3 (>= 3.10)"
   PACKAGE_RECOMMENDS python3-libnbd
   PACKAGE_ARCHITECTURE all

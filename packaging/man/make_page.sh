@@ -20,6 +20,7 @@ part()
                 "$source" "$subcommand" --help | fill subcommand.awk
             done
         ;;
+    schemac.1) "$source" --help | fill usage.awk ;;
     cairn.yaml.5) fill members.awk <"$source" ;;
     esac
 }

@@ -11,7 +11,7 @@ from cairnctl import CAIRNCTL
 from process import BUILD, CAIRND, ROOT, run_cairnd
 from qmp import DEADLINE
 
-PAGES = ["cairnd.8", "cairnctl.1", "cairn.yaml.5"]
+PAGES = ["cairnd.8", "cairnctl.1", "schemac.1", "cairn.yaml.5"]
 
 
 def page(name):
@@ -57,6 +57,12 @@ def test_every_subcommand():
         assert f"\n.SS {subcommand}" in text, subcommand
         for option in re.findall(r"^ +(?:-[a-z0-9], )?(--[a-z-]+)", help_of(CAIRNCTL, subcommand, "--help"), re.MULTILINE):
             assert option in text[text.index(f"\n.SS {subcommand}"):], f"{subcommand} {option}"
+
+
+def test_every_mode_of_the_compiler():
+    text = page("schemac.1")
+    for mode in re.findall(r"--[a-z-]+", help_of(BUILD / "bin" / "schemac", "--help")):
+        assert mode in text, mode
 
 
 def test_every_member_of_the_configuration():

@@ -50,16 +50,24 @@ def test_what_is_where(packages):
         "/usr/bin/cairnd", "/lib/systemd/system/cairnd.service", "/lib/systemd/system/cairnd.socket",
         "/etc/cairn/cairn.yaml", "/usr/share/bash-completion/completions/cairnd",
         "/usr/share/cairn/cairn-config.schema.json", "/usr/share/man/man8/cairnd.8.gz",
-        "/usr/share/man/man5/cairn.yaml.5.gz", "/usr/share/doc/cairnd/copyright"}
+        "/usr/share/man/man5/cairn.yaml.5.gz", "/usr/share/doc/cairnd/copyright", "/usr/share/doc/cairnd/changelog.Debian.gz"}
     assert files(packages["cairn-tools"]) == {
         "/usr/bin/cairnctl", "/usr/bin/schemac", "/usr/share/bash-completion/completions/cairnctl",
-        "/usr/share/man/man1/cairnctl.1.gz", "/usr/share/doc/cairn-tools/copyright"}
+        "/usr/share/man/man1/cairnctl.1.gz", "/usr/share/man/man1/schemac.1.gz", "/usr/share/doc/cairn-tools/copyright",
+        "/usr/share/doc/cairn-tools/changelog.Debian.gz"}
     python = files(packages["python3-cairn"])
     assert {"/usr/lib/python3/dist-packages/cairn/api.py",
             "/usr/lib/python3/dist-packages/cairn_backup/__main__.py"} <= python
     assert {"/usr/share/man/man7/cairn-qmp.7.gz", "/usr/share/doc/cairn/docs/operations.md"} <= files(packages["cairn-doc"])
     everything = [file for package in packages.values() for file in files(package)]
     assert len(everything) == len(set(everything)), "two packages have the same file"
+
+
+def test_the_changelog_has_this_version(root):
+    version = run(root / "usr/bin/cairnd", "--version").split()[1]
+    for package in ("cairnd", "cairn-tools", "python3-cairn", "cairn-doc"):
+        changes = gzip.decompress((root / f"usr/share/doc/{package}/changelog.Debian.gz").read_bytes()).decode()
+        assert changes.startswith(f"cairn ({version}-1) ")
 
 
 def test_on_whom_they_depend(packages):
