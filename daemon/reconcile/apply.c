@@ -1,7 +1,10 @@
 #include "daemon/reconcile/apply.h"
 
 #include "blockcore/base/memory.h"
+#include "blockcore/graph/dirty_bitmap.h"
+#include "blockcore/graph/node.h"
 #include "blockcore/runtime/coroutine.h"
+#include "daemon/bitmap.h"
 #include "daemon/config.h"
 #include "daemon/reconcile/steps.h"
 
@@ -134,10 +137,24 @@ static void go_forward(void *arg)
     co_event_set(&applying->over);
 }
 
+/* Nodes that were closed and opened again have the bitmaps of their images, which an image that cannot be written may
+ * have kept otherwise than the daemon did. */
+static void put_bitmaps_back(const struct cairn_config *now) CO_FN;
+
+static void put_bitmaps_back(const struct cairn_config *now)
+{
+    for (size_t i = 0; i < now->bitmaps_count; i++) {
+        const struct node *node = node_find(now->bitmaps[i].node);
+        if (node && dirty_bitmap_find(node, now->bitmaps[i].name))
+            error_free(bitmap_ensure(&now->bitmaps[i])); /* one in use stays as it is */
+    }
+}
+
 static void go_backward(void *arg)
 {
     struct applying *applying = arg;
     applying->failures = go_back(applying->request, applying->states, applying->taken);
+    put_bitmaps_back(applying->request->now);
     co_event_set(&applying->over);
 }
 

@@ -29,9 +29,10 @@ void apply_cancel(struct apply_wish *wish) CONTROL_FN;
 struct apply_request {
     const struct config *config; /* the plan's, for places in messages */
     const struct plan *plan;
-    struct command_context *asker; /* whose monitor must not go; NULL: nobody's */
-    struct apply_wish *wish;       /* of whoever asked; NULL: it is wanted until the end */
-    const bool *ends;              /* looked at before each step: go back instead */
+    const struct cairn_config *now; /* what the plan begins with */
+    struct command_context *asker;  /* whose monitor must not go; NULL: nobody's */
+    struct apply_wish *wish;        /* of whoever asked; NULL: it is wanted until the end */
+    const bool *ends;               /* looked at before each step: go back instead */
 };
 
 /* Is anybody in the way? Changes nothing. */

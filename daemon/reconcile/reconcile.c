@@ -267,6 +267,7 @@ static struct error *run(const struct reconcile_request *request, struct compari
     const struct apply_request steps = {
         .config = request->config,
         .plan = &comparison->plan,
+        .now = comparison->request.now,
         .asker = request->asker,
         .wish = request->wish,
         .ends = &reconcile.ends,
