@@ -80,7 +80,7 @@ static void add_lanes(struct node_stats *stats, struct stats_lane *lanes)
     }
     uint64_t now = ticks_now();
     for (unsigned i = 0; i < STATS_KINDS; i++)
-        stats->ns[i] = ticks_to_ns(stats->ns[i]);
+        stats->ns[i] = ticks_ns(stats->ns[i]); /* by the same rate as ever, so that it never falls */
     stats->used = last > 0;
     stats->idle_ns = last > 0 && now > last ? ticks_to_ns(now - last) : 0;
 }

@@ -83,9 +83,20 @@ static int left_ms(uint64_t end_ms)
 
 struct request {
     void (*print)(const json_t *event);
+    bool counted;     /* a number of them is wanted */
     uint64_t count;   /* events that are still to come */
     uint64_t seconds; /* UINT64_MAX: any time */
 };
+
+/* Prints it if it is wanted. False: the reader has seen enough. */
+static bool show(struct request *request, struct choice choice, const json_t *event)
+{
+    if (!event || !is_wanted(get_text(event, "event"), choice))
+        return true;
+    request->print(event);
+    request->count--;
+    return fflush(stdout) == 0;
+}
 
 static int follow(struct cli *cli, struct request *request, struct choice choice)
 {
@@ -96,14 +107,10 @@ static int follow(struct cli *cli, struct request *request, struct choice choice
         struct error *err = client_next_event(cli->client, left_ms(end_ms), &event);
         if (err)
             return cli_fail(cli, err);
-        if (!event && left_ms(end_ms) == 0)
-            return EXIT_REFUSED;
-        if (!event || !is_wanted(get_text(event, "event"), choice))
-            continue;
-        request->print(event);
-        if (fflush(stdout) != 0)
-            return EXIT_OK; /* the reader has seen enough */
-        request->count--;
+        if (!show(request, choice, event))
+            return EXIT_OK;
+        if (request->count > 0 && left_ms(end_ms) == 0)
+            return request->counted ? EXIT_REFUSED : EXIT_OK;
     }
     return EXIT_OK;
 }
@@ -124,6 +131,7 @@ static int events_run(struct cli *cli, int argc, char **argv)
             return EXIT_USAGE;
         if (option == 'n' && !size_parse(optarg, &request.count))
             return cli_usage("events: '%s' is no number", optarg);
+        request.counted |= option == 'n';
         if (option == 't' && (!size_parse(optarg, &request.seconds) || request.seconds > UINT32_MAX))
             return cli_usage("events: '%s' is no number of seconds", optarg);
         if (option == 'o' && strcmp(optarg, "json") != 0 && strcmp(optarg, "human") != 0)

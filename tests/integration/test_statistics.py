@@ -122,7 +122,8 @@ def test_each_client_of_an_export_has_its_own_count(qmp, tmp_path, disk):
 def test_an_export_that_comes_again_begins_anew_while_its_node_goes_on(qmp, tmp_path, disk):
     disk.pread(4096, 0)
     disk.shutdown()
-    qmp.execute("block-export-del", {"id": "export-disk"})
+    qmp.execute("block-export-del", {"id": "export-disk", "mode": "hard"})
+    qmp.wait_event("BLOCK_EXPORT_DELETED")
     export(qmp, "disk", writable=True)
     _, nodes, exports = statistics(qmp)
     assert exports["disk"]["io"] == {} and counted(nodes["disk"]["io"]["read"]) == (1, 4096, 0, 0)

@@ -405,6 +405,7 @@ def test_events_for_people(listen):
 
 
 def test_events_that_do_not_come_in_time(ctl):
-    assert ctl("events", "-t", "0", "JOB_*", status=REFUSED).stdout == ""
+    assert ctl("events", "-t", "0", "-n", "1", "JOB_*", status=REFUSED).stdout == ""
+    assert ctl("events", "-t", "0").stdout == ""
     assert "'x'" in ctl("events", "-t", "x", status=USAGE).stderr
     assert "'xml'" in ctl("events", "-o", "xml", status=USAGE).stderr
