@@ -105,15 +105,25 @@ static inline struct stats_latency *stats_latency(struct stats_lane *lane)
     return likely(latency) ? latency : stats_latency_make(lane);
 }
 
-/* A user's request, begun at @begin ticks, has ended at @now. */
-static inline void stats_time(struct stats_lane *lane, enum stats_kind kind, uint64_t begin, uint64_t now, int ret)
+/* A user's request, begun at @begin ticks, has ended at @now. Counted for @node, and in @own if that is not NULL. */
+static inline void stats_time(struct node *node, struct stats_lane *own, enum stats_kind kind, uint64_t begin,
+                              uint64_t now, int ret)
 {
-    struct stats_latency *latency = stats_latency(lane);
-    if (ret == 0) {
-        stats_add(&lane->ticks[kind], now - begin);
-        latency_count(&latency->of[kind], ticks_ns(now - begin));
+    struct stats_lane *lane = stats_lane(node);
+    struct stats_latency *latency = stats_latency(lane); /* from here on ticks can be told in ns */
+    unsigned bin = latency_bin(ticks_ns(now - begin));
+    for (;;) {
+        if (ret == 0) {
+            stats_add(&lane->ticks[kind], now - begin);
+            stats_add(&latency->of[kind].bins[bin], 1);
+        }
+        atomic_store_explicit(&lane->last, now, memory_order_relaxed);
+        if (!own)
+            return;
+        lane = own;
+        latency = stats_latency(lane);
+        own = NULL;
     }
-    atomic_store_explicit(&lane->last, now, memory_order_relaxed);
 }
 
 static inline void stats_refused(struct stats_lane *lane, enum stats_kind kind)

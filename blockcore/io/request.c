@@ -55,12 +55,10 @@ static int handle_begin_counted(struct handle *handle, struct range range, unsig
 static int handle_end(struct handle *handle, enum stats_kind kind, uint64_t bytes, uint64_t begin, int ret)
 {
     uint64_t now = ticks_now();
-    stats_time(stats_lane(handle->edge.node), kind, begin, now, ret);
-    if (handle->stats) {
-        struct stats_lane *own = &handle->stats[loop_index(loop_current())];
+    struct stats_lane *own = handle->stats ? &handle->stats[loop_index(loop_current())] : NULL;
+    if (own)
         stats_count_in(own, kind, bytes, ret);
-        stats_time(own, kind, begin, now, ret);
-    }
+    stats_time(handle->edge.node, own, kind, begin, now, ret);
     if (unlikely(ret < 0))
         TRACE(request_failed, handle->edge.node->name, TRACE_CONSTANT(kind_names[kind]), ret);
     handle_leave(handle);

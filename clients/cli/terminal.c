@@ -14,6 +14,7 @@
 #define COLUMNS_DEFAULT 80
 #define ROWS_DEFAULT 24
 #define SEQUENCE_MAX 8 /* bytes of a key that is more than one */
+#define SEQUENCE_MS 50 /* until they are there; an escape key is followed by nothing */
 
 static enum {
     COLOR_AUTO,
@@ -157,14 +158,14 @@ bool terminal_begin(void)
     raw.c_cc[VTIME] = 0;
     for (size_t i = 0; i < ARRAY_SIZE(ending_signals); i++)
         signal(ending_signals[i], give_back);
-    sigaction(SIGWINCH, &(struct sigaction){ .sa_handler = on_resize }, NULL);
+    sigaction(SIGWINCH, &(struct sigaction){ .sa_handler = on_resize, .sa_flags = SA_RESTART }, NULL);
     taken = 1;
     tcsetattr(STDIN_FILENO, TCSAFLUSH, &raw);
     put_all("\033[?1049h\033[?25l");
     return true;
 }
 
-/* Of an escape sequence behind its ESC, which comes in one piece. */
+/* Of an escape sequence behind its ESC. */
 static int key_of_sequence(const char *sequence)
 {
     static const struct {
@@ -204,7 +205,7 @@ int terminal_read_key(int timeout_ms)
         return KEY_END;
     if (bytes[0] != '\033')
         return (unsigned char)bytes[0];
-    if (!has_input(0))
+    if (!has_input(SEQUENCE_MS))
         return KEY_ESCAPE;
     count = read(STDIN_FILENO, bytes, SEQUENCE_MAX);
     bytes[count > 0 ? count : 0] = '\0';
