@@ -1,4 +1,5 @@
 /* Who is in the way of a plan: users of nodes who are no part of it, and would keep a step from being taken. */
+#include "daemon/reconcile/in_the_way.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/graph/dirty_bitmap.h"
 #include "blockcore/graph/inner.h"
@@ -67,25 +68,25 @@ static bool steps_aside(struct concerned *concerned, const struct child *edge)
     return export && is_concerned(concerned, CONFIG_ITEM_EXPORT, export);
 }
 
-static struct error *in_use(const struct plan_step *step, const char *user)
+static struct error *in_use(const char *user)
 {
-    return error_new("%s: it is in use by %s", step->text, user);
+    return error_new("it is in use by %s", user);
 }
 
-static struct error *check_removal(struct concerned *concerned, const struct plan_step *step, const struct node *node)
+static struct error *check_removal(struct concerned *concerned, const struct node *node)
 {
     for (struct child *edge = node_parent_next(node, NULL); edge; edge = node_parent_next(node, edge)) {
         if (steps_aside(concerned, edge))
             continue;
         CLEANUP(free) char *user = child_user(edge);
-        return in_use(step, user);
+        return in_use(user);
     }
     return NULL;
 }
 
 /* Nodes that its options describe go with it. Who uses one of them beside it, would keep it, and its name and its
  * image. */
-static struct error *check_inside(const struct plan_step *step, const struct node *node)
+static struct error *check_inside(const struct node *node)
 {
     struct error *err = NULL;
     for (struct child *edge = node_child_next(node, NULL); edge && !err; edge = node_child_next(node, edge)) {
@@ -95,44 +96,63 @@ static struct error *check_inside(const struct plan_step *step, const struct nod
         for (struct child *use = node_parent_next(inside, NULL); use && !err; use = node_parent_next(inside, use)) {
             CLEANUP(free) char *user = child_user(use);
             if (child_parent(use) != node)
-                err = error_new("%s: node '%s' inside of it is in use by %s", step->text, node_name(inside), user);
+                err = error_new("node '%s' inside of it is in use by %s", node_name(inside), user);
         }
         if (!err)
-            err = check_inside(step, inside);
+            err = check_inside(inside);
     }
     return err;
 }
 
 /* Its users stay and get the new node; of those, jobs have made up their minds about this one. */
-static struct error *check_replacement(const struct plan_step *step, const struct node *node)
+static struct error *check_replacement(const struct node *node)
 {
     for (struct child *edge = node_parent_next(node, NULL); edge; edge = node_parent_next(node, edge)) {
         CLEANUP(free) char *user = child_user(edge);
         CLEANUP(free) char *export = export_of(edge);
         if (!child_parent(edge) && !export)
-            return in_use(step, user);
+            return in_use(user);
     }
     for (struct dirty_bitmap *bitmap = dirty_bitmap_next(node, NULL); bitmap;
          bitmap = dirty_bitmap_next(node, bitmap)) {
         if (!dirty_bitmap_is_persistent(bitmap))
-            return error_new("%s: its bitmap '%s', which is not in the image, would be lost", step->text,
-                             dirty_bitmap_name(bitmap));
+            return error_new("its bitmap '%s', which is not in the image, would be lost", dirty_bitmap_name(bitmap));
     }
     return NULL;
 }
 
+/* NULL: nobody. */
+static struct error *check_inner_user(const struct node *node)
+{
+    const char *inner = node_inner_user(node);
+    return inner ? in_use(inner) : NULL;
+}
+
+struct error *in_the_way_of_renewal(const struct node *node)
+{
+    struct error *err = check_inner_user(node);
+    if (!err)
+        err = check_replacement(node);
+    return err ? err : check_inside(node);
+}
+
+static struct error *in_the_way_of_removal(struct concerned *concerned, const struct node *node)
+{
+    struct error *err = check_inner_user(node);
+    if (!err)
+        err = check_removal(concerned, node);
+    return err ? err : check_inside(node);
+}
+
 static struct error *check_node(struct concerned *concerned, const struct plan_step *step)
 {
-    struct node *node = node_find(step->name);
+    const struct node *node = node_find(step->name);
     if (!node)
         return error_wrap(node_not_found(step->name), "%s", step->text);
     if (step->action == CONFIG_ACTION_REOPEN)
         return NULL;
-    const char *inner = node_inner_user(node);
-    if (inner)
-        return in_use(step, inner);
-    struct error *err = step->then ? check_replacement(step, node) : check_removal(concerned, step, node);
-    return err ? err : check_inside(step, node);
+    struct error *err = step->then ? in_the_way_of_renewal(node) : in_the_way_of_removal(concerned, node);
+    return err ? error_wrap(err, "%s", step->text) : NULL;
 }
 
 static struct error *check_monitor(const struct apply_request *request, const struct plan_step *step)

@@ -4,6 +4,7 @@
 #include "blockcore/graph/drain.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/graph/rearrange.h"
+#include "daemon/reconcile/in_the_way.h"
 
 #include <errno.h>
 
@@ -90,9 +91,9 @@ struct error *node_renew(const struct blockdev_options *now, const struct blockd
     /* Whoever comes to reach it while this lasts is held from the start. */
     struct drain *drain = drain_begin(vacancy);
     old = node_find(now->node_name);
-    if (!old)
-        err = node_not_found(now->node_name);
-    else if (node_parent_next(old, NULL))
+    /* Others had their turn since the plan was made. Who comes while users leave makes that fail. */
+    err = old ? in_the_way_of_renewal(old) : node_not_found(now->node_name);
+    if (!err && node_parent_next(old, NULL))
         err = node_replace(old, vacancy, NULL);
     if (!err)
         err = exchange(now, then, vacancy, lost);

@@ -306,3 +306,29 @@ def test_a_node_that_cannot_be_put_back_fails_requests_until_there_is_another(qm
     assert client.pread(512, 0) == b"b" * 512
     client.shutdown()
     assert apply(qmp, config("b.raw")) == []
+
+
+WHO_COMES = {
+    "a job that reads": ("blockdev-mirror", {"job-id": "j", "device": "n", "target": "t", "sync": "full"}),
+    "a job that writes": ("blockdev-mirror", {"job-id": "j", "device": "t", "target": "n", "sync": "full"}),
+    "a bitmap": ("block-dirty-bitmap-add", {"node": "n", "name": "j"}),
+}
+
+
+@pytest.mark.parametrize("who", WHO_COMES)
+def test_who_comes_while_steps_are_taken_is_not_run_over(daemon, qmp, directory, who):
+    before = {"nodes": [{"driver": "file", "node-name": "n", "filename": "a.raw"}, null("t")]}
+    apply(qmp, before)
+    os.mkfifo(directory / "pipe")
+    client = daemon.connect()
+    command = client.start("config-apply", config={
+        "objects": [{"qom-type": "iothread", "id": "first"}, {"qom-type": "secret", "id": "s", "file": "pipe"}],
+        "nodes": [{"driver": "file", "node-name": "n", "filename": "b.raw"}, null("t")]})
+    while "objects" not in running(qmp):
+        pass
+    name, arguments = WHO_COMES[who]
+    qmp.execute(name, arguments if "bitmap" in who else {**arguments, "speed": 65536})
+    (directory / "pipe").write_text("hunter2")
+    with pytest.raises(QMPError, match="replace node 'n': .*'j'.*; all is as it was before"):
+        client.finish(command)
+    assert running(qmp)["nodes"] == sorted(map(json.dumps, before["nodes"]))
