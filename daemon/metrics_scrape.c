@@ -89,7 +89,7 @@ bool metrics_scrape(struct text *text)
     loop_post(loop_control(), &scrape->task);
     bool done = wait_collected(scrape);
     if (done)
-        metrics_text_append(text, &scrape->statistics, daemon_version.package);
+        metrics_text_append(text, &scrape->statistics, CAIRN_VERSION);
     scrape_unref(scrape);
     return done;
 }

@@ -13,16 +13,16 @@ from cairnctl import CAIRNCTL
 
 
 class Terminal:
-    def __init__(self, socket, *words, home="/nonexistent", rows=24, columns=80):
+    def __init__(self, socket, *words, home="/nonexistent", rows=24, columns=80, environment=None):
         try:
             self.pid, self.fd = pty.fork()
         except OSError as error:
             pytest.skip(f"there are no terminals here: {error}")
         if self.pid == 0:
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
-            environment = {**os.environ, "HOME": str(home), "TERM": "xterm"}
-            environment.pop("NO_COLOR", None)
-            os.execve(str(CAIRNCTL), ["cairnctl", "-s", str(socket), *map(str, words)], environment)
+            inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+            os.execve(str(CAIRNCTL), ["cairnctl", "-s", str(socket), *map(str, words)],
+                      {**inherited, "HOME": str(home), "TERM": "xterm", **(environment or {})})
 
     def read_until(self, text, seconds=20):
         """What was written until @text is there, with it."""
