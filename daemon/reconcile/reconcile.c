@@ -7,6 +7,7 @@
 #include "blockcore/runtime/sync.h"
 #include "daemon/check.h"
 #include "daemon/config.h"
+#include "daemon/daemon.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
 #include "daemon/path.h"
@@ -14,6 +15,8 @@
 #include "daemon/reconcile/inventory.h"
 #include "daemon/reconcile/plan.h"
 #include "daemon/service_manager.h"
+#include "rpc/server.h"
+#include "schema/cairn_events.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -284,6 +287,14 @@ static struct error *run(const struct reconcile_request *request, struct compari
     return NULL;
 }
 
+static void tell_everybody(const struct error *err, size_t steps)
+{
+    event_config_applied(rpc_server_events(daemon_rpc_server()), &(struct config_applied_event){
+                                                                     .steps = err ? 0 : steps,
+                                                                     .error = err ? error_message(err) : NULL,
+                                                                 });
+}
+
 struct error *reconcile_run(const struct reconcile_request *request, struct arena *arena, struct config_plan *result)
 {
     struct arena memory;
@@ -296,6 +307,8 @@ struct error *reconcile_run(const struct reconcile_request *request, struct aren
     co_mutex_unlock(&reconcile.one_at_a_time);
     if (!err)
         *result = comparison.told;
+    if (!request->dry_run)
+        tell_everybody(err, comparison.told.steps_count);
     names_destroy(comparison.names);
     arena_fini(&memory);
     return err;
@@ -335,7 +348,9 @@ static struct error *read_and_apply(struct arena *arena, struct config_plan *pla
 {
     struct config *config = NULL;
     struct error *err = reconcile_load(reconcile.paths, reconcile.paths_count, &config);
-    if (!err)
+    if (err)
+        tell_everybody(err, 0);
+    else
         err = reconcile_run(&(struct reconcile_request){ .config = config }, arena, plan);
     config_destroy(config);
     return err;

@@ -143,10 +143,13 @@ def test_hangup_reads_the_files_again(start_daemon, tmp_path):
     write(tmp_path / "conf.d" / "a.yaml", AFTER)
     daemon.process.send_signal(signal.SIGHUP)
     daemon.wait_for_log("the configuration was applied: 1 steps")
+    assert qmp.wait_event("CONFIG_APPLIED")["data"] == {"steps": 1}
     assert nodes_of(qmp) == ["a", "b"]
     write(tmp_path / "conf.d" / "a.yaml", "nodes: 7\n")
     daemon.process.send_signal(signal.SIGHUP)
     daemon.wait_for_log("the configuration was not applied: conf.d/a.yaml:1:8: nodes: expected array, got string")
+    assert qmp.wait_event("CONFIG_APPLIED")["data"] == {
+        "steps": 0, "error": "conf.d/a.yaml:1:8: nodes: expected array, got string"}
     assert nodes_of(qmp) == ["a", "b"]
     write(tmp_path / "conf.d" / "a.yaml", BEFORE)
     daemon.process.send_signal(signal.SIGHUP)
