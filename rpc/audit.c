@@ -84,14 +84,39 @@ void audit_hide_users(struct text *line, uint64_t begin)
     text_fini(&hidden);
 }
 
-/* Of a text that is too long, its begin. */
-static void shorten(struct text *line, size_t begin)
+/* Of JSON that is too long, here and below, the begin is shown as a string. */
+static void append_id(struct text *line, const char *id)
+{
+    size_t bytes = strlen(id);
+    text_append_string(line, ", \"id\": ");
+    if (bytes <= AUDIT_ID_MAX) {
+        text_append(line, id, bytes);
+        return;
+    }
+    CLEANUP(free) char *head = xstrndup(id, AUDIT_ID_MAX);
+    text_append_json(line, head);
+    append_number(line, "id-bytes", bytes);
+}
+
+static void shorten_arguments(struct text *line, size_t begin)
 {
     size_t bytes = line->length - begin;
     CLEANUP(free) char *head = xstrndup(line->data + begin, AUDIT_ARGUMENTS_MAX);
     line->length = begin;
     text_append_json(line, head);
     append_number(line, "arguments-bytes", bytes);
+}
+
+/* It repeats what the client named, however long that was. */
+static void append_desc(struct text *line, const char *message)
+{
+    size_t begin = line->length;
+    size_t bytes = strlen(message);
+    CLEANUP(free) char *head = xstrndup(message, AUDIT_DESC_MAX);
+    append_member(line, "desc", head);
+    audit_hide_users(line, begin);
+    if (bytes > AUDIT_DESC_MAX)
+        append_number(line, "desc-bytes", bytes);
 }
 
 static void append_arguments(struct text *line, const struct command_context *request)
@@ -109,7 +134,7 @@ static void append_arguments(struct text *line, const struct command_context *re
     }
     audit_hide_users(line, begin);
     if (line->length - begin > AUDIT_ARGUMENTS_MAX)
-        shorten(line, begin);
+        shorten_arguments(line, begin);
 }
 
 void audit_begin_line(struct text *line, const struct command_context *request)
@@ -120,10 +145,8 @@ void audit_begin_line(struct text *line, const struct command_context *request)
     append_member(line, "client", session->name);
     append_member(line, "role", command_role_name(session->role));
     append_peer(line, &session->peer);
-    if (request->id) {
-        text_append_string(line, ", \"id\": ");
-        text_append_string(line, request->id);
-    }
+    if (request->id)
+        append_id(line, request->id);
     append_member(line, "command", request->command->name);
     append_arguments(line, request);
 }
@@ -134,7 +157,7 @@ void audit_end_line(struct text *line, const struct command_context *request, ui
     append_member(line, "result", request->error ? "error" : "success");
     if (request->error) {
         append_member(line, "class", error_class_name(error_get_class(request->error)));
-        append_member(line, "desc", error_message(request->error));
+        append_desc(line, error_message(request->error));
     }
     if (!request->session)
         text_append_string(line, ", \"cancelled\": true");

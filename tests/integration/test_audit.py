@@ -142,6 +142,25 @@ def test_the_journal(start_daemon, tmp_path):
     journal.close()
 
 
+def test_no_client_can_make_a_line_that_is_too_long_for_the_journal(start_daemon, tmp_path):
+    """It would stay at the head of the queue for ever. Each character of these needs several in the line."""
+    journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    journal.bind(str(tmp_path / "journal"))
+    journal.settimeout(20)
+    daemon = start_daemon("--audit", f"journal={tmp_path}/journal,on-failure=refuse")
+    with daemon.connect() as qmp:
+        qmp.send({"execute": "blockdev-del", "arguments": {"node-name": '\x01"' * (100 * KIB)}, "id": '\\"' * (100 * KIB)})
+        assert "error" in qmp.receive()
+        line = json.loads(journal.recv(MIB).split(b"MESSAGE=")[1])
+        assert line["id"].startswith('"\\\\\\"') and len(line["id"]) == KIB and line["id-bytes"] > 400 * KIB
+        assert line["desc"].startswith("Failed to find node") and len(line["desc"]) == 4 * KIB
+        assert line["desc-bytes"] > 200 * KIB
+        qmp.error("blockdev-del", node_name="b")
+        assert b'"node-name": "b"' in journal.recv(65536)
+        assert "problem" not in qmp.execute("query-audit")
+    journal.close()
+
+
 # When it cannot be written -----------------------------------------------------------------------------------------
 
 @pytest.fixture
