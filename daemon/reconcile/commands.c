@@ -22,6 +22,7 @@ struct error *handle_query_config(struct command_context *context, struct config
     inventory_take(&inventory, reconcile_settings(), command_arena(context));
     if (inventory.incomplete)
         return error_new("the configuration is too large for a reply");
+    inventory_hide_secrets(&inventory, command_arena(context));
     if (inventory.values.nodes_count > NODES_MANY)
         command_expect_large_reply(context);
     struct cairn_config *config = arena_alloc(command_arena(context), sizeof(*config));

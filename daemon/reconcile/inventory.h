@@ -28,4 +28,8 @@ struct inventory {
  * others a turn now and then: what they change meanwhile may be there or not. */
 void inventory_take(struct inventory *out, const struct cairn_config *settings, struct arena *arena) CO_FN CONTROL_FN;
 
+/* Leaves out what shall not be seen in options of nodes, and tells so: before it is shown, not before it is compared.
+ */
+void inventory_hide_secrets(struct inventory *inventory, struct arena *arena);
+
 #endif

@@ -1,7 +1,9 @@
 """cairnctl save and query-config: what runs, as the configuration that would make it again."""
 
+import http.server
 import json
 import textwrap
+import threading
 
 import images
 import pytest
@@ -87,6 +89,41 @@ def test_secrets_are_never_written(start_daemon, directory):
     assert info["config"] == {"objects": [{"qom-type": "secret", "id": "s1", "file": f"{directory}/key"}]}
     assert "secret 's0': its content is not in a file" in info["left-out"]
     assert "# - secret 's0': its content is not in a file\n" in saved(daemon)
+
+
+class WebServer(http.server.BaseHTTPRequestHandler):
+    """Has a disk of 512 zeroes."""
+
+    def do_GET(self):
+        first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+        last = min(last, 511)
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{last}/512")
+        self.send_header("Content-Length", str(last - first + 1))
+        self.end_headers()
+        self.wfile.write(bytes(last - first + 1))
+
+    def log_message(self, *_):
+        pass
+
+
+def test_neither_are_those_in_options_of_nodes(daemon, qmp):
+    """Whoever may read may ask."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), WebServer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"127.0.0.1:{server.server_address[1]}/a"
+    web = {"driver": "http", "url": f"http://me:hunter2@{address}", "cookie": "hunter3", "read-only": True}
+    qmp.execute("blockdev-add", node_name="web", **web)
+    qmp.execute("blockdev-add", driver="quorum", node_name="q", vote_threshold=1, children=["web", web], read_only=True)
+    info = qmp.execute("query-config")
+    assert "hunter" not in json.dumps(info)
+    assert info["config"]["nodes"][0]["url"] == f"http://{address}"
+    assert info["config"]["nodes"][1]["children"][1]["url"] == f"http://{address}"
+    for node in ("web", "q"):
+        assert {f"node '{node}': its user in url", f"node '{node}': its cookie"} <= set(info["left-out"])
+    qmp.execute("config-apply", config={"nodes": [{**web, "node-name": "web"}]})  # what is compared is all there
+    assert qmp.execute("config-apply", config={"nodes": [{**web, "node-name": "web"}]})["steps"] == []
+    server.shutdown()
 
 
 def test_changed_properties_are_saved(qmp):
