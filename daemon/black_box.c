@@ -16,7 +16,7 @@
 
 /* In here: only what may be called in a signal handler. */
 
-static atomic_flag printing = ATOMIC_FLAG_INIT;
+static _Atomic pid_t printer; /* the thread that prints; 0: none does */
 static struct trace_record records[BLACK_BOX_RECORDS];
 
 struct line {
@@ -128,12 +128,13 @@ static void print(int signum)
 /* The default action is back already (SA_RESETHAND): raised once more, the signal kills as soon as we return. */
 static void on_fatal_signal(int signum)
 {
-    if (atomic_flag_test_and_set(&printing)) {
-        for (;;) /* another thread prints, and the process ends when it has */
-            pause();
-    }
-    print(signum);
-    raise(signum);
+    pid_t other = 0;
+    pid_t self = gettid();
+    if (atomic_compare_exchange_strong(&printer, &other, self))
+        print(signum);
+    while (other && other != self) /* the process ends when that has printed */
+        pause();
+    raise(signum); /* what was broken may have broken the printing, too */
 }
 
 void black_box_install(void)

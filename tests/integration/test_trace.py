@@ -55,8 +55,8 @@ def test_a_process_that_dies_tells_what_happened_last(start_daemon):
     assert ages == sorted(ages)
 
 
-def test_a_reader_that_does_not_read_keeps_nobody_alive(tmp_path):
-    """Standard error is a pipe that is full: the process dies all the same, after a second."""
+@contextlib.contextmanager
+def start_with_full_stderr(directory):
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with contextlib.suppress(BlockingIOError):
@@ -64,15 +64,43 @@ def test_a_reader_that_does_not_read_keeps_nobody_alive(tmp_path):
             os.write(writer, bytes(4096))
     os.set_blocking(writer, True)
     process = subprocess.Popen([CAIRND, "--chardev", "socket,id=m,path=m,server=on,wait=off", "--monitor", "m"],
-                               cwd=tmp_path, stderr=writer)
+                               cwd=directory, stderr=writer)
     end = time.monotonic() + DEADLINE
-    while not (tmp_path / "m").exists():
+    while not (directory / "m").exists():
         assert time.monotonic() < end
         time.sleep(0.002)
-    process.send_signal(signal.SIGABRT)
-    assert process.wait(DEADLINE) == -signal.SIGABRT
-    os.close(reader)
-    os.close(writer)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_reader_that_does_not_read_keeps_nobody_alive(tmp_path):
+    """Standard error is a pipe that is full: the process dies all the same, after a second."""
+    with start_with_full_stderr(tmp_path) as process:
+        process.send_signal(signal.SIGABRT)
+        assert process.wait(DEADLINE) == -signal.SIGABRT
+
+
+def tgkill(pid, thread, signum):
+    number = 234 if os.uname().machine == "x86_64" else 131
+    assert ctypes.CDLL(None).syscall(number, pid, thread, signum) == 0
+
+
+def test_neither_does_a_mistake_while_it_is_printed(tmp_path):
+    """What broke the process may break that, too. It must not wait for itself."""
+    if is_sanitized():
+        pytest.skip("the sanitizer takes these signals for itself")
+    with start_with_full_stderr(tmp_path) as process:
+        process.send_signal(signal.SIGABRT)
+        status = pathlib.Path(f"/proc/{process.pid}/status")
+        while int(re.search(r"SigCgt:\s*(\w+)", status.read_text())[1], 16) & 1 << (signal.SIGABRT - 1):
+            time.sleep(0.002)
+        tgkill(process.pid, process.pid, signal.SIGSEGV)
+        assert process.wait(DEADLINE) == -signal.SIGSEGV
 
 
 def test_a_thread_that_breaks_something_tells_it_too(start_daemon):
@@ -84,8 +112,7 @@ def test_a_thread_that_breaks_something_tells_it_too(start_daemon):
     thread = next(int(task.name) for task in pathlib.Path(f"/proc/{daemon.pid}/task").iterdir()
                   if (task / "comm").read_text() == "io-0\n")
     daemon.expected_status = -signal.SIGSEGV
-    tgkill = 234 if os.uname().machine == "x86_64" else 131
-    assert ctypes.CDLL(None).syscall(tgkill, daemon.pid, thread, signal.SIGSEGV) == 0
+    tgkill(daemon.pid, thread, signal.SIGSEGV)
     assert daemon.wait() == -signal.SIGSEGV
     assert "cairnd: dying of SIGSEGV; what happened last" in daemon.log
     assert "qmp_connected" in daemon.log
