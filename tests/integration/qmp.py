@@ -166,3 +166,14 @@ class QMP:
                 self.execute("job-dismiss", id=job_id)
                 return job.get("error")
             self.wait_event("JOB_STATUS_CHANGE", lambda data: data["id"] == job_id)
+
+
+def connect_patiently(path):
+    """A client of a daemon that is about to listen."""
+    end = time.monotonic() + DEADLINE
+    while True:
+        try:
+            return QMP(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            assert time.monotonic() < end, "the daemon does not listen"
+            time.sleep(0.002)

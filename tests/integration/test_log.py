@@ -12,7 +12,7 @@ import time
 
 import pytest
 from process import CAIRND, run_cairnd
-from qmp import DEADLINE, QMP
+from qmp import DEADLINE, connect_patiently
 
 def without_clients(lines):
     return [line for line in lines if "comes in with the role" not in line]
@@ -23,16 +23,6 @@ def start_job_that_fails(qmp):
     qmp.execute("blockdev-add", driver="null-co", node_name="n", size=4096)
     qmp.execute("blockdev-create", job_id="make", options={"driver": "luks", "file": "n", "size": 1 << 40})
     qmp.wait_job("make")
-
-
-def connect_patiently(path):
-    end = time.monotonic() + DEADLINE
-    while True:
-        try:
-            return QMP(path)
-        except (FileNotFoundError, ConnectionRefusedError):
-            assert time.monotonic() < end, "the daemon does not listen"
-            time.sleep(0.002)
 
 
 class Journal:

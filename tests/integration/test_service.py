@@ -17,7 +17,7 @@ import time
 import nbd_client
 import pytest
 from process import BUILD, CAIRND, assert_no_sanitizer_output
-from qmp import DEADLINE, QMP
+from qmp import DEADLINE, QMP, connect_patiently
 
 MONITOR = ["--chardev", "socket,id=m,path=qmp.sock,server=on,wait=off", "--monitor", "m"]
 
@@ -309,3 +309,61 @@ def test_the_configuration_to_begin_with(installed):
     result = subprocess.run([CAIRND, "--check", "--config", installed / "etc/cairn/cairn.yaml"], capture_output=True,
                             text=True, timeout=DEADLINE)
     assert result.returncode == 0 and result.stderr == "", result
+
+
+def members_of(group):
+    """Names of the system calls of a group of systemd's."""
+    words = [line.split()[0] for line in analyze("syscall-filter", group).stdout.splitlines()[1:] if line.strip()]
+    names = {word for word in words if word[0].isalpha() or word[0] == "_"}
+    return names.union(*(members_of(word) for word in words if word.startswith("@")))
+
+
+def test_the_filter_allows_what_the_daemon_calls(tmp_path):
+    if not shutil.which("systemd-analyze") or not shutil.which("strace") or b"__asan_init" in CAIRND.read_bytes() \
+            or b"__tsan_init" in CAIRND.read_bytes():
+        pytest.skip("no systemd-analyze or strace here, or a sanitizer with calls of its own")
+    if subprocess.run(["strace", "-f", "-o", os.devnull, "true"], stderr=subprocess.DEVNULL).returncode != 0:
+        pytest.skip("this machine does not let us trace")
+    (tmp_path / "disk").write_bytes(bytes(1 << 20))
+    process = subprocess.Popen(["strace", "-f", "-qq", "-o", "calls", CAIRND, "--trace", "job_*", *MONITOR], cwd=tmp_path)
+    try:
+        with connect_patiently(tmp_path / "qmp.sock") as qmp:
+            qmp.execute("blockdev-add", driver="file", node_name="disk", filename=str(tmp_path / "disk"))
+            qmp.execute("blockdev-create", job_id="make",
+                        options={"driver": "file", "filename": str(tmp_path / "copy"), "size": 1 << 20})
+            qmp.wait_job("make")
+            qmp.execute("blockdev-add", driver="file", node_name="copy", filename=str(tmp_path / "copy"))
+            qmp.execute("blockdev-backup", job_id="save", device="disk", target="copy", sync="full")
+            qmp.wait_event("BLOCK_JOB_COMPLETED")
+            qmp.execute("nbd-server-start", addr={"type": "unix", "data": {"path": str(tmp_path / "nbd")}})
+            qmp.execute("block-export-add", type="nbd", id="e", node_name="disk", name="disk", writable=True)
+            client = nbd_client.connect(tmp_path / "nbd", "disk")
+            client.pwrite(b"x" * 4096, 0)
+            client.flush()
+            client.shutdown()
+            qmp.execute("quit")
+        assert process.wait(DEADLINE) == 0
+    finally:
+        process.kill()
+        process.wait()
+    used = set(re.findall(r"^\d+ +(\w+)\(", (tmp_path / "calls").read_text(), re.MULTILINE))
+    assert "io_uring_enter" in used or os.environ.get("CAIRN_NO_IO_URING") or "preadv2" in used
+    assert used <= (members_of("@system-service") - members_of("@privileged")) | members_of("@chown")
+
+
+def test_with_the_sockets_of_systemd_itself(tmp_path):
+    """As cairnd.socket does: the first client starts the daemon."""
+    if not shutil.which("systemd-socket-activate"):
+        pytest.skip("no systemd-socket-activate here")
+    path = tmp_path / "qmp.sock"
+    (tmp_path / "c.yaml").write_text(f"monitors:\n- path: {path}\n")
+    process = subprocess.Popen(["systemd-socket-activate", f"--listen={path}", "--fdname=qmp", CAIRND, "--config",
+                                "c.yaml"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    try:
+        with connect_patiently(path) as qmp:
+            assert qmp.execute("query-version")["package"].startswith("cairn ")
+            qmp.execute("quit")
+        assert process.wait(DEADLINE) == 0
+    finally:
+        process.kill()
+        process.wait()
