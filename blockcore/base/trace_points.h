@@ -34,11 +34,11 @@
     /* Jobs. */                                                                                                        \
     P(job_status, TRACE_ALWAYS, "job %t from %c to %c")                                                                \
     /* The NBD server. */                                                                                              \
-    P(nbd_connected, TRACE_ALWAYS, "client %t connection %x")                                                          \
-    P(nbd_option, TRACE_ALWAYS, "client %t option %u bytes %u connection %x")                                          \
-    P(nbd_handshake_end, TRACE_ALWAYS, "client %t result %c connection %x")                                            \
+    P(nbd_connected, TRACE_ALWAYS, "client %t socket %d")                                                              \
+    P(nbd_option, TRACE_ALWAYS, "client %t option %u bytes %u socket %d")                                              \
+    P(nbd_handshake_end, TRACE_ALWAYS, "client %t result %c socket %d")                                                \
     P(nbd_request, TRACE_ON_DEMAND, "client %t command %u offset %u bytes %u")                                         \
-    P(nbd_closed, TRACE_ALWAYS, "client %t connection %x")                                                             \
+    P(nbd_closed, TRACE_ALWAYS, "client %t socket %d")                                                                 \
     /* The NBD client. */                                                                                              \
     P(nbd_link_connect, TRACE_ALWAYS, "node %t")                                                                       \
     P(nbd_link_connected, TRACE_ALWAYS, "node %t")                                                                     \

@@ -68,22 +68,38 @@ struct error *listen_take_over(int fd, const char *name, struct listening *out)
     return NULL;
 }
 
-static struct error *listen_fd(const struct fd_socket_address *given, struct listening *out)
+static bool is_number(int fd, const void *number)
+{
+    return fd == (int)*(const uint32_t *)number;
+}
+
+/* Also what has a name may be meant by its number, which is that name's no more then. */
+static int take_number(const char *text, char **passed_as)
 {
     uint32_t fd;
+    if (!listen_parse_number(text, INT32_MAX, &fd))
+        return -1;
+    (void)named_fd_take_fitting(NAMED_FD_PARENT, is_number, &fd, passed_as);
+    return (int)fd;
+}
+
+static struct error *listen_fd(const struct fd_socket_address *given, struct listening *out)
+{
+    CLEANUP(free) char *passed_as = NULL;
     uint64_t owner = 0;
     int named = named_fd_take_from(given->str, &owner);
     CLEANUP(close_fd) int taken = named; /* until it is known to be good */
-    if (named >= 0)
-        fd = (uint32_t)named;
-    else if (!listen_parse_number(given->str, INT32_MAX, &fd))
+    if (named >= 0 && owner == NAMED_FD_PARENT)
+        passed_as = xstrdup(given->str);
+    int fd = named >= 0 ? named : take_number(given->str, &passed_as);
+    if (fd < 0)
         return error_new("'%s' is neither the number of a descriptor nor the name of one that was passed", given->str);
-    struct error *err = listen_take_over((int)fd, given->str, out);
-    if (!err)
-        (void)steal_fd(&taken);
-    if (!err && named >= 0 && owner == NAMED_FD_PARENT)
-        out->passed_as = xstrdup(given->str);
-    return err;
+    struct error *err = listen_take_over(fd, given->str, out);
+    if (err)
+        return err;
+    (void)steal_fd(&taken);
+    out->passed_as = steal(&passed_as);
+    return NULL;
 }
 
 struct listen_call {

@@ -209,6 +209,9 @@ def test_sockets_are_used_again(manager, tmp_path):
             for _ in range(3):
                 qmp.execute("nbd-server-start", addr={"type": "unix", "data": {"path": str(tmp_path / "b")}})
                 qmp.execute("nbd-server-stop")
+            for _ in range(2):  # by its number
+                qmp.execute("nbd-server-start", addr={"type": "fd", "data": {"str": "3"}})
+                qmp.execute("nbd-server-stop")
         assert (tmp_path / "b").exists()
         manager.stop()
 

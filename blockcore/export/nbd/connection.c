@@ -129,7 +129,7 @@ static void CO_FN connection_end(struct nbd_connection *conn)
         wait_for_requests(conn);
     stream_destroy(conn->stream);
     conn->stream = NULL;
-    TRACE(nbd_closed, conn->peer, (uintptr_t)conn);
+    TRACE(nbd_closed, conn->peer, conn->fd);
     co_call_on(loop_control(), "end of an NBD connection", leave_everything, conn);
     unref(conn);
 }
@@ -157,7 +157,7 @@ static void connection_main(void *arg)
 {
     struct nbd_connection *conn = arg;
     conn->stream = stream_create(conn->fd);
-    TRACE(nbd_connected, conn->peer, (uintptr_t)conn);
+    TRACE(nbd_connected, conn->peer, conn->fd);
     if (handshake_in_time(conn))
         conn->state = NBD_TRANSMISSION;
     else

@@ -111,7 +111,7 @@ static enum nbd_haggle_result one_option(struct nbd_connection *conn, struct nbd
         nbd_connection_complain(conn, "it sent what is no option");
         return NBD_HAGGLE_END;
     }
-    TRACE(nbd_option, conn->peer, header.option, header.bytes, (uintptr_t)conn);
+    TRACE(nbd_option, conn->peer, header.option, header.bytes, conn->fd);
     if (header.bytes > NBD_OPTION_DATA_MAX) {
         if (skip(conn, header.bytes) < 0)
             return NBD_HAGGLE_END;
@@ -149,7 +149,7 @@ bool nbd_handshake(struct nbd_connection *conn)
         nbd_connection_complain(conn, "it does not come to an end with its options");
     conn->agreed = nbd_haggle_agreed(haggle);
     TRACE(nbd_handshake_end, conn->peer,
-          TRACE_CONSTANT(result == NBD_HAGGLE_TRANSMISSION ? "agreed" : "no export chosen"), (uintptr_t)conn);
+          TRACE_CONSTANT(result == NBD_HAGGLE_TRANSMISSION ? "agreed" : "no export chosen"), conn->fd);
     nbd_haggle_destroy(haggle);
     return result == NBD_HAGGLE_TRANSMISSION;
 }

@@ -24,14 +24,15 @@ static void records_read_as_their_formats_say(void **state)
     TRACE(drain_begin, "disk0");
     TRACE(job_status, "job0", TRACE_CONSTANT("running"), TRACE_CONSTANT("paused"));
     TRACE(request_failed, "disk0", TRACE_CONSTANT("read"), -5);
-    TRACE(nbd_connected, "a\nname", 0x7f);
+    TRACE(nbd_connected, "a\nname", 7);
+    TRACE(node_write, "disk0", 0, 512, 0x7f);
     TRACE(change_commit, NULL, 3, UINT64_MAX);
     assert_int_equal(trace_read(&cursor, records, ARRAY_SIZE(records), &lost), 5);
     assert_int_equal(lost, 0);
     format_is(&records[0], "drain_begin node disk0");
     format_is(&records[1], "job_status job job0 from running to paused");
     format_is(&records[2], "request_failed node disk0 kind read ret -5");
-    format_is(&records[3], "nbd_connected client a?name connection 0x7f");
+    format_is(&records[3], "nbd_connected client a?name socket 7");
     format_is(&records[4], "change_commit edges 3 nodes 18446744073709551615");
     assert_int_equal(trace_read(&cursor, records, ARRAY_SIZE(records), &lost), 0);
 }
