@@ -35,6 +35,29 @@ static bool is_named(const struct watch *watch, const char *id)
     return watch->names_count == 0;
 }
 
+/* True when the event is of one of the jobs. */
+static bool take_event(struct watch *watch, const json_t *event)
+{
+    const json_t *data = json_object_get(event, "data");
+    if (strcmp(get_text(event, "event"), "JOB_STATUS_CHANGE") != 0 || !is_named(watch, get_text(data, "id")))
+        return false;
+    if (strcmp(get_text(data, "status"), "aborting") == 0)
+        json_object_set_new(watch->failed, get_text(data, "id"), json_true());
+    return true;
+}
+
+/* What was told before an answer, which may be the end of jobs that are not in it any more. */
+static struct error *take_events(struct watch *watch)
+{
+    for (;;) {
+        CLEANUP(json_decref) json_t *event = NULL;
+        struct error *err = client_next_event(watch->client, 0, &event);
+        if (err || !event)
+            return err;
+        take_event(watch, event);
+    }
+}
+
 /* Jobs that are not in the answer any more have dismissed themselves. */
 static void mark_gone(struct watch *watch, const json_t *jobs)
 {
@@ -69,7 +92,7 @@ static struct error *look(struct watch *watch)
             json_object_set_new(watch->failed, id, json_true());
     }
     mark_gone(watch, jobs);
-    return NULL;
+    return take_events(watch);
 }
 
 static struct error *check_names(const struct watch *watch)
@@ -98,12 +121,7 @@ static struct error *wait_for_news(struct watch *watch)
         struct error *err = client_next_event(watch->client, (int)(left * 1000) + 1, &event);
         if (err)
             return err;
-        const json_t *data = json_object_get(event, "data");
-        if (strcmp(get_text(event, "event"), "JOB_STATUS_CHANGE") != 0 || !is_named(watch, get_text(data, "id")))
-            continue;
-        if (strcmp(get_text(data, "status"), "aborting") == 0)
-            json_object_set_new(watch->failed, get_text(data, "id"), json_true());
-        if (watch->follow)
+        if (take_event(watch, event) && watch->follow)
             return NULL;
     }
     return NULL;

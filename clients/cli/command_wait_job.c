@@ -44,11 +44,12 @@ static struct error *find_job(struct client *client, const char *id, json_t **jo
     return NULL;
 }
 
-/* Waits for something to happen to the job, or for the next look at its progress. */
-static struct error *wait_for_change(struct client *client, struct wait *wait)
+/* Waits for something to happen, to this job or another; *@came: it has. */
+static struct error *take_event(struct client *client, struct wait *wait, int timeout_ms, bool *came)
 {
     CLEANUP(json_decref) json_t *event = NULL;
-    struct error *err = client_next_event(client, PROGRESS_INTERVAL_MS, &event);
+    struct error *err = client_next_event(client, timeout_ms, &event);
+    *came = event;
     if (err || !event)
         return err;
     const json_t *data = json_object_get(event, "data");
@@ -61,10 +62,20 @@ static struct error *wait_for_change(struct client *client, struct wait *wait)
     return NULL;
 }
 
+/* The job was not in an answer: what has become of it was told before that. */
+static struct error *take_last_events(struct client *client, struct wait *wait)
+{
+    bool came = true;
+    struct error *err = NULL;
+    while (!err && came)
+        err = take_event(client, wait, 0, &came);
+    return err;
+}
+
 /* Until the job is concluded (*job is its last JobInfo) or gone (NULL). */
 static struct error *wait_for_end(struct client *client, struct wait *wait, json_t **job)
 {
-    bool seen = false;
+    bool seen = false, came;
 
     for (;;) {
         CLEANUP(json_decref) json_t *now = NULL;
@@ -73,6 +84,9 @@ static struct error *wait_for_end(struct client *client, struct wait *wait, json
             return err;
         if (!now) {
             *job = NULL;
+            err = take_last_events(client, wait);
+            if (err)
+                return err;
             return seen || wait->gone ? NULL : error_new("there is no job '%s'", wait->job);
         }
         seen = true;
@@ -82,7 +96,7 @@ static struct error *wait_for_end(struct client *client, struct wait *wait, json
             *job = steal(&now);
             return NULL;
         }
-        err = wait_for_change(client, wait);
+        err = take_event(client, wait, PROGRESS_INTERVAL_MS, &came);
         if (err)
             return err;
     }

@@ -221,6 +221,23 @@ def test_a_job_that_was_cancelled_and_dismissed_itself_is_status_1(daemon, qmp):
     assert watcher.returncode == REFUSED and rest.splitlines()[-1].split()[2] == "null"
 
 
+@pytest.mark.parametrize("words, outcome, status", [
+    (["jobs", "--watch", "j"], "aborting", REFUSED),
+    (["jobs", "--watch", "j"], "waiting", 0),
+    (["wait-job", "j"], "aborting", REFUSED),
+    (["wait-job", "j"], "waiting", 0),
+])
+def test_the_end_of_a_job_is_not_missed_however_fast_it_comes(tmp_path, words, outcome, status):
+    """All of it between two looks: events come before the answer that does not have the job any more."""
+    job = {"id": "j", "type": "backup", "status": "running", "current-progress": 1, "total-progress": 2}
+    end = [{"event": "JOB_STATUS_CHANGE", "timestamp": {}, "data": {"id": "j", "status": seen}}
+           for seen in ("ready", outcome, "concluded", "null")]
+    answers = iter([([], [job]), (end, [])])
+    server = FalseDaemon(tmp_path / "false.sock", {"query-jobs": lambda: next(answers, ([], []))})
+    cairnctl(server.path, *words, status=status)
+    server.close()
+
+
 def test_jobs_watch_on_a_terminal_draws_in_place(daemon, qmp, slow_backup):
     terminal = Terminal(daemon.socket, "jobs", "--watch", "-i", "0.05", columns=140)
     terminal.read_until("running")
@@ -350,7 +367,7 @@ def test_a_loop_is_drawn_too(tmp_path):
 
 
 class FalseDaemon:
-    """Speaks QMP, and answers what it was told to."""
+    """Speaks QMP, and answers what it was told to: values, or functions that return events and a value."""
 
     def __init__(self, path, answers):
         self.path, self.answers = path, answers
@@ -373,8 +390,11 @@ class FalseDaemon:
                 except ValueError:
                     continue
                 text = ""
-                reply = {"return": self.answers.get(message["execute"], {}), "id": message.get("id")}
-                stream.write(json.dumps(reply) + "\r\n")
+                answer = self.answers.get(message["execute"], {})
+                if callable(answer):
+                    events, answer = answer()
+                    stream.write("".join(json.dumps(event) + "\r\n" for event in events))
+                stream.write(json.dumps({"return": answer, "id": message.get("id")}) + "\r\n")
                 stream.flush()
 
     def close(self):
