@@ -40,7 +40,7 @@ package(daemon cairnd
 cairnd builds graphs of block nodes, exports them over NBD, and is told what
 to do over QMP, with the commands of qemu-storage-daemon."
   PACKAGE_DEPENDS "adduser, init-system-helpers (>= 1.54~)"
-  PACKAGE_RECOMMENDS "cairn-tools, libssl3, libnbd0, libcurl4, libmicrohttpd12"
+  PACKAGE_RECOMMENDS "cairn-tools, libssl3, libnbd0, libcurl4, libseccomp2, libmicrohttpd12"
   PACKAGE_SUGGESTS "cairn-doc, qemu-utils")
 set(CPACK_DEBIAN_DAEMON_PACKAGE_CONTROL_EXTRA
   ${scripts}/cairnd/postinst ${scripts}/cairnd/prerm ${scripts}/cairnd/postrm ${scripts}/cairnd/conffiles)

@@ -2,6 +2,7 @@
 #include "daemon/audit.h"
 #include "daemon/authz_file.h"
 
+#include "blockcore/base/memory.h"
 #include "blockcore/base/trace.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop.h"
@@ -21,6 +22,7 @@
 #include "daemon/pidfile.h"
 #include "daemon/policy.h"
 #include "daemon/reconcile/reconcile.h"
+#include "daemon/sandbox.h"
 #include "daemon/service_manager.h"
 #include "daemon/shutdown.h"
 #include "daemon/trace.h"
@@ -227,19 +229,45 @@ static void CO_FN live(void *arg)
     shutdown_stop_clock();
 }
 
-int daemon_run(const struct options *options)
+/* The files of the configuration are read again when it is applied. */
+static struct error *confine(const struct options *options)
 {
-    the_daemon.options = options;
-    black_box_install();
-    service_begin();
-    struct error *err = trace_begin();
-    if (!err && options->image_policy)
-        err = image_policy_begin(options->image_policy);
+    const char *files[] = { options->pidfile, options->audit ? options->audit->path : NULL, trace_path() };
+    const char **readable = xcalloc(options->count + 1, sizeof(*readable));
+    struct sandbox_needs needs = { .files = files, .files_count = ARRAY_SIZE(files), .readable = readable };
+    struct error *missing = NULL;
+    for (size_t i = 0; i < options->count; i++) {
+        if (options->items[i].config)
+            readable[needs.readable_count++] = options->items[i].text;
+    }
+    struct error *err = sandbox_begin(options->sandbox, policy_paths(), &needs, &missing);
+    if (missing)
+        log_warning("the sandbox is not complete: %s", error_message(missing));
+    error_free(missing);
+    free(readable);
+    return error_wrap(err, "sandbox");
+}
+
+/* Before there is a second thread. */
+static struct error *begin_guards(const struct options *options)
+{
+    struct error *err = options->image_policy ? image_policy_begin(options->image_policy) : NULL;
     limits_begin(options->limits);
     if (!err)
         err = error_wrap(policy_begin(options->policy, options->limits), "policy");
     if (!err && options->audit)
         err = error_wrap(audit_begin(options->audit), "audit");
+    return err || !options->sandbox ? err : confine(options);
+}
+
+int daemon_run(const struct options *options)
+{
+    the_daemon.options = options;
+    black_box_install();
+    service_begin();
+    struct error *err = begin_guards(options);
+    if (!err)
+        err = trace_begin();
     if (!err)
         err = runtime_start(&(struct runtime_options){ .io_loops = options->io_threads });
     if (err) {

@@ -159,7 +159,13 @@ static struct error *set_once(void *slot, const void *value)
 static struct error *take_once(struct options *options, const char *name, const struct type_descriptor *type,
                                void *slot, const char *text)
 {
-    const struct option_kind kind = { .name = name, .syntax = SYNTAX_KEYVAL, .type = type };
+    bool has_mode = type == &sandbox_options_descriptor;
+    const struct option_kind kind = {
+        .name = name,
+        .syntax = SYNTAX_KEYVAL,
+        .implied_key = has_mode ? "mode" : NULL,
+        .type = type,
+    };
     void *value = NULL;
     struct error *err = decode(&kind, text, false, &options->arena, &value);
     if (!err)
@@ -180,6 +186,8 @@ static struct error *take_facilities(struct options *options, const struct confi
         err = config_error(config, "policy", set_once(&options->policy, values->policy));
     if (!err)
         err = config_error(config, "limits", set_once(&options->limits, values->limits));
+    if (!err)
+        err = config_error(config, "sandbox", set_once(&options->sandbox, values->sandbox));
     return err;
 }
 
@@ -268,6 +276,7 @@ enum {
     OPTION_LIMITS,
     OPTION_PIDFILE,
     OPTION_POLICY,
+    OPTION_SANDBOX,
 };
 
 static const struct option long_options[] = {
@@ -289,6 +298,7 @@ static const struct option long_options[] = {
     { "limits", required_argument, NULL, OPTION_LIMITS },
     { "pidfile", required_argument, NULL, OPTION_PIDFILE },
     { "policy", required_argument, NULL, OPTION_POLICY },
+    { "sandbox", required_argument, NULL, OPTION_SANDBOX },
     { "trace", required_argument, NULL, 'T' },
     { "version", no_argument, NULL, 'V' },
     { 0 },
@@ -334,6 +344,8 @@ static struct error *take_option(struct options *options, int option)
         return take_once(options, "--limits", &limits_options_descriptor, &options->limits, optarg);
     case OPTION_POLICY:
         return take_once(options, "--policy", &policy_options_descriptor, &options->policy, optarg);
+    case OPTION_SANDBOX:
+        return take_once(options, "--sandbox", &sandbox_options_descriptor, &options->sandbox, optarg);
     case OPTION_PIDFILE:
         options->pidfile = optarg;
         return NULL;

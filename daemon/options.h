@@ -29,6 +29,7 @@ struct options {
     size_t count;
     const struct image_policy_options *image_policy; /* NULL: the default; begins before anything is made */
     const struct policy_options *policy;             /* NULL: clients may name everything */
+    const struct sandbox_options *sandbox;           /* NULL: none */
     const struct limits_options *limits;             /* NULL: the defaults */
     const struct audit_options *audit;               /* NULL: no audit log */
     const struct metrics_options *metrics;           /* NULL: not served */

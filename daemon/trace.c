@@ -96,6 +96,11 @@ struct error *trace_begin(void)
     return write_if_shown();
 }
 
+const char *trace_path(void)
+{
+    return output.path;
+}
+
 void trace_end(void)
 {
     trace_writer_stop();

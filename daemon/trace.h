@@ -23,6 +23,9 @@ struct error *trace_apply(const struct trace_options *options) MUST_CHECK;
 /* The file is opened, and what shall be shown is. Once, after daemonize_begin(). */
 struct error *trace_begin(void) MUST_CHECK;
 
+/* The file that trace points are written to; NULL: none. */
+const char *trace_path(void);
+
 /* Writes what is left, for a second at most. */
 void trace_end(void);
 
