@@ -1,6 +1,7 @@
 /* Who is in the way of a plan: users of nodes who are no part of it, and would keep a step from being taken. */
 #include "daemon/reconcile/in_the_way.h"
 #include "blockcore/base/memory.h"
+#include "blockcore/export/export.h"
 #include "blockcore/graph/dirty_bitmap.h"
 #include "blockcore/graph/inner.h"
 #include "blockcore/graph/node.h"
@@ -116,9 +117,26 @@ static struct error *check_replacement(const struct node *node)
     for (struct dirty_bitmap *bitmap = dirty_bitmap_next(node, NULL); bitmap;
          bitmap = dirty_bitmap_next(node, bitmap)) {
         if (!dirty_bitmap_is_persistent(bitmap))
-            return error_new("its bitmap '%s', which is not in the image, would be lost", dirty_bitmap_name(bitmap));
+            return error_new("its bitmap '%s', which is not in the image, would be lost: remove it first",
+                             dirty_bitmap_name(bitmap));
     }
     return NULL;
+}
+
+struct error *in_the_way_of_others(const struct node *node)
+{
+    if (node_options(node) || !node_filtered(node))
+        return NULL;
+    CLEANUP(free) char *user = child_user(node_filtered(node));
+    return in_use(user);
+}
+
+static struct error *check_children(const struct node *node)
+{
+    struct error *err = NULL;
+    for (struct child *edge = node_child_next(node, NULL); edge && !err; edge = node_child_next(node, edge))
+        err = in_the_way_of_others(child_node(edge));
+    return err;
 }
 
 /* NULL: nobody. */
@@ -131,6 +149,8 @@ static struct error *check_inner_user(const struct node *node)
 struct error *in_the_way_of_renewal(const struct node *node)
 {
     struct error *err = check_inner_user(node);
+    if (!err)
+        err = check_children(node);
     if (!err)
         err = check_replacement(node);
     return err ? err : check_inside(node);
@@ -149,10 +169,21 @@ static struct error *check_node(struct concerned *concerned, const struct plan_s
     const struct node *node = node_find(step->name);
     if (!node)
         return error_wrap(node_not_found(step->name), "%s", step->text);
+    struct error *err;
     if (step->action == CONFIG_ACTION_REOPEN)
+        err = check_children(node);
+    else
+        err = step->then ? in_the_way_of_renewal(node) : in_the_way_of_removal(concerned, node);
+    return error_wrap(err, "%s", step->text);
+}
+
+static struct error *check_export(const struct plan_step *step)
+{
+    const struct export *export = export_find(step->name);
+    bool comes_back = step->then || step->untold;
+    if (!export || !export_node(export) || !comes_back)
         return NULL;
-    struct error *err = step->then ? in_the_way_of_renewal(node) : in_the_way_of_removal(concerned, node);
-    return err ? error_wrap(err, "%s", step->text) : NULL;
+    return error_wrap(in_the_way_of_others(export_node(export)), "%s", step->text);
 }
 
 static struct error *check_monitor(const struct apply_request *request, const struct plan_step *step)
@@ -169,6 +200,8 @@ static struct error *check_step(const struct apply_request *request, struct conc
         return NULL;
     if (step->item == CONFIG_ITEM_NODE)
         return check_node(concerned, step);
+    if (step->item == CONFIG_ITEM_EXPORT)
+        return check_export(step);
     return step->item == CONFIG_ITEM_MONITOR ? check_monitor(request, step) : NULL;
 }
 

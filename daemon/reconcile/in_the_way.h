@@ -11,4 +11,8 @@ struct node;
  * users of nodes inside of it? Does not wait. */
 struct error *in_the_way_of_renewal(const struct node *node) CONTROL_FN MUST_CHECK;
 
+/* Is @node a filter that a job has put on top of another one? Who stands on it must not come to stand below it, where
+ * the job sees nothing of what he does. */
+struct error *in_the_way_of_others(const struct node *node) CONTROL_FN MUST_CHECK;
+
 #endif

@@ -151,6 +151,9 @@ struct error *plan_diff(struct planning *planning, const struct type_descriptor 
                         const void *then, struct value_changes *changes, const char **text)
 {
     struct error *err = value_diff(type, now, then, planning->arena, changes);
+    /* Says something about a command, not about what it makes. */
+    if (!err && changes->count == 1 && strcmp(changes->paths[0], "if-absent") == 0)
+        changes->count = 0;
     *text = err || !changes->count ? "" : difference_text(type, now, then, changes, planning->arena);
     return err;
 }

@@ -11,6 +11,7 @@
 #include "daemon/bitmap.h"
 #include "daemon/config.h"
 #include "daemon/monitor.h"
+#include "daemon/reconcile/in_the_way.h"
 #include "daemon/reconcile/renew.h"
 #include "schema/cairn_descriptors.h"
 #include "schema/codec/copy.h"
@@ -205,11 +206,14 @@ static struct error *move_export(const struct block_export_options *from, const 
         return error_new("Export '%s' is not found", id);
     if (!other)
         return node_not_found(node_name);
+    struct error *err = in_the_way_of_others(node); /* since the plan was made */
+    if (err)
+        return err;
     if (node_length(node) != node_length(other))
         return make_again(from, to);
     node_ref(node);
     node_ref(other);
-    struct error *err = node_replace(node, other, handle);
+    err = node_replace(node, other, handle);
     node_unref(other);
     node_unref(node);
     return err;

@@ -205,11 +205,31 @@ def test_what_is_in_the_way_is_named_before_anything_has_changed(qmp, directory)
     assert error.desc == "remove node 'free': it is in use by node 'mine' (as its 'file')"
 
 
+def test_nobody_gets_past_the_filter_of_a_job(qmp, directory):
+    """Its job would not see what is written."""
+    nodes = [null("n"), null("other"), null("target"), {"driver": "raw", "node-name": "top", "file": "n"}]
+    config = {"nodes": nodes, "nbd-server": SERVER,
+              "exports": [{"type": "nbd", "id": "e", "node-name": "n", "name": "disk"}]}
+    apply(qmp, config)
+    qmp.execute("blockdev-mirror", job_id="j", device="n", target="target", sync="full")
+    qmp.wait_event("BLOCK_JOB_READY")
+    assert apply(qmp, config) == []
+    before = running(qmp)
+    moved = copy.deepcopy(config)
+    moved["exports"][0]["node-name"] = "other"
+    reopened = copy.deepcopy(config)
+    reopened["nodes"][3]["discard"] = "unmap"
+    changed = {**config, "exports": [{**config["exports"][0], "writable": True}]}
+    for wanted in (moved, reopened, changed):
+        assert qmp.error("config-apply", config=wanted).desc.endswith(": it is in use by block job 'j'")
+        assert running(qmp) == before
+
+
 def test_bits_of_a_bitmap_are_not_lost(qmp, directory):
     config = {"nodes": [null("n")], "bitmaps": [{"node": "n", "name": "b"}]}
     apply(qmp, config)
     error = qmp.error("config-apply", config={**config, "nodes": [null("n", size=65536)]})
-    assert error.desc == "replace node 'n': size: 1048576 -> 65536: its bitmap 'b', which is not in the image, would be lost"
+    assert error.desc == "replace node 'n': size: 1048576 -> 65536: its bitmap 'b', which is not in the image, would be lost: remove it first"
     error = qmp.error("config-apply", config={**config, "bitmaps": [{"node": "n", "name": "b", "granularity": 512}]})
     assert "bitmap 'n/b' cannot change" in error.desc
 
