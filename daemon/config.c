@@ -284,11 +284,11 @@ struct error *config_parse(const struct config_source *texts, size_t count, stru
     return err;
 }
 
-struct error *config_load(const char *const *paths, size_t count, struct config **out)
+struct error *config_load(const char *const *paths, size_t count, bool by_client, struct config **out)
 {
     struct config_source *texts = NULL;
     size_t texts_count = 0;
-    struct error *err = config_files_read(paths, count, &texts, &texts_count);
+    struct error *err = config_files_read(paths, count, by_client, &texts, &texts_count);
     if (!err)
         err = config_parse(texts, texts_count, out);
     config_files_free(texts, texts_count);

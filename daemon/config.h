@@ -32,7 +32,7 @@ struct config_source;
 
 /* Reads files, and those of directories (config_files.h), and decodes them; touches nothing else. Blocks: before the
  * service begins, or on the pool. */
-struct error *config_load(const char *const *paths, size_t count, struct config **out) MUST_CHECK;
+struct error *config_load(const char *const *paths, size_t count, bool by_client, struct config **out) MUST_CHECK;
 /* The same of texts that are there. Any thread. */
 struct error *config_parse(const struct config_source *texts, size_t count, struct config **out) MUST_CHECK;
 /* Of @values, which live as long; there are no places to be named then. Error: there is a secret in them. */

@@ -1,6 +1,7 @@
 #include "daemon/config_files.h"
 
 #include "blockcore/base/memory.h"
+#include "blockcore/runtime/path_policy.h"
 #include "daemon/yaml_tree.h"
 
 #include <dirent.h>
@@ -10,10 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 struct texts {
     struct config_source *list;
     size_t count;
+    bool by_client; /* who names them: the policy of paths holds */
 };
 
 /* Also what is no regular file and does not tell its length. */
@@ -37,13 +40,31 @@ static struct error *read_stream(FILE *file, const char *path, char **text, size
     return err;
 }
 
+static struct error *open_file(const struct texts *texts, const char *path, FILE **out)
+{
+    struct error *refusal = NULL;
+    CLEANUP(close_fd) int fd = -1;
+    if (texts->by_client)
+        fd = path_open(path, O_RDONLY, 0, &refusal);
+    else if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+        fd = -errno;
+    if (refusal)
+        return refusal;
+    *out = fd < 0 ? NULL : fdopen(fd, "r");
+    if (!*out)
+        return error_errno(fd < 0 ? -fd : errno, "cannot open '%s'", path);
+    (void)steal_fd(&fd);
+    return NULL;
+}
+
 static struct error *read_file(struct texts *texts, const char *path)
 {
     if (texts->count == CONFIG_FILES_MAX)
         return error_new("'%s': more than %d configuration files", path, CONFIG_FILES_MAX);
-    FILE *file = fopen(path, "re");
-    if (!file)
-        return error_errno(errno, "cannot open '%s'", path);
+    FILE *file;
+    struct error *refusal = open_file(texts, path, &file);
+    if (refusal)
+        return refusal;
     char *text = NULL;
     size_t length = 0;
     struct error *err = read_stream(file, path, &text, &length);
@@ -83,18 +104,23 @@ static struct error *read_directory(struct texts *texts, const char *path)
     return err;
 }
 
-static bool is_directory(const char *path)
+static struct error *read_path(struct texts *texts, const char *path)
 {
     struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    struct error *refusal = NULL;
+    int ret = texts->by_client ? path_stat(path, &st, &refusal) : stat(path, &st);
+    if (refusal)
+        return refusal;
+    return ret == 0 && S_ISDIR(st.st_mode) ? read_directory(texts, path) : read_file(texts, path);
 }
 
-struct error *config_files_read(const char *const *paths, size_t count, struct config_source **out, size_t *out_count)
+struct error *config_files_read(const char *const *paths, size_t count, bool by_client, struct config_source **out,
+                                size_t *out_count)
 {
-    struct texts texts = { 0 };
+    struct texts texts = { .by_client = by_client };
     struct error *err = NULL;
     for (size_t i = 0; i < count && !err; i++)
-        err = is_directory(paths[i]) ? read_directory(&texts, paths[i]) : read_file(&texts, paths[i]);
+        err = read_path(&texts, paths[i]);
     *out = texts.list;
     *out_count = texts.count;
     return err;

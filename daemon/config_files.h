@@ -7,6 +7,7 @@
 
 #include "blockcore/base/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define CONFIG_FILES_MAX 1000
@@ -17,9 +18,9 @@ struct config_source {
     size_t length;
 };
 
-/* Blocks. Also after an error the caller frees what there is. A file that is too large is cut behind its limit, which
- * yaml_tree_parse() tells. */
-struct error *config_files_read(const char *const *paths, size_t count, struct config_source **out,
+/* @by_client: who names them, so that they have to be where the policy allows it. Blocks. Also after an error the
+ * caller frees what there is. A file that is too large is cut behind its limit, which yaml_tree_parse() tells. */
+struct error *config_files_read(const char *const *paths, size_t count, bool by_client, struct config_source **out,
                                 size_t *out_count) MUST_CHECK;
 void config_files_free(struct config_source *texts, size_t count);
 

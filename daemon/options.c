@@ -204,7 +204,7 @@ static struct error *apply_log_and_traces(const struct config *config, const str
 static struct error *take_config(struct options *options, const char *path)
 {
     struct option_item item = { .kind = &config_kind, .text = path };
-    struct error *err = config_load(&path, 1, &item.config);
+    struct error *err = config_load(&path, 1, false, &item.config);
     for (size_t i = 0; i < options->count && !err; i++) {
         if (options->items[i].config)
             err = config_check_once(item.config, options->items[i].config);

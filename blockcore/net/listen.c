@@ -2,6 +2,7 @@
 
 #include "blockcore/base/cleanup.h"
 #include "blockcore/base/memory.h"
+#include "blockcore/net/host_policy.h"
 #include "blockcore/net/listen_private.h"
 #include "blockcore/runtime/passed_fd.h"
 #include "blockcore/runtime/pool.h"
@@ -41,6 +42,10 @@ bool listen_parse_number(const char *text, uint32_t max, uint32_t *out)
 static struct error *listen_vsock(const struct vsock_socket_address *vsock, struct listening *out)
 {
     struct sockaddr_vm address = { .svm_family = AF_VSOCK };
+    CLEANUP(free) char *host = xasprintf("vsock:%s", vsock->cid);
+    struct error *err = host_policy_check_listen(host);
+    if (err)
+        return err;
     if (!listen_parse_number(vsock->cid, UINT32_MAX, &address.svm_cid))
         return error_new("'%s' is not a vsock cid", vsock->cid);
     if (!listen_parse_number(vsock->port, UINT32_MAX, &address.svm_port))

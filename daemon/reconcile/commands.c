@@ -79,7 +79,7 @@ static struct error *take_config(const struct config_apply_arguments *arguments,
     if (!!arguments->path + arguments->has_files + !!arguments->config != 1)
         return error_new("one of 'path', 'files' and 'config' must be given");
     if (arguments->path)
-        return reconcile_load(&arguments->path, 1, out);
+        return reconcile_load(&arguments->path, 1, true, out);
     return arguments->has_files ? parse_files(arguments->files, arguments->files_count, out)
                                 : config_of_values(arguments->config, out);
 }

@@ -319,6 +319,7 @@ struct error *reconcile_run(const struct reconcile_request *request, struct aren
 struct loading {
     const char *const *paths;
     size_t count;
+    bool by_client;
     struct config *config;
     struct error *err;
 };
@@ -326,13 +327,13 @@ struct loading {
 static int load(void *arg)
 {
     struct loading *loading = arg;
-    loading->err = config_load(loading->paths, loading->count, &loading->config);
+    loading->err = config_load(loading->paths, loading->count, loading->by_client, &loading->config);
     return 0;
 }
 
-struct error *reconcile_load(const char *const *paths, size_t count, struct config **out)
+struct error *reconcile_load(const char *const *paths, size_t count, bool by_client, struct config **out)
 {
-    struct loading loading = { .paths = paths, .count = count };
+    struct loading loading = { .paths = paths, .count = count, .by_client = by_client };
     struct pool_domain *domain = pool_domain_create("configuration", 1);
     int ret = co_blocking(domain, load, &loading);
     pool_domain_unref(domain);
@@ -347,7 +348,7 @@ static struct error *read_and_apply(struct arena *arena, struct config_plan *pla
 static struct error *read_and_apply(struct arena *arena, struct config_plan *plan)
 {
     struct config *config = NULL;
-    struct error *err = reconcile_load(reconcile.paths, reconcile.paths_count, &config);
+    struct error *err = reconcile_load(reconcile.paths, reconcile.paths_count, false, &config);
     if (err)
         tell_everybody(err, 0);
     else

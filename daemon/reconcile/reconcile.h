@@ -43,7 +43,8 @@ struct error *reconcile_run(const struct reconcile_request *request, struct aren
     CO_FN CONTROL_FN MUST_CHECK;
 
 /* config_load(), on the pool. */
-struct error *reconcile_load(const char *const *paths, size_t count, struct config **out) CO_FN CONTROL_FN MUST_CHECK;
+struct error *reconcile_load(const char *const *paths, size_t count, bool by_client, struct config **out)
+    CO_FN CONTROL_FN MUST_CHECK;
 
 /* Reads the files of --config again and reconciles; the log tells what became of it. False: there are none. Does not
  * wait; asked again while it is at work, it begins again afterwards. */

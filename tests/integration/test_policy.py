@@ -3,6 +3,7 @@ inside and with something outside."""
 
 import os
 import re
+import signal
 import socket
 import subprocess
 
@@ -67,6 +68,21 @@ def test_what_an_image_names(world, start):
             qmp.execute("blockdev-add", description)
         else:
             refused(world, qmp.error("blockdev-add", description), world / "out" / "base.qcow2")
+    qmp.close()
+
+
+def test_configurations_that_clients_name(world, start):
+    """Errors tell what is in them. Those that the daemon was started with are its own, wherever they are."""
+    for name in ("in", "out"):
+        (world / name / "conf.yaml").write_text("word: 7\n")
+    daemon, qmp = start(f"{{paths: [ {world}/in ]}}")
+    for path, real in (("out/conf.yaml", "out/conf.yaml"), ("in/elsewhere/conf.yaml", "out/conf.yaml"), ("out", "out"),
+                       ("in/elsewhere", "out")):
+        refused(world, qmp.error("config-apply", path=str(world / path), dry_run=True), world / path, world / real)
+    for path in ("in/conf.yaml", "in"):
+        assert "word: unknown" in qmp.error("config-apply", path=str(world / path)).desc
+    daemon.process.send_signal(signal.SIGHUP)
+    assert qmp.wait_event("CONFIG_APPLIED")["data"] == {"steps": 0}
     qmp.close()
 
 
@@ -180,6 +196,8 @@ def test_hosts(world, start, host, allowed):
         assert bool(re.search(rf"the policy does not allow connections to '\[?{host}\]?' \(its 'hosts'\)", error.desc)) != allowed
     error = qmp.error("nbd-server-start", {"addr": {"type": "inet", "data": {"host": "0.0.0.0", "port": "0"}}})
     assert "the policy does not allow to listen at '0.0.0.0' (its 'listen')" in error.desc
+    error = qmp.error("nbd-server-start", {"addr": {"type": "vsock", "data": {"cid": "1", "port": "1234"}}})
+    assert "the policy does not allow to listen at 'vsock:1' (its 'listen')" in error.desc
     qmp.execute("nbd-server-start", {"addr": {"type": "inet", "data": {"host": "127.0.0.1", "port": "0"}}})
     qmp.close()
 
