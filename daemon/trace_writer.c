@@ -5,6 +5,7 @@
 #include "daemon/log.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -32,6 +33,8 @@ static struct {
     unsigned patience_ms; /* that is left for all that is left at the end; a multiple of INTERVAL_MS */
     struct trace_cursor cursor;
     struct trace_record batch[BATCH];
+    char lines[PIPE_BUF];
+    size_t lines_length;
 } writer = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
 struct timespec trace_time(const struct trace_record *record)
@@ -60,14 +63,24 @@ static bool write_once(const char *line, size_t length)
 }
 
 /* A pipe that nobody reads is waited for, but not at the end. */
-static void write_line(const char *line, size_t length)
+static void flush_lines(void)
 {
-    while (writer.patience_ms > 0 && !write_once(line, length)) {
+    while (writer.lines_length > 0 && writer.patience_ms > 0 && !write_once(writer.lines, writer.lines_length)) {
         struct pollfd fd = { .fd = writer.fd, .events = POLLOUT };
         poll(&fd, 1, INTERVAL_MS);
         if (is_stopping())
             writer.patience_ms -= INTERVAL_MS;
     }
+    writer.lines_length = 0;
+}
+
+/* Whole lines are written together, as many as a pipe takes at once. */
+static void write_line(const char *line, size_t length)
+{
+    if (length > sizeof(writer.lines) - writer.lines_length)
+        flush_lines();
+    memcpy(writer.lines + writer.lines_length, line, length);
+    writer.lines_length += length;
 }
 
 static void write_record(const struct trace_record *record)
@@ -109,6 +122,7 @@ static void write_new_records(void)
     } while (count == BATCH);
     if (lost > 0)
         write_lost(lost);
+    flush_lines();
 }
 
 /* False when it is time to end. */
