@@ -2,6 +2,7 @@
 
 #include "clients/cli/graph_data.h"
 #include "clients/cli/json_get.h"
+#include "clients/cli/terminal.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -21,11 +22,14 @@ static void print_node_line(const json_t *node)
     const json_t *image = json_object_get(node, "image");
     const char *file = get_text(node, "file");
 
-    printf("%s (%s, %s, %" JSON_INTEGER_FORMAT " bytes)", get_text(node, "node-name"), get_text(node, "drv"),
+    terminal_print(get_text(node, "node-name"));
+    printf(" (%s, %s, %" JSON_INTEGER_FORMAT " bytes)", get_text(node, "drv"),
            json_is_true(json_object_get(node, "ro")) ? "read-only" : "writable",
            json_integer_value(json_object_get(image, "virtual-size")));
-    if (json_array_size(json_object_get(node, "children")) == 0)
-        printf(" %s", file);
+    if (json_array_size(json_object_get(node, "children")) == 0) {
+        putchar(' ');
+        terminal_print(file);
+    }
     putchar('\n');
 }
 
@@ -38,7 +42,8 @@ static void print_subtree(struct graph *graph, const char *name, char *indent)
     const json_t *child;
 
     if (!node || json_object_get(graph->shown, name)) {
-        printf("%s (see above)\n", name);
+        terminal_print(name);
+        printf(" (see above)\n");
         return;
     }
     json_object_set_new(graph->shown, name, json_true());

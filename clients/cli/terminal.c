@@ -3,6 +3,7 @@
 #include "blockcore/base/annotations.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -102,6 +103,14 @@ void terminal_put(FILE *out, const char *text, unsigned columns, enum terminal_a
     put_characters(out, text, columns);
     if (align == ALIGN_LEFT)
         fprintf(out, "%*s", (int)blanks, "");
+}
+
+void terminal_print(const char *text)
+{
+    if (isatty(STDOUT_FILENO))
+        put_characters(stdout, text, UINT_MAX);
+    else
+        fputs(text, stdout);
 }
 
 /* Full screen -------------------------------------------------------------------------------------------------- */

@@ -42,6 +42,9 @@ enum terminal_align {
 };
 void terminal_put(FILE *out, const char *text, unsigned columns, enum terminal_align align);
 
+/* All of @text on standard output: control characters become '?' where that is a terminal. Files get it as it is. */
+void terminal_print(const char *text);
+
 /* Full screen -------------------------------------------------------------------------------------------------- */
 
 /* Takes the terminal: another screen, keys without their echo, no cursor. False when standard input or output is none.

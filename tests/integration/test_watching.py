@@ -169,11 +169,14 @@ def test_top_ends_when_the_daemon_does(daemon, qmp):
     assert daemon.wait() == 0
 
 
-def test_names_play_no_tricks_on_a_terminal(ctl, qmp, tmp_path):
-    add_null(qmp, "disk")
-    start_server(qmp, tmp_path)
-    qmp.execute("block-export-add", type="nbd", id="e", node_name="disk", name="\033[2J")
-    assert "\033" not in ctl("top", "--once", "-i", "0.05").stdout + ctl("graph").stdout
+def test_names_play_no_tricks_on_a_terminal(daemon, ctl, qmp, tmp_path):
+    path = tmp_path / "a\033[2Jb"
+    path.write_bytes(b"x" * 512)
+    qmp.execute("blockdev-add", driver="file", node_name="disk", filename=str(path))
+    terminal = Terminal(daemon.socket, "graph", columns=300)
+    assert terminal.end() == 0
+    assert "\033" not in terminal.rest and "a?[2Jb" in terminal.rest
+    assert "a\033[2Jb" in ctl("graph").stdout  # a script gets what there is
 
 
 # jobs ---------------------------------------------------------------------------------------------------------------
@@ -349,11 +352,17 @@ def test_hostile_names_are_only_names(tmp_path):
     nodes = [{"node-name": name, "drv": "raw<", "ro": False, "image": {"virtual-size": 1}, "file": "x", "children": []}
              for name in hostile]
     nodes[0]["children"] = [{"child": "fi&le", "node-name": name} for name in hostile[1:]]
-    server = FalseDaemon(tmp_path / "false.sock", {"query-named-block-nodes": nodes, "query-block-exports": []})
+    answers = {"query-named-block-nodes": nodes, "query-block-exports": []}
+    server = FalseDaemon(tmp_path / "false.sock", answers)
     seen = {name.replace("\x01", "\ufffd").replace("\x1b", "\ufffd").replace("\uffff", "\ufffd") for name in hostile}
     _, nodes, _, edges = picture(lambda *words: cairnctl(server.path, *words))
     assert set(nodes) == seen
     assert {(child, to) for _, child, to in edges} == {("fi&le", name) for name in seen if "script" not in name}
+    server.close()
+    server = FalseDaemon(tmp_path / "dot.sock", answers)
+    strings = re.findall(r'"((?:[^"\\]|\\.)*)"', cairnctl(server.path, "graph", "--dot").stdout, re.S)
+    names = {re.sub(r"\\(.)", r"\1", string, flags=re.S) for string in strings}
+    assert names >= {f"node:{name}" for name in hostile} | {"fi&le"}
     server.close()
 
 
