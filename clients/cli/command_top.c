@@ -306,6 +306,8 @@ const struct subcommand top_subcommand = {
             "  -n, --count NUMBER       end after so many\n"
             "      --color WHEN         auto (the default), always, never\n"
             "\n"
+            "A client of an export has its age for a detail, and all its requests in one column.\n"
+            "\n"
             "Columns: QUEUE are requests inside the node or export right now, those that wait for nodes below it\n"
             "included; OTHER are flushes and discards; P50 and P99 are the times within which half and 99 percent of\n"
             "reads and writes ended, off by a fifth at most. Time is taken where requests enter, so nodes that only\n"

@@ -210,6 +210,48 @@ struct top_row *top_rows(const struct top_samples *samples, const char *list, en
     return rows;
 }
 
+/* The client of that number in an earlier answer; NULL: it has come since. */
+static const json_t *same_client(const json_t *clients, const json_t *client)
+{
+    size_t i;
+    const json_t *candidate;
+
+    json_array_foreach(clients, i,
+                       candidate) if (get_number(candidate, "number") == get_number(client, "number")) return candidate;
+    return NULL;
+}
+
+static const json_t *same_export(const json_t *exports, const char *id)
+{
+    size_t i;
+    const json_t *export;
+
+    json_array_foreach(exports, i, export) if (strcmp(get_text(export, "id"), id) == 0) return export;
+    return NULL;
+}
+
+struct top_row *top_clients(const struct top_samples *samples, const struct top_row *export, size_t *count)
+{
+    const json_t *clients = json_object_get(export->json, "clients");
+    const json_t *earlier = same_export(json_object_get(samples->before, "exports"), export->name);
+    double seconds = top_seconds(samples);
+
+    *count = json_array_size(clients);
+    struct top_row *rows = xcalloc(*count + 1, sizeof(*rows));
+    for (size_t i = 0; i < *count; i++) {
+        const json_t *client = json_array_get(clients, i);
+        const json_t *before = same_client(json_object_get(earlier, "clients"), client);
+        rows[i] = (struct top_row){ .json = client, .name = get_text(client, "address"), .p50_ns = -1, .p99_ns = -1 };
+        rows[i].queue = get_number(client, "in-flight");
+        if (seconds <= 0)
+            continue;
+        rows[i].reads = (double)growth(client, before, "requests") / seconds;
+        rows[i].read_bytes = (double)growth(client, before, "bytes-read") / seconds;
+        rows[i].write_bytes = (double)growth(client, before, "bytes-written") / seconds;
+    }
+    return rows;
+}
+
 double top_cpu(const struct top_samples *samples, const json_t *now, const json_t *before)
 {
     double seconds = top_seconds(samples);

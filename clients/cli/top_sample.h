@@ -21,13 +21,13 @@ void top_samples_fini(struct top_samples *samples);
 /* Between the two, by the daemon's clock; 0 while there is only one. */
 double top_seconds(const struct top_samples *samples);
 
-/* A node, an export or a command; per second. */
+/* A node, an export, a client of one, or a command; per second. */
 struct top_row {
     const char *name;
     const char *detail; /* driver of a node, node of an export */
     const json_t *json; /* as in the answer */
     uint64_t queue;
-    double reads;  /* of a command: calls */
+    double reads;  /* of a command: calls; of a client: requests of any kind */
     double writes; /* and those that failed */
     double others; /* flushes and discards */
     double read_bytes;
@@ -57,6 +57,9 @@ const char *top_order_name(enum top_order order);
  */
 struct top_row *top_rows(const struct top_samples *samples, const char *list, enum top_order order, bool reverse,
                          size_t *count);
+
+/* The clients of an export, a row of top_rows(), in the order in which they came; the caller frees them. */
+struct top_row *top_clients(const struct top_samples *samples, const struct top_row *export, size_t *count);
 
 /* How much of a second of a processor was used in a second, of "process" or an element of its "loops". */
 double top_cpu(const struct top_samples *samples, const json_t *now, const json_t *before);

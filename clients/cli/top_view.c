@@ -1,6 +1,7 @@
 #include "clients/cli/top_view.h"
 
-#include "blockcore/base/annotations.h"
+#include "blockcore/base/cleanup.h"
+#include "blockcore/base/memory.h"
 
 #include "clients/cli/job_table.h"
 #include "clients/cli/json_get.h"
@@ -117,22 +118,28 @@ static void put_row(FILE *out, const struct top_view *view, const struct top_row
     fputc('\n', out);
 }
 
-static void put_clients(FILE *out, const struct top_view *view, const json_t *export)
+static void put_client(FILE *out, const struct top_view *view, const struct top_row *row)
 {
-    size_t i;
-    const json_t *client;
+    char text[NUMBER_MAX], duration[JOB_DURATION_MAX];
+    CLEANUP(free) char *name = xasprintf("  %s", row->name);
 
-    json_array_foreach(json_object_get(export, "clients"), i, client)
-    {
-        char text[NUMBER_MAX], size[SIZE_TEXT_MAX], duration[JOB_DURATION_MAX];
-        fputs("  ", out);
-        terminal_put(out, get_text(client, "address"), name_columns(view) + detail_columns(view) - 2, ALIGN_LEFT);
-        put_number(out, count_text((double)get_number(client, "in-flight"), text), 5);
-        fprintf(out, "  %s requests", count_text((double)get_number(client, "requests"), text));
-        fprintf(out, ", %s read", size_format(get_number(client, "bytes-read"), size));
-        fprintf(out, ", %s written", size_format(get_number(client, "bytes-written"), size));
-        fprintf(out, ", for %s\n", job_duration((double)get_number(client, "age-ns") / 1e9, duration));
-    }
+    put_names(out, view, name, job_duration((double)get_number(row->json, "age-ns") / 1e9, duration));
+    put_number(out, count_text((double)row->queue, text), 5);
+    put_number(out, count_text(row->reads, text), 7);
+    put_number(out, "", 15); /* all of its requests are told as one */
+    put_number(out, rate_text(row->read_bytes, text), 10);
+    put_number(out, rate_text(row->write_bytes, text), 10);
+    fputc('\n', out);
+}
+
+static void put_clients(FILE *out, const struct top_view *view, const struct top_samples *samples,
+                        const struct top_row *export)
+{
+    size_t count;
+    struct top_row *rows = top_clients(samples, export, &count);
+    for (size_t i = 0; i < count; i++)
+        put_client(out, view, &rows[i]);
+    free(rows);
 }
 
 static void put_io_list(FILE *out, const struct top_view *view, const struct top_samples *samples, const char *list,
@@ -147,7 +154,7 @@ static void put_io_list(FILE *out, const struct top_view *view, const struct top
             continue;
         put_row(out, view, &rows[i]);
         if (view->show_clients)
-            put_clients(out, view, rows[i].json);
+            put_clients(out, view, samples, &rows[i]);
     }
     free(rows);
 }

@@ -78,6 +78,32 @@ static void an_answer_of_something_else_is_an_empty_one(void **state)
     top_samples_fini(&samples);
 }
 
+static json_t *export_of(json_t *clients)
+{
+    return json_pack("{s:I, s:[{s:s, s:o}]}", "time-ns", (json_int_t)2e9, "exports", "id", "e", "clients", clients);
+}
+
+static void clients_are_known_by_their_numbers(void **state)
+{
+    (void)state;
+    struct top_samples samples = { 0 };
+    size_t count;
+    json_t *before = json_pack("[{s:i,s:s,s:i}, {s:i,s:s,s:i}]", "number", 1, "address", "x", "requests", 100, "number",
+                               2, "address", "x", "requests", 1000);
+    json_t *now = json_pack("[{s:i,s:s,s:i}, {s:i,s:s,s:i}]", "number", 2, "address", "x", "requests", 1010, "number",
+                            3, "address", "x", "requests", 7);
+    top_samples_add(&samples, export_of(before));
+    json_object_set_new(samples.now, "time-ns", json_integer(1000000000));
+    top_samples_add(&samples, export_of(now));
+    struct top_row *exports = top_rows(&samples, "exports", TOP_BY_NAME, false, &count);
+    struct top_row *clients = top_clients(&samples, &exports[0], &count);
+    assert_int_equal(count, 2);
+    assert_true(near(clients[0].reads, 10) && near(clients[1].reads, 7));
+    free(clients);
+    free(exports);
+    top_samples_fini(&samples);
+}
+
 static json_t *jobs(int progress)
 {
     return json_pack("[{s:s, s:i, s:i}]", "id", "j", "current-progress", progress, "total-progress", 1000);
@@ -123,6 +149,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rates_are_of_the_time_between),
         cmocka_unit_test(what_began_anew_counts_from_zero),
+        cmocka_unit_test(clients_are_known_by_their_numbers),
         cmocka_unit_test(an_answer_of_something_else_is_an_empty_one),
         cmocka_unit_test(the_rate_of_a_job_settles),
         cmocka_unit_test(durations_are_for_people),
