@@ -352,3 +352,21 @@ def test_who_comes_while_steps_are_taken_is_not_run_over(daemon, qmp, directory,
     with pytest.raises(QMPError, match="replace node 'n': .*'j'.*; all is as it was before"):
         client.finish(command)
     assert running(qmp)["nodes"] == sorted(map(json.dumps, before["nodes"]))
+
+
+def test_a_server_is_replaced_with_its_credentials(qmp, directory):
+    def config(key):
+        (directory / key).mkdir(exist_ok=True)
+        (directory / key / "keys.psk").write_text("user:00112233445566778899aabbccddeeff\n")
+        return {"objects": [{"qom-type": "tls-creds-psk", "id": "tls0", "endpoint": "server", "dir": str(directory / key)}],
+                "nodes": [null("n")], "nbd-server": {**SERVER, "tls-creds": "tls0"},
+                "exports": [{"type": "nbd", "id": "e", "node-name": "n"}]}
+    apply(qmp, config("one"))
+    assert [text.partition(":")[0] for text in apply(qmp, config("two"))] == [
+        "replace object 'tls0'", "replace NBD server 'default'", "replace export 'e'"]
+    assert apply(qmp, config("two")) == []
+    before = running(qmp)
+    broken = config("three")
+    (directory / "three" / "keys.psk").unlink()
+    assert qmp.error("config-apply", config=broken).desc.endswith("; all is as it was before")
+    assert running(qmp) == before

@@ -3,6 +3,7 @@
 #include "schema/cairn_descriptors.h"
 #include "schema/codec/compare.h"
 #include "schema/codec/copy.h"
+#include "schema/codec/overlay.h"
 #include "schema/codec/random.h"
 #include "schema/sample_descriptors.h"
 
@@ -157,6 +158,49 @@ static void differences_are_paths(void **state)
                         "");
 }
 
+static void lies_over_itself(const struct type_descriptor *type, const void *value, uint64_t seed)
+{
+    struct arena arena;
+    if (type->kind != VALUE_OBJECT)
+        return;
+    arena_init(&arena, SIZE_MAX);
+    const void *same = value_overlay(type, value, value, &arena);
+    if (!value_equal(type, value, same))
+        fail_msg("%s, seed %d: not equal", type->name, (int)seed);
+    arena_fini(&arena);
+}
+
+static void a_value_over_itself_is_itself(void **state)
+{
+    (void)state;
+    for_all(lies_over_itself);
+}
+
+static void what_lies_over_it(const char *base, const char *over, const char *expected)
+{
+    const struct type_descriptor *type = &object_options_descriptor;
+    const void *result =
+        value_overlay(type, decoded(type, DECODE_JSON, base), decoded(type, DECODE_JSON, over), &codec_arena);
+    assert_true(value_equal(type, result, decoded(type, DECODE_JSON, expected)));
+}
+
+static void members_that_are_there_are_taken_and_objects_put_together(void **state)
+{
+    (void)state;
+#define GROUP(limits) "{\"qom-type\": \"throttle-group\", \"id\": \"g\"" limits "}"
+    what_lies_over_it(GROUP(", \"limits\": {\"iops-total\": 1, \"bps-total\": 2}"),
+                      GROUP(", \"limits\": {\"iops-total\": 3, \"iops-size\": 4}"),
+                      GROUP(", \"limits\": {\"iops-total\": 3, \"bps-total\": 2, \"iops-size\": 4}"));
+    what_lies_over_it(GROUP(""), GROUP(", \"limits\": {\"iops-total\": 3}"),
+                      GROUP(", \"limits\": {\"iops-total\": 3}"));
+    what_lies_over_it(GROUP(", \"limits\": {\"iops-total\": 3}"), GROUP(""),
+                      GROUP(", \"limits\": {\"iops-total\": 3}"));
+#define LIST(rules) "{\"qom-type\": \"authz-list\", \"id\": \"a\", \"rules\": [" rules "]}"
+#define RULE(match) "{\"match\": \"" match "\", \"policy\": \"allow\"}"
+    what_lies_over_it(LIST(RULE("a") ", " RULE("b")), LIST(RULE("c")), LIST(RULE("c")));
+    what_lies_over_it(LIST(RULE("a")), LIST(""), LIST(""));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -165,6 +209,8 @@ int main(void)
         cmocka_unit_test(differences_are_found_exactly_where_values_are_not_equal),
         cmocka_unit_test(the_same_seed_gives_the_same_value),
         cmocka_unit_test(differences_are_paths),
+        cmocka_unit_test(a_value_over_itself_is_itself),
+        cmocka_unit_test(members_that_are_there_are_taken_and_objects_put_together),
     };
     return cmocka_run_group_tests(tests, codec_set_up, codec_tear_down);
 }
