@@ -478,7 +478,9 @@ static const char *join(struct arena *arena, const char *list, const char *word)
 
 static const char *marks_of(struct docs *docs, const struct entity *entity)
 {
-    static const char *const roles[] = { [ROLE_READ] = "role read", [ROLE_OPERATE] = "role operate" };
+    static const char *const roles[] = {
+        [ROLE_READ] = "role read", [ROLE_OPERATE] = "role operate", [ROLE_ADMIN] = "role admin"
+    };
     struct arena *arena = docs->output->arena;
     const struct features *features = features_of(entity);
     const char *marks = "";
@@ -486,7 +488,7 @@ static const char *marks_of(struct docs *docs, const struct entity *entity)
         marks = join(arena, marks, features->list.items[i].name);
     if (entity->command && entity->command->allow_oob)
         marks = join(arena, marks, "out of band");
-    if (entity->command && entity->command->role != ROLE_ADMIN)
+    if (entity->command && docs_has_roles(docs))
         marks = join(arena, marks, roles[entity->command->role]);
     if (entity->event && entity->event->rate_limit_ms)
         marks = join(arena, marks, arena_printf(arena, "at most one in %u ms", entity->event->rate_limit_ms));
@@ -578,6 +580,7 @@ void docs_write(struct output *output, const struct model *model, const struct b
 {
     struct docs docs = { .output = output, .model = model, .options = options, .format = format };
     format->begin(&docs);
+    docs_put_roles(&docs);
     put_chapter(&docs, DOCS_COMMAND, "Commands");
     put_chapter(&docs, DOCS_EVENT, "Events");
     put_chapter(&docs, DOCS_TYPE, "Types");

@@ -81,6 +81,12 @@ const char *docs_summary(struct arena *arena, const struct entity *entity);
 /* Whether a definition refers to @type itself, not by what a base brings. */
 bool docs_uses(const struct entity *entity, const struct type *type);
 
+/* Does any command need less than the role of an administrator? */
+bool docs_has_roles(const struct docs *docs);
+
+/* The chapter that says which role allows which commands; nothing where all need the same. */
+void docs_put_roles(struct docs *docs);
+
 /* Entities in the order of the manual: of one kind, by name. *count is how many. */
 const struct entity **docs_sorted(const struct docs *docs, enum docs_kind kind, size_t *count);
 
