@@ -4,6 +4,7 @@
 
 #include "blockcore/base/memory.h"
 #include "blockcore/base/trace.h"
+#include "blockcore/net/listen.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop.h"
 #include "blockcore/runtime/loop_uv.h"
@@ -195,6 +196,7 @@ static struct error *CO_FN become_ready(const struct options *options)
         err = make_items(options);
     if (!err)
         err = take_pidfile(options);
+    listen_begin_service();
     reconcile_allow();
     if (!err && !the_daemon.ending)
         err = daemonize_ready();

@@ -26,6 +26,18 @@ int listen_bind(int fd, const struct sockaddr *address, socklen_t bytes)
     return 0;
 }
 
+static _Atomic bool in_service;
+
+void listen_begin_service(void)
+{
+    in_service = true;
+}
+
+bool listen_takes_numbers(void)
+{
+    return !in_service;
+}
+
 bool listen_parse_number(const char *text, uint32_t max, uint32_t *out)
 {
     if (*text < '0' || *text > '9')
@@ -84,8 +96,8 @@ static int take_number(const char *text, char **passed_as)
     uint32_t fd;
     if (!listen_parse_number(text, INT32_MAX, &fd))
         return -1;
-    (void)named_fd_take_fitting(NAMED_FD_PARENT, is_number, &fd, passed_as);
-    return (int)fd;
+    int passed = named_fd_take_fitting(NAMED_FD_PARENT, is_number, &fd, passed_as);
+    return passed >= 0 || listen_takes_numbers() ? (int)fd : -1;
 }
 
 static struct error *listen_fd(const struct fd_socket_address *given, struct listening *out)

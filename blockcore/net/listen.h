@@ -34,6 +34,11 @@ struct listening {
  */
 struct error *listen_at(const struct socket_address *address, struct listening *out) CO_FN MUST_CHECK;
 
+/* From now on an address gives no descriptor by its number any more, but by a name; those of whoever started the
+ * process have both. By now others are open, and a client that may name a number would reach what belongs to another:
+ * read what he says on his connection, or have the socket closed at which he comes in. Any thread. */
+void listen_begin_service(void);
+
 #define LISTEN_KEEP_ID ((uid_t)-1)
 
 /* Lets others than the user of the process connect to the Unix socket: owner and group, LISTEN_KEEP_ID: as they are,

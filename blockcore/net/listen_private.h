@@ -35,6 +35,9 @@ void unix_identity_remove(struct unix_identity *identity);
 /* The family that ipv4 and ipv6 of the address ask for. */
 struct error *listen_family(const struct inet_socket_address *inet, int *family) MUST_CHECK;
 
+/* May an address give any descriptor by its number? */
+bool listen_takes_numbers(void);
+
 /* 0 to @max, decimal, nothing else around it. */
 bool listen_parse_number(const char *text, uint32_t max, uint32_t *out);
 

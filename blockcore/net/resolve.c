@@ -152,7 +152,7 @@ struct error *resolve_fd(const struct socket_address *address, int *fd)
     int named = named_fd_take(text);
     if (named >= 0)
         number = (uint32_t)named;
-    else if (!listen_parse_number(text, INT32_MAX, &number))
+    else if (!listen_takes_numbers() || !listen_parse_number(text, INT32_MAX, &number))
         return error_new("'%s' is neither the number of a descriptor nor the name of one that was passed", text);
     struct error *err = NULL;
     if (getsockopt((int)number, SOL_SOCKET, SO_TYPE, &type, &bytes) < 0)

@@ -4,6 +4,7 @@ import array
 import contextlib
 import json
 import os
+import pathlib
 import socket
 
 import pytest
@@ -108,6 +109,21 @@ def test_a_name_for_a_socket_that_listens(client, tmp_path):
         assert guest.recv(8) == b"NBDMAGIC"
     client.execute("nbd-server-stop")
     assert "'server'" in client.error("nbd-server-start", addr={"type": "fd", "data": {"str": "server"}}).desc
+
+
+def test_numbers_of_what_others_have_open_are_refused(client, daemon):
+    """A client would read what another says, or close the socket at which it came in."""
+    sockets = [fd.name for fd in pathlib.Path(f"/proc/{daemon.pid}/fd").iterdir() if os.readlink(fd).startswith("socket:")]
+    assert len(sockets) >= 2
+    for number in sockets:
+        address = {"type": "fd", "str": number}
+        errors = [client.error("blockdev-add", driver="nbd", node_name="no", server=address),
+                  client.error("nbd-server-start", addr={"type": "fd", "data": {"str": number}}),
+                  client.error("chardev-add", {"id": "no", "backend": {"type": "socket", "data": {
+                      "addr": {"type": "fd", "data": {"str": number}}}}})]
+        for error in errors:
+            assert f"'{number}' is neither the number of a descriptor" in error.desc, error.desc
+    client.execute("query-version")
 
 
 def test_names_are_closed_and_go_with_their_client(client, daemon, tmp_path):
