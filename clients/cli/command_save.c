@@ -1,6 +1,8 @@
 #include "clients/cli/cli.h"
 #include "clients/cli/yaml.h"
 
+#include "blockcore/base/memory.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,10 +14,14 @@ static void print_config(FILE *out, const json_t *info)
     const json_t *left_out = json_object_get(info, "left-out");
     const json_t *sentence;
     size_t i;
-    fputs("# yaml-language-server: $schema=" CAIRN_CONFIG_SCHEMA "\n", out);
+    yaml_print_comment(out, "yaml-language-server: $schema=" CAIRN_CONFIG_SCHEMA);
     if (json_array_size(left_out) > 0)
-        fputs("# Left out:\n", out);
-    json_array_foreach(left_out, i, sentence) fprintf(out, "# - %s\n", json_string_value(sentence));
+        yaml_print_comment(out, "Left out:");
+    json_array_foreach(left_out, i, sentence)
+    {
+        CLEANUP(free) char *line = xasprintf("- %s", json_string_value(sentence));
+        yaml_print_comment(out, line);
+    }
     yaml_print(out, json_object_get(info, "config"));
 }
 

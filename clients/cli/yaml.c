@@ -25,10 +25,33 @@ static bool is_plain(const char *text)
     return true;
 }
 
-static bool is_printable(const char *text)
+/* The next character of @text, which is valid UTF-8; *@bytes: how long it is. */
+static unsigned character_at(const char *text, size_t *bytes)
 {
-    for (; *text; text++) {
-        if ((unsigned char)*text < ' ' || *text == 0x7f)
+    unsigned char first = (unsigned char)*text;
+    *bytes = first < 0x80 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+    unsigned code = *bytes == 1 ? first : first & (0xffu >> (*bytes + 1));
+    for (size_t i = 1; i < *bytes; i++)
+        code = code << 6 | ((unsigned char)text[i] & 0x3fu);
+    return code;
+}
+
+/* What may stand in a file at all (YAML 1.2.2, section 5.1), and is neither a line break to some reader (YAML 1.1) nor
+ * a mark of the byte order. */
+static bool is_printable(unsigned code)
+{
+    static const unsigned others[] = { 0x2028, 0x2029, 0xfeff, 0xfffe, 0xffff };
+    for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+        if (code == others[i])
+            return false;
+    }
+    return code >= ' ' && (code < 0x7f || code >= 0xa0);
+}
+
+static bool is_all_printable(const char *text)
+{
+    for (size_t bytes; *text; text += bytes) {
+        if (!is_printable(character_at(text, &bytes)))
             return false;
     }
     return true;
@@ -43,24 +66,41 @@ static void print_single_quoted(FILE *out, const char *text)
     fputc('\'', out);
 }
 
-/* With escapes for what has no line of its own. */
+/* With escapes for what cannot be printed; @quoted: and for what has a meaning in double quotes. */
+static void print_escaped(FILE *out, const char *text, bool quoted)
+{
+    for (size_t bytes; *text; text += bytes) {
+        unsigned code = character_at(text, &bytes);
+        if (quoted && (code == '"' || code == '\\'))
+            fputc('\\', out);
+        if (quoted && code == '$')
+            fputc('$', out);
+        if (is_printable(code))
+            fprintf(out, "%.*s", (int)bytes, text);
+        else
+            fprintf(out, code > 0xff ? "\\u%04x" : "\\x%02x", code);
+    }
+}
+
 static void print_double_quoted(FILE *out, const char *text)
 {
     fputc('"', out);
-    for (; *text; text++) {
-        if (!is_printable((char[]){ *text, '\0' }))
-            fprintf(out, "\\x%02x", (unsigned char)*text);
-        else
-            fprintf(out, "%s%c", *text == '$' ? "$" : *text == '"' || *text == '\\' ? "\\" : "", *text);
-    }
+    print_escaped(out, text, true);
     fputc('"', out);
+}
+
+void yaml_print_comment(FILE *out, const char *text)
+{
+    fputs("# ", out);
+    print_escaped(out, text, false);
+    fputc('\n', out);
 }
 
 static void print_text(FILE *out, const char *text)
 {
     if (is_plain(text))
         fputs(text, out);
-    else if (is_printable(text))
+    else if (is_all_printable(text))
         print_single_quoted(out, text);
     else
         print_double_quoted(out, text);

@@ -165,3 +165,28 @@ def test_filters_of_jobs_are_looked_through(daemon, qmp):
     qmp.execute("blockdev-mirror", job_id="j", device="disk0", target="target", sync="full")
     qmp.wait_event("BLOCK_JOB_READY")
     assert qmp.execute("query-config") == before
+
+
+# What readers of YAML take for something else, or for the end of a line, and what may not stand in a file at all.
+NAMES = ["no", "1e3", "~", "null", "0x10", "a'b", 'a"b', "a\nb", "\n", "\t", " a", "a ", "a: b", "a #b", "- a", "---", "...", "<<",
+         "${HOME}", "$$", "\n${HOME}", "\x01\\", "\x7f", "\x80", "\x85", "\xa0", "\u2028", "\u2029", "\ufeff", "\ufffe",
+         "\uffff", "\U0001f600", "%a", "@a", "!a", "&a", "*a", "|", "[a]", "{a}", "12:30", ".inf", "\r", "\\x41"]
+
+
+def test_every_name_is_the_same_in_a_file(daemon, qmp, tmp_path):
+    qmp.execute("blockdev-add", driver="null-co", node_name="n", size=65536)
+    for name in NAMES:
+        qmp.execute("block-dirty-bitmap-add", node="n", name=name)
+    text = saved(daemon)
+    read = [bitmap["name"] for bitmap in yaml.safe_load(text)["bitmaps"]]
+    assert [name for name in read if "$" not in name] == [name for name in NAMES if "$" not in name]
+    (tmp_path / "saved.yaml").write_text(text)
+    assert cairnctl(daemon.socket, "apply", tmp_path / "saved.yaml").stdout == "nothing to do\n"
+
+
+def test_a_name_in_a_comment_is_no_line_of_its_own(daemon, qmp, tmp_path):
+    images.create(tmp_path / "a.qcow2", "1M")
+    qmp.execute("blockdev-add", {"driver": "qcow2", "node-name": "a", "file": {"driver": "file", "filename": "a.qcow2"}})
+    inner = next(node["node-name"] for node in qmp.execute("query-named-block-nodes") if node["node-name"] != "a")
+    qmp.execute("block-dirty-bitmap-add", node=inner, name="x\npidfile: y\u0085")
+    assert list(yaml.safe_load(saved(daemon))) == ["nodes"]
