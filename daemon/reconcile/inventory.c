@@ -48,10 +48,12 @@ static void take_objects(struct inventory *inventory, struct arena *arena)
                                 arena_printf(arena, "secret '%s': its content is not in a file", given->id));
             continue;
         }
-        const struct object_options *copy =
+        struct object_options *copy =
             given ? inventory_copy(inventory, &object_options_descriptor, given, arena) : NULL;
-        if (copy)
-            objects[count++] = *copy;
+        if (!copy)
+            continue;
+        copy->has_if_absent = copy->if_absent = false;
+        objects[count++] = *copy;
     }
     inventory->values.has_objects = count > 0;
     inventory->values.objects = objects;

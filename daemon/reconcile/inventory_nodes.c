@@ -213,6 +213,7 @@ static void list_node(struct listing *listing, struct node *node)
     if (!options)
         return;
     options->node_name = name;
+    options->has_if_absent = options->if_absent = false;
     if (listing->count == listing->room) {
         listing->room = 2 * listing->room + 16;
         listing->nodes = xrealloc_array(listing->nodes, listing->room, sizeof(*listing->nodes));

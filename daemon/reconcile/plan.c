@@ -147,13 +147,26 @@ const char *plan_text(struct planning *planning, enum config_action action, enum
                         any ? ": " : "", any ? changes : "");
 }
 
+struct error *plan_changes(const struct type_descriptor *type, const void *now, const void *then, struct arena *arena,
+                           struct value_changes *changes)
+{
+    struct value_changes all = { 0 };
+    struct error *err = value_diff(type, now, then, arena, &all);
+    if (err)
+        return err;
+    const char **paths = arena_array(arena, all.count, sizeof(*paths));
+    *changes = (struct value_changes){ .paths = paths };
+    for (size_t i = 0; i < all.count; i++) {
+        if (strcmp(all.paths[i], "if-absent") != 0)
+            paths[changes->count++] = all.paths[i];
+    }
+    return NULL;
+}
+
 struct error *plan_diff(struct planning *planning, const struct type_descriptor *type, const void *now,
                         const void *then, struct value_changes *changes, const char **text)
 {
-    struct error *err = value_diff(type, now, then, planning->arena, changes);
-    /* Says something about a command, not about what it makes. */
-    if (!err && changes->count == 1 && strcmp(changes->paths[0], "if-absent") == 0)
-        changes->count = 0;
+    struct error *err = plan_changes(type, now, then, planning->arena, changes);
     *text = err || !changes->count ? "" : difference_text(type, now, then, changes, planning->arena);
     return err;
 }

@@ -139,7 +139,7 @@ static bool can_be_reopened(const struct blockdev_options *now, const struct blo
     const struct driver *driver = driver_find(blockdev_driver_name(now->driver));
     struct value_changes changes = { 0 };
     CLEANUP(error_free)
-    struct error *err = value_diff(&blockdev_options_descriptor, now, then, arena, &changes);
+    struct error *err = plan_changes(&blockdev_options_descriptor, now, then, arena, &changes);
     if (err || now->driver != then->driver || !driver || !driver->reopen_prepare)
         return !err && !changes.count;
     for (size_t i = 0; i < changes.count; i++) {

@@ -63,6 +63,11 @@ const char *plan_text(struct planning *planning, enum config_action action, enum
 /* Shall it be removed, since it is described no more? */
 bool plan_is_over(const struct planning *planning, enum config_item item, const char *name, bool may_prune);
 
+/* value_diff() without what is said of how a thing is made and does not stay with it. */
+struct error *plan_changes(const struct type_descriptor *type, const void *now, const void *then, struct arena *arena,
+                           struct value_changes *changes) MUST_CHECK;
+
+/* The same, and in words. */
 struct error *plan_diff(struct planning *planning, const struct type_descriptor *type, const void *now,
                         const void *then, struct value_changes *changes, const char **text) MUST_CHECK;
 

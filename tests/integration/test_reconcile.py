@@ -370,3 +370,14 @@ def test_a_server_is_replaced_with_its_credentials(qmp, directory):
     (directory / "three" / "keys.psk").unlink()
     assert qmp.error("config-apply", config=broken).desc.endswith("; all is as it was before")
     assert running(qmp) == before
+
+
+def test_how_a_thing_is_made_is_no_difference(qmp):
+    kinds = {"objects": [{"qom-type": "iothread", "id": "t"}], "nodes": [null("n")],
+             "exports": [{"type": "nbd", "id": "e", "node-name": "n"}]}
+    plain = {**kinds, "nbd-server": SERVER}
+    if_absent = {**plain, **{kind: [{**thing, "if-absent": True} for thing in things] for kind, things in kinds.items()}}
+    assert len(apply(qmp, if_absent)) == 4
+    assert apply(qmp, if_absent) == []
+    assert apply(qmp, plain) == []
+    assert "if-absent" not in json.dumps(qmp.execute("query-config"))
