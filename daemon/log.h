@@ -19,7 +19,8 @@
 
 #define LOG_LINES_BURST 1000
 #define LOG_LINES_PER_SECOND 100
-#define LOG_LINE_BYTES_MAX 8192 /* of a message; what is longer is cut off */
+#define LOG_LINE_BYTES_MAX 8192  /* of a message; what is longer is cut off */
+#define LOG_FIELD_BYTES_MAX 1024 /* of what it is about, each; likewise */
 
 /* What a message is about; whatever it is not about is NULL. */
 struct log_about {

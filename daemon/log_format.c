@@ -1,9 +1,12 @@
 #include "daemon/log_format.h"
 
+#include "blockcore/base/cleanup.h"
 #include "blockcore/base/endian.h"
+#include "blockcore/base/memory.h"
 
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct {
@@ -20,16 +23,19 @@ static const struct {
     { "message-id", "MESSAGE_ID", offsetof(struct log_about, message_id) },
 };
 
-/* NULL: the record is not about one. */
-static const char *field_value(const struct log_record *record, size_t field)
+/* Its begin, the caller's: clients give ids of any length to their commands. NULL: the record is not about one. */
+static char *field_value(const struct log_record *record, size_t field)
 {
-    return *(const char *const *)((const char *)record->about + fields[field].offset);
+    const char *value = *(const char *const *)((const char *)record->about + fields[field].offset);
+    return value ? xstrndup(value, LOG_FIELD_BYTES_MAX) : NULL;
 }
 
 /* Quoted where it has to be. */
 static void append_plain_value(struct text *out, const char *value)
 {
-    bool simple = *value && strcspn(value, " \"=\\") == strlen(value);
+    bool simple = *value != '\0';
+    for (const char *byte = value; *byte; byte++)
+        simple = simple && (unsigned char)*byte > ' ' && *byte != 0x7f && !strchr("\"=\\", *byte);
     if (simple)
         text_append_string(out, value);
     else
@@ -45,12 +51,13 @@ void log_format_plain(struct text *out, const struct log_record *record, bool wi
     }
     text_append_string(out, record->message);
     for (size_t i = 0; with_fields && i < ARRAY_SIZE(fields); i++) {
-        if (!field_value(record, i))
+        CLEANUP(free) char *value = field_value(record, i);
+        if (!value)
             continue;
         text_append_string(out, " ");
         text_append_string(out, fields[i].name);
         text_append_string(out, "=");
-        append_plain_value(out, field_value(record, i));
+        append_plain_value(out, value);
     }
     text_append_string(out, "\n");
 }
@@ -75,8 +82,9 @@ void log_format_json(struct text *out, const struct log_record *record)
     append_member(out, "level", log_level_name(record->level));
     append_member(out, "message", record->message);
     for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
-        if (field_value(record, i))
-            append_member(out, fields[i].name, field_value(record, i));
+        CLEANUP(free) char *value = field_value(record, i);
+        if (value)
+            append_member(out, fields[i].name, value);
     }
     text_append_string(out, "}\n");
 }
@@ -111,7 +119,8 @@ void log_format_journal(struct text *out, const struct log_record *record)
     append_field(out, "SYSLOG_FACILITY", "3");
     append_field(out, "MESSAGE", record->message);
     for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
-        if (field_value(record, i))
-            append_field(out, fields[i].journal, field_value(record, i));
+        CLEANUP(free) char *value = field_value(record, i);
+        if (value)
+            append_field(out, fields[i].journal, value);
     }
 }

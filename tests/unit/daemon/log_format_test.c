@@ -40,6 +40,28 @@ static void lines_for_people(void **state)
                    "command-id=\"\\\"a=b\\\"\"\n");
 }
 
+static void values_of_strangers_stay_in_their_field(void **state)
+{
+    (void)state;
+    struct text text = { 0 };
+    char id[3 * LOG_FIELD_BYTES_MAX];
+    memset(id, 'i', sizeof(id) - 1);
+    id[sizeof(id) - 1] = '\0';
+    const struct log_about strange = { .node = "a\nb\x7f", .command_id = id };
+    const struct log_record one = { .level = LOG_LEVEL_ERROR, .about = &strange, .message = "x" };
+    log_format_plain(&text, &one, true);
+    static const char expected[] = "cairnd: x node=\"a\\nb\\u007F\" command-id=";
+    assert_memory_equal(text.data, expected, sizeof(expected) - 1);
+    assert_int_equal(text.length, sizeof(expected) - 1 + LOG_FIELD_BYTES_MAX + 1);
+    text.length = 0;
+    log_format_json(&text, &one);
+    assert_true(text.length < 2 * LOG_FIELD_BYTES_MAX);
+    text.length = 0;
+    log_format_journal(&text, &one);
+    assert_true(text.length < 2 * LOG_FIELD_BYTES_MAX);
+    text_fini(&text);
+}
+
 static void lines_of_json(void **state)
 {
     (void)state;
@@ -68,6 +90,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines_for_people),
+        cmocka_unit_test(values_of_strangers_stay_in_their_field),
         cmocka_unit_test(lines_of_json),
         cmocka_unit_test(entries_of_the_journal),
     };
