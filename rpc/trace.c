@@ -1,6 +1,7 @@
 #include "rpc/trace.h"
 
 #include "blockcore/base/memory.h"
+#include "rpc/audit.h"
 #include "rpc/request.h"
 #include "schema/codec/encode.h"
 
@@ -16,8 +17,9 @@ static void append_value(struct text *text, const struct type_descriptor *type, 
     text_append_string(text, "(no value of its type)");
 }
 
-static void cut(struct text *text, size_t begin)
+static void finish(struct text *text, size_t begin)
 {
+    audit_hide_users(text, begin);
     if (text->length - begin <= TRACE_LINE_MAX)
         return;
     CLEANUP(free) char *end = xasprintf("... (%zu bytes)", text->length - begin);
@@ -51,7 +53,7 @@ void trace_request(struct text *text, const struct command_context *request)
     }
     append_id(text, request);
     text_append_string(text, "}");
-    cut(text, begin);
+    finish(text, begin);
 }
 
 static void append_error(struct text *text, const struct error *err)
@@ -87,5 +89,5 @@ void trace_reply(struct text *text, const struct command_context *request, uint6
     }
     append_id(text, request);
     text_append_string(text, "}");
-    cut(text, begin);
+    finish(text, begin);
 }

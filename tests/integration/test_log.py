@@ -134,6 +134,9 @@ def test_secrets_are_in_no_form_of_it(start_daemon, journal, tmp_path):
     daemon.connect().execute("object-add", qom_type="secret", id="s", data="very-secret")
     entry = journal.entry_with("--> {\"execute\": \"object-add\"")
     assert "very-secret" not in str(entry) and "(secret)" in entry["MESSAGE"]
+    daemon.connect().error("blockdev-add", driver="http", node_name="n", url="http://me:very-secret@127.0.0.1:1/a")
+    entry = journal.entry_with("--> {\"execute\": \"blockdev-add\"")
+    assert "very-secret" not in str(entry) and "http://(secret)@127.0.0.1:1/a" in entry["MESSAGE"]
 
 
 # The journal ------------------------------------------------------------------------------------------------------
