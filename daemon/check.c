@@ -30,7 +30,6 @@ struct check {
 
 struct name {
     struct hash_link link;
-    bool may_be_made; /* what has this name is there, and a description of it is none of another one */
 };
 
 struct check *check_create(void)
@@ -65,15 +64,9 @@ void check_destroy(struct check *check)
 /* False when it was there before. */
 static bool take_name(struct check *check, struct hash *names, const char *name)
 {
-    struct hash_link *there = hash_find_string(names, name);
-    if (there && !hash_entry(there, struct name, link)->may_be_made)
+    if (hash_find_string(names, name))
         return false;
-    if (there) {
-        hash_entry(there, struct name, link)->may_be_made = false;
-        return true;
-    }
     struct name *entry = arena_alloc(&check->arena, sizeof(*entry));
-    *entry = (struct name){ 0 };
     hash_insert_string(names, &entry->link, arena_strdup(&check->arena, name));
     return true;
 }
@@ -252,11 +245,14 @@ struct error *check_export(struct check *check, const struct block_export_option
 
 void check_know(struct check *check, enum config_item item, const char *name)
 {
-    struct hash *names = item == CONFIG_ITEM_OBJECT ? &check->objects
-                         : item == CONFIG_ITEM_NODE ? &check->nodes
-                                                    : &check->nbd_servers;
-    if (!hash_find_string(names, name) && take_name(check, names, name))
-        hash_entry(hash_find_string(names, name), struct name, link)->may_be_made = true;
+    if (item == CONFIG_ITEM_OBJECT)
+        (void)take_name(check, &check->objects, name);
+    else if (item == CONFIG_ITEM_NODE)
+        (void)take_name(check, &check->nodes, name);
+    else if (item == CONFIG_ITEM_NBD_SERVER)
+        (void)take_name(check, &check->nbd_servers, name);
+    else if (item == CONFIG_ITEM_EXPORT)
+        (void)take_name(check, &check->exports, name);
 }
 
 static struct error *check_config_objects(struct check *check, const struct config *config,

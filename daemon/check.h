@@ -22,7 +22,7 @@ struct error *check_export(struct check *check, const struct block_export_option
 struct error *check_monitor(struct check *check, const struct monitor_options *options) MUST_CHECK;
 struct error *check_nbd_server(struct check *check, const struct nbd_server_options *options) MUST_CHECK;
 struct error *check_object(struct check *check, const struct object_options *options) MUST_CHECK;
-/* It exists, and may be made again: an object, a node or an NBD server. */
+/* It exists: others may refer to it, and its name is taken. */
 void check_know(struct check *check, enum config_item item, const char *name);
 struct error *check_config(struct check *check, const struct config *config) MUST_CHECK;
 

@@ -191,18 +191,33 @@ struct comparison {
     struct error *err;
 };
 
+struct knowing {
+    struct check *check;
+    const struct comparison *comparison;
+    struct arena arena;
+};
+
 /* What stays, though it is not described, may be referred to. */
-static void know_what_stays(struct check *check, const struct comparison *comparison)
+static void know_if_it_stays(enum config_item item, const char *name, void *arg)
 {
-    const struct cairn_config *now = comparison->request.now;
-    for (size_t i = 0; i < now->objects_count; i++)
-        check_know(check, CONFIG_ITEM_OBJECT, now->objects[i].id);
-    for (size_t i = 0; i < now->nodes_count; i++)
-        check_know(check, CONFIG_ITEM_NODE, now->nodes[i].node_name);
-    for (size_t i = 0; i < now->nbd_servers_count; i++)
-        check_know(check, CONFIG_ITEM_NBD_SERVER, plan_server_id(&now->nbd_servers[i]));
-    if (now->nbd_server)
-        check_know(check, CONFIG_ITEM_NBD_SERVER, plan_server_id(now->nbd_server));
+    struct knowing *knowing = arg;
+    const char *key = plan_key(&knowing->arena, item, name);
+    if (!hash_find_string(knowing->comparison->request.described, key) &&
+        !hash_find_string(&knowing->comparison->names->hash, key))
+        check_know(knowing->check, item, name);
+}
+
+/* Is it right in itself, and beside what stays? */
+static struct error *check_wanted(const struct comparison *comparison)
+{
+    struct knowing knowing = { .check = check_create(), .comparison = comparison };
+    arena_init(&knowing.arena, SIZE_MAX);
+    if (!comparison->request.prune)
+        plan_for_each(comparison->request.now, &knowing.arena, know_if_it_stays, &knowing);
+    struct error *err = check_config(knowing.check, comparison->config);
+    arena_fini(&knowing.arena);
+    check_destroy(knowing.check);
+    return err;
 }
 
 static void tell_steps(const struct plan *plan, struct arena *arena, struct config_plan *result)
@@ -226,17 +241,12 @@ static void tell_steps(const struct plan *plan, struct arena *arena, struct conf
 static int compare(void *arg)
 {
     struct comparison *comparison = arg;
-    struct check *check = check_create();
-    if (!comparison->request.prune)
-        know_what_stays(check, comparison);
-    comparison->err = check_config(check, comparison->config);
-    check_destroy(check);
+    comparison->names = names_of(comparison->request.wanted);
+    comparison->err = check_wanted(comparison);
     if (!comparison->err)
         comparison->err = plan_make(&comparison->request, comparison->arena, &comparison->plan);
-    if (comparison->err)
-        return 0;
-    tell_steps(&comparison->plan, comparison->told_in, &comparison->told);
-    comparison->names = names_of(comparison->request.wanted);
+    if (!comparison->err)
+        tell_steps(&comparison->plan, comparison->told_in, &comparison->told);
     return 0;
 }
 

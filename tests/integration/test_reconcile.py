@@ -381,3 +381,11 @@ def test_how_a_thing_is_made_is_no_difference(qmp):
     assert apply(qmp, if_absent) == []
     assert apply(qmp, plain) == []
     assert "if-absent" not in json.dumps(qmp.execute("query-config"))
+
+
+def test_what_goes_cannot_be_referred_to(qmp, directory):
+    apply(qmp, {"nodes": [null("n")]})
+    raw = {"driver": "raw", "node-name": "top", "file": "n"}
+    assert qmp.error("config-apply", config={"nodes": [raw]}).desc.endswith("Failed to find node with node-name='n'")
+    assert qmp.error("config-apply", config={"nodes": [raw, null("n")]}).desc.endswith("node-name='n'")  # as at the start
+    assert apply(qmp, {"nodes": [null("n"), raw]}) == ["add node 'top'"]
