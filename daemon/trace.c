@@ -4,8 +4,10 @@
 #include "blockcore/base/memory.h"
 #include "blockcore/base/ticks.h"
 #include "blockcore/base/trace.h"
+#include "blockcore/runtime/pool.h"
 #include "daemon/log.h"
 #include "daemon/trace_writer.h"
+#include "rpc/server.h"
 #include "schema/cairn_commands.h"
 
 #include <errno.h>
@@ -15,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define RECORDS_MANY 100     /* to be shown: encoding more of them takes so long that others would notice */
 #define EVENTS_LINE_MAX 1024 /* of a file of names */
 
 static struct {
@@ -162,23 +165,42 @@ static void describe_record(struct arena *arena, const struct trace_record *reco
     };
 }
 
+struct search {
+    struct arena *arena;
+    const struct query_trace_records_arguments *arguments;
+    struct trace_record_info_list *result;
+};
+
 /* Those that match, of as many as there are at most. */
+static int search(void *arg)
+{
+    const struct search *search = arg;
+    const char *name = search->arguments->name;
+    struct trace_record_info_list *result = search->result;
+    bool all = strcmp(name, "*") == 0;
+    size_t max = all ? search->arguments->last : (size_t)TRACE_RINGS_MAX * TRACE_RECORDS;
+    CLEANUP(free) struct trace_record *records = xcalloc(max, sizeof(*records));
+    size_t count = trace_last(records, max);
+    size_t first = count;
+    for (size_t wanted = search->arguments->last; first > 0 && wanted > 0; first--)
+        wanted -= trace_matches(name, trace_point_name(point_at(records[first - 1].point)));
+    result->items = arena_array(search->arena, count - first, sizeof(result->items[0]));
+    for (size_t i = first; i < count; i++) {
+        if (trace_matches(name, trace_point_name(point_at(records[i].point))))
+            describe_record(search->arena, &records[i], &result->items[result->count++]);
+    }
+    return 0;
+}
+
+/* On the pool: full rings of all threads take some hundred milliseconds. */
 struct error *handle_query_trace_records(struct command_context *context,
                                          const struct query_trace_records_arguments *arguments,
                                          struct trace_record_info_list *result)
 {
-    struct arena *arena = command_arena(context);
-    bool all = strcmp(arguments->name, "*") == 0;
-    size_t max = all ? arguments->last : (size_t)TRACE_RINGS_MAX * TRACE_RECORDS;
-    CLEANUP(free) struct trace_record *records = xcalloc(max, sizeof(*records));
-    size_t count = trace_last(records, max);
-    size_t first = count;
-    for (size_t wanted = arguments->last; first > 0 && wanted > 0; first--)
-        wanted -= trace_matches(arguments->name, trace_point_name(point_at(records[first - 1].point)));
-    result->items = arena_array(arena, count - first, sizeof(result->items[0]));
-    for (size_t i = first; i < count; i++) {
-        if (trace_matches(arguments->name, trace_point_name(point_at(records[i].point))))
-            describe_record(arena, &records[i], &result->items[result->count++]);
-    }
+    struct search job = { .arena = command_arena(context), .arguments = arguments, .result = result };
+    if (co_blocking(NULL, search, &job) < 0)
+        return error_errno(ENOMEM, "looking for records");
+    if (result->count > RECORDS_MANY)
+        command_expect_large_reply(context);
     return NULL;
 }
