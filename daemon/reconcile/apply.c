@@ -107,9 +107,11 @@ static struct error *take(struct applying *applying, size_t first, size_t end)
 {
     const struct apply_request *request = applying->request;
     const struct plan_step *steps = &request->plan->steps[first];
-    bool may_end_early = request->wish && steps->action == CONFIG_ACTION_ADD;
+    /* All of it or nothing, also then. */
+    bool may_end_early = request->wish && (steps->action == CONFIG_ACTION_ADD || steps->action == CONFIG_ACTION_REOPEN);
     if (is_unwanted(request))
         return error_errno(ECANCELED, "applying a configuration");
+    applying->states[first].wish = request->wish;
     if (may_end_early)
         request->wish->step = co_self();
     struct error *err = steps_take(steps, &applying->states[first], end - first, request->asker);

@@ -20,7 +20,7 @@ struct config;
 /* Whether what is applied is still wanted. Zeroed at first. */
 struct apply_wish {
     bool over;
-    struct coroutine *step; /* one that can be ended early: it makes something that nobody uses yet */
+    struct coroutine *step; /* one that can be ended early, and leaves all as it was then */
 };
 
 /* It is wanted no more: the step that runs ends early where it can, and all goes back. Does not wait. */

@@ -38,7 +38,9 @@ static struct {
     size_t paths_count;
     struct names *described;
     struct names at_start; /* the settings among them, which count until the end */
-    struct co_mutex one_at_a_time;
+    bool busy;             /* one at a time */
+    struct co_queue others;
+    struct apply_wish wish; /* of the one by SIGHUP */
     bool started;
     struct co_queue starting; /* who waits for it */
     bool ends;
@@ -132,7 +134,7 @@ void reconcile_begin(const struct options *options)
 {
     names_init(&reconcile.at_start);
     reconcile.described = names_create();
-    co_mutex_init(&reconcile.one_at_a_time);
+    co_queue_init(&reconcile.others);
     co_queue_init(&reconcile.starting);
     co_queue_init(&reconcile.idle);
     for (size_t i = 0; i < options->count; i++) {
@@ -160,6 +162,7 @@ const struct cairn_config *reconcile_settings(void)
 void reconcile_end(void)
 {
     reconcile.ends = true;
+    apply_cancel(&reconcile.wish);
     co_queue_wake_all(&reconcile.starting);
 }
 
@@ -174,7 +177,7 @@ void reconcile_wait_end(void)
     names_fini(&reconcile.at_start);
     co_queue_fini(&reconcile.idle);
     co_queue_fini(&reconcile.starting);
-    co_mutex_fini(&reconcile.one_at_a_time);
+    co_queue_fini(&reconcile.others);
 }
 
 /* Comparing -------------------------------------------------------------------------------------------------------- */
@@ -305,16 +308,35 @@ static void tell_everybody(const struct error *err, size_t steps)
                                                                  });
 }
 
+/* False: whoever asked has lost interest while others had their turn. */
+static bool take_turn(void) CO_FN;
+
+static bool take_turn(void)
+{
+    bool wanted = true;
+    while (wanted && !reconcile.started && !reconcile.ends)
+        wanted = co_queue_wait_unless_cancelled(&reconcile.starting, "what the command line asks for");
+    while (wanted && reconcile.busy)
+        wanted = co_queue_wait_unless_cancelled(&reconcile.others, "another configuration that is being applied");
+    reconcile.busy = reconcile.busy || wanted;
+    return wanted;
+}
+
+static void end_turn(void)
+{
+    reconcile.busy = false;
+    co_queue_wake_all(&reconcile.others);
+}
+
 struct error *reconcile_run(const struct reconcile_request *request, struct arena *arena, struct config_plan *result)
 {
+    if (!take_turn())
+        return error_errno(ECANCELED, "applying a configuration");
     struct arena memory;
     arena_init(&memory, SIZE_MAX);
     struct comparison comparison = { .config = request->config, .arena = &memory, .told_in = arena };
-    while (!reconcile.started && !reconcile.ends)
-        co_queue_wait(&reconcile.starting, NULL, "what the command line asks for");
-    co_mutex_lock(&reconcile.one_at_a_time);
     struct error *err = run(request, &comparison);
-    co_mutex_unlock(&reconcile.one_at_a_time);
+    end_turn();
     if (!err)
         *result = comparison.told;
     if (!request->dry_run)
@@ -362,7 +384,7 @@ static struct error *read_and_apply(struct arena *arena, struct config_plan *pla
     if (err)
         tell_everybody(err, 0);
     else
-        err = reconcile_run(&(struct reconcile_request){ .config = config }, arena, plan);
+        err = reconcile_run(&(struct reconcile_request){ .config = config, .wish = &reconcile.wish }, arena, plan);
     config_destroy(config);
     return err;
 }

@@ -4,6 +4,8 @@
 #include "blockcore/graph/drain.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/graph/rearrange.h"
+#include "blockcore/runtime/coroutine.h"
+#include "daemon/reconcile/apply.h"
 #include "daemon/reconcile/in_the_way.h"
 
 #include <errno.h>
@@ -67,7 +69,8 @@ static struct error *exchange(const struct blockdev_options *now, const struct b
 static struct error *exchange(const struct blockdev_options *now, const struct blockdev_options *then,
                               struct node *vacancy, bool *lost)
 {
-    struct error *err = blockdev_del(now->node_name);
+    /* Somebody else may have been faster. */
+    struct error *err = node_find(now->node_name) ? blockdev_del(now->node_name) : NULL;
     if (err) {
         /* It is there still. */
         struct node *node = node_find(now->node_name);
@@ -78,7 +81,47 @@ static struct error *exchange(const struct blockdev_options *now, const struct b
     return err ? tell_if_lost(err, move_in(now, vacancy), now, lost) : NULL;
 }
 
-struct error *node_renew(const struct blockdev_options *now, const struct blockdev_options *then, bool *lost)
+/* Their requests may not end, and whoever asked lose interest. From a coroutine of its own, since in one that was
+ * cancelled the rest of the way would be refused. */
+struct leaving {
+    struct node *old;
+    struct node *vacancy;
+    struct apply_wish *wish;
+    struct error *err;
+    struct co_event over;
+};
+
+static void go_to_vacancy(void *arg)
+{
+    struct leaving *leaving = arg;
+    struct apply_wish *wish = leaving->wish;
+    if (wish)
+        wish->step = co_self();
+    leaving->err = node_replace(leaving->old, leaving->vacancy, NULL);
+    if (wish)
+        wish->step = NULL;
+    co_event_set(&leaving->over);
+}
+
+/* All users of @old go to @vacancy. */
+static struct error *leave(struct node *old, struct node *vacancy, struct apply_wish *wish) CO_FN;
+
+static struct error *leave(struct node *old, struct node *vacancy, struct apply_wish *wish)
+{
+    struct leaving leaving = { .old = node_ref(old), .vacancy = vacancy, .wish = wish };
+    if (wish && wish->over) {
+        leaving.err = error_errno(ECANCELED, "replacing a node");
+    } else {
+        co_event_init(&leaving.over);
+        co_start("leaving a node", go_to_vacancy, &leaving);
+        co_event_wait(&leaving.over, "requests of its users");
+    }
+    node_unref(old);
+    return leaving.err;
+}
+
+struct error *node_renew(const struct blockdev_options *now, const struct blockdev_options *then,
+                         struct apply_wish *wish, bool *lost)
 {
     struct node *old = node_find(now->node_name);
     struct node *vacancy;
@@ -94,7 +137,7 @@ struct error *node_renew(const struct blockdev_options *now, const struct blockd
     /* Others had their turn since the plan was made. Who comes while users leave makes that fail. */
     err = old ? in_the_way_of_renewal(old) : node_not_found(now->node_name);
     if (!err && node_parent_next(old, NULL))
-        err = node_replace(old, vacancy, NULL);
+        err = leave(old, vacancy, wish);
     if (!err)
         err = exchange(now, then, vacancy, lost);
     drain_end(drain);

@@ -13,9 +13,12 @@
 #include "blockcore/base/error.h"
 #include "schema/cairn_types.h"
 
+struct apply_wish;
+
 /* Both have the same node-name; @now is what the node was made with. After an error the node is as it was, unless
- * *@lost: then its users' requests fail. A node that is in use keeps its length. */
-struct error *node_renew(const struct blockdev_options *now, const struct blockdev_options *then, bool *lost)
-    CO_FN CONTROL_FN MUST_CHECK;
+ * *@lost: then its users' requests fail. A node that is in use keeps its length. @wish (apply.h): as long as users wait
+ * for their requests, to leave the old node, it can be cancelled; NULL: never. */
+struct error *node_renew(const struct blockdev_options *now, const struct blockdev_options *then,
+                         struct apply_wish *wish, bool *lost) CO_FN CONTROL_FN MUST_CHECK;
 
 #endif

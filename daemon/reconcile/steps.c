@@ -99,7 +99,7 @@ static struct error *node_goes(const struct plan_step *step, const void *from, c
     if (!from)
         return blockdev_add(to);
     if (to)
-        return node_renew(from, to, &state->lost);
+        return node_renew(from, to, state->wish, &state->lost);
     /* Whose users alone kept it, goes with them. */
     return node_find(step->name) ? blockdev_del(step->name) : NULL;
 }

@@ -6,13 +6,15 @@
 #include "blockcore/base/error.h"
 #include "daemon/reconcile/plan.h"
 
+struct apply_wish;
 struct command_context;
 
-/* What has to be known to undo a step; zeroed before it is taken. */
+/* What has to be known to undo a step; zeroed before it is taken, but for @wish. */
 struct step_state {
-    bool was_there;    /* a bitmap that an image brought along */
-    bool was_disabled; /* that one */
-    bool lost;         /* the users of a node get errors */
+    struct apply_wish *wish; /* NULL: the step is wanted whatever happens */
+    bool was_there;          /* a bitmap that an image brought along */
+    bool was_disabled;       /* that one */
+    bool lost;               /* the users of a node get errors */
 };
 
 /* One step; or several that reopen nodes, all of them or none. @asker: whose client gets the reply in any case. */

@@ -6,10 +6,18 @@ import signal
 import subprocess
 
 import images
+import pytest
 from cairnctl import cairnctl
 from guests import Guests
 from images import MIB, check, content
+from qmp import QMPError
 from test_config_files import write
+from test_hung import wait_until
+
+
+def in_flight(qmp, command):
+    return [found for found in qmp.execute("query-commands-in-flight") if found["command"] == command]
+
 
 NODES = [
     {"driver": "file", "node-name": "base-file", "filename": "base.qcow2", "read-only": True},
@@ -92,6 +100,30 @@ def test_an_export_moves_and_its_clients_stay(daemon, qmp, tmp_path):
     daemon.stop()
     assert (tmp_path / "a").read_bytes()[:8192] == b"\1" * 4096 + bytes(4096)
     assert (tmp_path / "b").read_bytes()[:8192] == bytes(4096) + b"\2" * 4096
+
+
+@pytest.mark.parametrize("change", [{"discard": "unmap"}, {"driver": "copy-on-read"}], ids=["reopen", "replace"])
+def test_requests_that_do_not_end_hold_nobody_whose_command_is_cancelled(daemon, qmp, tmp_path, change):
+    top = {"driver": "raw", "node-name": "top", "file": "gate"}
+    nodes = [{"driver": "null-co", "node-name": "n", "size": MIB}, {"driver": "gate", "node-name": "gate", "file": "n"}]
+    config = {"nodes": [*nodes, top], "nbd-server": CONFIG["nbd-server"], "exports": CONFIG["exports"]}
+    qmp.execute("config-apply", config=config)
+    qmp.execute("x-gate-hold", node_name="gate")
+    guest = subprocess.Popen(["qemu-io", "-f", "raw", "-c", "write 0 4k", f"nbd+unix:///disk?socket={tmp_path}/nbd.sock"])
+    wait_until(lambda: qmp.execute("x-gate-query", node_name="gate")["held"])
+    first, second = daemon.connect(), daemon.connect()
+    changing = first.start("config-apply", config={**config, "nodes": [*nodes, {**top, **change}]})
+    wait_until(lambda: in_flight(qmp, "config-apply"))
+    waiting = second.start("config-apply", config=config)
+    wait_until(lambda: "another configuration" in in_flight(qmp, "config-apply")[-1]["waits-for"])
+    for command in reversed(in_flight(qmp, "config-apply")):
+        qmp.execute("cancel-command", number=command["number"])
+    for client, command in ((first, changing), (second, waiting)):
+        with pytest.raises(QMPError, match="was cancelled while it waited"):
+            client.finish(command)
+    assert qmp.execute("config-apply", config=config)["steps"] == []  # requests wait still, and nobody for them
+    qmp.execute("x-gate-release", node_name="gate")
+    assert guest.wait(20) == 0
 
 
 # By hand and by signal ------------------------------------------------------------------------------------------------
