@@ -52,7 +52,8 @@ struct visitor {
     struct rpc_peer peer;
     bool shaking;
     const char *too_late; /* why it was cut off */
-    unsigned directions;  /* that carry */
+    bool frontend_has_closed;
+    unsigned directions; /* that carry */
     void (*secured)(const struct chardev_client *client, void *arg);
     void *arg;
 };
@@ -267,7 +268,7 @@ static void carry_in(void *arg)
     int ret = carry(visitor, true);
     if (ret == 0 && !has_hung_up(visitor->outer_fd))
         shutdown(visitor->inner_fd, SHUT_WR);
-    else
+    else if (!visitor->frontend_has_closed)
         cut(visitor);
     direction_has_ended(visitor);
 }
@@ -276,7 +277,8 @@ static void carry_in(void *arg)
 static void carry_out(void *arg)
 {
     struct visitor *visitor = arg;
-    if (carry(visitor, false) == 0)
+    visitor->frontend_has_closed = carry(visitor, false) == 0;
+    if (visitor->frontend_has_closed)
         stream_wake(visitor->outer);
     else
         cut(visitor);

@@ -304,6 +304,7 @@ def test_a_monitor_that_is_removed_takes_its_clients_along(start_daemon, pki):
 def test_quit_is_answered(start, pki):
     daemon, port = start()
     client = TlsQMP(port, context_of(pki, "backup"))
+    client.socket.suppress_ragged_eofs = False  # it shall say good-bye, not just end
     client.execute("quit")
     client.expect_closed()
     assert daemon.wait() == 0
