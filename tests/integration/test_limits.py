@@ -239,7 +239,7 @@ def test_service_goes_on_under_siege(start_daemon):
     print(f"{len(times)} commands beside {count} clients and 7 attackers: median {percentile(times, .5) * 1000:.1f} ms, "
           f"99 %: {percentile(times, .99) * 1000:.1f} ms; memory {before / MIB:.0f} -> at most {most / MIB:.0f} MiB")
     assert len(times) > 10
-    assert percentile(times, .5) < 0.1 * SLOW_BUILD
+    assert percentile(times, .5) < 0.3 * SLOW_BUILD
     # A message of 48 MiB, its value, the copy that is decoded and the error that quotes it, twice at worst; and the rest.
     assert most - before < 1024 * MIB + 2 * SANITIZER
 
