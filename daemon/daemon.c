@@ -234,7 +234,8 @@ static void CO_FN live(void *arg)
 /* The files of the configuration are read again when it is applied. */
 static struct error *confine(const struct options *options)
 {
-    const char *files[] = { options->pidfile, options->audit ? options->audit->path : NULL, trace_path() };
+    const char *files[] = { options->pidfile, options->audit ? options->audit->path : NULL, trace_path(),
+                            options->metrics ? metrics_path(options->metrics) : NULL };
     const char **readable = xcalloc(options->count + 1, sizeof(*readable));
     struct sandbox_needs needs = { .files = files, .files_count = ARRAY_SIZE(files), .readable = readable };
     struct error *missing = NULL;

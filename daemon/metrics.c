@@ -16,6 +16,14 @@ static struct {
     unsigned acceptors_count;
 } metrics;
 
+const char *metrics_path(const struct metrics_options *options)
+{
+    const struct socket_address *address = options->addr;
+    bool is_file =
+        address->type == SOCKET_ADDRESS_TYPE_UNIX && !(address->u.unix_.has_abstract && address->u.unix_.abstract);
+    return is_file ? address->u.unix_.path : NULL;
+}
+
 static void hold(bool full)
 {
     for (unsigned i = 0; i < metrics.acceptors_count; i++)

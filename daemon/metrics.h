@@ -11,6 +11,9 @@
 
 struct metrics_options;
 
+/* The file that it will make: where its socket is; NULL: none. */
+const char *metrics_path(const struct metrics_options *options);
+
 /* Begins to serve. */
 struct error *metrics_start(const struct metrics_options *options) CO_FN CONTROL_FN MUST_CHECK;
 

@@ -14,6 +14,7 @@ from pki import Pki
 from process import BUILD, run_cairnd
 from qmp import QMP
 from test_hung import wait_until
+from test_metrics import Metrics
 
 MIB = 1 << 20
 # LeakSanitizer starts a process at the end, which the sandbox forbids.
@@ -174,3 +175,11 @@ os.execv(sys.argv[1], sys.argv[1:])
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+def test_metrics_are_served_from_a_directory_of_their_own(world, start):
+    (world / "run").mkdir()
+    _, qmp = start(f"sandbox: {{paths: [ {world}/in ]}}\nmetrics: {{addr: {{type: unix, path: {world}/run/metrics.sock}}}}")
+    metrics = Metrics(world / "run" / "metrics.sock")
+    assert metrics("cairn_qmp_clients") == 1 and metrics("cairn_resident_memory_bytes") > 1 << 20
+    qmp.close()
