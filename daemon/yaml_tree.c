@@ -22,6 +22,7 @@ struct anchor {
     struct hash_link by_name;
     json_t *value;
     size_t values;   /* in it, itself included */
+    size_t bytes;    /* of the texts in it */
     unsigned height; /* levels below it */
 };
 
@@ -38,7 +39,7 @@ struct loader {
     variable_look_up *look_up;
     struct hash anchors;
     size_t values;
-    size_t put_in;    /* bytes of scalars with variables */
+    size_t bytes;     /* of texts, with what variables put in and aliases repeat */
     unsigned deepest; /* level of any value inside the one being loaded */
 };
 
@@ -90,6 +91,15 @@ static struct error *count_values(struct loader *loader, size_t count, struct ya
     return NULL;
 }
 
+static struct error *count_bytes(struct loader *loader, size_t count, struct yaml_place place)
+{
+    if (count > YAML_BYTES_MAX - loader->bytes)
+        return fail_at(loader, place, "the texts are longer than %d bytes, what variables and aliases add included",
+                       YAML_BYTES_MAX);
+    loader->bytes += count;
+    return NULL;
+}
+
 static struct error *check_depth(struct loader *loader, unsigned depth, struct yaml_place place)
 {
     if (depth > YAML_DEPTH_MAX)
@@ -126,13 +136,7 @@ static struct error *put_variables_in(struct loader *loader, const yaml_event_t 
         return NULL;
     struct error *err =
         variables_expand((const char *)event->data.scalar.value, event->data.scalar.length, loader->look_up, text);
-    if (err)
-        return error_wrap(err, "%s:%zu:%zu", loader->name, place.line, place.column);
-    loader->put_in += *text ? strlen(*text) : 0;
-    if (loader->put_in <= YAML_BYTES_MAX)
-        return NULL;
-    free(steal(text));
-    return fail_at(loader, place, "with its variables the file is larger than %d bytes", YAML_BYTES_MAX);
+    return error_wrap(err, "%s:%zu:%zu", loader->name, place.line, place.column);
 }
 
 static struct error *load_scalar(struct loader *loader, const yaml_event_t *event, json_t **out)
@@ -143,6 +147,8 @@ static struct error *load_scalar(struct loader *loader, const yaml_event_t *even
         return fail_at(loader, place_of(&event->start_mark), "the text contains a zero byte");
     CLEANUP(free) char *with_variables = NULL;
     struct error *err = put_variables_in(loader, event, &with_variables);
+    if (!err)
+        err = count_bytes(loader, with_variables ? strlen(with_variables) : length, place_of(&event->start_mark));
     if (err)
         return err;
     if (with_variables)
@@ -161,6 +167,8 @@ static struct error *load_alias(struct loader *loader, unsigned depth, const yam
     const struct anchor *anchor = hash_entry(link, struct anchor, by_name);
     struct error *err = count_values(loader, anchor->values - 1, place_of(&event->start_mark));
     if (!err)
+        err = count_bytes(loader, anchor->bytes, place_of(&event->start_mark));
+    if (!err)
         err = check_depth(loader, depth + anchor->height, place_of(&event->start_mark));
     if (!err)
         *out = json_incref(anchor->value);
@@ -168,7 +176,7 @@ static struct error *load_alias(struct loader *loader, unsigned depth, const yam
 }
 
 /* A later anchor of the same name takes over (YAML 1.2.2, section 3.2.2.2). */
-static void remember_anchor(struct loader *loader, const yaml_char_t *name, json_t *value, size_t values,
+static void remember_anchor(struct loader *loader, const yaml_char_t *name, json_t *value, size_t values, size_t bytes,
                             unsigned height)
 {
     struct hash_link *link = hash_find_string(&loader->anchors, (const char *)name);
@@ -182,6 +190,7 @@ static void remember_anchor(struct loader *loader, const yaml_char_t *name, json
     }
     anchor->value = json_incref(value);
     anchor->values = values;
+    anchor->bytes = bytes;
     anchor->height = height;
 }
 
@@ -302,6 +311,7 @@ static struct error *load_value(struct loader *loader, struct place *place, unsi
         return fail_at(loader, place->value, "tags such as '%.64s' are not supported", (const char *)tag);
 
     size_t values_before = loader->values;
+    size_t bytes_before = loader->bytes;
     unsigned deepest_before = loader->deepest;
     loader->deepest = 0;
     struct error *err = count_values(loader, 1, place->value);
@@ -315,7 +325,8 @@ static struct error *load_value(struct loader *loader, struct place *place, unsi
         return err;
     }
     if (anchor)
-        remember_anchor(loader, anchor, *out, loader->values - values_before, loader->deepest - depth);
+        remember_anchor(loader, anchor, *out, loader->values - values_before, loader->bytes - bytes_before,
+                        loader->deepest - depth);
     if (deepest_before > loader->deepest)
         loader->deepest = deepest_before;
     return NULL;

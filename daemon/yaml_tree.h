@@ -7,9 +7,9 @@
  * Variables (variables.h) are put into scalars that are values; not into keys, nor into scalars in single quotes, which
  * stand for themselves.
  *
- * A file may come from anywhere: it is bounded in size, depth and number of values. Values that an alias repeats count
- * each time, so that a few lines cannot unfold into gigabytes. Tags, keys that are no strings, keys given twice and
- * further documents are errors.
+ * A file may come from anywhere: it is bounded in size, depth and number of values. Values and texts that an alias
+ * repeats count each time, so that a few lines cannot unfold into gigabytes. Tags, keys that are no strings, keys given
+ * twice and further documents are errors.
  *
  * Paths are those of the decoder: "nodes.1.file.filename". A pure function of the text. */
 #ifndef CAIRN_DAEMON_YAML_TREE_H

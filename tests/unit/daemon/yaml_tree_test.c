@@ -145,6 +145,20 @@ static void aliases_cannot_nest_without_end(void **state)
     error_free(err);
 }
 
+/* A megabyte, 64 times, is all that there may be. */
+static void aliases_cannot_make_texts_longer_than_a_file(void **state)
+{
+    (void)state;
+    const size_t length = 1024 * 1024;
+    char *text = malloc(length + 1024);
+    strcpy(text, "a: &a ");
+    memset(text + 6, 'x', length);
+    strcpy(text + 6 + length, "\nb: &b [*a, *a, *a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, *b]\nd: [*c, y]\n");
+    expect_error(text, strlen(text),
+                 "f:4:9: the texts are longer than 67108864 bytes, what variables and aliases add included");
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -157,6 +171,7 @@ int main(void)
         cmocka_unit_test(inside_an_alias_the_place_is_that_of_the_alias),
         cmocka_unit_test(mistakes),
         cmocka_unit_test(aliases_cannot_nest_without_end),
+        cmocka_unit_test(aliases_cannot_make_texts_longer_than_a_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
