@@ -1,9 +1,9 @@
 /* sandbox - what the process gives up before it serves anybody
  *
- *     Landlock     which paths can be opened, made, removed at all; also by io_uring, whose requests seccomp does not
- * see seccomp      which system calls there are: none that starts a program or a process, mounts, traces, loads code
- * into the kernel. A list of what is allowed, which libseccomp (loaded late) compiles no_new_privs no program gains
- * rights by being started, and both of the above need it
+ *  - Landlock: which paths can be opened, made, removed at all; also by io_uring, whose requests seccomp does not see;
+ *  - seccomp: which system calls there are, none that starts a program or a process, mounts, traces, loads code into
+ *    the kernel. A list of what is allowed, which libseccomp (loaded late) compiles;
+ *  - no_new_privs: no program gains rights by being started, and both of the above need it.
  *
  * The policies of runtime/path_policy.h and others are the daemon's word and have good messages; this is the kernel's,
  * and holds also where the daemon has a mistake. All threads are made afterwards, and inherit it.
@@ -24,10 +24,9 @@ struct sandbox_options;
 
 /* What the daemon itself needs, besides. */
 struct sandbox_needs {
-    const char *const
-        *files; /* to be made, written and removed later: their directories are opened up; NULL ones are skipped */
+    const char *const *files; /* made, written and removed later: their directories are opened up; NULL is skipped */
     size_t files_count;
-    const char *const *readable; /* NULL ones, and those that do not exist, are skipped */
+    const char *const *readable; /* NULL, and what does not exist, is skipped */
     size_t readable_count;
 };
 
