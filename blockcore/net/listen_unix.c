@@ -70,7 +70,10 @@ static struct error *prove_dead(const struct sockaddr_un *address, socklen_t byt
     return error_errno(EADDRINUSE, "somebody listens at '%s'", address->sun_path);
 }
 
-static struct error *bind_path(int fd, const struct sockaddr_un *address, socklen_t bytes)
+/* @name in @directory is the same path, and what is removed: a link on the way may have been swapped since it was
+ * looked at, to lead to what has to stay. */
+static struct error *bind_path(int fd, const struct sockaddr_un *address, socklen_t bytes, int directory,
+                               const char *name)
 {
     /* The file gets the mode of the socket it is bound to, so it is never open to others, not even for a moment. */
     if (fchmod(fd, 0600) < 0)
@@ -80,7 +83,7 @@ static struct error *bind_path(int fd, const struct sockaddr_un *address, sockle
         struct error *err = prove_dead(address, bytes);
         if (err)
             return err;
-        if (unlink(address->sun_path) < 0 && errno != ENOENT)
+        if (unlinkat(directory, name, 0) < 0 && errno != ENOENT)
             return error_errno(errno, "cannot remove the dead socket '%s'", address->sun_path);
         ret = listen_bind(fd, (const struct sockaddr *)address, bytes);
     }
@@ -101,12 +104,14 @@ static struct error *check_where_it_is(const char *path)
 
 static struct error *listen_path(int fd, const struct sockaddr_un *address, struct listening *out)
 {
-    struct error *err = path_check_directory(address->sun_path);
+    CLEANUP(close_fd) int directory = -1;
+    const char *name;
+    struct error *err = path_pin_directory(address->sun_path, &directory, &name);
     if (err)
         return err;
     CLEANUP(close_fd) int lock = lock_directory_of(address->sun_path);
     (void)lock; /* held to the end of the scope */
-    err = bind_path(fd, address, sizeof(*address));
+    err = bind_path(fd, address, sizeof(*address), directory, name);
     if (err)
         return err;
     err = check_where_it_is(address->sun_path);

@@ -178,15 +178,20 @@ int path_stat(const char *path, struct stat *st, struct error **refusal)
     return fstat(pin, st) < 0 ? -errno : 0;
 }
 
-struct error *path_check_directory(const char *path)
+struct error *path_pin_directory(const char *path, int *pin, const char **last)
 {
-    const char *last;
-    if (!allowed)
+    if (!allowed) {
+        *pin = AT_FDCWD;
+        *last = path;
         return NULL;
+    }
     struct error *refusal = NULL;
-    CLEANUP(free) char *directory = directory_of(path, &last);
-    CLEANUP(close_fd) int pin = pin_and_check(directory, O_DIRECTORY, &refusal);
-    if (pin < 0 && !refusal)
-        return error_errno(-pin, "cannot look up the directory of '%s'", path);
-    return refusal;
+    CLEANUP(free) char *directory = directory_of(path, last);
+    int ret = pin_and_check(directory, O_DIRECTORY, &refusal);
+    if (refusal)
+        return refusal;
+    if (ret < 0)
+        return error_errno(-ret, "cannot look up the directory of '%s'", path);
+    *pin = ret;
+    return NULL;
 }

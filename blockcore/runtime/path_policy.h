@@ -53,7 +53,9 @@ int path_pin(const char *path, int flags);
 struct error *path_pin_check(int pin, const char *path) MUST_CHECK;
 int path_pin_open(int pin, int flags);
 
-/* May a socket be made at @path, by its directory? Once more afterwards: its directory may have been swapped. */
-struct error *path_check_directory(const char *path) MUST_CHECK;
+/* May a socket be made at @path, by its directory? *pin, the caller's to close if it is not AT_FDCWD, and *last, which
+ * points into @path, are for openat(2) and its like. What is made by its name has to be looked at once more afterwards:
+ * the way to it may have been swapped. */
+struct error *path_pin_directory(const char *path, int *pin, const char **last) MUST_CHECK;
 
 #endif

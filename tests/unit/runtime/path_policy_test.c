@@ -264,9 +264,29 @@ static void sockets_are_judged_by_their_directory(void **state)
     static const char *const names[] = { "in/s", "in/missing-name", "out/s", "in/directory-out/s", "in/missing/s" };
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
         CLEANUP(free) char *path = path_of(names[i]);
-        CLEANUP(error_free) struct error *refusal = path_check_directory(path);
+        CLEANUP(close_fd) int pin = -1;
+        const char *last;
+        CLEANUP(error_free) struct error *refusal = path_pin_directory(path, &pin, &last);
         assert_int_equal(refusal == NULL, i < 2);
     }
+}
+
+/* As a dead socket is: by then the name may lead to anything of somebody else's. */
+static void what_is_removed_is_in_the_directory_that_was_looked_at(void **state)
+{
+    (void)state;
+    make_link("../in", "in/directory-in");
+    make_file("in/bad");
+    CLEANUP(free) char *path = path_of("in/directory-in/bad");
+    CLEANUP(close_fd) int pin = -1;
+    const char *last;
+    assert_null(path_pin_directory(path, &pin, &last));
+    swap("in/directory-in", "in/directory-out");
+    assert_int_equal(unlinkat(pin, last, 0), 0);
+    CLEANUP(free) char *mine = path_of("in/bad");
+    CLEANUP(free) char *others = path_of("out/bad");
+    assert_int_not_equal(access(mine, F_OK), 0);
+    assert_int_equal(access(others, F_OK), 0);
 }
 
 int main(void)
@@ -275,6 +295,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_counts_is_where_a_path_leads, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_refusal_names_all_that_matters, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_has_no_name_is_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_removed_is_in_the_directory_that_was_looked_at, set_up, tear_down),
         cmocka_unit_test_setup_teardown(files_are_made_where_they_may_be, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_link_that_is_swapped_in_between_changes_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(no_swap_gets_through, set_up, tear_down),
