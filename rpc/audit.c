@@ -57,7 +57,7 @@ static void append_peer(struct text *line, const struct rpc_peer *peer)
 static size_t user_bytes(const char *at, const char *end)
 {
     const char *last = NULL;
-    for (const char *byte = at; byte < end && *byte != '/' && *byte != '"' && *byte != ' '; byte++) {
+    for (const char *byte = at; byte < end && *byte != '/' && *byte != '"'; byte++) {
         if (*byte == '@')
             last = byte;
         byte += *byte == '\\'; /* and what it escapes */

@@ -32,6 +32,7 @@ static void users_in_addresses_are_hidden(void **state)
     expect_hidden("...:\"https://me:p\\\"s@host\", \"@\"", "...:\"https://(secret)@host\", \"@\"");
     expect_hidden("...:\"https://host\", \"b@c\"", "...:\"https://host\", \"b@c\"");
     expect_hidden("...:\"a://b@c a://b@c", "...:\"a://(secret)@c a://(secret)@c");
+    expect_hidden("...:\"a://b c@d", "...:\"a://(secret)@d");
     expect_hidden("...:\"a://\\", "...:\"a://\\");
     expect_hidden("...:://", "...:://");
 }
