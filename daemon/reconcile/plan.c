@@ -4,11 +4,9 @@
 #include "blockcore/export/nbd/server.h"
 #include "blockcore/objects/object.h"
 #include "daemon/config.h"
-#include "daemon/path.h"
 #include "daemon/reconcile/difference.h"
 #include "schema/cairn_descriptors.h"
 #include "schema/codec/compare.h"
-#include "schema/codec/copy.h"
 #include "schema/codec/value.h"
 
 #include <stdlib.h>
@@ -171,8 +169,8 @@ struct error *plan_diff(struct planning *planning, const struct type_descriptor 
     return err;
 }
 
-static void add(struct planning *planning, enum plan_phase phase, enum config_item item, const char *name,
-                const void *wanted, const char *path)
+void plan_add(struct planning *planning, enum plan_phase phase, enum config_item item, const char *name,
+              const void *wanted, const char *path)
 {
     plan_add_step(planning, phase,
                   &(struct plan_step){
@@ -185,8 +183,8 @@ static void add(struct planning *planning, enum plan_phase phase, enum config_it
                   });
 }
 
-static void remove_thing(struct planning *planning, enum plan_phase phase, enum config_item item, const char *name,
-                         const void *now)
+void plan_remove(struct planning *planning, enum plan_phase phase, enum config_item item, const char *name,
+                 const void *now)
 {
     plan_find(planning, item, name)->goes = true;
     plan_add_step(planning, phase,
@@ -200,8 +198,8 @@ static void remove_thing(struct planning *planning, enum plan_phase phase, enum 
 }
 
 /* In two steps. */
-static void replace(struct planning *planning, enum plan_phase first, enum plan_phase second, enum config_item item,
-                    const char *name, const void *now, const void *wanted, const char *path, const char *why)
+void plan_replace(struct planning *planning, enum plan_phase first, enum plan_phase second, enum config_item item,
+                  const char *name, const void *now, const void *wanted, const char *path, const char *why)
 {
     const char *text = plan_text(planning, CONFIG_ACTION_REPLACE, item, name, why);
     plan_find(planning, item, name)->goes = true;
@@ -215,8 +213,8 @@ static void replace(struct planning *planning, enum plan_phase first, enum plan_
             .action = CONFIG_ACTION_REPLACE, .item = item, .name = name, .text = text, .then = wanted, .path = path });
 }
 
-static void change(struct planning *planning, enum plan_phase phase, enum config_action action, enum config_item item,
-                   const char *name, const void *now, const void *then, const char *path, const char *what)
+void plan_change(struct planning *planning, enum plan_phase phase, enum config_action action, enum config_item item,
+                 const char *name, const void *now, const void *then, const char *path, const char *what)
 {
     plan_add_step(planning, phase,
                   &(struct plan_step){
@@ -238,16 +236,18 @@ static struct error *plan_object(struct planning *planning, const struct object_
     struct value_changes changes = { 0 };
     const char *what;
     if (!now) {
-        add(planning, PHASE_OBJECTS, CONFIG_ITEM_OBJECT, wanted->id, wanted, path);
+        plan_add(planning, PHASE_OBJECTS, CONFIG_ITEM_OBJECT, wanted->id, wanted, path);
         return NULL;
     }
     struct error *err = plan_diff(planning, &object_options_descriptor, now, wanted, &changes, &what);
     if (err || !changes.count)
         return err;
     if (now->qom_type == wanted->qom_type && object_kinds[now->qom_type]->change)
-        change(planning, PHASE_OBJECTS, CONFIG_ACTION_CHANGE, CONFIG_ITEM_OBJECT, wanted->id, now, wanted, path, what);
+        plan_change(planning, PHASE_OBJECTS, CONFIG_ACTION_CHANGE, CONFIG_ITEM_OBJECT, wanted->id, now, wanted, path,
+                    what);
     else
-        replace(planning, PHASE_OBJECTS_GO, PHASE_OBJECTS, CONFIG_ITEM_OBJECT, wanted->id, now, wanted, path, what);
+        plan_replace(planning, PHASE_OBJECTS_GO, PHASE_OBJECTS, CONFIG_ITEM_OBJECT, wanted->id, now, wanted, path,
+                     what);
     return NULL;
 }
 
@@ -258,7 +258,7 @@ static void plan_objects_that_go(struct planning *planning)
     for (size_t i = now->objects_count; i-- > 0;) {
         const struct object_options *object = &now->objects[i];
         if (plan_is_over(planning, CONFIG_ITEM_OBJECT, object->id, true))
-            remove_thing(planning, PHASE_OBJECTS_GO_LATE, CONFIG_ITEM_OBJECT, object->id, object);
+            plan_remove(planning, PHASE_OBJECTS_GO_LATE, CONFIG_ITEM_OBJECT, object->id, object);
     }
 }
 
@@ -272,183 +272,6 @@ static struct error *plan_objects(struct planning *planning)
     return err;
 }
 
-/* Servers ---------------------------------------------------------------------------------------------------------- */
-
-static bool object_goes(const struct planning *planning, const char *id)
-{
-    const struct thing *thing = id ? plan_find(planning, CONFIG_ITEM_OBJECT, id) : NULL;
-    return thing && thing->goes && thing->now;
-}
-
-static bool server_must_go(const struct planning *planning, const struct nbd_server_options *now)
-{
-    return object_goes(planning, now->tls_creds) || object_goes(planning, now->tls_authz);
-}
-
-/* Where the daemon has left its first directory, a server remembers its path in full. */
-static const struct nbd_server_options *adapted(struct planning *planning, const struct nbd_server_options *wanted)
-{
-    if (wanted->addr->type != SOCKET_ADDRESS_TYPE_UNIX)
-        return wanted;
-    struct nbd_server_options *server = arena_alloc(planning->arena, sizeof(*server));
-    struct socket_address *address = arena_alloc(planning->arena, sizeof(*address));
-    *server = *wanted;
-    *address = *wanted->addr;
-    if (!(address->u.unix_.has_abstract && address->u.unix_.abstract)) {
-        CLEANUP(free) char *path = path_for_later(address->u.unix_.path);
-        address->u.unix_.path = arena_strdup(planning->arena, path);
-    }
-    server->addr = address;
-    return server;
-}
-
-static struct error *plan_server(struct planning *planning, const struct nbd_server_options *wanted, const char *path)
-{
-    const char *id = plan_server_id(wanted);
-    const struct nbd_server_options *now = plan_find(planning, CONFIG_ITEM_NBD_SERVER, id)->now;
-    const struct nbd_server_options *then = adapted(planning, wanted);
-    struct value_changes changes = { 0 };
-    const char *what;
-    if (!now) {
-        add(planning, PHASE_SERVERS, CONFIG_ITEM_NBD_SERVER, id, then, path);
-        return NULL;
-    }
-    struct error *err = plan_diff(planning, &nbd_server_options_descriptor, now, then, &changes, &what);
-    if (!err && (changes.count || server_must_go(planning, now)))
-        replace(planning, PHASE_SERVERS_GO, PHASE_SERVERS, CONFIG_ITEM_NBD_SERVER, id, now, then, path,
-                changes.count ? what : "its credentials are replaced");
-    return err;
-}
-
-static void plan_server_that_goes(struct planning *planning, const struct nbd_server_options *now)
-{
-    const char *id = plan_server_id(now);
-    const struct thing *thing = plan_find(planning, CONFIG_ITEM_NBD_SERVER, id);
-    if (thing->wanted)
-        return;
-    if (plan_is_over(planning, CONFIG_ITEM_NBD_SERVER, id, true))
-        remove_thing(planning, PHASE_SERVERS_GO, CONFIG_ITEM_NBD_SERVER, id, now);
-    else if (server_must_go(planning, now)) /* a client has made it, and it stays */
-        replace(planning, PHASE_SERVERS_GO, PHASE_SERVERS, CONFIG_ITEM_NBD_SERVER, id, now, now, NULL,
-                "its credentials are replaced");
-}
-
-static struct error *plan_servers(struct planning *planning)
-{
-    const struct cairn_config *now = planning->request->now;
-    const struct cairn_config *wanted = planning->request->wanted;
-    struct error *err = NULL;
-    if (wanted->nbd_server)
-        err = plan_server(planning, wanted->nbd_server, "nbd-server");
-    for (size_t i = 0; i < wanted->nbd_servers_count && !err; i++)
-        err = plan_server(planning, &wanted->nbd_servers[i], arena_printf(planning->arena, "nbd-servers.%zu", i));
-    if (now->nbd_server)
-        plan_server_that_goes(planning, now->nbd_server);
-    for (size_t i = 0; i < now->nbd_servers_count; i++)
-        plan_server_that_goes(planning, &now->nbd_servers[i]);
-    return err;
-}
-
-/* Exports ---------------------------------------------------------------------------------------------------------- */
-
-static bool server_goes(const struct planning *planning, const struct nbd_server_options *now)
-{
-    return plan_find(planning, CONFIG_ITEM_NBD_SERVER, plan_server_id(now))->goes;
-}
-
-/* An export on all servers goes with the last of them. NULL: one stays, or there is none. */
-static const char *last_server_that_goes(const struct planning *planning)
-{
-    const struct cairn_config *now = planning->request->now;
-    const char *last = NULL;
-    for (size_t i = 0; i < now->nbd_servers_count; i++) {
-        if (!server_goes(planning, &now->nbd_servers[i]))
-            return NULL;
-        last = plan_server_id(&now->nbd_servers[i]);
-    }
-    if (!now->nbd_server)
-        return last;
-    return server_goes(planning, now->nbd_server) ? plan_server_id(now->nbd_server) : NULL;
-}
-
-/* NULL: it stays where it is shown. One that names its servers is not shown again by one that comes back. */
-static const char *server_that_goes(const struct planning *planning, const struct block_export_options *now)
-{
-    if (!now->u.nbd.has_servers)
-        return last_server_that_goes(planning);
-    for (size_t i = 0; i < now->u.nbd.servers_count; i++) {
-        const struct thing *server = plan_find(planning, CONFIG_ITEM_NBD_SERVER, now->u.nbd.servers[i]);
-        if (server && server->goes)
-            return now->u.nbd.servers[i];
-    }
-    return NULL;
-}
-
-/* Why an export that is to stay as it is cannot. Its bitmaps hold their nodes. NULL: it can. */
-static const char *why_made_again(struct planning *planning, const struct block_export_options *now)
-{
-    const char *server = server_that_goes(planning, now);
-    if (server)
-        return arena_printf(planning->arena, "NBD server '%s' is replaced", server);
-    if (now->u.nbd.bitmaps_count && plan_is_shaken(planning, now->node_name))
-        return "the node of its bitmaps is replaced";
-    return NULL;
-}
-
-static struct error *plan_export(struct planning *planning, const struct block_export_options *wanted, const char *path)
-{
-    const struct block_export_options *now = plan_find(planning, CONFIG_ITEM_EXPORT, wanted->id)->now;
-    struct value_changes changes = { 0 };
-    const char *what;
-    if (!now) {
-        add(planning, PHASE_EXPORTS, CONFIG_ITEM_EXPORT, wanted->id, wanted, path);
-        return NULL;
-    }
-    struct error *err = plan_diff(planning, &block_export_options_descriptor, now, wanted, &changes, &what);
-    if (err)
-        return err;
-    const char *why = why_made_again(planning, now);
-    bool moves = changes.count == 1 && strcmp(changes.paths[0], "node-name") == 0 && !now->u.nbd.bitmaps_count;
-    if (!why && moves && now->u.nbd.name)
-        change(planning, PHASE_EXPORTS, CONFIG_ACTION_MOVE, CONFIG_ITEM_EXPORT, wanted->id, now, wanted, path, what);
-    else if (why || changes.count)
-        replace(planning, PHASE_EXPORTS_GO, PHASE_EXPORTS, CONFIG_ITEM_EXPORT, wanted->id, now, wanted, path,
-                changes.count ? what : why);
-    return NULL;
-}
-
-/* Not described: removed, or a client's, which stays. */
-static struct error *plan_export_besides(struct planning *planning, const struct block_export_options *now)
-{
-    if (plan_find(planning, CONFIG_ITEM_EXPORT, now->id)->wanted)
-        return NULL;
-    if (plan_is_over(planning, CONFIG_ITEM_EXPORT, now->id, true)) {
-        remove_thing(planning, PHASE_EXPORTS_GO, CONFIG_ITEM_EXPORT, now->id, now);
-        return NULL;
-    }
-    const char *server = server_that_goes(planning, now);
-    const char *why = why_made_again(planning, now);
-    if (server && plan_is_over(planning, CONFIG_ITEM_NBD_SERVER, server, true))
-        return error_new(
-            "NBD server '%s' cannot be removed: export '%s', which no configuration described, is shown by it", server,
-            now->id);
-    if (why)
-        replace(planning, PHASE_EXPORTS_GO, PHASE_EXPORTS, CONFIG_ITEM_EXPORT, now->id, now, now, NULL, why);
-    return NULL;
-}
-
-static struct error *plan_exports(struct planning *planning)
-{
-    const struct cairn_config *now = planning->request->now;
-    const struct cairn_config *wanted = planning->request->wanted;
-    struct error *err = NULL;
-    for (size_t i = 0; i < wanted->exports_count && !err; i++)
-        err = plan_export(planning, &wanted->exports[i], arena_printf(planning->arena, "exports.%zu", i));
-    for (size_t i = 0; i < now->exports_count && !err; i++)
-        err = plan_export_besides(planning, &now->exports[i]);
-    return err;
-}
-
 /* Bitmaps ---------------------------------------------------------------------------------------------------------- */
 
 static struct error *plan_bitmap(struct planning *planning, const struct block_dirty_bitmap_add *wanted,
@@ -458,7 +281,7 @@ static struct error *plan_bitmap(struct planning *planning, const struct block_d
     const struct thing *node = plan_find(planning, CONFIG_ITEM_NODE, wanted->node);
     const struct block_dirty_bitmap_add *now = plan_find(planning, CONFIG_ITEM_BITMAP, name)->now;
     if (!now || (node && node->goes)) {
-        add(planning, PHASE_BITMAPS, CONFIG_ITEM_BITMAP, name, wanted, path);
+        plan_add(planning, PHASE_BITMAPS, CONFIG_ITEM_BITMAP, name, wanted, path);
         return NULL;
     }
     if (now->persistent != wanted->persistent || (wanted->has_granularity && now->granularity != wanted->granularity))
@@ -466,8 +289,8 @@ static struct error *plan_bitmap(struct planning *planning, const struct block_d
                          "and what it knows with it",
                          name, now->granularity, now->persistent ? "" : "not ");
     if (now->disabled != wanted->disabled)
-        change(planning, PHASE_BITMAPS, CONFIG_ACTION_CHANGE, CONFIG_ITEM_BITMAP, name, now, wanted, path,
-               wanted->disabled ? "disabled: false -> true" : "disabled: true -> false");
+        plan_change(planning, PHASE_BITMAPS, CONFIG_ACTION_CHANGE, CONFIG_ITEM_BITMAP, name, now, wanted, path,
+                    wanted->disabled ? "disabled: false -> true" : "disabled: true -> false");
     return NULL;
 }
 
@@ -482,7 +305,7 @@ static struct error *plan_bitmaps(struct planning *planning)
         const char *name = bitmap_name(planning->arena, &now->bitmaps[i]);
         const struct thing *node = plan_find(planning, CONFIG_ITEM_NODE, now->bitmaps[i].node);
         if (!(node && node->goes) && plan_is_over(planning, CONFIG_ITEM_BITMAP, name, false))
-            remove_thing(planning, PHASE_BITMAPS_GO, CONFIG_ITEM_BITMAP, name, &now->bitmaps[i]);
+            plan_remove(planning, PHASE_BITMAPS_GO, CONFIG_ITEM_BITMAP, name, &now->bitmaps[i]);
     }
     return err;
 }
@@ -495,13 +318,13 @@ static struct error *plan_monitor(struct planning *planning, const struct monito
     struct value_changes changes = { 0 };
     const char *what;
     if (!now) {
-        add(planning, PHASE_MONITORS, CONFIG_ITEM_MONITOR, wanted->path, wanted, path);
+        plan_add(planning, PHASE_MONITORS, CONFIG_ITEM_MONITOR, wanted->path, wanted, path);
         return NULL;
     }
     struct error *err = plan_diff(planning, &monitor_config_descriptor, now, wanted, &changes, &what);
     if (!err && changes.count)
-        replace(planning, PHASE_MONITORS_GO, PHASE_MONITORS_GO, CONFIG_ITEM_MONITOR, wanted->path, now, wanted, path,
-                what);
+        plan_replace(planning, PHASE_MONITORS_GO, PHASE_MONITORS_GO, CONFIG_ITEM_MONITOR, wanted->path, now, wanted,
+                     path, what);
     return err;
 }
 
@@ -514,7 +337,7 @@ static struct error *plan_monitors(struct planning *planning)
         err = plan_monitor(planning, &wanted->monitors[i], arena_printf(planning->arena, "monitors.%zu", i));
     for (size_t i = 0; i < now->monitors_count && !err; i++) {
         if (plan_is_over(planning, CONFIG_ITEM_MONITOR, now->monitors[i].path, false))
-            remove_thing(planning, PHASE_MONITORS_GO, CONFIG_ITEM_MONITOR, now->monitors[i].path, &now->monitors[i]);
+            plan_remove(planning, PHASE_MONITORS_GO, CONFIG_ITEM_MONITOR, now->monitors[i].path, &now->monitors[i]);
     }
     return err;
 }

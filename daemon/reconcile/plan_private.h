@@ -56,6 +56,16 @@ struct thing *plan_find(const struct planning *planning, enum config_item item, 
 
 void plan_add_step(struct planning *planning, enum plan_phase phase, const struct plan_step *step);
 
+/* Steps that make, remove and change a thing; and the two that remove it and make it again. @path: plan_step.path. */
+void plan_add(struct planning *planning, enum plan_phase phase, enum config_item item, const char *name,
+              const void *wanted, const char *path);
+void plan_remove(struct planning *planning, enum plan_phase phase, enum config_item item, const char *name,
+                 const void *now);
+void plan_change(struct planning *planning, enum plan_phase phase, enum config_action action, enum config_item item,
+                 const char *name, const void *now, const void *then, const char *path, const char *what);
+void plan_replace(struct planning *planning, enum plan_phase first, enum plan_phase second, enum config_item item,
+                  const char *name, const void *now, const void *wanted, const char *path, const char *why);
+
 /* "replace node 'disk0'", with ": CHANGES" behind. @changes NULL: nothing. */
 const char *plan_text(struct planning *planning, enum config_action action, enum config_item item, const char *name,
                       const char *changes);
@@ -75,5 +85,9 @@ struct error *plan_diff(struct planning *planning, const struct type_descriptor 
 struct error *plan_nodes(struct planning *planning) MUST_CHECK;
 /* Does the node stand on one that is replaced, or is it one? After plan_nodes(). */
 bool plan_is_shaken(const struct planning *planning, const char *node_name);
+
+/* plan_exports.c; after plan_nodes(), exports after servers */
+struct error *plan_servers(struct planning *planning) MUST_CHECK;
+struct error *plan_exports(struct planning *planning) MUST_CHECK;
 
 #endif
