@@ -8,9 +8,11 @@
 #include "blockcore/graph/rearrange.h"
 #include "blockcore/graph/reopen.h"
 #include "blockcore/objects/object.h"
+#include "blockcore/runtime/coroutine.h"
 #include "daemon/bitmap.h"
 #include "daemon/config.h"
 #include "daemon/monitor.h"
+#include "daemon/reconcile/apply.h"
 #include "daemon/reconcile/in_the_way.h"
 #include "daemon/reconcile/renew.h"
 #include "schema/cairn_descriptors.h"
@@ -164,68 +166,85 @@ static struct error *server_goes(const struct plan_step *step, const void *to)
     return to ? nbd_server_add(to) : nbd_server_stop(step->name);
 }
 
-static struct error *remove_export(const char *id) CO_FN;
+static struct error *remove_export(const char *id, struct step_state *state) CO_FN;
 
-static struct error *remove_export(const char *id)
+static struct error *remove_export(const char *id, struct step_state *state)
 {
     struct error *err = export_del(id, BLOCK_EXPORT_REMOVE_MODE_HARD);
-    if (!err && export_find(id))
-        err = error_new("requests of export '%s' have not ended in time", id);
-    return err;
+    state->lost = !err && export_find(id);
+    return state->lost ? error_new("requests of export '%s' have not ended in time; it is gone when they have", id)
+                       : err;
 }
 
 /* Clients know the length, and cannot be told of another one. */
-static struct error *make_again(const struct block_export_options *from, const struct block_export_options *to) CO_FN;
+static struct error *make_again(const struct block_export_options *from, const struct block_export_options *to,
+                                struct step_state *state) CO_FN;
 
-static struct error *make_again(const struct block_export_options *from, const struct block_export_options *to)
+static struct error *make_again(const struct block_export_options *from, const struct block_export_options *to,
+                                struct step_state *state)
 {
-    struct error *err = remove_export(from->id);
+    struct error *err = remove_export(from->id, state);
     if (err)
         return err;
     err = export_add(to);
     if (err) {
         struct error *back = export_add(from);
+        state->lost = back;
         err = back ? error_wrap(err, "export '%s' is lost (%s)", from->id, error_message(back)) : err;
         error_free(back);
     }
     return err;
 }
 
-/* Its clients stay, if the other node is as long. */
-static struct error *move_export(const struct block_export_options *from, const struct block_export_options *to) CO_FN;
+/* As long as its requests do not end, it can be cancelled. */
+static struct error *move_handle(struct node *node, struct node *other, struct handle *handle, struct apply_wish *wish)
+    CO_FN;
 
-static struct error *move_export(const struct block_export_options *from, const struct block_export_options *to)
+static struct error *move_handle(struct node *node, struct node *other, struct handle *handle, struct apply_wish *wish)
 {
-    const char *id = to->id;
-    const char *node_name = to->node_name;
-    struct export *export = export_find(id);
-    struct handle *handle = export ? export_handle(export) : NULL;
-    struct node *node = handle ? export_node(export) : NULL;
-    struct node *other = node_find(node_name);
-    if (!handle)
-        return error_new("Export '%s' is not found", id);
-    if (!other)
-        return node_not_found(node_name);
-    struct error *err = in_the_way_of_others(node); /* since the plan was made */
-    if (err)
-        return err;
-    if (node_length(node) != node_length(other))
-        return make_again(from, to);
     node_ref(node);
     node_ref(other);
-    err = node_replace(node, other, handle);
+    if (wish)
+        wish->step = co_self();
+    struct error *err = node_replace(node, other, handle);
+    if (wish)
+        wish->step = NULL;
     node_unref(other);
     node_unref(node);
     return err;
 }
 
-static struct error *export_goes(const struct plan_step *step, const void *from, const void *to) CO_FN;
+/* Its clients stay, if the other node is as long. */
+static struct error *move_export(const struct block_export_options *from, const struct block_export_options *to,
+                                 struct step_state *state) CO_FN;
 
-static struct error *export_goes(const struct plan_step *step, const void *from, const void *to)
+static struct error *move_export(const struct block_export_options *from, const struct block_export_options *to,
+                                 struct step_state *state)
+{
+    struct export *export = export_find(to->id);
+    struct handle *handle = export ? export_handle(export) : NULL;
+    struct node *node = handle ? export_node(export) : NULL;
+    struct node *other = node_find(to->node_name);
+    if (!handle)
+        return error_new("Export '%s' is not found", to->id);
+    if (!other)
+        return node_not_found(to->node_name);
+    struct error *err = in_the_way_of_others(node); /* since the plan was made */
+    if (err)
+        return err;
+    return node_length(node) == node_length(other) ? move_handle(node, other, handle, state->wish)
+                                                   : make_again(from, to, state);
+}
+
+static struct error *export_goes(const struct plan_step *step, const void *from, const void *to,
+                                 struct step_state *state) CO_FN;
+
+static struct error *export_goes(const struct plan_step *step, const void *from, const void *to,
+                                 struct step_state *state)
 {
     if (!from)
         return export_add(to);
-    return to ? move_export(from, to) : remove_export(step->name);
+    return to ? move_export(from, to, state) : remove_export(step->name, state);
 }
 
 static struct error *monitor_goes(const struct plan_step *step, const void *to, struct command_context *asker) CO_FN;
@@ -253,7 +272,7 @@ static struct error *go(const struct plan_step *step, const void *from, const vo
     case CONFIG_ITEM_NBD_SERVER:
         return server_goes(step, to);
     case CONFIG_ITEM_EXPORT:
-        return export_goes(step, from, to);
+        return export_goes(step, from, to, state);
     case CONFIG_ITEM_MONITOR:
         return monitor_goes(step, to, asker);
     case CONFIG_ITEM_SETTING:

@@ -14,7 +14,7 @@ struct step_state {
     struct apply_wish *wish; /* NULL: the step is wanted whatever happens */
     bool was_there;          /* a bitmap that an image brought along */
     bool was_disabled;       /* that one */
-    bool lost;               /* the users of a node get errors */
+    bool lost;               /* of a step that failed: what it was about is not as it was */
 };
 
 /* One step; or several that reopen nodes, all of them or none. @asker: whose client gets the reply in any case. */

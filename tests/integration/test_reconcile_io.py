@@ -102,28 +102,50 @@ def test_an_export_moves_and_its_clients_stay(daemon, qmp, tmp_path):
     assert (tmp_path / "b").read_bytes()[:8192] == bytes(4096) + b"\2" * 4096
 
 
-@pytest.mark.parametrize("change", [{"discard": "unmap"}, {"driver": "copy-on-read"}], ids=["reopen", "replace"])
+HELD = {
+    "nodes": [{"driver": "null-co", "node-name": "n", "size": MIB}, {"driver": "gate", "node-name": "gate", "file": "n"},
+              {"driver": "raw", "node-name": "top", "file": "gate"}],
+    "nbd-server": CONFIG["nbd-server"],
+    "exports": CONFIG["exports"],
+}
+
+
+@pytest.mark.parametrize("change", [("nodes", 2, {"discard": "unmap"}), ("nodes", 2, {"driver": "copy-on-read"}),
+                                    ("exports", 0, {"node-name": "n"})], ids=["reopen", "replace", "move"])
 def test_requests_that_do_not_end_hold_nobody_whose_command_is_cancelled(daemon, qmp, tmp_path, change):
-    top = {"driver": "raw", "node-name": "top", "file": "gate"}
-    nodes = [{"driver": "null-co", "node-name": "n", "size": MIB}, {"driver": "gate", "node-name": "gate", "file": "n"}]
-    config = {"nodes": [*nodes, top], "nbd-server": CONFIG["nbd-server"], "exports": CONFIG["exports"]}
-    qmp.execute("config-apply", config=config)
+    changed = copy.deepcopy(HELD)
+    changed[change[0]][change[1]].update(change[2])
+    qmp.execute("config-apply", config=HELD)
     qmp.execute("x-gate-hold", node_name="gate")
     guest = subprocess.Popen(["qemu-io", "-f", "raw", "-c", "write 0 4k", f"nbd+unix:///disk?socket={tmp_path}/nbd.sock"])
     wait_until(lambda: qmp.execute("x-gate-query", node_name="gate")["held"])
     first, second = daemon.connect(), daemon.connect()
-    changing = first.start("config-apply", config={**config, "nodes": [*nodes, {**top, **change}]})
+    changing = first.start("config-apply", config=changed)
     wait_until(lambda: in_flight(qmp, "config-apply"))
-    waiting = second.start("config-apply", config=config)
+    waiting = second.start("config-apply", config=HELD)
     wait_until(lambda: "another configuration" in in_flight(qmp, "config-apply")[-1]["waits-for"])
     for command in reversed(in_flight(qmp, "config-apply")):
         qmp.execute("cancel-command", number=command["number"])
     for client, command in ((first, changing), (second, waiting)):
         with pytest.raises(QMPError, match="was cancelled while it waited"):
             client.finish(command)
-    assert qmp.execute("config-apply", config=config)["steps"] == []  # requests wait still, and nobody for them
+    assert qmp.execute("config-apply", config=HELD)["steps"] == []  # requests wait still, and nobody for them
     qmp.execute("x-gate-release", node_name="gate")
     assert guest.wait(20) == 0
+
+
+def test_an_export_whose_requests_do_not_end_is_said_to_be_gone(daemon, qmp, tmp_path):
+    qmp.execute("config-apply", config=HELD)
+    qmp.execute("x-gate-hold", node_name="gate")
+    guest = subprocess.Popen(["qemu-io", "-f", "raw", "-c", "write 0 4k", f"nbd+unix:///disk?socket={tmp_path}/nbd.sock"])
+    wait_until(lambda: qmp.execute("x-gate-query", node_name="gate")["held"])
+    error = qmp.error("config-apply", config={**HELD, "exports": []}).desc
+    assert error.endswith("have not ended in time; it is gone when they have; all else is as it was before"), error
+    qmp.execute("x-gate-release", node_name="gate")
+    guest.wait(20)
+    wait_until(lambda: not qmp.execute("query-block-exports"))
+    steps = qmp.execute("config-apply", config=HELD)["steps"]
+    assert [step["text"] for step in steps] == ["add export 'e'"]
 
 
 # By hand and by signal ------------------------------------------------------------------------------------------------
