@@ -2,9 +2,8 @@
 
 import pathlib
 import subprocess
-import time
 
-from qmp import DEADLINE, QMP
+from qmp import DEADLINE, connect_patiently
 
 
 class Oracle:
@@ -18,10 +17,7 @@ class Oracle:
         self.process = subprocess.Popen(
             ["qemu-storage-daemon", "--chardev", f"socket,id=c,path={self.socket},server=on,wait=off", "--monitor",
              "chardev=c"], cwd=self.directory, stdin=subprocess.DEVNULL)
-        deadline = time.monotonic() + DEADLINE
-        while not self.socket.exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        self.qmp = QMP(self.socket)
+        self.qmp = connect_patiently(self.socket)
         return self
 
     def __exit__(self, *exc):

@@ -219,9 +219,21 @@ func (m *manager) end() {
 	check("quit", m.monitor.Quit())
 }
 
+// The server may be about to listen.
+func connect(path string) *qmp.SocketMonitor {
+	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		socket, err := qmp.NewSocketMonitor("unix", path, patience)
+		if err == nil {
+			return socket
+		}
+		if time.Now().After(end) {
+			check("connect", err)
+		}
+	}
+}
+
 func main() {
-	socket, err := qmp.NewSocketMonitor("unix", os.Args[1], patience)
-	check("connect", err)
+	socket := connect(os.Args[1])
 	check("negotiate", socket.Connect())
 	events, err := socket.Events(context.Background())
 	check("events", err)
