@@ -3,11 +3,14 @@
 #include "blockcore/base/cleanup.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/base/url.h"
+#include "blockcore/runtime/coroutine.h"
 #include "daemon/reconcile/inventory_private.h"
 #include "schema/cairn_descriptors.h"
 #include "schema/codec/value.h"
 
 #include <stdlib.h>
+
+#define NODES_AT_ONCE 256 /* looked at, before others get a turn */
 
 struct hiding {
     struct inventory *inventory;
@@ -82,6 +85,8 @@ static void hide_in_node(const struct hiding *hiding, char *options)
 void inventory_hide_secrets(struct inventory *inventory, struct arena *arena)
 {
     for (size_t i = 0; i < inventory->values.nodes_count; i++) {
+        if (i % NODES_AT_ONCE == NODES_AT_ONCE - 1)
+            co_yield ();
         const struct blockdev_options *node = &inventory->values.nodes[i];
         hide_in_node(&(struct hiding){ inventory, arena, node->node_name }, (char *)(uintptr_t)node);
     }

@@ -30,6 +30,6 @@ void inventory_take(struct inventory *out, const struct cairn_config *settings, 
 
 /* Leaves out what shall not be seen in options of nodes, and tells so: before it is shown, not before it is compared.
  */
-void inventory_hide_secrets(struct inventory *inventory, struct arena *arena);
+void inventory_hide_secrets(struct inventory *inventory, struct arena *arena) CO_FN;
 
 #endif
