@@ -386,6 +386,10 @@ void chardev_tls_accept(struct chardev_tls *tls, int fd,
                         void (*secured)(const struct chardev_client *client, void *arg), void *arg)
 {
     make_room(tls);
+    if (tls->shaking >= CHARDEV_HANDSHAKES_LEFT) {
+        close(fd);
+        return;
+    }
     struct visitor *visitor = visitor_create(tls, fd);
     visitor->secured = secured;
     visitor->arg = arg;

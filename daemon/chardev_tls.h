@@ -23,6 +23,9 @@ struct rpc_peer;
 
 #define CHARDEV_HANDSHAKE_MS 10000
 #define CHARDEV_HANDSHAKES_MAX 64 /* at once, of a device */
+#define CHARDEV_HANDSHAKES_LEFT                                                                                        \
+    256 /* those included that are being cut off; beyond, connections are closed at once                               \
+         */
 
 struct chardev_tls_options {
     const char *creds; /* id of the credentials */
