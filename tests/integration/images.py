@@ -105,7 +105,8 @@ def random_chain(rng, directory, depth, size=1 * MIB):
 
 
 def seeds(count):
-    """Always the same ones, so that a failure can be repeated; CAIRN_TEST_SEED adds one of its own."""
+    """Always the same ones, so that a failure can be repeated; CAIRN_TEST_SEEDS makes them more, CAIRN_TEST_SEED adds one."""
+    count = max(count, int(os.environ.get("CAIRN_TEST_SEEDS", 0)))
     extra = os.environ.get("CAIRN_TEST_SEED")
     return list(range(count)) + ([int(extra)] if extra else [])
 
