@@ -23,9 +23,8 @@ struct rpc_peer;
 
 #define CHARDEV_HANDSHAKE_MS 10000
 #define CHARDEV_HANDSHAKES_MAX 64 /* at once, of a device */
-#define CHARDEV_HANDSHAKES_LEFT                                                                                        \
-    256 /* those included that are being cut off; beyond, connections are closed at once                               \
-         */
+/* Those included that are being cut off: beyond, connections are closed at once. */
+#define CHARDEV_HANDSHAKES_LEFT 256
 
 struct chardev_tls_options {
     const char *creds; /* id of the credentials */

@@ -12,10 +12,11 @@ import threading
 
 import pytest
 from pki import Pki
-from process import run_cairnd
+from process import BUILD, run_cairnd
 from qmp import DEADLINE, QMP, Closed
 from test_hung import wait_until
 
+MIB = 1 << 20
 BACKUP = "C=GB,O=Example,CN=backup"
 
 
@@ -237,6 +238,36 @@ def test_who_says_nothing_keeps_nobody_out(start, pki):
             pass
     for client in silent:
         client.close()
+
+
+def first_words():
+    """Of a handshake: what makes a server compute."""
+    outgoing = ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
+
+
+def test_a_flood_of_handshakes_costs_bounded_memory_and_delays_nobody(start, pki):
+    daemon, port = start()
+    hello = first_words()
+    with daemon.connect() as admin:
+        TlsQMP(port, context_of(pki, "backup")).close()  # the library is there
+        before = daemon.rss_bytes()
+        waiting = []
+        for i in range(2000):
+            waiting.append(connect(port))
+            waiting[-1].sendall(hello)
+            if i % 20 == 0:
+                admin.execute("query-version")
+            if len(waiting) > 300:
+                waiting.pop(0).close()
+        quarantine = 300 * MIB if BUILD.name == "asan" else 0  # AddressSanitizer keeps freed memory for a while
+        assert daemon.rss_bytes() - before < 64 * MIB + quarantine
+        for client in waiting:
+            client.close()
+        TlsQMP(port, context_of(pki, "backup")).close()
 
 
 def test_a_client_that_only_stops_sending_gets_its_answers(start, pki):
