@@ -1,5 +1,7 @@
 #include "clients/cli/cli.h"
 
+#include "clients/cli/terminal.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -8,7 +10,9 @@ int cli_fail(const struct cli *cli, struct error *err)
 {
     bool unreachable = client_is_broken(cli->client) || error_errnum(err) == ETIMEDOUT;
 
-    fprintf(stderr, "cairnctl: %s\n", error_message(err));
+    fputs("cairnctl: ", stderr);
+    terminal_print(stderr, error_message(err));
+    fputc('\n', stderr);
     error_free(err);
     return unreachable ? EXIT_USAGE : EXIT_REFUSED;
 }

@@ -1,4 +1,5 @@
 #include "clients/cli/cli.h"
+#include "clients/cli/terminal.h"
 
 #include "blockcore/base/memory.h"
 
@@ -88,7 +89,11 @@ static void print_plan(const json_t *plan)
     const json_t *steps = json_object_get(plan, "steps");
     const json_t *step;
     size_t i;
-    json_array_foreach(steps, i, step) puts(json_string_value(json_object_get(step, "text")));
+    json_array_foreach(steps, i, step)
+    {
+        terminal_print(stdout, json_string_value(json_object_get(step, "text")));
+        putchar('\n');
+    }
     if (json_array_size(steps) == 0)
         puts("nothing to do");
 }

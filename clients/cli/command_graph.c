@@ -22,13 +22,13 @@ static void print_node_line(const json_t *node)
     const json_t *image = json_object_get(node, "image");
     const char *file = get_text(node, "file");
 
-    terminal_print(get_text(node, "node-name"));
+    terminal_print(stdout, get_text(node, "node-name"));
     printf(" (%s, %s, %" JSON_INTEGER_FORMAT " bytes)", get_text(node, "drv"),
            json_is_true(json_object_get(node, "ro")) ? "read-only" : "writable",
            json_integer_value(json_object_get(image, "virtual-size")));
     if (json_array_size(json_object_get(node, "children")) == 0) {
         putchar(' ');
-        terminal_print(file);
+        terminal_print(stdout, file);
     }
     putchar('\n');
 }
@@ -42,7 +42,7 @@ static void print_subtree(struct graph *graph, const char *name, char *indent)
     const json_t *child;
 
     if (!node || json_object_get(graph->shown, name)) {
-        terminal_print(name);
+        terminal_print(stdout, name);
         printf(" (see above)\n");
         return;
     }

@@ -105,12 +105,12 @@ void terminal_put(FILE *out, const char *text, unsigned columns, enum terminal_a
         fprintf(out, "%*s", (int)blanks, "");
 }
 
-void terminal_print(const char *text)
+void terminal_print(FILE *out, const char *text)
 {
-    if (isatty(STDOUT_FILENO))
-        put_characters(stdout, text, UINT_MAX);
+    if (isatty(fileno(out)))
+        put_characters(out, text, UINT_MAX);
     else
-        fputs(text, stdout);
+        fputs(text, out);
 }
 
 /* Full screen -------------------------------------------------------------------------------------------------- */

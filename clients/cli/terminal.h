@@ -42,8 +42,8 @@ enum terminal_align {
 };
 void terminal_put(FILE *out, const char *text, unsigned columns, enum terminal_align align);
 
-/* All of @text on standard output: control characters become '?' where that is a terminal. Files get it as it is. */
-void terminal_print(const char *text);
+/* All of @text: control characters become '?' where that is a terminal. Files get it as it is. */
+void terminal_print(FILE *out, const char *text);
 
 /* Full screen -------------------------------------------------------------------------------------------------- */
 

@@ -11,6 +11,7 @@ from cairnctl import cairnctl
 from guests import Guests
 from images import MIB, check, content
 from qmp import QMPError
+from terminal import Terminal
 from test_config_files import write
 from test_hung import wait_until
 
@@ -180,6 +181,20 @@ def test_cairnctl_applies_files_and_directories(daemon, qmp, tmp_path):
     error = cairnctl(daemon.socket, "apply", wrong, status=1).stderr
     assert error.startswith(f"cairnctl: {wrong}:2:12: nodes.0.driver: 'nil' is not a BlockdevDriver"), error
     assert "no-such-file" in cairnctl(daemon.socket, "apply", "no-such-file", status=2).stderr
+
+
+@pytest.mark.parametrize("more, text", [("", "add bitmap 'n/?[2Jx'"), (", granularity: 5", "add bitmap 'n/?[2Jx': ")],
+                         ids=["done", "refused"])
+def test_names_play_no_tricks_with_a_terminal(daemon, tmp_path, more, text):
+    path = write(tmp_path / "tricks.yaml", f"""\
+        nodes:
+        - {{driver: null-co, node-name: n, size: 65536}}
+        bitmaps:
+        - {{node: n, name: "\\e[2Jx"{more}}}
+        """)
+    terminal = Terminal(daemon.socket, "apply", path)
+    terminal.end()
+    assert text in terminal.rest and "\33[2J" not in terminal.rest
 
 
 def test_what_was_saved_applies_to_nothing(daemon, qmp, tmp_path):
