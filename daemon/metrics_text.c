@@ -62,7 +62,7 @@ static void sample_seconds(struct text *text, const char *name, const char *suff
 {
     char number[NUMBER_MAX];
     begin_sample(text, name, suffix, labels);
-    snprintf(number, sizeof(number), "%.9g\n", (double)ns / NS_PER_SECOND);
+    snprintf(number, sizeof(number), "%.15g\n", (double)ns / NS_PER_SECOND);
     text_append_string(text, number);
 }
 

@@ -48,7 +48,7 @@ static void every_bin_is_in_a_bucket(void **state)
     const uint64_t bounds[] = { 0, 128, 1024, 1536, 2048, UINT64_C(1) << 36 };
     const uint64_t bins[] = { 4, 1, 3, 0, 0, 2 };
     const struct io_counters reads = {
-        .operations = 10, .total_time_ns = 2500000000, .latency = bins, .latency_count = 6
+        .operations = 10, .total_time_ns = UINT64_C(86400000002500000), .latency = bins, .latency_count = 6
     };
     const struct io_statistics io = { .read = &reads };
     const struct export_statistics exports[] = { { .id = "e", .node_name = "n", .io = &io } };
@@ -66,7 +66,8 @@ static void every_bin_is_in_a_bucket(void **state)
     assert_true(has_line(text, BUCKET("2.048e-06", "8")));
     assert_true(has_line(text, BUCKET("17.17986918", "8")));
     assert_true(has_line(text, BUCKET("+Inf", "10")));
-    assert_true(has_line(text, "cairn_export_latency_seconds_sum{export=\"e\",node=\"n\",operation=\"read\"} 2.5"));
+    assert_true(
+        has_line(text, "cairn_export_latency_seconds_sum{export=\"e\",node=\"n\",operation=\"read\"} 86400000.0025"));
     assert_true(has_line(text, "cairn_export_read_operations_total{export=\"e\",node=\"n\"} 10"));
     free(text);
 }
