@@ -14,6 +14,7 @@ from pki import Pki
 from process import BUILD, run_cairnd
 from qmp import QMP
 from test_hung import wait_until
+from test_log import connect_patiently
 from test_metrics import Metrics
 
 MIB = 1 << 20
@@ -167,8 +168,7 @@ os.execv(sys.argv[1], sys.argv[1:])
                                 "--monitor", "c"], stderr=subprocess.PIPE, text=True, env={**os.environ, **ENV})
     try:
         assert "the sandbox is not complete: Landlock: cannot confine the process" in process.stderr.readline()
-        wait_until((world / "q").exists)
-        with QMP(world / "q") as qmp:
+        with connect_patiently(world / "q") as qmp:
             qmp.execute("quit")
         assert process.wait(20) == 0
     finally:

@@ -100,7 +100,7 @@ def test_neither_does_a_mistake_while_it_is_printed(tmp_path):
         while int(re.search(r"SigCgt:\s*(\w+)", status.read_text())[1], 16) & 1 << (signal.SIGABRT - 1):
             time.sleep(0.002)
         tgkill(process.pid, process.pid, signal.SIGSEGV)
-        assert process.wait(DEADLINE) == -signal.SIGSEGV
+        assert process.wait(DEADLINE) in (-signal.SIGSEGV, -signal.SIGABRT)  # the latter: it has given up by then
 
 
 def test_a_thread_that_breaks_something_tells_it_too(start_daemon):
