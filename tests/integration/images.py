@@ -113,3 +113,16 @@ def seeds(count):
 
 def rng_of(seed):
     return random.Random(f"cairn {seed}")
+
+
+def add_overlay(qmp, directory):
+    """Nodes "overlay" and "base" of 1 MiB, each with "-file" below it: 64 KiB of the base show, then come 64 KiB of data and
+    64 KiB of zeroes of the overlay, and nothing."""
+    base = create(directory / "base.qcow2", 1 * MIB)
+    qemu_io(base, "write -P 1 0 128k")
+    path = create(directory / "overlay.qcow2", 1 * MIB, backing=base)
+    qemu_io(path, "write -P 2 64k 64k", "write -z 128k 64k")
+    qmp.execute("blockdev-add", driver="qcow2", node_name="overlay",
+                file={"driver": "file", "node-name": "overlay-file", "filename": str(path)},
+                backing={"driver": "qcow2", "node-name": "base",
+                         "file": {"driver": "file", "node-name": "base-file", "filename": str(base)}})

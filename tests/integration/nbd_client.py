@@ -79,3 +79,13 @@ def dirty_units(qmp, socket, node, bitmap, unit):
     qmp.execute("block-export-del", id=name, mode="hard")
     qmp.wait_event("BLOCK_EXPORT_DELETED", lambda data: data["id"] == name)
     return found
+
+
+def serve_disk(qmp, directory):
+    """A file of 1 MiB full of "x" as node "file" below node "disk", which is exported: a client of it."""
+    (directory / "disk").write_bytes(b"x" * (1 << 20))
+    qmp.execute("blockdev-add", {"driver": "raw", "node-name": "disk", "discard": "unmap", "file": {
+        "driver": "file", "node-name": "file", "filename": str(directory / "disk")}})
+    socket = start_server(qmp, directory)
+    export(qmp, "disk", writable=True)
+    return connect(socket, "disk")

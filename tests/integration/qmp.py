@@ -37,16 +37,20 @@ class QMP:
         self.events = []
         self._ids = itertools.count(1)
         self._input = b""
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.settimeout(deadline)
+        self.socket = None
         try:
-            self.socket.connect(str(path))
+            self.connect(path)
             self.greeting = self.receive()["QMP"]
             if negotiate:
                 self.execute("qmp_capabilities")
         except BaseException:
-            self.socket.close()
+            self.close()
             raise
+
+    def connect(self, path):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.settimeout(self.deadline)
+        self.socket.connect(str(path))
 
     def __enter__(self):
         return self
@@ -55,7 +59,19 @@ class QMP:
         self.close()
 
     def close(self):
-        self.socket.close()
+        if self.socket:
+            self.socket.close()
+
+    def flood(self, text, most, patience):
+        """Sends it again and again and reads nothing, until nothing more is taken for @patience seconds; returns the bytes sent."""
+        self.socket.settimeout(patience)
+        sent = 0
+        try:
+            while sent < most:
+                sent += self.socket.send(text)
+        except TimeoutError:
+            pass
+        return sent
 
     # The wire ---------------------------------------------------------------------------------------------------
 

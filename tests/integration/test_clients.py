@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from cairnctl import CAIRNCTL, cairnctl
-from images import KIB, MIB, check, create, qemu_io
+from images import KIB, MIB, add_overlay, check, create
 from terminal import Terminal
 
 REFUSED, USAGE = 1, 2
@@ -94,14 +94,7 @@ def test_a_refusal_is_printed_and_is_status_1(ctl, words, message):
 
 @pytest.fixture
 def overlay(qmp, tmp_path):
-    base = create(tmp_path / "base.qcow2", 1 * MIB)
-    qemu_io(base, "write -P 1 0 128k")
-    path = create(tmp_path / "overlay.qcow2", 1 * MIB, backing=base)
-    qemu_io(path, "write -P 2 64k 64k", "write -z 128k 64k")
-    qmp.execute("blockdev-add", driver="qcow2", node_name="overlay",
-                file={"driver": "file", "node-name": "overlay-file", "filename": str(path)},
-                backing={"driver": "qcow2", "node-name": "base",
-                         "file": {"driver": "file", "node-name": "base-file", "filename": str(base)}})
+    add_overlay(qmp, tmp_path)
 
 
 def test_map_as_a_table(ctl, overlay):

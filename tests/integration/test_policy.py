@@ -9,8 +9,8 @@ import subprocess
 
 import pytest
 from images import create
+from inside import make_world, start_inside
 from process import run_cairnd
-from qmp import QMP
 
 MIB = 1 << 20
 
@@ -18,11 +18,9 @@ MIB = 1 << 20
 @pytest.fixture
 def world(tmp_path):
     """in/ is allowed, out/ is not; links lead from one to the other."""
+    make_world(tmp_path)
     for name in ("in", "out"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "disk.raw").write_bytes(name.encode().ljust(MIB, b"\0"))
         (tmp_path / name / "word").write_text("secret")
-    (tmp_path / "in" / "link").symlink_to(tmp_path / "out" / "disk.raw")
     (tmp_path / "in" / "elsewhere").symlink_to(tmp_path / "out")
     (tmp_path / "out" / "back").symlink_to(tmp_path / "in" / "disk.raw")
     return tmp_path
@@ -31,10 +29,7 @@ def world(tmp_path):
 @pytest.fixture
 def start(start_daemon, world):
     def start(policy, *args):
-        (world / "cairn.yaml").write_text(f"policy: {policy}\nmonitors: [ {{path: {world}/in/qmp.sock}} ]\n")
-        daemon = start_daemon("--config", "cairn.yaml", *args, monitor=False)
-        daemon.wait_for_socket(f"{world}/in/qmp.sock")
-        return daemon, QMP(f"{world}/in/qmp.sock")
+        return start_inside(start_daemon, world, f"policy: {policy}", *args)
     return start
 
 

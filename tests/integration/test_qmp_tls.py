@@ -1,6 +1,5 @@
 """QMP over TLS: who comes in by which certificate or key, what they may do, and clients that misbehave on the way."""
 
-import itertools
 import json
 import os
 import random
@@ -50,17 +49,12 @@ def context_of(pki, who=None):
 
 class TlsQMP(QMP):
     def __init__(self, port, context, negotiate=True):
-        self.deadline, self.events, self._ids, self._input = DEADLINE, [], itertools.count(1), b""
-        plain = socket.create_connection(("127.0.0.1", port), DEADLINE)
-        self.socket = plain
-        try:
-            self.socket = context.wrap_socket(plain, server_hostname="localhost")
-            self.greeting = self.receive()["QMP"]
-            if negotiate:
-                self.execute("qmp_capabilities")
-        except BaseException:
-            self.socket.close()
-            raise
+        self.context = context
+        super().__init__(port, negotiate)
+
+    def connect(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port), self.deadline)
+        self.socket = self.context.wrap_socket(self.socket, server_hostname="localhost")
 
 
 @pytest.fixture

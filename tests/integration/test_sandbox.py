@@ -10,9 +10,9 @@ import subprocess
 import nbd
 import pytest
 from images import create
+from inside import make_world, start_inside
 from pki import Pki
 from process import BUILD, run_cairnd
-from qmp import QMP
 from test_hung import wait_until
 from test_log import connect_patiently
 from test_metrics import Metrics
@@ -29,20 +29,13 @@ pytestmark = [
 
 @pytest.fixture
 def world(tmp_path):
-    for name in ("in", "out"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "disk.raw").write_bytes(name.encode().ljust(MIB, b"\0"))
-    (tmp_path / "in" / "link").symlink_to(tmp_path / "out" / "disk.raw")
-    return tmp_path
+    return make_world(tmp_path)
 
 
 @pytest.fixture
 def start(start_daemon, world):
     def start(text, *args):
-        (world / "cairn.yaml").write_text(f"{text}\nmonitors: [ {{path: {world}/in/qmp.sock}} ]\n")
-        daemon = start_daemon("--config", world / "cairn.yaml", *args, monitor=False, env=ENV)
-        daemon.wait_for_socket(f"{world}/in/qmp.sock")
-        return daemon, QMP(f"{world}/in/qmp.sock")
+        return start_inside(start_daemon, world, text, *args, env=ENV)
     return start
 
 

@@ -3,7 +3,7 @@
 import nbd
 import pytest
 from images import MIB, create
-from nbd_client import connect, export, start_server
+from nbd_client import connect, export, serve_disk, start_server
 from qmp import QMPError
 
 
@@ -13,12 +13,7 @@ def stats(qmp, name):
 
 @pytest.fixture
 def disk(qmp, tmp_path):
-    (tmp_path / "disk").write_bytes(b"x" * MIB)
-    qmp.execute("blockdev-add", {"driver": "raw", "node-name": "disk", "discard": "unmap", "file": {
-        "driver": "file", "node-name": "file", "filename": str(tmp_path / "disk")}})
-    socket = start_server(qmp, tmp_path)
-    export(qmp, "disk", writable=True)
-    return connect(socket, "disk")
+    return serve_disk(qmp, tmp_path)
 
 
 def test_requests_are_counted_at_every_node_and_timed_where_they_enter(qmp, disk):

@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 from cairnctl import CAIRNCTL, cairnctl
-from images import KIB, MIB, create, qemu_io
+from images import KIB, MIB, add_overlay, create
 from nbd_client import connect, export, start_server
 from terminal import Terminal
 
@@ -256,14 +256,7 @@ def test_jobs_watch_on_a_terminal_draws_in_place(daemon, qmp, slow_backup):
 
 @pytest.fixture
 def overlay(qmp, tmp_path):
-    base = create(tmp_path / "base.qcow2", 1 * MIB)
-    qemu_io(base, "write -P 1 0 128k")
-    path = create(tmp_path / "overlay.qcow2", 1 * MIB, backing=base)
-    qemu_io(path, "write -P 2 64k 64k", "write -z 128k 64k")
-    qmp.execute("blockdev-add", driver="qcow2", node_name="overlay",
-                file={"driver": "file", "node-name": "overlay-file", "filename": str(path)},
-                backing={"driver": "qcow2", "node-name": "base",
-                         "file": {"driver": "file", "node-name": "base-file", "filename": str(base)}})
+    add_overlay(qmp, tmp_path)
 
 
 def test_the_bar_shows_the_whole_image(daemon, overlay):
