@@ -158,6 +158,7 @@ MAPS = [
     Map("1 TiB", images.TIB, 100),
     Map("1 TiB of 16 KiB clusters, full of data", images.TIB, 400, cluster_bits=14, data_bytes=16 * KIB),
     Map("64 GiB, chain of 10", 64 * images.GIB, 15, layers=10),
+    Map("64 GiB, chain of 50", 64 * images.GIB, 15, layers=50),
     Map("64 GiB, chain of 100", 64 * images.GIB, 15, layers=100),
 ]
 
