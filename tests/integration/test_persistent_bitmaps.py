@@ -223,6 +223,46 @@ def test_what_cannot_be_kept(qmp, tmp_path):
     close_disk(qmp, path)
 
 
+def test_a_disk_of_no_bytes_keeps_none(qmp, path, tmp_path):
+    """QEMU would not open the image any more."""
+    empty = create(tmp_path / "empty.qcow2", 0)
+    open_disk(qmp, empty)
+    error = qmp.error("block-dirty-bitmap-add", node="disk", name="b", persistent=True)
+    assert error.desc == "Can't make bitmap 'b' persistent in 'disk': a disk of 0 bytes cannot have one in its image"
+    close_disk(qmp, empty)
+    open_disk(qmp, path)
+    add(qmp, "b", persistent=True)
+    assert "Operation not supported" in qmp.error("block_resize", node_name="disk", size=0).desc
+    close_disk(qmp, path)
+    assert list(stored(path)) == ["b"]
+
+
+@pytest.mark.parametrize("cluster", [512, 1024, 4096])
+def test_clusters_of_a_new_image_are_never_too_small(qmp, tmp_path, cluster):
+    path = tmp_path / "new.qcow2"
+    path.touch()
+    qmp.execute("blockdev-create", job_id="job", options={
+        "driver": "qcow2", "file": {"driver": "file", "filename": str(path)}, "size": SIZE, "cluster-size": cluster})
+    assert qmp.wait_job("job") is None
+    open_disk(qmp, path)
+    add(qmp, "b", persistent=True)
+    close_disk(qmp, path)
+    assert stored(path) == {"b": (4096, ["auto"])}
+
+
+def test_a_header_without_room(qmp, tmp_path):
+    """The longest name of a backing file that fits beside the fields and its format."""
+    base = create(tmp_path / "base.raw", SIZE, fmt="raw")
+    name = "./" * ((368 - len(str(base))) // 2) + str(base)
+    path = tmp_path / "full.qcow2"
+    run("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-o", "cluster_size=512", "-b", name, "-F", "raw", path, SIZE)
+    open_disk(qmp, path, backing=None)
+    error = qmp.error("block-dirty-bitmap-add", node="disk", name="b", persistent=True)
+    assert error.desc == ("Can't make bitmap 'b' persistent in 'disk': the header of the image, a cluster of 512 bytes, "
+                          "has no room left")
+    qmp.execute("blockdev-del", node_name="disk")
+
+
 def test_a_disk_that_goes_back_to_a_snapshot_is_dirty_all_over(qmp, path):
     open_disk(qmp, path)
     add(qmp, "b", persistent=True)

@@ -548,6 +548,12 @@ static bool fits(const struct qcow2 *q, uint64_t disk_bytes, uint32_t granularit
            QCOW2_BITMAP_BYTES_MAX;
 }
 
+/* QEMU does not open an image of a disk of 0 bytes with a bitmap that is not in use: it wants a table, and none. */
+static bool can_have_bitmaps(uint64_t disk_bytes)
+{
+    return disk_bytes > 0;
+}
+
 int qcow2_bitmaps_check_resize(struct qcow2 *q, uint64_t bytes)
 {
     for (uint32_t i = 0; i < q->bitmap_count; i++) {
@@ -555,6 +561,8 @@ int qcow2_bitmaps_check_resize(struct qcow2 *q, uint64_t bytes)
             return -ENOTSUP;
     }
     for (struct dirty_bitmap *bitmap = NULL; (bitmap = dirty_bitmap_next(q->node, bitmap));) {
+        if (is_to_be_stored(bitmap) && !can_have_bitmaps(bytes))
+            return -ENOTSUP;
         if (is_to_be_stored(bitmap) && !fits(q, bytes, dirty_bitmap_granularity(bitmap)))
             return -EFBIG;
     }
@@ -591,6 +599,11 @@ struct error *qcow2_bitmap_check(struct node *node, const char *name, uint32_t g
         return error_new("Name length exceeds maximum (%d characters)", QCOW2_BITMAP_NAME_MAX);
     if (find_entry(q, name))
         return error_new("the image has a bitmap of that name already");
+    if (!can_have_bitmaps(q->header.size))
+        return error_new("a disk of 0 bytes cannot have one in its image");
+    if (!qcow2_header_has_room_for_bitmaps(&q->header))
+        return error_new("the header of the image, a cluster of %" PRIu64 " bytes, has no room left",
+                         cluster_bytes(&q->geometry));
     if (!fits(q, q->header.size, granularity))
         return error_new("Too much space will be occupied by the bitmap. Use larger granularity");
     return check_room(q, name);

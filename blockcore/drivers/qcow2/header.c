@@ -21,6 +21,7 @@ enum extension_type {
 #define CRYPTO_EXTENSION_BYTES 16
 #define FEATURE_NAME_BYTES 46
 #define FEATURE_ENTRY_BYTES 48
+#define FEATURE_NAMES_CLUSTER_BITS_MIN 12
 #define FORMAT_NAME_MAX 63
 #define DATA_FILE_NAME_MAX 4095
 
@@ -463,9 +464,13 @@ static size_t needed_bytes(const struct qcow2_header *header)
     return needed;
 }
 
-/* An image keeps the table of names that it has: it may know features that we do not. */
+/* The table is a courtesy. It nearly fills a small cluster, and would leave no room for what comes later: the name of a
+ * backing file, the extension that leads to bitmaps. An image keeps the table that it has: it may know features that we
+ * do not. */
 static bool wants_feature_names(const struct qcow2_header *header)
 {
+    if (header->cluster_bits < FEATURE_NAMES_CLUSTER_BITS_MIN)
+        return false;
     for (size_t i = 0; i < header->kept_count; i++) {
         if (header->kept[i].type == EXTENSION_FEATURE_NAMES)
             return false;
@@ -503,7 +508,6 @@ static size_t format_extensions(const struct qcow2_header *header, bool with_nam
         if (with_names || kept->type != EXTENSION_FEATURE_NAMES)
             position = format_extension(out, position, kept->type, kept->data, kept->bytes);
     }
-    /* The table of names is a courtesy: where clusters are tiny, the name of the backing file goes first. */
     size_t names = extension_bytes(ARRAY_SIZE(feature_names) * FEATURE_ENTRY_BYTES);
     size_t cluster_bytes = (size_t)1 << header->cluster_bits;
     if (with_names && wants_feature_names(header) && needed_bytes(header) + names <= cluster_bytes)
@@ -534,6 +538,19 @@ struct error *qcow2_header_format(const struct qcow2_header *header, void *clust
     if (used)
         *used = end;
     return NULL;
+}
+
+bool qcow2_header_has_room_for_bitmaps(const struct qcow2_header *header)
+{
+    for (size_t i = 0; i < header->kept_count; i++) {
+        if (header->kept[i].type == EXTENSION_BITMAPS)
+            return true;
+    }
+    /* The name of the backing file follows the extensions. It is copied to behind the place where it is. */
+    size_t name_bytes = header->backing_file ? strlen(header->backing_file) : 0;
+    size_t now = needed_bytes(header);
+    size_t then = now - name_bytes + extension_bytes(BITMAPS_EXTENSION_BYTES);
+    return header->has_bitmaps || max_u64(then, now) + name_bytes <= UINT64_C(1) << header->cluster_bits;
 }
 
 bool qcow2_header_format_short(const struct qcow2_header *header, size_t name_at, void *cluster)

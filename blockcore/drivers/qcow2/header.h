@@ -139,6 +139,9 @@ void qcow2_header_set_crypto(struct qcow2_header *header, uint64_t offset, uint6
  * unknown included. Fails when it does not fit. */
 struct error *qcow2_header_format(const struct qcow2_header *header, void *cluster, size_t *used) MUST_CHECK;
 
+/* Is the extension that leads to the bitmap directory there, or can it be added (qcow2_header_set_bitmaps)? */
+bool qcow2_header_has_room_for_bitmaps(const struct qcow2_header *header);
+
 /* The first QCOW2_SECTOR_BYTES of a header that means the same, all of whose extensions end inside of them: without the
  * table of names of features, which is only for people. The name of the backing file begins at @name_at, where the
  * caller puts what does not lie in these bytes. False: they do not fit. @cluster is untouched then. */

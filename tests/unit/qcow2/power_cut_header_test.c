@@ -227,8 +227,8 @@ CHANGE(longest_names, .create = "cluster_size=4096", .old = { THOUSAND, "raw" },
 CHANGE(a_short_name_for_a_long_one, .create = "cluster_size=4096", .old = { THOUSAND, "raw" }, .new = { "y", NULL })
 CHANGE(beside_other_extensions, .create = "cluster_size=65536", .old = { "base.raw", "raw" },
        .new = { "other", "host_device" }, .extension_bytes = 64, .bitmap = true)
-CHANGE(no_room_for_two_names, .create = "cluster_size=1024", .old = { HUNDRED HUNDRED HUNDRED HUNDRED, "raw" },
-       .new = { "y" HUNDRED HUNDRED HUNDRED HUNDRED, "raw" }, .refused = "no room for the names")
+CHANGE(no_room_for_two_names, .create = "cluster_size=1024", .old = { HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED, "raw" },
+       .new = { "y" HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED, "raw" }, .refused = "no room for the names")
 CHANGE(extensions_beyond_the_first_sector, .create = "cluster_size=65536", .old = { NULL, NULL },
        .new = { "other", "raw" }, .extension_bytes = 600, .refused = "do not fit into its first sector")
 
