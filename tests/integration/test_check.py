@@ -207,6 +207,18 @@ def test_finds_what_qemu_img_finds(qmp, tmp_path, damage, kind):
     assert image.path.read_bytes() == before, "a check without repair changes nothing"
 
 
+@pytest.mark.parametrize("options", ["data_file_raw=on", "data_file_raw=off", "data_file_raw=off,extended_l2=on"])
+def test_counts_what_lies_in_a_data_file(qmp, tmp_path, options):
+    """The first cluster may be at offset 0 there."""
+    image = tmp_path / "a.qcow2"
+    for command in (["qemu-img", "create", "-q", "-f", "qcow2", "-o", f"data_file={tmp_path}/data,{options}", image, "1M"],
+                    ["qemu-io", "-c", "write 0 128k", "-c", "write -z 512k 64k", image]):
+        subprocess.run([str(word) for word in command], check=True, capture_output=True)
+    found = check(qmp, image)
+    assert numbers(found) == numbers(witness(image))
+    assert found["allocated-clusters"] >= 2
+
+
 @pytest.mark.parametrize("damage", ZOO + HARD, ids=lambda damage: damage.__name__)
 def test_repairs_what_qemu_img_repairs(qmp, tmp_path, damage):
     image = make(tmp_path / "a.qcow2")
