@@ -71,6 +71,7 @@ struct error *qcow2_snapshot_parse(const void *data, size_t bytes, uint32_t clus
         .vm_clock_nsec = load_be64(entry + 24),
         .vm_state_bytes =
             extra_bytes >= EXTRA_VM_STATE_BYTES + 8 ? load_be64(extra + EXTRA_VM_STATE_BYTES) : load_be32(entry + 32),
+        .has_disk_bytes = extra_bytes >= EXTRA_DISK_BYTES + 8,
         .disk_bytes = extra_bytes >= EXTRA_DISK_BYTES + 8 ? load_be64(extra + EXTRA_DISK_BYTES) : 0,
         .extra = xcalloc(1, extra_bytes + 1),
         .extra_bytes = extra_bytes,

@@ -25,7 +25,8 @@ struct qcow2_snapshot {
     uint32_t date_nsec;
     uint64_t vm_clock_nsec;  /* how long the machine had been running */
     uint64_t vm_state_bytes; /* saved behind the end of the disk; 0: none */
-    uint64_t disk_bytes;     /* length of the disk at that time; 0: the image does not say */
+    bool has_disk_bytes;     /* the image says: */
+    uint64_t disk_bytes;     /* length of the disk at that time */
     uint8_t *extra;          /* as it was found, so that what nobody knows is kept */
     uint32_t extra_bytes;
 };

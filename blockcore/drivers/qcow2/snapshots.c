@@ -203,6 +203,7 @@ static struct qcow2_snapshot snapshot_of_now(const struct qcow2 *q, const char *
         .name = xstrdup(name),
         .date_sec = (uint32_t)now.tv_sec,
         .date_nsec = (uint32_t)now.tv_nsec,
+        .has_disk_bytes = true,
         .disk_bytes = q->header.size,
         .extra = xcalloc(1, EXTRA_BYTES),
         .extra_bytes = EXTRA_BYTES,
@@ -294,6 +295,17 @@ static struct error *check_new(const struct qcow2 *q, const char *name)
     return NULL;
 }
 
+/* To create or to apply one, which both share all clusters of a state. */
+static struct error *failed(const struct qcow2 *q, int ret, const char *what, const char *name)
+{
+    if (ret == -ERANGE)
+        return error_new("cannot %s snapshot '%s' of node '%s': refcounts of %u bits count to %" PRIu64
+                         " only, so no cluster can be shared once more",
+                         what, name, node_name(q->node), 1u << q->geometry.refcount_order,
+                         refcount_max(q->geometry.refcount_order));
+    return error_errno(-ret, "cannot %s snapshot '%s' of node '%s'", what, name, node_name(q->node));
+}
+
 struct error *qcow2_snapshot_create(struct node *node, const char *name)
 {
     struct qcow2 *q = node_state(node);
@@ -308,11 +320,8 @@ struct error *qcow2_snapshot_create(struct node *node, const char *name)
         ret = make_snapshot(&operation, name);
         ret = operation_end(&operation, ret);
     }
-    if (ret == -ERANGE)
-        return error_new("cannot share a cluster once more: refcounts of %u bits count to %" PRIu64 " only",
-                         1u << q->geometry.refcount_order, refcount_max(q->geometry.refcount_order));
     if (ret < 0)
-        return error_errno(-ret, "cannot create snapshot '%s' on node '%s'", name, node_name(node));
+        return failed(q, ret, "create", name);
     return snapshot_table_remember(q);
 }
 
@@ -381,7 +390,7 @@ struct state {
 
 static struct error *load_state(struct qcow2 *q, const struct qcow2_snapshot *snapshot, struct state *state)
 {
-    uint64_t bytes = snapshot->disk_bytes ? snapshot->disk_bytes : q->header.size;
+    uint64_t bytes = snapshot->has_disk_bytes ? snapshot->disk_bytes : q->header.size;
     uint64_t needed = qcow2_l1_entries_for(&q->header, bytes);
     if (bytes > INT64_MAX || needed > QCOW2_L1_BYTES_MAX / sizeof(uint64_t))
         return error_new("snapshot '%s' says that the disk had %" PRIu64 " bytes, which cannot be", snapshot->name,
@@ -522,7 +531,7 @@ struct error *qcow2_snapshot_apply(struct node *node, const char *id, const char
     int ret = err ? 0 : apply_state_of_any_length(q, &state);
     free(state.l1);
     if (ret < 0)
-        return error_errno(-ret, "cannot apply snapshot '%s' of node '%s'", snapshot->name, node_name(node));
+        return failed(q, ret, "apply", snapshot->name);
     return err;
 }
 

@@ -184,6 +184,19 @@ NODE_TEST(going_back_to_a_snapshot_brings_back_content_and_length)
     expect_snapshot("small", 0, MIB, 1);
 }
 
+NODE_TEST(a_snapshot_of_a_disk_without_a_byte)
+{
+    qemu_img("create -q -f qcow2 '%s' 0", in_dir("a.qcow2"));
+    add_image("disk", in_dir("a.qcow2"));
+    snapshot_create("nothing");
+    struct handle *disk = open_handle("disk", READ_WRITE_RESIZE);
+    expect_int(handle_truncate(disk, DISK, TRUNCATE_SPARSE), 0);
+    handle_close(disk);
+    expect_success(node_snapshot_apply(node_find("disk"), NULL, "nothing"));
+    expect_int(node_length(node_find("disk")), 0);
+    remove_image("disk");
+}
+
 /* What a snapshot says of the disk's length is checked where it would count, and the image stays as it is. */
 static void expect_length_refused(const char *create, uint64_t bytes, const char *message)
 {
@@ -390,6 +403,7 @@ int main(void)
         cmocka_unit_test(a_deleted_snapshot_leaves_nothing_behind),
         cmocka_unit_test(a_snapshot_between_two_others_can_be_deleted),
         cmocka_unit_test(going_back_to_a_snapshot_brings_back_content_and_length),
+        cmocka_unit_test(a_snapshot_of_a_disk_without_a_byte),
         cmocka_unit_test(lengths_that_a_snapshot_cannot_have),
         cmocka_unit_test(nobody_may_use_a_disk_that_goes_back),
         cmocka_unit_test(a_name_is_used_once),
