@@ -67,9 +67,10 @@ void options_inherit(struct inherited *child, const struct blockdev_options *giv
         options->has_active = parent->has_active;
         options->active = parent->active;
     }
+    /* The node above decides which discards come down, so that its file may unmap what it gives up by itself, too. */
     if (!options->has_discard && !(role & CHILD_BACKING)) {
-        options->has_discard = parent->has_discard;
-        options->discard = parent->discard;
+        options->has_discard = true;
+        options->discard = BLOCKDEV_DISCARD_OPTIONS_UNMAP;
     }
     if (parent->cache) {
         child->cache = given->cache ? *given->cache : *parent->cache;

@@ -197,8 +197,8 @@ def test_mistakes_in_the_policy(tmp_path):
 
 
 def test_what_children_inherit(daemon, qmp, tmp_path, base):
-    """read-only, auto-read-only, discard, cache and force-share go down to what is described inside, and not to backing
-    files, except for caches."""
+    """read-only, auto-read-only, cache and force-share go down to what is described inside, and not to backing files,
+    except for caches."""
     create(tmp_path / "top", MIB)
     add(qmp, tmp_path / "top", cache={"no-flush": True}, discard="unmap",
         backing={"driver": "raw", "node-name": "back", "file": {"driver": "file", "node-name": "back-file",
@@ -248,3 +248,26 @@ def test_discard_goes_down_only_if_all_say_so(qmp, tmp_path, discard):
     export(qmp, "disk", writable=True)
     connect(socket, "disk").trim(MIB, 0)
     assert (disk_use(path) == 0) == (discard == "unmap")
+
+
+@pytest.mark.parametrize("discard", [{}, {"discard": "ignore"}])
+def test_what_is_described_inside_may_unmap(qmp, tmp_path, discard):
+    """The node above lets discards through or not. What it gives up by itself, as a format does that deletes a snapshot,
+    is unmapped in any case, as in QEMU."""
+    path = create(tmp_path / "disk", MIB)
+    add(qmp, path, **discard)
+    socket = start_server(qmp, tmp_path)
+    export(qmp, "top", writable=True)
+    handle = connect(socket, "top")
+    handle.pwrite(b"x" * MIB, 0)
+    qmp.execute("blockdev-snapshot-internal-sync", device="top", name="s")
+    handle.pwrite(b"y" * MIB, 0)
+    handle.trim(MIB, 0)
+    handle.flush()
+    assert handle.pread(MIB, 0) == b"y" * MIB and disk_use(path) >= 2 * MIB
+    handle.shutdown()
+    qmp.execute("blockdev-snapshot-delete-internal-sync", device="top", name="s")
+    qmp.execute("block-export-del", id="export-top", mode="hard")
+    qmp.wait_event("BLOCK_EXPORT_DELETED")
+    qmp.execute("blockdev-del", node_name="top")
+    assert disk_use(path) < 1.5 * MIB
