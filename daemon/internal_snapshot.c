@@ -9,7 +9,7 @@
 static struct error *find_device(const char *device, struct node **out)
 {
     *out = node_find(device);
-    return *out ? NULL : error_set_class(node_not_found(device), ERROR_DEVICE_NOT_FOUND);
+    return *out ? NULL : error_new("Cannot find device='%s' nor node-name='%s'", device, device);
 }
 
 static struct error *check_key(const char *id, const char *name)

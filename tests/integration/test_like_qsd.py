@@ -150,6 +150,9 @@ SEQUENCES = {
         ("blockdev-reopen", {"options": [{"driver": "raw", "node-name": "missing", "file": "n"}]}),
         ("blockdev-snapshot", {"node": "missing", "overlay": "n"}), ("change-backing-file", {
             "device": "missing", "image-node-name": "missing", "backing-file": "x"}),
+        ("blockdev-snapshot-internal-sync", {"device": "missing", "name": "x"}, TEXT),
+        ("blockdev-snapshot-internal-sync", {"device": "n", "name": ""}),
+        ("blockdev-snapshot-delete-internal-sync", {"device": "missing", "name": "x"}, TEXT),
         ("x-blockdev-set-iothread", {"node-name": "n", "iothread": "io0"}),
         ("x-blockdev-set-iothread", {"node-name": "n", "iothread": "missing"}, TEXT),
         ("x-blockdev-set-iothread", {"node-name": "missing", "iothread": None}, TEXT),

@@ -303,9 +303,8 @@ def test_an_error_at_each_position(daemon, qmp, tmp_path, disks, action, message
     let_jobs_finish(qmp, "job-a", "job-b")
 
 
-def test_classes_of_errors_and_texts_of_single_actions_stay(qmp):
-    error = refused(qmp, "nosuch", act("blockdev-snapshot-internal-sync", device="nosuch", name="x"), ABORT)
-    assert error.error_class == "DeviceNotFound"
+def test_texts_of_single_actions_stay(qmp):
+    refused(qmp, "nosuch", act("blockdev-snapshot-internal-sync", device="nosuch", name="x"), ABORT)
     assert refused(qmp, "", ABORT).desc == "Transaction aborted using Abort action"
     assert transaction(qmp) == {}
 
