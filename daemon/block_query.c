@@ -19,7 +19,7 @@
 /* A node in the making of the answer; the node itself may be gone by then, its name is what counts. */
 struct entry {
     struct hash_link by_name;
-    const char *backing; /* name of the overlay's backing node, or NULL */
+    const char *below; /* name of the layer below it, or NULL */
     struct image_info *image;
 };
 
@@ -33,20 +33,19 @@ struct listing {
     struct hash by_name;
 };
 
-/* Filters between an overlay and its backing file do not count. */
-static const struct node *backing_of(const struct node *node)
+/* What shows through. Filters are layers of their own in this command, as in QEMU. */
+static const struct node *layer_below(const struct node *node)
 {
-    while (node_driver(node)->kind == DRIVER_FILTER && node_filtered(node))
-        node = child_node(node_filtered(node));
-    return node_backing(node) ? child_node(node_backing(node)) : NULL;
+    const struct child *below = node_filtered(node) ? node_filtered(node) : node_backing(node);
+    return below ? child_node(below) : NULL;
 }
 
-static int64_t backing_depth(const struct node *node)
+static int64_t layers_below(const struct node *node)
 {
-    int64_t depth = 0;
-    while ((node = backing_of(node)))
-        depth++;
-    return depth;
+    int64_t count = 0;
+    while ((node = layer_below(node)))
+        count++;
+    return count;
 }
 
 static void describe_children(struct arena *arena, const struct node *node, struct block_device_info *info)
@@ -128,19 +127,19 @@ static void describe_node(struct listing *listing, struct node *node, const char
     struct arena *arena = listing->arena;
     struct entry *entry = &listing->entries[listing->count];
     struct block_device_info *info = &listing->infos[listing->count++];
-    const struct node *backing = backing_of(node);
+    const struct node *below = layer_below(node);
     const char *filename = arena_strdup(arena, node_filename(node));
 
     entry->image = describe_image(arena, node, filename);
-    entry->backing = backing ? arena_strdup(arena, node_name(backing)) : NULL;
+    entry->below = below ? arena_strdup(arena, node_name(below)) : NULL;
     hash_insert_string(&listing->by_name, &entry->by_name, name);
     *info = (struct block_device_info){
         .file = filename,
         .node_name = name,
         .ro = node_is_read_only(node),
         .drv = node_driver(node)->name,
-        .backing_file = backing ? arena_strdup(arena, node_filename(backing)) : NULL,
-        .backing_file_depth = backing_depth(node),
+        .backing_file = node_backing(node) ? arena_strdup(arena, node_filename(below)) : NULL,
+        .backing_file_depth = layers_below(node),
         .active = !node_is_inactive(node),
         .encrypted = entry->image->encrypted,
         .image = entry->image,
@@ -201,7 +200,7 @@ static void link_backing_images(struct listing *listing)
 {
     for (size_t i = 0; i < listing->count; i++) {
         struct entry *entry = &listing->entries[i];
-        struct hash_link *link = entry->backing ? hash_find_string(&listing->by_name, entry->backing) : NULL;
+        struct hash_link *link = entry->below ? hash_find_string(&listing->by_name, entry->below) : NULL;
         const struct image_info *below = link ? hash_entry(link, struct entry, by_name)->image : NULL;
         if (!chain_has(below, entry->image))
             entry->image->backing_image = below;

@@ -130,6 +130,22 @@ def test_images_behind_images(qmp, tmp_path):
     assert "backing-image" not in nodes_of(qmp, flat=True)["top"]["image"]
 
 
+def test_a_filter_between_images_hides_none(qmp, tmp_path):
+    for name in ("base", "top"):
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", tmp_path / name, "1M"], check=True)
+    qmp.execute("blockdev-add", driver="qcow2", node_name="base",
+                file={"driver": "file", "filename": str(tmp_path / "base")})
+    qmp.execute("blockdev-add", driver="copy-on-read", node_name="filter", file="base")
+    qmp.execute("blockdev-add", driver="qcow2", node_name="top", backing="filter",
+                file={"driver": "file", "filename": str(tmp_path / "top")})
+    nodes = nodes_of(qmp)
+    assert [nodes[name]["backing_file_depth"] for name in ("base", "filter", "top")] == [0, 1, 2]
+    filtered = nodes["top"]["image"]["backing-image"]
+    assert (filtered["format"], filtered["backing-image"]["format"]) == ("copy-on-read", "qcow2")
+    assert filtered["backing-image"] == nodes["base"]["image"]
+    assert "backing_file" in nodes["top"] and "backing_file" not in nodes["filter"]
+
+
 def test_many_nodes_are_listed_whole(qmp):
     for number in range(300):
         qmp.execute("blockdev-add", driver="raw", node_name=f"n{number}", file={"driver": "null-co", "size": number})
