@@ -129,6 +129,8 @@ int stream_write_all(struct stream *stream, const void *data, size_t bytes)
 
 void stream_cut(struct stream *stream)
 {
+    if (stream->tls)
+        tls_session_end(stream->tls);
     shutdown(stream->fd, SHUT_RDWR);
     fd_watch_cancel(stream->watch);
 }
@@ -136,6 +138,11 @@ void stream_cut(struct stream *stream)
 void stream_wake(struct stream *stream)
 {
     fd_watch_cancel(stream->watch);
+}
+
+void stream_wake_reader(struct stream *stream)
+{
+    fd_watch_cancel_reading(stream->watch);
 }
 
 /* TLS ----------------------------------------------------------------------------------------------------------- */

@@ -42,13 +42,15 @@ void stream_when_readable(struct stream *stream, void (*ready)(void *arg), void 
 int stream_read_all(struct stream *stream, void *data, size_t bytes) CO_FN LOOP_FN;
 int stream_write_all(struct stream *stream, const void *data, size_t bytes) CO_FN LOOP_FN;
 
-/* Ends the connection in both directions at once, whatever the other side does, and wakes those who wait. The
- * descriptor stays until stream_destroy(). May be called again. */
+/* Ends the connection in both directions at once, whatever the other side does, and wakes those who wait. TLS is shut
+ * down first, if the socket takes that. The descriptor stays until stream_destroy(). May be called again. */
 void stream_cut(struct stream *stream) LOOP_FN;
 
 /* Wakes those who wait, with -ECANCELED; who would wait from now on does not either. What is sent goes its way: the
  * connection ends in good order, with stream_destroy(). */
 void stream_wake(struct stream *stream) LOOP_FN;
+/* The same for who reads, and forgets stream_when_readable(). Writing goes on. */
+void stream_wake_reader(struct stream *stream) LOOP_FN;
 
 /* Encrypts what is sent and received from now on: a handshake of TLS, on the side of @context. Waits for the other side
  * as long as it takes: who has less time cuts the stream. Bytes that it sent before must not have been read. The error

@@ -170,16 +170,24 @@ struct tls_session *tls_session_create(struct tls_context *context, int fd, cons
     return session;
 }
 
-void tls_session_destroy(struct tls_session *session)
+void tls_session_end(struct tls_session *session)
 {
-    if (!session)
+    if (session->broken)
         return;
-    if (!session->broken && session->ready == session->sent) {
+    if (tls_session_flush(session) == 0) {
         libssl.ERR_clear_error();
         libssl.SSL_shutdown(session->ssl);
         (void)tls_session_flush(session);
         libssl.ERR_clear_error();
     }
+    session->broken = true;
+}
+
+void tls_session_destroy(struct tls_session *session)
+{
+    if (!session)
+        return;
+    tls_session_end(session);
     libssl.SSL_free(session->ssl);
     buffer_put(session->output, OUTPUT_BYTES);
     tls_context_unref(session->context);

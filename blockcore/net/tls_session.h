@@ -25,7 +25,10 @@ struct tls_session;
  * @host: the name or address that the certificate of the server has to be for; NULL for a server, and for a client
  * whose context does not want it. */
 struct tls_session *tls_session_create(struct tls_context *context, int fd, const char *host) MUST_CHECK;
-/* NULL is allowed. Says good-bye if the socket takes it at once. */
+/* Says good-bye if the socket takes it at once, along with what waits to be sent. Nothing is read or written after it.
+ * May be called again, but not while a step of the handshake is taken. */
+void tls_session_end(struct tls_session *session);
+/* NULL is allowed. Ends it, if that has not been done. */
 void tls_session_destroy(struct tls_session *session);
 
 enum tls_step {

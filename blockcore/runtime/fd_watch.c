@@ -27,7 +27,7 @@ struct fd_watch {
     void *ready_arg;
     int armed;     /* UV_READABLE | UV_WRITABLE: what libuv reports */
     int not_watch; /* why the descriptor cannot be watched, or 0: a regular file is always ready (-EPERM) */
-    bool cancelled;
+    bool cancelled[DIRECTIONS];
 };
 
 static void wake(struct fd_waiter *waiter, int result)
@@ -131,7 +131,7 @@ static void want(struct fd_watch *watch, enum direction direction)
 
 static int wait_for(struct fd_watch *watch, enum direction direction, uint64_t timeout_ms, const char *what)
 {
-    if (watch->cancelled)
+    if (watch->cancelled[direction])
         return -ECANCELED;
     want(watch, direction);
     if (watch->not_watch != 0)
@@ -159,18 +159,28 @@ int fd_watch_writable(struct fd_watch *watch, uint64_t timeout_ms)
 
 void fd_watch_when_readable(struct fd_watch *watch, void (*ready)(void *arg), void *arg)
 {
-    assert(!watch->cancelled);
+    assert(!watch->cancelled[READ]);
     want(watch, READ);
     assert(watch->not_watch == 0); /* sockets can be watched */
     watch->ready = ready;
     watch->ready_arg = arg;
 }
 
-void fd_watch_cancel(struct fd_watch *watch)
+static void cancel(struct fd_watch *watch, enum direction direction)
 {
     assert(watch->loop == current_loop);
-    watch->cancelled = true;
+    watch->cancelled[direction] = true;
+    wake(watch->waiters[direction], -ECANCELED);
+}
+
+void fd_watch_cancel_reading(struct fd_watch *watch)
+{
     watch->ready = NULL;
-    wake(watch->waiters[READ], -ECANCELED);
-    wake(watch->waiters[WRITE], -ECANCELED);
+    cancel(watch, READ);
+}
+
+void fd_watch_cancel(struct fd_watch *watch)
+{
+    fd_watch_cancel_reading(watch);
+    cancel(watch, WRITE);
 }

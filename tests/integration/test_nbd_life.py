@@ -47,7 +47,8 @@ def assert_written(path):
 
 
 def test_a_removed_export_does_what_was_asked_of_it(qmp, gated):
-    """Nobody hears of it, but what is inside the graph goes on to its end, and only then the id is free."""
+    """Nobody hears of it, since it takes too long; but what is inside the graph goes on to its end, and only then the id is
+    free."""
     path, socket = gated
     clients = hold_writes(qmp, socket)
     assert "still in use" in qmp.error("block-export-del", id="export-disk").desc

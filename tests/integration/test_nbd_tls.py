@@ -487,7 +487,9 @@ def test_data_come_through_as_they_are(qmp, tmp_path, keys):
 # Bytes ------------------------------------------------------------------------------------------------------------------
 
 def insecure_context():
+    """Does not take a cut for the end of TLS, as Python's would."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
@@ -496,12 +498,12 @@ def insecure_context():
 class Raw:
     """A client that knows no more than the bytes it sends."""
 
-    def __init__(self, server):
+    def __init__(self, server, flags=3):
         self.socket = sockets.socket(sockets.AF_UNIX)
         self.socket.settimeout(20)
         self.socket.connect(str(server.socket))
         assert self.get(18) == b"NBDMAGICIHAVEOPT\0\3"
-        self.socket.sendall(struct.pack(">I", 3))
+        self.socket.sendall(struct.pack(">I", flags))
 
     def __enter__(self):
         return self
@@ -530,7 +532,7 @@ class Raw:
 
     def start_tls(self, context):
         assert self.option(OPT_STARTTLS) == (REP_ACK, b"")
-        self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
+        self.socket = context.wrap_socket(self.socket, server_hostname="localhost", suppress_ragged_eofs=False)
 
     def go(self, name):
         """Into transmission; whether that went well."""
@@ -560,13 +562,16 @@ def open_server(serve):
 def test_before_tls_nothing_is_granted(open_server):
     with Raw(open_server) as raw:
         for option, data in ((OPT_LIST, b""), (OPT_STRUCTURED_REPLY, b""), (OPT_GO, b"\0\0\0\4disk\0\0"),
-                             (OPT_INFO, b"\0\0\0\4disk\0\0"), (10, b"\0\0\0\4disk\0\0\0\0"), (11, b"")):
+                             (OPT_INFO, b"\0\0\0\4disk\0\0"), (9, b"\0\0\0\4disk\0\0\0\0"),
+                             (10, b"\0\0\0\4disk\0\0\0\0"), (11, b""), (4, b""), (4711, b"x"), (OPT_GO, b"x"),
+                             (OPT_LIST, b"x"), (OPT_INFO, b"\0\0\0\6nobody\0\0"), (OPT_GO, bytes(70_000))):
             assert raw.option(option, data)[0] == REP_ERR_TLS_REQD, option
         raw.start_tls(insecure_context())
         assert raw.option(OPT_LIST)[0] == REP_SERVER
-    with Raw(open_server) as raw:
-        raw.socket.sendall(OPTION + struct.pack(">II", OPT_EXPORT_NAME, 4) + b"disk")
-        assert raw.is_closed()
+    for flags in (3, 2, 0):  # also who cannot know of STARTTLS gets nothing in clear
+        with Raw(open_server, flags) as raw:
+            raw.socket.sendall(OPTION + struct.pack(">II", OPT_EXPORT_NAME, 4) + b"disk")
+            assert raw.is_closed()
     with Raw(open_server) as raw:
         assert raw.option(OPT_ABORT)[0] == REP_ACK and raw.is_closed()
 
@@ -613,16 +618,30 @@ def test_records_of_any_size(open_server):
         assert raw.get(16)[8:] == struct.pack(">Q", 9)
 
 
-def test_an_end_without_a_good_bye_and_one_with(open_server, qmp):
-    with Raw(open_server) as raw:
-        raw.start_tls(insecure_context())
-        assert raw.go("disk")
-        raw.socket.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 2, 0, 0, 0))
-        assert raw.socket.recv(1) == b""  # the end of TLS, not a cut: an SSLError otherwise
+def test_tls_ends_before_the_connection_does(open_server, qmp):
+    """However it ends: with a good-bye in either phase, with something that is no protocol, with the server."""
+    disconnect, garbage, unknown = struct.pack(">IHHQQI", 0x25609513, 0, 2, 0, 0, 0), b"x" * 28, b"\0\0\0\0"
+    for phase, last in (("options", OPTION + struct.pack(">II", OPT_EXPORT_NAME, 4) + unknown), ("options", garbage),
+                        ("options", None), ("transmission", disconnect), ("transmission", garbage)):
+        with Raw(open_server) as raw:
+            raw.start_tls(insecure_context())
+            if phase == "transmission":
+                assert raw.go("disk")
+            if last is None:
+                assert raw.option(OPT_ABORT) == (REP_ACK, b"")
+            else:
+                raw.socket.sendall(last)
+            assert raw.socket.recv(1) == b""  # the end of TLS, not a cut: an SSLError otherwise
     with Raw(open_server) as raw:
         raw.start_tls(insecure_context())
         assert raw.go("disk")
         raw.socket.unwrap()  # waits for the server's good-bye, with the socket open
+    with Raw(open_server) as haggling, Raw(open_server) as raw:
+        for client in (haggling, raw):
+            client.start_tls(insecure_context())
+        assert raw.go("disk") and raw.read(0, 512) == bytes(512)
+        qmp.execute("nbd-server-stop")
+        assert raw.socket.recv(1) == b"" and haggling.socket.recv(1) == b""
 
 
 @pytest.mark.parametrize("sent", [0, 1, 5, 60, 200])

@@ -46,7 +46,7 @@ void nbd_connection_cut(struct nbd_connection *conn)
     if (conn->state == NBD_CUT || !conn->stream)
         return;
     conn->state = NBD_CUT;
-    conn->is_cut = true;
+    conn->gives_up = true;
     stream_cut(conn->stream);
     if (!conn->sending)
         nbd_replies_drop(conn);
@@ -77,6 +77,71 @@ static bool handshake_in_time(struct nbd_connection *conn)
     conn->deadline = NULL;
     return chosen && conn->state != NBD_CUT;
 }
+
+/* Dismissal ------------------------------------------------------------------------------------------------------ */
+
+/* What was asked of who is to go has so many ticks to end; a client that takes none of its replies in one has none
+ * left. */
+#define TICK_MS 100
+#define TICKS 5
+
+struct dismissal {
+    struct timer *timer;
+    uint64_t sent; /* bytes of replies, at the last tick */
+    unsigned ticks_left;
+};
+
+static void dismissal_tick(void *arg)
+{
+    struct nbd_connection *conn = arg;
+    struct dismissal *dismissal = conn->dismissal;
+    bool deaf = !list_empty(&conn->replies) && conn->sent == dismissal->sent;
+    dismissal->sent = conn->sent;
+    if (deaf || --dismissal->ticks_left == 0)
+        nbd_connection_cut(conn);
+    else
+        timer_start(dismissal->timer, TICK_MS);
+}
+
+static void dismissal_begin(struct nbd_connection *conn)
+{
+    conn->dismissal = xmalloc(sizeof(*conn->dismissal));
+    *conn->dismissal = (struct dismissal){
+        .timer = timer_create_on_loop(dismissal_tick, conn),
+        .sent = conn->sent,
+        .ticks_left = TICKS,
+    };
+    timer_start(conn->dismissal->timer, TICK_MS);
+}
+
+static void dismissal_end(struct nbd_connection *conn)
+{
+    if (conn->dismissal)
+        timer_destroy(conn->dismissal->timer);
+    free(conn->dismissal);
+    conn->dismissal = NULL;
+}
+
+/* Before transmission there is nothing that would be lost. */
+static void dismiss(struct nbd_connection *conn)
+{
+    if (!conn->stream)
+        return;
+    if (conn->state != NBD_TRANSMISSION && conn->state != NBD_FINISHING) {
+        nbd_connection_cut(conn);
+        return;
+    }
+    conn->state = NBD_FINISHING;
+    conn->gives_up = true;
+    dismissal_begin(conn);
+    stream_wake_reader(conn->stream);
+    nbd_connection_wake(conn);
+    nbd_budget_kick();
+    if (conn->asleep)
+        wake_up(conn);
+}
+
+/* The end -------------------------------------------------------------------------------------------------------- */
 
 /* On the control thread: the export may go now. */
 static int leave_everything(void *arg)
@@ -127,6 +192,7 @@ static void CO_FN connection_end(struct nbd_connection *conn)
 {
     if (is_busy(conn))
         wait_for_requests(conn);
+    dismissal_end(conn);
     stream_destroy(conn->stream);
     conn->stream = NULL;
     TRACE(nbd_closed, conn->peer, conn->fd);
@@ -138,7 +204,7 @@ static void CO_FN connection_end(struct nbd_connection *conn)
 static void connection_go_on(void *arg)
 {
     struct nbd_connection *conn = arg;
-    if (conn->state == NBD_CUT || !nbd_receive(conn)) {
+    if (conn->gives_up || !nbd_receive(conn)) {
         connection_end(conn);
         return;
     }
@@ -222,34 +288,34 @@ void nbd_export_connections_describe(const struct list *connections, struct aren
     *clients = items;
 }
 
-static void run_cut(struct loop_task *task)
+static void run_dismiss(struct loop_task *task)
 {
-    struct nbd_connection *conn = CONTAINER_OF(task, struct nbd_connection, cut_task);
-    nbd_connection_cut(conn);
+    struct nbd_connection *conn = CONTAINER_OF(task, struct nbd_connection, dismiss_task);
+    dismiss(conn);
     unref(conn);
 }
 
 /* The loop sees this after the start of the connection, because both were posted from here. */
-static void post_cut(struct nbd_connection *conn)
+static void post_dismiss(struct nbd_connection *conn)
 {
-    if (conn->cut_posted)
+    if (conn->dismiss_posted)
         return;
-    conn->cut_posted = true;
-    conn->cut_task.run = run_cut;
+    conn->dismiss_posted = true;
+    conn->dismiss_task.run = run_dismiss;
     atomic_fetch_add(&conn->refs, 1);
-    loop_post(conn->loop, &conn->cut_task);
+    loop_post(conn->loop, &conn->dismiss_task);
 }
 
-void nbd_connections_cut(struct list *connections)
+void nbd_connections_dismiss(struct list *connections)
 {
     struct nbd_connection *conn;
     list_for_each (conn, connections, in_server)
-        post_cut(conn);
+        post_dismiss(conn);
 }
 
-void nbd_export_connections_cut(struct list *connections)
+void nbd_export_connections_dismiss(struct list *connections)
 {
     struct nbd_connection *conn;
     list_for_each (conn, connections, in_export)
-        post_cut(conn);
+        post_dismiss(conn);
 }

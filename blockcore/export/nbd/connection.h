@@ -5,16 +5,19 @@
  * replies are sent by whoever has some when nobody sends. While the client says nothing there is no main coroutine: an
  * idle connection has no stack.
  *
- *     HANDSHAKE --chose an export--> TRANSMISSION --DISC, end of input--> FINISHING --all answered--> closed
- *         '----------- cut ---------------+--------------- cut --------------'
+ *     HANDSHAKE --chose an export--> TRANSMISSION --DISC, end of input, dismissed--> FINISHING --all answered--> closed
+ *         '----------- cut ---------------+--------------------- cut -------------------'
  *                                         v
  *                                        CUT --requests in the graph have ended--> closed
  *
- * Cut means: the handshake took too long or ended without an export, the client broke the protocol, the socket failed,
- * the export was removed, the server was stopped. It can happen in any state and between any two bytes; the socket is
- * shut down at once and replies are dropped. Requests inside the graph cannot be called back, so their memory and the
- * export stay until they have ended: what a write has done is done. There is one way out, at the end of the main
- * coroutine.
+ * Dismissed means: the export was removed, or the server was stopped. Nothing more is read, requests inside the graph
+ * end and are answered, as long as they do so within half a second and the client takes its replies; else, and during
+ * the handshake, it is cut.
+ *
+ * Cut means: the handshake took too long or ended without an export, the client broke the protocol, the socket failed.
+ * It can happen in any state and between any two bytes; the socket is shut down at once and replies are dropped.
+ * Requests inside the graph cannot be called back, so their memory and the export stay until they have ended: what a
+ * write has done is done. There is one way out, at the end of the main coroutine.
  *
  * Memory is bounded: requests in flight (those whose replies are not sent yet included) by NBD_REQUESTS_MAX, their
  * bytes by budget.h. A client that does not read its replies is not read from either. */
@@ -69,8 +72,8 @@ void nbd_connections_describe(const struct list *connections, struct arena *aren
 void nbd_export_connections_describe(const struct list *connections, struct arena *arena,
                                      const struct export_client_statistics **clients, size_t *count) CONTROL_FN;
 
-/* Cuts all connections of a list: a server's, or an export's. Does not wait for them. */
-void nbd_connections_cut(struct list *connections) CONTROL_FN;
-void nbd_export_connections_cut(struct list *connections) CONTROL_FN;
+/* Dismisses all connections of a list: a server's, or an export's. Does not wait for them. */
+void nbd_connections_dismiss(struct list *connections) CONTROL_FN;
+void nbd_export_connections_dismiss(struct list *connections) CONTROL_FN;
 
 #endif

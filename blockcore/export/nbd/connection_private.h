@@ -31,10 +31,11 @@ enum nbd_connection_state {
 struct nbd_connection {
     /* Of the loop's thread. */
     enum nbd_connection_state state;
-    bool is_cut;            /* state == NBD_CUT, for the budget to look at */
-    struct stream *stream;  /* NULL before the first and after the last state */
-    struct timer *deadline; /* of the handshake; of the last requests */
-    bool impatient;         /* they should have ended by now */
+    bool gives_up;               /* nothing more is begun: cut or dismissed; for the budget to look at */
+    struct stream *stream;       /* NULL before the first and after the last state */
+    struct timer *deadline;      /* of the handshake; of the last requests */
+    bool impatient;              /* they should have ended by now */
+    struct dismissal *dismissal; /* NULL: it may stay */
     struct nbd_agreement agreed;
     uint64_t bytes; /* length of the export as the client was told */
     struct nbd_export_access access;
@@ -46,6 +47,7 @@ struct nbd_connection {
     bool sending;             /* a coroutine waits to send, or sends, the replies */
     struct list replies;      /* requests that are to be answered, first come first served */
     size_t reply_sent;        /* bytes of the first of them */
+    uint64_t sent;            /* bytes of all replies */
 
     /* Written by the loop's thread; statistics look at them from elsewhere. */
     _Atomic uint64_t in_flight; /* requests, until their reply is sent or dropped */
@@ -65,9 +67,9 @@ struct nbd_connection {
     bool lingers;              /* as the server was told */
     struct list in_server;
     struct list in_export;
-    bool cut_posted;
-    struct loop_task cut_task;
-    _Atomic unsigned refs; /* the main coroutine's, and the cut task's while it is posted */
+    bool dismiss_posted;
+    struct loop_task dismiss_task;
+    _Atomic unsigned refs; /* the main coroutine's, and the dismiss task's while it is posted */
 };
 
 /* A piece of a reply: a head, and then data that lie elsewhere. */

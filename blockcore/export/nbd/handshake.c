@@ -26,7 +26,7 @@ static int find_on_control(void *arg)
 {
     struct find_call *call = arg;
     struct nbd_connection *conn = call->conn;
-    if (conn->cut_posted)
+    if (conn->dismiss_posted)
         return -ESHUTDOWN;
     struct nbd_export *export = nbd_shelf_find(conn->options.shelf, call->name);
     if (!export)

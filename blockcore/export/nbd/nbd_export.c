@@ -228,7 +228,7 @@ static void shut_down(void *state)
     struct nbd_export *export = state;
     list_remove(&export->link);
     nbd_shelves_withdraw(&export->places);
-    nbd_export_connections_cut(&export->connections);
+    nbd_export_connections_dismiss(&export->connections);
 }
 
 static void destroy(void *state)

@@ -223,13 +223,13 @@ static bool is_full(const struct nbd_connection *conn, uint64_t bytes)
 /* Waits until one more request may be in flight. Requests that were answered in place leave at this point. */
 static int wait_for_place(struct nbd_connection *conn, uint64_t bytes)
 {
-    while (is_full(conn, bytes) && conn->state != NBD_CUT) {
+    while (is_full(conn, bytes) && !conn->gives_up) {
         stop_reading(conn);
-        if (is_full(conn, bytes) && conn->state != NBD_CUT)
+        if (is_full(conn, bytes) && !conn->gives_up)
             nbd_connection_park(conn, "requests in flight");
         conn->reading = true;
     }
-    return conn->state == NBD_CUT ? -ECANCELED : 0;
+    return conn->gives_up ? -ECANCELED : 0;
 }
 
 static uint64_t share_of(const struct nbd_connection *conn, uint64_t bytes)
@@ -244,7 +244,7 @@ static int charge(struct nbd_request *request, uint64_t bytes)
     uint64_t share = share_of(conn, bytes);
     if (share > 0) {
         stop_reading(conn);
-        bool taken = nbd_budget_take(conn->access.account, share, &conn->is_cut);
+        bool taken = nbd_budget_take(conn->access.account, share, &conn->gives_up);
         conn->reading = true;
         if (!taken)
             return -ECANCELED;
@@ -361,15 +361,15 @@ bool nbd_receive(struct nbd_connection *conn)
     conn->reading = true;
     int ret = get_chunk(&receiver);
     while (ret == 0)
-        ret = conn->state == NBD_CUT ? -ECANCELED : receive_request(&receiver);
+        ret = conn->gives_up ? -ECANCELED : receive_request(&receiver);
     buffer_put(receiver.chunk, CHUNK_BYTES);
     if (ret == -EAGAIN) {
         stop_reading(conn);
-        return conn->state != NBD_CUT;
+        return !conn->gives_up;
     }
     if (ret == -EPROTO)
         nbd_connection_complain(conn, "it sent what is no request");
-    if (ret != -ESHUTDOWN && ret != -ECONNRESET)
+    if (ret != -ESHUTDOWN && ret != -ECONNRESET && ret != -ECANCELED)
         nbd_connection_cut(conn);
     if (conn->state != NBD_CUT)
         conn->state = NBD_FINISHING;

@@ -95,6 +95,7 @@ void nbd_request_destroy(struct nbd_request *request)
 static void replies_advance(struct nbd_connection *conn, size_t bytes)
 {
     conn->reply_sent += bytes;
+    conn->sent += bytes;
     while (!list_empty(&conn->replies)) {
         struct nbd_request *request = list_first(&conn->replies, struct nbd_request, link);
         if (conn->reply_sent < request->reply_bytes)

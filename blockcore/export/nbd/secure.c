@@ -80,7 +80,7 @@ static int ask(void *arg)
 {
     struct question *question = arg;
     struct nbd_connection *conn = question->conn;
-    if (conn->cut_posted)
+    if (conn->dismiss_posted)
         return -ECANCELED;
     return authz_allows(conn->options.security->authz, question->identity, &question->why) ? 0 : -EACCES;
 }

@@ -247,7 +247,7 @@ static void CO_FN stop(struct nbd_server *server)
     server->state = SERVER_STOPPING;
     stop_listening(server);
     nbd_shelf_clear(&server->shelf);
-    nbd_connections_cut(&server->connections);
+    nbd_connections_dismiss(&server->connections);
     nbd_security_leave(&server->security);
     nbd_exports_remove_unseen();
     if (server->connections_count > 0)

@@ -442,6 +442,66 @@ NBD_TEST(a_client_that_closes_its_half_gets_its_replies)
     leave(client);
 }
 
+static void remove_export(void *arg)
+{
+    bool *removed = arg;
+    expect_success(export_del("disk", BLOCK_EXPORT_REMOVE_MODE_HARD));
+    *removed = true;
+}
+
+static void stop_server(void *arg)
+{
+    bool *stopped = arg;
+    expect_success(nbd_server_stop(NULL));
+    *stopped = true;
+}
+
+/* A write that is done meanwhile is answered; what was not read yet is not done. */
+static void expect_answers_at_the_end(void (*end)(void *arg))
+{
+    struct node *gate = export_gated("disk", MIB);
+    struct client *idle = enter("disk");
+    struct client *client = enter("disk");
+    bool ended = false;
+    gate_hold(gate, GATE_ANY, GATE_ALL);
+    ask(client, NBD_CMD_WRITE, 0, COOKIE, 0, 512);
+    put_filled(client, 512, 'x');
+    gate_wait_held(gate, 1);
+    ask(client, NBD_CMD_WRITE, 0, COOKIE + 1, 0, 512); /* its data never come */
+    co_start("end", end, &ended);
+    expect_closed(idle); /* at once: there is nothing to wait for */
+    gate_release(gate, GATE_ANY, GATE_ALL);
+    expect_simple(client, 0, COOKIE);
+    expect_closed(client);
+    leave(client);
+    leave(idle);
+    while (!ended)
+        co_sleep_ms(1);
+    expect(!export_next(NULL));
+}
+
+NBD_TEST(what_was_asked_of_an_export_that_is_removed_is_answered)
+{
+    expect_answers_at_the_end(remove_export);
+}
+
+NBD_TEST(what_was_asked_of_a_server_that_is_stopped_is_answered)
+{
+    expect_answers_at_the_end(stop_server);
+}
+
+NBD_TEST(a_client_that_does_not_take_its_replies_holds_up_no_removal)
+{
+    export_null("disk", 64 * MIB);
+    struct client *client = enter("disk");
+    bool removed = false;
+    ask(client, NBD_CMD_READ, 0, COOKIE, 0, 32 * MIB);
+    expect_int(stream_wait_readable(client->stream, FD_WATCH_FOREVER), 0);
+    remove_export(&removed);
+    expect(!export_next(NULL)); /* within EXPORT_GRACE_MS */
+    leave(client);
+}
+
 NBD_TEST(a_client_may_vanish_with_requests_in_flight)
 {
     struct node *gate = export_gated("disk", MIB);
@@ -503,6 +563,9 @@ int main(void)
         cmocka_unit_test(bytes_in_flight_are_limited),
         cmocka_unit_test(a_disconnect_waits_for_what_was_asked),
         cmocka_unit_test(a_client_that_closes_its_half_gets_its_replies),
+        cmocka_unit_test(what_was_asked_of_an_export_that_is_removed_is_answered),
+        cmocka_unit_test(what_was_asked_of_a_server_that_is_stopped_is_answered),
+        cmocka_unit_test(a_client_that_does_not_take_its_replies_holds_up_no_removal),
         cmocka_unit_test(a_client_may_vanish_with_requests_in_flight),
         cmocka_unit_test(a_hung_request_holds_up_nobody_else),
     };
