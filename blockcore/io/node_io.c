@@ -295,10 +295,15 @@ static int write_zero_data(struct node *node, struct range range, unsigned flags
     return ret;
 }
 
-/* The head up to the next multiple of @granularity, the middle, the tail: what comes first of @range. */
+static uint64_t zero_granularity(const struct node *node)
+{
+    return max_u64(node->limits.zero_granularity, node->limits.request_alignment);
+}
+
+/* The head up to the next multiple of the granularity, the middle, the tail: what comes first of @range. */
 static struct range zero_piece(const struct node *node, struct range range)
 {
-    uint64_t granularity = max_u64(node->limits.zero_granularity, node->limits.request_alignment);
+    uint64_t granularity = zero_granularity(node);
     uint64_t rest = range.offset & (granularity - 1);
     if (rest)
         return first_piece(range, granularity - rest);
@@ -326,6 +331,20 @@ static int driver_write_zeroes(struct node *node, struct range range, unsigned f
     return ret;
 }
 
+/* With REQ_NO_FALLBACK: what is refused is refused before anything is changed. It is the head and the tail that a
+ * driver may not be able to do where it can do the middle, so they come first, and are taken off @range. */
+static int zero_edges(struct node *node, struct range *range, unsigned flags)
+{
+    uint64_t granularity = zero_granularity(node);
+    uint64_t begin = min_u64(align_up(range->offset, granularity), range_end(*range));
+    uint64_t end = max_u64(align_down(range_end(*range), granularity), begin);
+    struct range head = range_between(range->offset, begin);
+    struct range tail = range_between(end, range_end(*range));
+    int ret = head.bytes > 0 ? driver_write_zeroes(node, head, flags) : 0;
+    *range = range_between(begin, end);
+    return ret == 0 && tail.bytes > 0 ? driver_write_zeroes(node, tail, flags) : ret;
+}
+
 int node_write_zeroes(struct node *node, struct range range, unsigned flags)
 {
     struct tracked tracked;
@@ -341,9 +360,13 @@ int node_write_zeroes(struct node *node, struct range range, unsigned flags)
         tracked_begin(&node->tracker, &tracked, range_align_out(range, node->limits.request_alignment),
                       !range_is_aligned(range, node->limits.request_alignment));
     stats_write_begins(node, range_end(range));
-    for (struct range rest = range; rest.bytes > 0 && ret == 0;) {
+    struct range rest = range;
+    unsigned below = flags & ~(unsigned)REQ_NOT_FOR_DRIVERS;
+    if (flags & REQ_NO_FALLBACK)
+        ret = zero_edges(node, &rest, below);
+    while (rest.bytes > 0 && ret == 0) {
         struct range piece = zero_piece(node, rest);
-        ret = driver_write_zeroes(node, piece, flags & ~(unsigned)REQ_NOT_FOR_DRIVERS);
+        ret = driver_write_zeroes(node, piece, below);
         rest = range_after(rest, piece.bytes);
     }
     node_mark_dirty(node, range, flags);

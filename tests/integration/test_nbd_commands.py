@@ -223,6 +223,21 @@ def test_block_status_needs_a_context(server, mode):
     assert alive(client)
 
 
+@pytest.mark.parametrize("mode", [STRUCTURED, EXTENDED])
+def test_the_status_of_no_bytes_is_invalid(server, mode):
+    client = enter(server, "disk", mode, CONTEXTS)
+    for flags in (0, REQ_ONE, PAYLOAD_LEN if mode == EXTENDED else FUA):
+        assert client.ask(CMD_BLOCK_STATUS, 0, 0, flags).error == EINVAL
+    assert alive(client)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_offset_and_length_of_a_flush_mean_nothing(server, mode):
+    client = enter(server, "disk", mode)
+    for offset, length in ((0, 1), (12345, 77), (2 ** 64 - 1, 2 ** 32 - 1)):
+        assert client.ask(CMD_FLUSH, offset, length).error == 0
+
+
 # Errors --------------------------------------------------------------------------------------------------------------
 
 
@@ -314,6 +329,21 @@ def test_fast_zero_fails_fast_where_zeroes_are_not_fast(qmp, tmp_path):
     assert client.ask(CMD_READ, 0, 4096).data == b"\7" * 4096
     assert client.ask(CMD_WRITE_ZEROES, 0, 4096).error == 0
     assert client.ask(CMD_READ, 0, 8192).data == bytes(4096) + b"\7" * 4096
+
+
+def test_fast_zero_that_fails_has_changed_nothing(qmp, tmp_path):
+    """Whole clusters become zero at once, parts of them have to be written."""
+    path = create(tmp_path / "disk.qcow2", 1 * MIB)
+    qemu_io(path, "write -P 7 0 256k")
+    qmp.execute("blockdev-add", driver="qcow2", node_name="disk", file={"driver": "file", "filename": str(path)})
+    server = nbd_client.start_server(qmp, tmp_path)
+    nbd_client.export(qmp, "disk", writable=True)
+    client = enter(server, "disk", STRUCTURED)
+    for offset, length in ((0, 64 * KIB + 512), (512, 128 * KIB), (512, 1024), (64 * KIB - 512, 1024)):
+        assert client.ask(CMD_WRITE_ZEROES, offset, length, FAST_ZERO).error == ENOTSUP
+        assert client.ask(CMD_READ, 0, 256 * KIB).data == b"\7" * (256 * KIB)
+    assert client.ask(CMD_WRITE_ZEROES, 64 * KIB, 64 * KIB, FAST_ZERO).error == 0
+    assert client.ask(CMD_READ, 0, 256 * KIB).data == b"\7" * 64 * KIB + bytes(64 * KIB) + b"\7" * 128 * KIB
 
 
 @pytest.mark.parametrize("mode", MODES)
