@@ -8,9 +8,9 @@ import pytest
 
 import nbd_client
 from images import KIB, MIB, create, qemu_io, run
-from nbd_raw import (CMD_BLOCK_STATUS, CMD_TRIM, CMD_WRITE, CMD_WRITE_ZEROES, EINVAL, EXTENDED, OPT_EXTENDED_HEADERS,
-                     OPT_LIST_META_CONTEXT, OPT_SET_META_CONTEXT, OPT_STRUCTURED_REPLY, PAYLOAD_LEN, REQ_ONE, STRUCTURED,
-                     Raw, enter)
+from nbd_raw import (CMD_BLOCK_STATUS, CMD_TRIM, CMD_WRITE, CMD_WRITE_ZEROES, EINVAL, EXTENDED, INFO_BLOCK_SIZE,
+                     OPT_EXTENDED_HEADERS, OPT_LIST_META_CONTEXT, OPT_SET_META_CONTEXT, OPT_STRUCTURED_REPLY, PAYLOAD_LEN,
+                     REQ_ONE, STRUCTURED, Raw, enter)
 
 SIZE = 64 * MIB
 HOLE, ZERO = 1, 2
@@ -69,6 +69,25 @@ def test_one_extent_for_who_asks_for_one(qmp, server, mode):
                                                         dirty("b"): [(1 * MIB, 0)]}
     assert client.ask_status(1 * MIB + 512, 4096, flags=REQ_ONE) == {BASE: [(4096, 0)], DEPTH: [(4096, 1)],
                                                                     dirty("b"): [(4096, DIRTY)]}
+
+
+def test_extents_are_multiples_of_the_block_that_was_advertised(qmp, tmp_path):
+    """What is data or dirty in part of a block is so in all of it."""
+    with open(tmp_path / "disk.raw", "wb") as file:
+        file.truncate(1 * MIB)
+        file.seek(4 * KIB)
+        file.write(b"x" * 4 * KIB)
+    qmp.execute("blockdev-add", driver="file", node_name="file", filename=str(tmp_path / "disk.raw"))
+    qmp.execute("blockdev-add", driver="blkdebug", node_name="disk", image="file", align=64 * KIB)
+    add_bitmap(qmp, "b", granularity=512)
+    server = nbd_client.start_server(qmp, tmp_path)
+    nbd_client.export(qmp, "disk", writable=True, bitmaps=["b"])
+    client = enter(server, "disk", EXTENDED, [BASE, dirty("b")], [INFO_BLOCK_SIZE])
+    client.ask(CMD_WRITE, 512 * KIB + 512, payload=b"x" * 512)
+    expected = [(64 * KIB, 0), (448 * KIB, 3), (64 * KIB, 0), (448 * KIB, 3)]
+    assert client.ask_status(0, 1 * MIB) == {
+        BASE: expected, dirty("b"): [(512 * KIB, 0), (64 * KIB, DIRTY), (448 * KIB, 0)]}
+    assert client.ask_status(64 * KIB, 64 * KIB, flags=REQ_ONE) == {BASE: [(64 * KIB, 3)], dirty("b"): [(64 * KIB, 0)]}
 
 
 def test_depth_is_offered_only_if_the_export_says_so(qmp, server):

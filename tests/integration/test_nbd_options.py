@@ -6,7 +6,7 @@ import struct
 import pytest
 
 import nbd_client
-from images import MIB
+from images import KIB, MIB
 from nbd_raw import (BLOCK_STATUS_PAYLOAD, CMD_FLUSH, CMD_READ, EINVAL, EXTENDED, HAS_FLAGS, INFO_BLOCK_SIZE,
                      INFO_DESCRIPTION, INFO_EXPORT, INFO_NAME, MODES, MULTI_CONN, OPT_ABORT, OPT_EXPORT_NAME,
                      OPT_EXTENDED_HEADERS, OPT_GO, OPT_INFO, OPT_LIST, OPT_LIST_META_CONTEXT, OPT_PEEK_EXPORT,
@@ -50,6 +50,15 @@ def test_export_name_ends_with_124_zeroes_unless_agreed_otherwise(server, flags,
     assert client.no_zeroes == (not zeroes)
     assert client.export_name("disk") == (1 * MIB, READ_FLAGS | WRITE_FLAGS)
     assert client.ask(CMD_READ, 0, 512).data == bytes(512)
+
+
+def test_export_name_goes_with_structured_replies_and_contexts(server):
+    client = Raw(server)
+    assert client.result(OPT_STRUCTURED_REPLY) == REP_ACK
+    client.meta_context(OPT_SET_META_CONTEXT, "disk", ["base:allocation"])
+    assert client.export_name("disk") == (1 * MIB, READ_FLAGS | WRITE_FLAGS | SEND_DF)
+    assert client.ask(CMD_READ, 0, 512).data == bytes(512)
+    assert client.ask_status(0, 512) == {"base:allocation": [(512, 3)]}
 
 
 @pytest.mark.parametrize("option", [OPT_ABORT, OPT_LIST, OPT_INFO, OPT_GO, OPT_STRUCTURED_REPLY, 4711])
@@ -167,6 +176,19 @@ def test_block_sizes_are_those_of_the_node_for_who_asks(qmp, server, tmp_path, d
     assert client.ask(CMD_READ, 1, 3).data == bytes(3)
 
 
+def test_block_sizes_are_within_what_the_protocol_allows(qmp, server):
+    """The minimum is at most 64 KiB, and the size of the export is a multiple of it."""
+    client = Raw(server)
+    for size, align, minimum in ((1 * MIB, 65536, 65536), (1 * MIB, 128 * KIB, 65536), (1 * MIB + 1536, 4096, 512),
+                                 (1 * MIB + 1, 4096, 1), (0, 4096, 4096)):
+        name = f"of-{size}-{align}"
+        qmp.execute("blockdev-add", driver="blkdebug", node_name=name, image={"driver": "null-co", "size": size},
+                    align=align)
+        nbd_client.export(qmp, name)
+        sizes = struct.unpack(">III", client.info(name, [INFO_BLOCK_SIZE])[INFO_BLOCK_SIZE])
+        assert sizes == (minimum, max(4096, minimum), 32 * MIB)
+
+
 INFO_OF_WRONG_LENGTH = [
     b"", b"\0\0\0", b"\0\0\0\4", b"\0\0\0\4disk", b"\0\0\0\4disk\0", b"\0\0\0\4disk\0\1", b"\0\0\0\4disk\0\0x",
     b"\0\0\0\4disk\0\1\0\3\0", b"\0\0\0\5disk\0\0", b"\xff\xff\xff\xffdisk\0\0", b"\0\0\0\4di\0k\0\0",
@@ -272,10 +294,11 @@ def test_options_have_an_end(server):
 # Contexts ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("option", [OPT_LIST_META_CONTEXT, OPT_SET_META_CONTEXT])
-def test_contexts_need_chunks(server, option):
+def test_contexts_need_chunks(server):
+    """To be selected; they may be listed, as QEMU has it."""
     client = Raw(server)
-    assert client.meta_context(option, "disk", ["base:allocation"]) == REP_ERR_INVALID
+    assert client.meta_context(OPT_LIST_META_CONTEXT, "disk", []).keys() == {"base:allocation"}
+    assert client.meta_context(OPT_SET_META_CONTEXT, "disk", ["base:allocation"]) == REP_ERR_INVALID
     client.go("disk")
     assert client.ask(7, 0, 512).error == EINVAL
 

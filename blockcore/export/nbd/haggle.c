@@ -301,7 +301,7 @@ static enum nbd_haggle_result meta_context(struct nbd_haggle *haggle, const uint
     bool listing = haggle->option == NBD_OPT_LIST_META_CONTEXT;
     struct nbd_context_query query;
     CLEANUP(nbd_offer_fini) struct nbd_offer offer = { 0 };
-    if (haggle->agreed.mode == NBD_MODE_SIMPLE)
+    if (!listing && haggle->agreed.mode == NBD_MODE_SIMPLE)
         return refuse(haggle, NBD_REP_ERR_INVALID,
                       "structured replies or extended headers have to be negotiated first");
     if (!nbd_parse_context_query(data, bytes, &query))

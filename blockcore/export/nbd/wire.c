@@ -314,8 +314,10 @@ uint32_t nbd_error_of(const struct nbd_request_header *header, int ret)
     case EDQUOT:
     case EFBIG:
         return NBD_ENOSPC;
-    case EOVERFLOW: /* a read too long not to be cut into pieces */
-        return header->type == NBD_CMD_READ && header->flags & NBD_CMD_FLAG_DF ? NBD_EOVERFLOW : NBD_EINVAL;
+    case EOVERFLOW: /* a read too long not to be cut into pieces; from elsewhere it would say that, too */
+        return header->type == NBD_CMD_READ && header->flags & NBD_CMD_FLAG_DF && header->bytes > NBD_PAYLOAD_MAX
+                   ? NBD_EOVERFLOW
+                   : NBD_EINVAL;
     case EOPNOTSUPP: /* the same number as ENOTSUP: zeroes that cannot be written fast */
         return header->type == NBD_CMD_WRITE_ZEROES && header->flags & NBD_CMD_FLAG_FAST_ZERO ? NBD_ENOTSUP
                                                                                               : NBD_EINVAL;

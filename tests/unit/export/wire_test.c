@@ -287,6 +287,9 @@ static void errors_have_numbers_of_their_own_on_the_wire(void **state)
         assert_int_equal(nbd_error_of(&zero, table[i].ret), table[i].expected);
     }
     read.flags = NBD_CMD_FLAG_DF;
+    read.bytes = NBD_PAYLOAD_MAX;
+    assert_int_equal(nbd_error_of(&read, -EOVERFLOW), NBD_EINVAL);
+    read.bytes = NBD_PAYLOAD_MAX + 1;
     zero.flags = NBD_CMD_FLAG_FAST_ZERO;
     assert_int_equal(nbd_error_of(&read, -EOVERFLOW), NBD_EOVERFLOW);
     assert_int_equal(nbd_error_of(&zero, -ENOTSUP), NBD_ENOTSUP);
