@@ -314,6 +314,44 @@ static bool shares_all(const struct node_settings *set)
     return set->force_share || set->inactive;
 }
 
+/* Another node on the same file, whose locks are in the way. */
+static const struct node *find_rival(const struct node *node, unsigned perm, unsigned shared)
+{
+    for (const struct node *other = node_next(NULL); other; other = node_next(other)) {
+        if (other != node && other->driver->set_permissions && other->identified && node->identified &&
+            other->device == node->device && other->inode == node->inode &&
+            ((perm & ~other->locked_shared) || (other->locked_perm & ~shared)))
+            return other;
+    }
+    return NULL;
+}
+
+/* The user of @rival for whose sake it has these locks; NULL: it has gone meanwhile. The caller frees it. */
+static char *rival_user(const struct node *rival, unsigned perm, unsigned shared)
+{
+    for (const struct child *edge = NULL; (edge = node_parent_next(rival, edge));) {
+        if ((perm & ~edge->shared) || (edge->perm & ~shared))
+            return child_user(edge);
+    }
+    return NULL;
+}
+
+/* Locks do not tell who has them, but our own nodes are known. An error that is no conflict has a number. */
+static struct error *name_rival(struct error *err, const struct node *node, unsigned perm, unsigned shared)
+{
+    const struct node *rival = error_errnum(err) ? NULL : find_rival(node, perm, shared);
+    if (!rival)
+        return err;
+    unsigned refused = perm & ~rival->locked_shared;
+    unsigned held = rival->locked_perm & ~shared;
+    CLEANUP(free) char *user = rival_user(rival, perm, shared);
+    error_free(err);
+    return error_new("'%s' is in use: node '%s'%s%s%s %s permission '%s'", node_filename(node), rival->name,
+                     user ? ", used by " : "", user ? user : "", user ? "," : "",
+                     refused ? "does not share" : "holds, and would have to share,",
+                     permission_name(refused ? refused & -refused : held & -held));
+}
+
 static struct error *set_locks(struct node *node, unsigned perm, unsigned shared) CO_FN;
 
 static struct error *set_locks(struct node *node, unsigned perm, unsigned shared)
@@ -325,7 +363,7 @@ static struct error *set_locks(struct node *node, unsigned perm, unsigned shared
         node->locked_perm = perm;
         node->locked_shared = shared;
     }
-    return err;
+    return err ? name_rival(err, node, perm, shared) : NULL;
 }
 
 /* The locks follow what is needed *now*, which other commands may have changed since: each command ends with a

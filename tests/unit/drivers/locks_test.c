@@ -136,7 +136,10 @@ NODE_TEST(two_nodes_on_one_file_respect_each_other)
     struct handle *one;
     struct handle *two;
     expect_success(try_handle("one", READ_WRITE, READ, &one));
-    expect_error(try_handle("two", READ_WRITE, PERM_ALL, &two), "is in use");
+    expect_error(try_handle("two", READ_WRITE, PERM_ALL, &two),
+                 "is in use: node 'one', used by the test, does not share permission 'write'");
+    expect_error(try_handle("two", READ, READ, &two),
+                 "is in use: node 'one', used by the test, holds, and would have to share, permission 'write'");
     expect_success(try_handle("two", READ, PERM_ALL, &two));
     handle_close(one);
     handle_close(two);
