@@ -62,7 +62,8 @@ struct path_check {
     int errnum;
 };
 
-/* Links are followed first: it counts where the file is. */
+/* Links are followed first: it counts where the file is. They may be changed before it is opened, so the driver looks
+ * once more at what it opens, see open_directories(). */
 static int check_path(void *arg)
 {
     struct path_check *check = arg;
@@ -87,6 +88,11 @@ static struct error *check_file(const char *path)
     if (check.allowed)
         return NULL;
     return error_new("an image names '%s', which is in none of the directories that the image policy allows", path);
+}
+
+const struct path_list *image_policy_directories(void)
+{
+    return policy->any_directory ? NULL : &policy->directories;
 }
 
 /* Only what is known to lead nowhere but to its children, each of which is looked at in its turn, and to what is looked

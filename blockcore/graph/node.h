@@ -148,6 +148,7 @@ bool node_reaches(struct node *from, const struct node *to) CONTROL_FN;
 
 /* Where an open happens: drivers hand it on to the children they open. */
 struct open_context;
+struct path_list;
 
 /* Attaches the node that @ref names or describes as child @name of @parent. Called in driver->open (and where
  * a driver learns of a child later), on the control thread. With @ref NULL: "missing" error.
@@ -184,6 +185,10 @@ struct error *open_check_loop(const struct open_context *context, dev_t device, 
 void node_set_identity(struct node *node, dev_t device, ino_t inode) CONTROL_FN;
 /* The number of the file that the node's data or tables lie in; 0: not known. */
 ino_t node_inode(const struct node *node) CONTROL_FN;
+
+/* Where the file must be that is opened: an image names it, or something above it. NULL: anywhere. Any thread may look
+ * into it, since it lasts as long as the process. */
+const struct path_list *open_directories(const struct open_context *context);
 
 /* In open: what the options say. The members of BlockdevOptions that a child inherits from its parent where they are
  * not given (read-only, auto-read-only, discard, cache, force-share) are filled in in the options that open gets. */

@@ -294,6 +294,11 @@ struct error *open_check_loop(const struct open_context *context, dev_t device, 
     return NULL;
 }
 
+const struct path_list *open_directories(const struct open_context *context)
+{
+    return context->from_image ? image_policy_directories() : NULL;
+}
+
 bool open_read_only(const struct open_context *context)
 {
     return context->node->set.read_only;

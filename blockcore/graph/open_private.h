@@ -19,6 +19,9 @@ struct error *node_check_name(const char *name) CONTROL_FN MUST_CHECK;
 /* A name that no client can choose, since it begins with '#'. The caller frees it. */
 char *node_make_name(void) CONTROL_FN;
 
+/* image_name.c: where files must be that images name; NULL: anywhere. */
+const struct path_list *image_policy_directories(void);
+
 /* image_name.c: may an image lead to such a node? */
 struct error *image_policy_check(const struct driver *driver, const struct blockdev_options *options) CO_FN MUST_CHECK;
 

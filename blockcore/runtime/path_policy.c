@@ -78,6 +78,12 @@ static char *place_of_pin(int pin)
     return steal(&real);
 }
 
+bool path_list_has_open(const struct path_list *list, int fd)
+{
+    CLEANUP(free) char *real = place_of_pin(fd);
+    return real && path_list_has(list, real);
+}
+
 static char *list_allowed(void)
 {
     char *text = xstrdup("");

@@ -34,6 +34,8 @@ struct path_list {
 
 /* Is @real (absolute, without links) one of them, or below one? */
 bool path_list_has(const struct path_list *list, const char *real);
+/* The same of what @fd is open for, which may be a pin (see below). False for what has no name. */
+bool path_list_has_open(const struct path_list *list, int fd);
 
 /* NULL: any path. @allowed lives as long as the process. */
 void path_policy_set(const struct path_list *allowed);

@@ -2,6 +2,8 @@
 inherit, and the names they get."""
 
 import json
+import threading
+import time
 
 import pytest
 from images import MIB, create, run
@@ -177,6 +179,45 @@ def test_the_policy_holds_for_all_that_follows(start_daemon, tmp_path, base):
     with pytest.raises(QMPError, match="none of the directories"):
         add(qmp, with_backing(tmp_path / "top", "inside/middle", "qcow2"))
     assert nodes(qmp) == {}
+
+
+def test_a_link_that_changes_meanwhile(start_daemon, tmp_path):
+    """Whoever may write to an allowed directory cannot lead the daemon out of it by being quick."""
+    allowed, base = tmp_path / "allowed", tmp_path / "secret"
+    allowed.mkdir()
+    base.write_bytes(bytes(2 * MIB))
+    (allowed / "good").write_bytes(bytes(MIB))
+    (allowed / "link").symlink_to("good")
+    top = with_backing(tmp_path / "top", allowed / "link")
+    qmp = start_daemon(*policy(directories=[allowed])).connect()
+    stop = threading.Event()
+
+    def swap():
+        while not stop.is_set():
+            for target in (base, "good"):
+                (allowed / "next").symlink_to(target)
+                (allowed / "next").rename(allowed / "link")
+
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    opened = refused = 0
+    length = MIB
+    end = time.monotonic() + 20
+    while (opened < 20 or refused < 20 or opened + refused < 300) and time.monotonic() < end:
+        try:
+            add(qmp, top)
+        except QMPError:
+            refused += 1
+            continue
+        opened += 1
+        length = nodes(qmp)["top"]["image"]["backing-image"]["virtual-size"]
+        qmp.execute("blockdev-del", node_name="top")
+        if length != MIB:
+            break
+    stop.set()
+    swapper.join()
+    assert length == MIB, "a file outside of the allowed directories is open"
+    assert refused, "no link was seen that leads out"
 
 
 def test_no_directory_at_all(start_daemon, tmp_path, base):

@@ -90,6 +90,7 @@ static struct error *open_any(struct node *node, const struct blockdev_options *
         .direct = options->cache && options->cache->has_direct && options->cache->direct,
         .read_only = open_read_only(context),
         .auto_read_only = open_auto_read_only(context) && !open_read_only(context),
+        .directories = open_directories(context),
         .fd = -1,
     };
     err = look_and_open(&probe, node, domain, context);

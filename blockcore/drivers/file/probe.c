@@ -121,10 +121,35 @@ int open_again(const char *filename, int fd, int flags)
     return fdset_is_name(filename) ? open_passed(filename, flags) : reopen_descriptor(fd, flags);
 }
 
-/* As path_open(). */
-static int open_name(const char *filename, int flags, struct error **refusal)
+static struct error *check_directory(const struct probe *probe, int pin)
 {
-    return fdset_is_name(filename) ? open_passed(filename, flags) : path_open(filename, flags, 0, refusal);
+    if (path_list_has_open(probe->directories, pin))
+        return NULL;
+    return error_new("an image names '%s', which leads out of the directories that the image policy allows",
+                     probe->filename);
+}
+
+/* A link may have been changed since the name was looked up: what counts is the file that is opened. */
+static int open_inside(const struct probe *probe, int flags, struct error **refusal)
+{
+    CLEANUP(close_fd) int pin = path_pin(probe->filename, 0);
+    if (pin < 0)
+        return pin;
+    struct error *err = path_pin_check(pin, probe->filename);
+    if (!err)
+        err = check_directory(probe, pin);
+    if (!err)
+        return path_pin_open(pin, flags);
+    *refusal = err;
+    return -EACCES;
+}
+
+/* As path_open(). */
+static int open_name(const struct probe *probe, int flags, struct error **refusal)
+{
+    if (fdset_is_name(probe->filename))
+        return open_passed(probe->filename, flags);
+    return probe->directories ? open_inside(probe, flags, refusal) : path_open(probe->filename, flags, 0, refusal);
 }
 
 static bool access_is_possible(const char *filename)
@@ -155,7 +180,7 @@ static struct error *open_file(struct probe *probe)
 
     struct error *refusal = NULL;
     do {
-        probe->fd = open_name(probe->filename, flags, &refusal);
+        probe->fd = open_name(probe, flags, &refusal);
     } while (probe->fd == -EINTR);
     if (refusal)
         return refusal;
