@@ -155,7 +155,8 @@ static void count_entry(struct check *check, struct l2_walk *walk, uint64_t i)
     if (entry.bitmap >> 32 & entry.bitmap)
         found_corruption(check);
     uint64_t host = entry_offset(entry.descriptor);
-    bool at_start = geometry->data_file && (entry.descriptor & ENTRY_COPIED); /* 0 is a place in a data file */
+    /* 0 is a place in a data file; with the flag for zeroes qemu-img does not count it. */
+    bool at_start = geometry->data_file && (entry.descriptor & (ENTRY_COPIED | ENTRY_ZERO)) == ENTRY_COPIED;
     if (!host && !at_start) {
         if ((uint32_t)entry.bitmap && !geometry->data_file)
             found_corruption(check);
