@@ -186,7 +186,8 @@ static void check_and_repair(void)
 
 static void load(const uint8_t *data, size_t bytes)
 {
-    memset(file.bytes, 0, sizeof(file.bytes));
+    if (file.length > bytes)
+        memset(file.bytes + bytes, 0, file.length - bytes); /* behind it all are zeroes: it only grows by writes */
     memcpy(file.bytes, data, bytes);
     file.length = bytes;
 }

@@ -11,7 +11,17 @@
 #include <zstd.h>
 
 #define WINDOW_BITS 12 /* readers need not have more */
-#define MEMORY_LEVEL 9
+#define MEMORY_LEVEL_MAX 9
+
+/* Of each level zlib keeps twice as many symbols as of the one before, 64 * 2 of level 1, until it writes a block. More
+ * than a cluster can have would be memory that is taken and cleared for nothing: 256 KiB for 512 bytes. */
+static int memory_level(size_t plain_bytes)
+{
+    int level = 1;
+    while (level < MEMORY_LEVEL_MAX && (size_t)64 << level < plain_bytes)
+        level++;
+    return level;
+}
 
 static int pack_deflate(struct packing *job)
 {
@@ -21,8 +31,8 @@ static int pack_deflate(struct packing *job)
         .next_out = job->packed,
         .avail_out = (uInt)job->packed_max,
     };
-    if (deflateInit2(&stream, Z_DEFAULT_COMPRESSION, Z_DEFLATED, -WINDOW_BITS, MEMORY_LEVEL, Z_DEFAULT_STRATEGY) !=
-        Z_OK)
+    if (deflateInit2(&stream, Z_DEFAULT_COMPRESSION, Z_DEFLATED, -WINDOW_BITS, memory_level(job->plain_bytes),
+                     Z_DEFAULT_STRATEGY) != Z_OK)
         return -ENOMEM;
     int ret = deflate(&stream, Z_FINISH);
     deflateEnd(&stream);
