@@ -318,7 +318,7 @@ static bool shares_all(const struct node_settings *set)
 static const struct node *find_rival(const struct node *node, unsigned perm, unsigned shared)
 {
     for (const struct node *other = node_next(NULL); other; other = node_next(other)) {
-        if (other != node && other->driver->set_permissions && other->identified && node->identified &&
+        if (other != node && other->driver->kind == DRIVER_PROTOCOL && other->identified &&
             other->device == node->device && other->inode == node->inode &&
             ((perm & ~other->locked_shared) || (other->locked_perm & ~shared)))
             return other;
@@ -339,7 +339,8 @@ static char *rival_user(const struct node *rival, unsigned perm, unsigned shared
 /* Locks do not tell who has them, but our own nodes are known. An error that is no conflict has a number. */
 static struct error *name_rival(struct error *err, const struct node *node, unsigned perm, unsigned shared)
 {
-    const struct node *rival = error_errnum(err) ? NULL : find_rival(node, perm, shared);
+    bool conflict = node->driver->kind == DRIVER_PROTOCOL && node->identified && !error_errnum(err);
+    const struct node *rival = conflict ? find_rival(node, perm, shared) : NULL;
     if (!rival)
         return err;
     unsigned refused = perm & ~rival->locked_shared;
