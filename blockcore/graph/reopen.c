@@ -487,7 +487,7 @@ static struct error *prepare_all(struct reopen_set *set, const struct blockdev_o
     for (size_t i = 0; i < count && !err; i++) {
         struct node *node = node_find(options[i].node_name);
         struct reopen *entry = node ? find_entry(set, node) : NULL;
-        err = entry ? prepare(entry) : node_not_found(options[i].node_name);
+        err = entry ? error_wrap(prepare(entry), "node '%s'", node->name) : node_not_found(options[i].node_name);
     }
     return err;
 }
