@@ -6,7 +6,8 @@
  *     inject-error   becomes active, and what was active before is not any more: from now on requests that fit it fail
  *     set-state      the filter goes to another state; it begins in state 1
  *
- * The event "none" happens once, at the end of opening: its rules are active from the start.
+ * The event "none" happens once, at the end of opening: its rules are active from the start. Reopening with other rules
+ * begins anew, with the same ones it changes nothing.
  * Source of the rules: QEMU, docs/devel/testing/blkdebug.rst and qapi/block-core.json. */
 #include "blockcore/base/memory.h"
 #include "blockcore/drivers/drivers.h"
@@ -46,16 +47,20 @@ struct transition {
     int64_t new_state;
 };
 
+struct rules {
+    struct injection *injections;
+    size_t injections_count;
+    struct transition *transitions;
+    size_t transitions_count;
+};
+
 struct blkdebug {
     struct child *image;
     unsigned take_perms;
     unsigned unshare_perms;
-    size_t injections_count;
-    size_t transitions_count;
-    struct transition *transitions;
     struct spinlock lock;
-    struct injection *injections; /* GUARDED_BY(lock): active, spent */
-    int64_t state;                /* GUARDED_BY(lock) */
+    struct rules rules; /* GUARDED_BY(lock) */
+    int64_t state;      /* GUARDED_BY(lock) */
 };
 
 /* Rules -------------------------------------------------------------------------------------------------------- */
@@ -69,20 +74,20 @@ static void activate(struct blkdebug *blkdebug, const char *event)
 {
     bool any = false;
 
-    for (size_t i = 0; i < blkdebug->injections_count; i++) {
-        const struct injection *injection = &blkdebug->injections[i];
+    for (size_t i = 0; i < blkdebug->rules.injections_count; i++) {
+        const struct injection *injection = &blkdebug->rules.injections[i];
         any = any || rule_applies(injection->event, injection->state, event, blkdebug->state);
     }
-    for (size_t i = 0; i < blkdebug->injections_count && any; i++) {
-        struct injection *injection = &blkdebug->injections[i];
+    for (size_t i = 0; i < blkdebug->rules.injections_count && any; i++) {
+        struct injection *injection = &blkdebug->rules.injections[i];
         injection->active = rule_applies(injection->event, injection->state, event, blkdebug->state);
     }
 }
 
 static void change_state(struct blkdebug *blkdebug, const char *event)
 {
-    for (size_t i = 0; i < blkdebug->transitions_count; i++) {
-        const struct transition *transition = &blkdebug->transitions[i];
+    for (size_t i = 0; i < blkdebug->rules.transitions_count; i++) {
+        const struct transition *transition = &blkdebug->rules.transitions[i];
         if (rule_applies(transition->event, transition->state, event, blkdebug->state)) {
             blkdebug->state = transition->new_state;
             return;
@@ -114,8 +119,8 @@ static bool find_injection(struct blkdebug *blkdebug, struct range range, enum b
     bool any = false;
 
     spinlock_lock(&blkdebug->lock);
-    for (size_t i = 0; i < blkdebug->injections_count && !any; i++) {
-        struct injection *injection = &blkdebug->injections[i];
+    for (size_t i = 0; i < blkdebug->rules.injections_count && !any; i++) {
+        struct injection *injection = &blkdebug->rules.injections[i];
         any = fits(injection, range, iotype);
         if (any) {
             *found = *injection;
@@ -133,7 +138,7 @@ static int interfere(struct blkdebug *blkdebug, struct range range, enum blkdebu
 {
     struct injection injection;
 
-    if (blkdebug->injections_count == 0 || !find_injection(blkdebug, range, iotype, &injection))
+    if (!find_injection(blkdebug, range, iotype, &injection))
         return 0;
     if (!injection.immediately)
         co_yield (); /* as storage would fail: later, not inside the call */
@@ -217,25 +222,25 @@ static struct transition transition_of(const struct blkdebug_set_state_options *
     };
 }
 
-static void add_injections(struct blkdebug *blkdebug, const struct blkdebug_inject_error_options *options, size_t count)
+static void add_injections(struct rules *rules, const struct blkdebug_inject_error_options *options, size_t count)
 {
-    blkdebug->injections =
-        xrealloc_array(blkdebug->injections, blkdebug->injections_count + count + 1, sizeof(struct injection));
+    rules->injections =
+        xrealloc_array(rules->injections, rules->injections_count + count + 1, sizeof(struct injection));
     for (size_t i = 0; i < count; i++)
-        blkdebug->injections[blkdebug->injections_count++] = injection_of(&options[i]);
+        rules->injections[rules->injections_count++] = injection_of(&options[i]);
 }
 
-static void add_transitions(struct blkdebug *blkdebug, const struct blkdebug_set_state_options *options, size_t count)
+static void add_transitions(struct rules *rules, const struct blkdebug_set_state_options *options, size_t count)
 {
-    blkdebug->transitions =
-        xrealloc_array(blkdebug->transitions, blkdebug->transitions_count + count + 1, sizeof(struct transition));
+    rules->transitions =
+        xrealloc_array(rules->transitions, rules->transitions_count + count + 1, sizeof(struct transition));
     for (size_t i = 0; i < count; i++)
-        blkdebug->transitions[blkdebug->transitions_count++] = transition_of(&options[i]);
+        rules->transitions[rules->transitions_count++] = transition_of(&options[i]);
 }
 
-static struct error *read_config(const char *path, struct blkdebug *blkdebug) CO_FN;
+static struct error *read_config(const char *path, struct rules *rules) CO_FN;
 
-static struct error *read_config(const char *path, struct blkdebug *blkdebug)
+static struct error *read_config(const char *path, struct rules *rules)
 {
     CLEANUP(free) char *text = NULL;
     size_t bytes;
@@ -245,24 +250,54 @@ static struct error *read_config(const char *path, struct blkdebug *blkdebug)
     struct blkdebug_config config;
     err = blkdebug_config_parse(text, bytes, &config);
     if (!err) {
-        add_injections(blkdebug, config.injections, config.injections_count);
-        add_transitions(blkdebug, config.transitions, config.transitions_count);
+        add_injections(rules, config.injections, config.injections_count);
+        add_transitions(rules, config.transitions, config.transitions_count);
     }
     blkdebug_config_fini(&config);
     return error_wrap(err, "config: '%s'", path);
 }
 
 /* Those of the file come first. */
-static struct error *read_rules(const struct blockdev_options_blkdebug *own, struct blkdebug *blkdebug) CO_FN;
+static struct error *read_rules(const struct blockdev_options_blkdebug *own, struct rules *rules) CO_FN;
 
-static struct error *read_rules(const struct blockdev_options_blkdebug *own, struct blkdebug *blkdebug)
+static struct error *read_rules(const struct blockdev_options_blkdebug *own, struct rules *rules)
 {
-    struct error *err = own->config ? read_config(own->config, blkdebug) : NULL;
+    struct error *err = own->config ? read_config(own->config, rules) : NULL;
     if (err)
         return err;
-    add_injections(blkdebug, own->inject_error, own->inject_error_count);
-    add_transitions(blkdebug, own->set_state, own->set_state_count);
+    add_injections(rules, own->inject_error, own->inject_error_count);
+    add_transitions(rules, own->set_state, own->set_state_count);
     return NULL;
+}
+
+static void rules_fini(struct rules *rules)
+{
+    free(rules->injections);
+    free(rules->transitions);
+}
+
+/* Whatever has become of them. */
+static bool injections_equal(const struct injection *a, const struct injection *b)
+{
+    return a->event == b->event && a->state == b->state && a->iotypes == b->iotypes && a->errnum == b->errnum &&
+           a->anywhere == b->anywhere && a->offset == b->offset && a->once == b->once &&
+           a->immediately == b->immediately;
+}
+
+static bool transitions_equal(const struct transition *a, const struct transition *b)
+{
+    return a->event == b->event && a->state == b->state && a->new_state == b->new_state;
+}
+
+static bool rules_equal(const struct rules *a, const struct rules *b)
+{
+    bool equal = a->injections_count == b->injections_count && a->transitions_count == b->transitions_count;
+
+    for (size_t i = 0; equal && i < a->injections_count; i++)
+        equal = injections_equal(&a->injections[i], &b->injections[i]);
+    for (size_t i = 0; equal && i < a->transitions_count; i++)
+        equal = transitions_equal(&a->transitions[i], &b->transitions[i]);
+    return equal;
 }
 
 static unsigned permission_mask(const enum block_permission *list, size_t count)
@@ -326,8 +361,7 @@ static void blkdebug_close(struct node *node)
 {
     struct blkdebug *blkdebug = node_state(node);
 
-    free(blkdebug->injections);
-    free(blkdebug->transitions);
+    rules_fini(&blkdebug->rules);
 }
 
 static struct error *blkdebug_open(struct node *node, const struct blockdev_options *options,
@@ -340,7 +374,7 @@ static struct error *blkdebug_open(struct node *node, const struct blockdev_opti
     blkdebug->state = STATE_FIRST;
     blkdebug->take_perms = permission_mask(own->take_child_perms, own->take_child_perms_count);
     blkdebug->unshare_perms = permission_mask(own->unshare_child_perms, own->unshare_child_perms_count);
-    struct error *err = read_rules(own, blkdebug);
+    struct error *err = read_rules(own, &blkdebug->rules);
     if (!err)
         err = set_limits(node, own);
     if (!err)
@@ -364,12 +398,40 @@ static void blkdebug_child_permissions(const struct node *node, const struct chi
     *child_shared = shared & ~blkdebug->unshare_perms;
 }
 
-/* The rules stay; only the node below may be another one. */
+static const char *const blkdebug_reopenable[] = { "config", "inject-error", "set-state", NULL };
+
 static struct error *blkdebug_reopen_prepare(struct node *node, const struct blockdev_options *options,
                                              struct reopen *reopen)
 {
     (void)node;
-    return reopen_child(reopen, "image", options->u.blkdebug.image);
+    struct rules *rules = xcalloc(1, sizeof(*rules));
+    reopen_set_state(reopen, rules);
+    struct error *err = read_rules(&options->u.blkdebug, rules);
+    return err ? err : reopen_child(reopen, "image", options->u.blkdebug.image);
+}
+
+static void blkdebug_reopen_commit(struct node *node, struct reopen *reopen)
+{
+    struct blkdebug *blkdebug = node_state(node);
+    struct rules *rules = reopen_state(reopen);
+    if (rules_equal(rules, &blkdebug->rules))
+        return;
+    struct rules old = blkdebug->rules;
+    spinlock_lock(&blkdebug->lock);
+    blkdebug->rules = *rules;
+    blkdebug->state = STATE_FIRST;
+    spinlock_unlock(&blkdebug->lock);
+    *rules = old;
+    blkdebug_debug_event(node, blkdebug_event_name(BLKDEBUG_EVENT_NONE));
+}
+
+static void blkdebug_reopen_end(struct node *node, struct reopen *reopen)
+{
+    struct rules *rules = reopen_state(reopen);
+    (void)node;
+    if (rules)
+        rules_fini(rules);
+    free(rules);
 }
 
 const struct driver blkdebug_driver = {
@@ -379,6 +441,10 @@ const struct driver blkdebug_driver = {
     .write_flags = REQ_FUA | REQ_COMPRESSED,
     .open = blkdebug_open,
     .reopen_prepare = blkdebug_reopen_prepare,
+    .reopen_commit = blkdebug_reopen_commit,
+    .reopen_abort = blkdebug_reopen_end,
+    .reopen_end = blkdebug_reopen_end,
+    .reopenable = blkdebug_reopenable,
     .close = blkdebug_close,
     .preadv = blkdebug_preadv,
     .pwritev = blkdebug_pwritev,

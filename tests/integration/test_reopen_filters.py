@@ -167,11 +167,44 @@ def test_errors_that_are_injected(qmp, tmp_path):
     add_file(qmp, tmp_path, "file")
     rules = [{"event": "none", "iotype": "write", "errno": 28}]
     options = add(qmp, {"driver": "blkdebug", "node-name": "debug", "image": "file", "inject-error": rules})
-    refused(qmp, "Cannot change the option 'inject-error", {**options, "inject-error": [{**rules[0], "errno": 5}]})
-    refused(qmp, "Cannot change the option 'align'", {**options, "align": 4096})
-    refused(qmp, "Cannot change the option 'set-state", {**options, "set-state": [{"event": "none", "new_state": 2}]})
+    refused(qmp, "node 'debug': Cannot change the option 'align'", {**options, "align": 4096})
+    refused(qmp, "node 'debug': config: cannot", {**options, "config": str(tmp_path / "missing")})
     reopen(qmp, {**options, "read-only": True})
     assert node(qmp, "debug")["ro"]
+
+
+def error_of_write(disk):
+    try:
+        disk.pwrite(b"x" * 512, 0)
+        return None
+    except nbd.Error as error:
+        return error.errno
+
+
+def test_other_errors_are_injected(qmp, tmp_path):
+    add_file(qmp, tmp_path, "file")
+    options = add(qmp, {"driver": "blkdebug", "node-name": "debug", "image": "file"})
+    disk = exported(qmp, tmp_path, "debug")
+    full, broken, once = ({"event": "none", "iotype": "write", **more}
+                          for more in ({"errno": 28}, {"errno": 5}, {"errno": 28, "once": True}))
+    assert error_of_write(disk) is None
+    reopen(qmp, {**options, "inject-error": [full]})
+    assert error_of_write(disk) == "ENOSPC"
+    reopen(qmp, {**options, "inject-error": [broken]})
+    assert error_of_write(disk) == "EIO"
+    refused(qmp, "Failed to find node", {**options, "inject-error": [full], "image": "missing"})
+    assert error_of_write(disk) == "EIO", "the rules are those of before"
+
+    reopen(qmp, {**options, "inject-error": [once]})
+    assert [error_of_write(disk), error_of_write(disk)] == ["ENOSPC", None]
+    reopen(qmp, {**options, "inject-error": [once], "detect-zeroes": "on"})
+    assert error_of_write(disk) is None, "the same rules go on where they were"
+
+    (tmp_path / "rules").write_text('[inject-error]\nevent = "none"\niotype = "write"\nerrno = "28"\n')
+    reopen(qmp, {**options, "config": str(tmp_path / "rules")})
+    assert error_of_write(disk) == "ENOSPC"
+    reopen(qmp, options)
+    assert error_of_write(disk) is None
 
 
 @pytest.mark.parametrize("driver", ["quorum", "blkverify", "blklogwrites"])
