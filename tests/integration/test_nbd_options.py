@@ -177,16 +177,21 @@ def test_block_sizes_are_those_of_the_node_for_who_asks(qmp, server, tmp_path, d
 
 
 def test_block_sizes_are_within_what_the_protocol_allows(qmp, server):
-    """The minimum is at most 64 KiB, and the size of the export is a multiple of it."""
+    """The minimum is at most 64 KiB, and the size of the export is a multiple of it; the maximum is that of the node."""
     client = Raw(server)
-    for size, align, minimum in ((1 * MIB, 65536, 65536), (1 * MIB, 128 * KIB, 65536), (1 * MIB + 1536, 4096, 512),
-                                 (1 * MIB + 1, 4096, 1), (0, 4096, 4096)):
-        name = f"of-{size}-{align}"
+    for size, align, transfer, told in (
+            (1 * MIB, 65536, 0, (65536, 65536, 32 * MIB)), (1 * MIB, 128 * KIB, 0, (65536, 65536, 32 * MIB)),
+            (1 * MIB + 1536, 4096, 0, (512, 4096, 32 * MIB)), (1 * MIB + 1, 4096, 0, (1, 4096, 32 * MIB)),
+            (0, 4096, 0, (4096, 4096, 32 * MIB)), (1 * MIB, 512, 96 * KIB, (512, 4096, 96 * KIB)),
+            (1 * MIB, 512, 1024, (512, 4096, 4096)), (1 * MIB, 512, 64 * MIB, (512, 4096, 32 * MIB))):
+        name = f"n-{size}-{align}-{transfer}"
+        limits = {"max-transfer": transfer} if transfer else {}
         qmp.execute("blockdev-add", driver="blkdebug", node_name=name, image={"driver": "null-co", "size": size},
-                    align=align)
+                    align=align, **limits)
         nbd_client.export(qmp, name)
-        sizes = struct.unpack(">III", client.info(name, [INFO_BLOCK_SIZE])[INFO_BLOCK_SIZE])
-        assert sizes == (minimum, max(4096, minimum), 32 * MIB)
+        assert struct.unpack(">III", client.info(name, [INFO_BLOCK_SIZE])[INFO_BLOCK_SIZE]) == told
+    other = enter(server, "n-1048576-512-98304", STRUCTURED, infos=[INFO_BLOCK_SIZE])
+    assert len(other.ask(CMD_READ, 0, 1 * MIB).data) == 1 * MIB, "more than the node takes at once is cut for it"
 
 
 INFO_OF_WRONG_LENGTH = [

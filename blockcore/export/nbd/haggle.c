@@ -171,7 +171,7 @@ static void reply_infos(struct nbd_haggle *haggle, const struct nbd_info_query *
     if (nbd_info_query_wants(query, NBD_INFO_DESCRIPTION) && offer->description)
         reply_info_text(haggle, NBD_INFO_DESCRIPTION, offer->description);
     nbd_put_info_block_size(reply(haggle, NBD_REP_INFO, NBD_INFO_BLOCK_SIZE_BYTES), minimum, offer->block_preferred,
-                            NBD_PAYLOAD_MAX);
+                            offer->block_maximum);
     nbd_put_info_export(reply(haggle, NBD_REP_INFO, NBD_INFO_EXPORT_BYTES), offer->bytes,
                         transmission_flags(haggle, offer));
 }

@@ -27,7 +27,8 @@ struct nbd_offer {
     uint64_t bytes;
     uint16_t flags;           /* enum nbd_transmission_flags, without what depends on the connection */
     uint32_t block_minimum;   /* power of two; offer.bytes is a multiple */
-    uint32_t block_preferred; /* power of two */
+    uint32_t block_preferred; /* power of two, at least the minimum */
+    uint32_t block_maximum;   /* multiple of the minimum, at least the preferred one; longer requests are cut by us */
     uint64_t contexts;        /* set of those that may be asked for */
     struct nbd_bitmap_names bitmaps;
 };

@@ -18,6 +18,7 @@ static struct nbd_offer offer_of(const char *name, const char *description)
         .flags = NBD_FLAG_HAS_FLAGS,
         .block_minimum = 1,
         .block_preferred = 4096,
+        .block_maximum = 65536,
         .contexts = 1,
     };
     if (description) {

@@ -81,6 +81,15 @@ static uint32_t preferred_block(const struct node *node, uint32_t minimum)
     return (uint32_t)max_u64(optimal, minimum);
 }
 
+/* What the node takes in one piece. A request may be longer, up to NBD_PAYLOAD_MAX; then it is cut. */
+static uint32_t maximum_block(const struct node *node, uint32_t minimum, uint32_t preferred)
+{
+    uint64_t limit = node_limits(node)->max_transfer;
+    if (limit == 0 || limit > NBD_PAYLOAD_MAX)
+        return NBD_PAYLOAD_MAX;
+    return (uint32_t)max_u64(align_down(limit, minimum), preferred);
+}
+
 static uint64_t contexts_of(const struct nbd_export *export)
 {
     uint64_t contexts = nbd_context_bit(NBD_CONTEXT_ALLOCATION);
@@ -95,6 +104,7 @@ struct nbd_offer nbd_export_offer(const struct nbd_export *export, bool single)
 {
     const struct node *node = export_node(export->export);
     uint32_t minimum = minimum_block(node);
+    uint32_t preferred = preferred_block(node, minimum);
     return (struct nbd_offer){
         .number = export->number,
         .name = xstrdup(export->name),
@@ -102,7 +112,8 @@ struct nbd_offer nbd_export_offer(const struct nbd_export *export, bool single)
         .bytes = node_length(node),
         .flags = flags_of(export, single),
         .block_minimum = minimum,
-        .block_preferred = preferred_block(node, minimum),
+        .block_preferred = preferred,
+        .block_maximum = maximum_block(node, minimum, preferred),
         .contexts = contexts_of(export),
         .bitmaps = nbd_bitmaps_names(export->bitmaps),
     };

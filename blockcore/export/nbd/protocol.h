@@ -103,7 +103,7 @@ enum nbd_transmission_flags {
 #define NBD_EXTENT_BYTES 8
 #define NBD_EXTENDED_EXTENT_BYTES 16
 
-#define NBD_PAYLOAD_MAX (UINT32_C(32) << 20) /* bytes of data in one request or reply, as told with INFO_BLOCK_SIZE */
+#define NBD_PAYLOAD_MAX (UINT32_C(32) << 20) /* bytes of data in one request or reply */
 
 enum nbd_command {
     NBD_CMD_READ = 0,

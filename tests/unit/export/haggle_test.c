@@ -32,6 +32,7 @@ static struct nbd_offer offer_of(const char *name)
         .flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH,
         .block_minimum = 512,
         .block_preferred = 4096,
+        .block_maximum = 65536,
         .contexts = disk ? 0xf : 1,
     };
     if (disk) {
@@ -255,7 +256,7 @@ static void info_tells_what_is_asked_and_size_in_any_case(void **state)
     struct nbd_haggle *haggle = begin(FIXED);
     assert_int_equal(info(haggle, NBD_OPT_INFO, "disk", 0), NBD_HAGGLE_ON);
     const uint8_t *at = expect_reply(NBD_OPT_INFO, NBD_REP_INFO, 14);
-    static const uint8_t blocks[] = { 0, 3, 0, 0, 0, 1, 0, 0, 16, 0, 2, 0, 0, 0 };
+    static const uint8_t blocks[] = { 0, 3, 0, 0, 0, 1, 0, 0, 16, 0, 0, 1, 0, 0 };
     assert_memory_equal(at, blocks, sizeof(blocks)); /* nobody asked, so nobody need keep to a minimum */
     at = expect_reply(NBD_OPT_INFO, NBD_REP_INFO, 12);
     static const uint8_t size[] = { 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 5 };
@@ -264,7 +265,7 @@ static void info_tells_what_is_asked_and_size_in_any_case(void **state)
 
     info(haggle, NBD_OPT_INFO, "disk", 1u << NBD_INFO_BLOCK_SIZE);
     at = expect_reply(NBD_OPT_INFO, NBD_REP_INFO, 14);
-    static const uint8_t asked_blocks[] = { 0, 3, 0, 0, 2, 0, 0, 0, 16, 0, 2, 0, 0, 0 };
+    static const uint8_t asked_blocks[] = { 0, 3, 0, 0, 2, 0, 0, 0, 16, 0, 0, 1, 0, 0 };
     assert_memory_equal(at, asked_blocks, sizeof(asked_blocks));
     expect_reply(NBD_OPT_INFO, NBD_REP_INFO, 12);
     expect_ack(NBD_OPT_INFO);
