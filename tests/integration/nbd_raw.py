@@ -152,6 +152,7 @@ class Raw:
         """What INFO or GO says, by number; or how it failed."""
         *told, (end, _) = self.option(option, info_query(name, infos))
         if end != REP_ACK:
+            assert told == [], "nothing is told of what is refused"
             return end
         assert all(kind == REP_INFO for kind, _ in told)
         numbers = [struct.unpack(">H", data[:2])[0] for _, data in told]
@@ -294,6 +295,7 @@ class Raw:
     def check_chunks(self, request, reply):
         """Content of a read lies inside of it, does not overlap, and is all there; status speaks of what was asked."""
         command, flags, offset, length, contexts = request
+        assert reply.error_offset is None or offset <= reply.error_offset < offset + length
         content = [what for kind, what in reply.chunks if kind in (OFFSET_DATA, OFFSET_HOLE)]
         assert not content or command == CMD_READ
         assert len(content) <= 1 or not flags & DF

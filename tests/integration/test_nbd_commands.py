@@ -289,7 +289,11 @@ def test_data_have_a_maximum(server, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_io_error_has_a_place_where_that_can_be_told(qmp, tmp_path, mode):
-    (tmp_path / "disk.raw").write_bytes(pattern(1 * MIB))
+    with open(tmp_path / "disk.raw", "wb") as file:
+        file.truncate(1 * MIB)
+        for offset in (0, 512 * KIB):
+            file.seek(offset)
+            file.write(pattern(64 * KIB))
     qmp.execute("blockdev-add", driver="blkdebug", node_name="bad",
                 image={"driver": "file", "filename": str(tmp_path / "disk.raw")},
                 inject_error=[{"event": "none", "iotype": "read", "errno": 5, "sector": 1024},
@@ -302,6 +306,8 @@ def test_an_io_error_has_a_place_where_that_can_be_told(qmp, tmp_path, mode):
     if mode != SIMPLE:
         assert reply.chunks[-1][0] == CHUNK_ERROR_OFFSET and reply.error_offset == 512 * KIB
         assert reply.message == "Input/output error"
+    reply = client.ask(CMD_READ, 0, 1 * MIB)
+    assert (reply.error, reply.error_offset) == (EIO, None if mode == SIMPLE else 512 * KIB), "behind the hole"
     reply = client.ask(CMD_WRITE, 512 * KIB, payload=bytes(4096))
     assert reply.error == ENOSPC
     assert mode == SIMPLE or reply.message == "No space left on device"

@@ -228,6 +228,13 @@ NBD_TEST(a_writethrough_export_flushes_every_write)
     uint64_t flushes = gate_seen(gate, GATE_FLUSH);
     write_sector(client, 0);
     expect_int(gate_seen(gate, GATE_FLUSH), flushes + 1);
+    ask(client, NBD_CMD_WRITE_ZEROES, NBD_CMD_FLAG_NO_HOLE, 2, 0, 512);
+    expect_simple(client, 0, 2);
+    expect(gate_seen(gate, GATE_FLUSH) > flushes + 1);
+    flushes = gate_seen(gate, GATE_FLUSH);
+    ask(client, NBD_CMD_TRIM, 0, 3, 0, 512);
+    expect_simple(client, 0, 3);
+    expect(gate_seen(gate, GATE_FLUSH) > flushes);
     leave(client);
 }
 
