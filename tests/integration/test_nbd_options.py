@@ -1,6 +1,7 @@
 """The NBD handshake at the level of bytes: what each option answers, in which order, and with which errors.
 Source: NetworkBlockDevice/nbd, doc/proto.md, "Handshake" and "Option types"."""
 
+import re
 import struct
 
 import pytest
@@ -14,6 +15,7 @@ from nbd_raw import (BLOCK_STATUS_PAYLOAD, CMD_FLUSH, CMD_READ, EINVAL, EXTENDED
                      REP_ERR_EXT_HEADER_REQD, REP_ERR_INVALID, REP_ERR_POLICY, REP_ERR_TOO_BIG, REP_ERR_UNKNOWN,
                      REP_ERR_UNSUP, REP_SERVER, SEND_CACHE, SEND_DF, SEND_FAST_ZERO, SEND_FLUSH, SEND_FUA, SEND_TRIM,
                      SEND_WRITE_ZEROES, SIMPLE, STRUCTURED, Closed, Raw, context_query, enter, info_query)
+from process import ROOT
 
 READ_FLAGS = HAS_FLAGS | SEND_FLUSH | SEND_FUA | SEND_CACHE | MULTI_CONN
 WRITE_FLAGS = SEND_TRIM | SEND_WRITE_ZEROES | SEND_FAST_ZERO
@@ -391,3 +393,16 @@ def test_queries_have_a_limit(server):
     client.result(OPT_STRUCTURED_REPLY)
     assert client.meta_context(OPT_SET_META_CONTEXT, "disk", ["base:"] * 1025) == REP_ERR_TOO_BIG
     assert client.meta_context(OPT_SET_META_CONTEXT, "disk", ["base:"] * 1023 + ["base:allocation"])
+
+
+# The table of all of it ----------------------------------------------------------------------------------------------
+
+
+def test_the_page_about_conformance_names_tests_that_exist():
+    page = (ROOT / "docs/nbd-conformance.md").read_text()
+    rows = [line.split("|")[-2] for line in page.splitlines() if line.startswith("| ")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    files = [*(ROOT / "tests/integration").glob("test_nbd*.py"), *(ROOT / "tests/unit/export").glob("*.c")]
+    there = {name for file in files
+             for name in re.findall(r"(?:def |NBD_TEST\(|CO_TEST\(|static void )(\w+)", file.read_text())}
+    assert len(named) > 100 and not named - there

@@ -122,16 +122,12 @@ static void dismissal_end(struct nbd_connection *conn)
     conn->dismissal = NULL;
 }
 
-/* Before transmission there is nothing that would be lost. */
 static void dismiss(struct nbd_connection *conn)
 {
-    if (!conn->stream)
+    if (conn->state == NBD_CUT || !conn->stream)
         return;
-    if (conn->state != NBD_TRANSMISSION && conn->state != NBD_FINISHING) {
-        nbd_connection_cut(conn);
-        return;
-    }
-    conn->state = NBD_FINISHING;
+    if (conn->state == NBD_TRANSMISSION)
+        conn->state = NBD_FINISHING;
     conn->gives_up = true;
     dismissal_begin(conn);
     stream_wake_reader(conn->stream);

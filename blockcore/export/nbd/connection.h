@@ -10,9 +10,9 @@
  *                                         v
  *                                        CUT --requests in the graph have ended--> closed
  *
- * Dismissed means: the export was removed, or the server was stopped. Nothing more is read, requests inside the graph
- * end and are answered, as long as they do so within half a second and the client takes its replies; else, and during
- * the handshake, it is cut.
+ * Dismissed means: the export was removed, or the server was stopped. Nothing more is waited for. Requests inside the
+ * graph end and are answered, and so is an option; if that takes more than half a second, or the client does not take
+ * its replies, it is cut.
  *
  * Cut means: the handshake took too long or ended without an export, the client broke the protocol, the socket failed.
  * It can happen in any state and between any two bytes; the socket is shut down at once and replies are dropped.

@@ -102,7 +102,7 @@ bool nbd_secure(struct nbd_connection *conn)
 {
     const struct nbd_security *security = conn->options.security;
     CLEANUP(error_free) struct error *err = stream_start_tls(conn->stream, security->tls, NULL);
-    if (err && conn->state != NBD_CUT)
+    if (err && !conn->gives_up)
         complain(conn->peer, "NBD client %s: TLS: %s", conn->peer, error_message(err));
     if (err)
         return false;
