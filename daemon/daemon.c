@@ -4,6 +4,7 @@
 
 #include "blockcore/base/memory.h"
 #include "blockcore/base/trace.h"
+#include "blockcore/graph/node.h"
 #include "blockcore/net/listen.h"
 #include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop.h"
@@ -32,7 +33,9 @@
 #include "schema/cairn_descriptors.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include <uv.h>
 
 static const struct version_triple qemu_version = { .major = 10 };
@@ -69,6 +72,7 @@ void daemon_quit(void)
         return;
     the_daemon.ending = true;
     reconcile_end();
+    node_open_give_up();
     TRACE(daemon_state, "ending");
     service_stopping();
     rpc_server_stop(the_daemon.server);
@@ -189,11 +193,34 @@ static struct error *CO_FN take_pidfile(const struct options *options)
     return error_wrap(err, "cannot create PID file");
 }
 
+/* In a coroutine of its own: an open that hangs is cancelled when the daemon shall end, while the rest goes on. */
+struct starting {
+    const struct options *options;
+    struct error *err;
+    struct co_event over;
+};
+
+static void CO_FN start_up(void *arg)
+{
+    struct starting *starting = arg;
+    starting->err = make_items(starting->options);
+    co_event_set(&starting->over);
+}
+
+static struct error *CO_FN make_all(const struct options *options)
+{
+    struct starting starting = { .options = options };
+    co_event_init(&starting.over);
+    co_start("what the command line asks for", start_up, &starting);
+    co_event_wait(&starting.over, "what the command line asks for");
+    return starting.err;
+}
+
 static struct error *CO_FN become_ready(const struct options *options)
 {
     struct error *err = options->metrics ? error_wrap(metrics_start(options->metrics), "metrics") : NULL;
     if (!err)
-        err = make_items(options);
+        err = make_all(options);
     if (!err)
         err = take_pidfile(options);
     listen_begin_service();
@@ -213,7 +240,10 @@ static void CO_FN live(void *arg)
     const struct options *options = arg;
     begin();
     struct error *err = become_ready(options);
-    if (err) {
+    if (err && the_daemon.ending) {
+        log_info("ended while it started: %s", error_message(err));
+        error_free(err);
+    } else if (err) {
         log_error("%s", error_message(err));
         error_free(err);
         the_daemon.status = EXIT_FAILURE;
@@ -263,6 +293,15 @@ static struct error *begin_guards(const struct options *options)
     return err || !options->sandbox ? err : confine(options);
 }
 
+/* Threads hang in calls whose results nobody wants. What exit(3) would take down may be in use by them. */
+static void NORETURN end_with_threads(unsigned threads)
+{
+    log_warning("storage did not answer: %u %s left behind", threads,
+                threads == 1 ? "call to open or read it was" : "calls to open or read it were");
+    (void)fflush(NULL);
+    _exit(the_daemon.status);
+}
+
 int daemon_run(const struct options *options)
 {
     the_daemon.options = options;
@@ -279,7 +318,9 @@ int daemon_run(const struct options *options)
         return EXIT_FAILURE;
     }
     runtime_run_coroutine("daemon", live, (void *)(uintptr_t)options);
-    runtime_stop(false);
+    unsigned left = runtime_stop(false);
     trace_end();
+    if (left > 0)
+        end_with_threads(left);
     return the_daemon.status;
 }

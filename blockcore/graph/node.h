@@ -78,6 +78,9 @@ struct error *blockdev_del(const char *node_name) CO_FN CONTROL_FN MUST_CHECK;
  * process. */
 void blockdev_del_all(void) CO_FN CONTROL_FN;
 
+/* The process is about to end: what is being opened is given up, and nothing more is opened. Does not wait. */
+void node_open_give_up(void) CONTROL_FN;
+
 struct node *node_ref(struct node *node) CONTROL_FN;
 /* The last reference flushes and closes the node, awaited. NULL is allowed. */
 void node_unref(struct node *node) CO_FN CONTROL_FN;

@@ -70,6 +70,28 @@ static struct error *check_description(const struct driver *driver, const struct
     return err;
 }
 
+/* Afterwards it is open, or has no children. */
+static struct error *open_with(const struct driver *driver, struct node *node, const struct blockdev_options *options,
+                               const struct open_context *context) CO_FN;
+
+static struct error *open_with(const struct driver *driver, struct node *node, const struct blockdev_options *options,
+                               const struct open_context *context)
+{
+    struct opening opening;
+    struct co_note note;
+    co_note_begin(&note, "opening node", node->name);
+    TRACE(node_open, node->name, TRACE_CONSTANT(driver->name));
+    opening_begin(&opening, node);
+    node_set_busy(node, true);
+    struct error *err = driver->open(node, options, context);
+    node_set_busy(node, false);
+    while (err && !list_empty(&node->children))
+        child_close(list_entry(node->children.next, struct child, in_parent));
+    opening_end(&opening);
+    co_note_end(&note);
+    return err;
+}
+
 /* @options are what counts, @given what was said, without what is inherited. */
 static struct error *open_below(const struct blockdev_options *options, const struct blockdev_options *given,
                                 const struct open_context *up, unsigned how, struct node **out)
@@ -79,7 +101,7 @@ static struct error *open_below(const struct blockdev_options *options, const st
     const struct driver *driver = driver_find(driver_name);
     if (!driver)
         return error_new("driver: '%s' is not built in", driver_name);
-    if (co_cancelled())
+    if (!opening_is_wanted())
         return error_errno(ECANCELED, "driver '%s'", driver_name);
     if (up && up->depth >= GRAPH_DEPTH_MAX)
         return error_new("the graph would be more than %d nodes deep", GRAPH_DEPTH_MAX);
@@ -101,16 +123,8 @@ static struct error *open_below(const struct blockdev_options *options, const st
         .from_image = from_image,
         .for_check = how & OPEN_FOR_CHECK,
     };
-    struct co_note note;
-    co_note_begin(&note, "opening node", node->name);
-    TRACE(node_open, node->name, TRACE_CONSTANT(driver->name));
-    node_set_busy(node, true);
-    err = driver->open(node, options, &context);
-    node_set_busy(node, false);
-    co_note_end(&note);
+    err = open_with(driver, node, options, &context);
     if (err) {
-        while (!list_empty(&node->children))
-            child_close(list_entry(node->children.next, struct child, in_parent));
         err = error_wrap(err, "node '%s' (driver '%s')", node->name, driver->name);
         TRACE(node_open_failed, node->name);
         node_free(node);
@@ -374,6 +388,7 @@ static void node_close(struct node *node)
 {
     struct last_requests last;
     struct co_note note;
+    bool may_leave = co_set_may_leave(false); /* what it has still to do must be done */
     co_note_begin(&note, "closing node", node->name);
     TRACE(node_close, node->name);
     node_retire(node);
@@ -383,8 +398,11 @@ static void node_close(struct node *node)
     int ret = node->set.read_only || node->owner ? 0 : node_flush(node);
     if (ret < 0 && node->written)
         tell_flush_failed(node, ret);
+    /* Where nothing stands below, all requests have ended by now. */
+    co_set_may_leave(may_leave && list_empty(&node->children));
     if (node->driver->close)
         node->driver->close(node);
+    co_set_may_leave(may_leave);
     haste_forget(node);
     last_requests_end(&last);
     node_set_busy(node, false);
@@ -414,7 +432,9 @@ struct error *blockdev_add(const struct blockdev_options *options)
         return err;
     if (co_cancelled()) {
         err = error_errno(ECANCELED, "node '%s'", node->name);
+        bool before = co_set_may_leave(true);
         node_unref(node);
+        co_set_may_leave(before);
         return err;
     }
     node->monitor_owned = true;

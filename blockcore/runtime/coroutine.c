@@ -35,6 +35,8 @@ struct coroutine {
     const char *waits_for;
     struct co_event *waits_on; /* while cancelling ends the wait */
     struct co_note *note;      /* innermost */
+    struct co_on_cancel *on_cancel;
+    bool may_leave;
     struct loop_task resume;
     struct list link; /* in the loop's `coroutines` or `spare` */
     struct stack stack;
@@ -163,6 +165,8 @@ static struct coroutine *prepare(struct co_group *group, const char *name, corou
     co->cancelled = false;
     co->waits_on = NULL;
     co->note = NULL;
+    co->on_cancel = NULL;
+    co->may_leave = false;
     list_append(&loop->coroutines, &co->link);
     count_alive(loop, 1);
     return co;
@@ -270,8 +274,9 @@ void co_note_end(struct co_note *note)
 
 char *co_describe(const struct coroutine *co)
 {
-    const char *what = co->waits_for ? co->waits_for : "nothing";
     const struct co_note *note = co->note;
+    CLEANUP(free) char *of_worker = note && note->worker ? co_describe(note->worker) : NULL;
+    const char *what = of_worker ? of_worker : co->waits_for ? co->waits_for : "nothing";
     if (!note)
         return xstrdup(what);
     return note->name ? xasprintf("%s '%s': %s", note->doing, note->name, what)
@@ -290,12 +295,40 @@ void co_cancel(struct coroutine *co)
 {
     assert(co->loop == current_loop);
     co->cancelled = true;
+    if (co->on_cancel)
+        co->on_cancel->fn(co->on_cancel);
     struct co_event *event = co->waits_on;
     co->waits_on = NULL;
     void *expected = co;
     if (event && atomic_compare_exchange_strong_explicit(&event->state, &expected, NULL, memory_order_acq_rel,
                                                          memory_order_acquire))
         loop_make_ready(co->loop, &co->resume);
+}
+
+void co_on_cancel_begin(struct co_on_cancel *self, void (*fn)(struct co_on_cancel *self))
+{
+    struct coroutine *co = co_self();
+    *self = (struct co_on_cancel){ .fn = fn, .outer = co->on_cancel };
+    co->on_cancel = self;
+}
+
+void co_on_cancel_end(struct co_on_cancel *self)
+{
+    co_self()->on_cancel = self->outer;
+}
+
+bool co_set_may_leave(bool may_leave)
+{
+    struct coroutine *co = co_self();
+    bool before = co->may_leave;
+    co->may_leave = may_leave;
+    return before;
+}
+
+bool co_may_leave(void)
+{
+    const struct coroutine *co = co_self();
+    return co && co->may_leave;
 }
 
 /* Waiting ------------------------------------------------------------------------------------------------------- */

@@ -53,6 +53,7 @@ void co_set_owner(uint64_t owner);
 struct co_note {
     const char *doing;
     const char *name;
+    const struct coroutine *worker; /* weak, NULL: none. Of this thread; what it does is told */
     struct co_note *outer;
 };
 
@@ -66,6 +67,21 @@ char *co_describe(const struct coroutine *co);
 /* Nobody wants the result of a coroutine of this thread any more. It goes on, but code that asks co_cancelled() walks
  * out at its next step, and waits that say so end at once. What has happened already, stays. */
 void co_cancel(struct coroutine *co);
+
+/* What co_cancel() calls, on the same thread and not in the coroutine: the innermost of those that the running
+ * coroutine has begun and not ended. They lie on its stack, one inside the other. */
+struct co_on_cancel {
+    void (*fn)(struct co_on_cancel *self);
+    struct co_on_cancel *outer;
+};
+
+void co_on_cancel_begin(struct co_on_cancel *self, void (*fn)(struct co_on_cancel *self));
+void co_on_cancel_end(struct co_on_cancel *self);
+
+/* May the running coroutine, once it is cancelled, leave behind what it reads (file_io.h)? Who allows that wants
+ * nothing of what it works on then. Off at first; returns what was. */
+bool co_set_may_leave(bool may_leave);
+bool co_may_leave(void);
 
 /* Shall the running coroutine end early? False outside of any. */
 bool co_cancelled(void);

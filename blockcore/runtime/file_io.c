@@ -179,7 +179,11 @@ enum file_way file_find_way(struct file_io *file)
     enum file_way way = atomic_load_explicit(&file->way, memory_order_relaxed);
     if (way != WAY_UNKNOWN)
         return way;
-    way = (enum file_way)co_blocking(file->domain, ask_for_way, &file->fd);
+    int told =
+        co_may_leave() ? file_ask_or_leave(file, ask_for_way) : co_blocking(file->domain, ask_for_way, &file->fd);
+    if (told < 0)
+        return WAY_POOL; /* left: so will be what follows */
+    way = (enum file_way)told;
     atomic_store_explicit(&file->way, way, memory_order_relaxed);
     return way;
 }
@@ -208,8 +212,11 @@ int file_io_preadv(struct file_io *file, uint64_t offset, const struct iov *iov)
         ret = read_in_place(file->fd, 0, offset, iov, &moved);
     else if (way == WAY_NOWAIT && !file->direct)
         ret = read_in_place(file->fd, RWF_NOWAIT, offset, iov, &moved);
-    if (ret == -EAGAIN && use_ring(file, way))
+    bool may_leave = ret == -EAGAIN && co_may_leave();
+    if (ret == -EAGAIN && !may_leave && use_ring(file, way))
         ret = move_by_ring(file, ring_preadv, offset, iov, &moved);
+    if (may_leave)
+        return file_read_or_leave(file, offset, iov);
     /* Direct access begins where a block does, and what was read may end anywhere. */
     if (ret == -EAGAIN)
         return on_pool(file, transfer_read, offset, iov, file->direct ? 0 : moved);
@@ -261,7 +268,7 @@ struct file_io *file_io_create(int fd, struct pool_domain *domain, const struct 
 
 int file_io_destroy(struct file_io *file)
 {
-    int ret = co_close(file->domain, file->fd);
+    int ret = file_io_close(file);
     pool_domain_unref(atomic_load(&file->carriers));
     pool_domain_unref(file->domain);
     free(file);

@@ -32,6 +32,7 @@ struct file_io {
     int fd;
     bool direct;
     bool use_threads;
+    struct shared_fd *shared; /* file_leave.c; NULL: no call has needed it. Made by who opens the file */
     _Atomic enum file_way way;
     struct pool_domain *domain;
     struct pool_domain *_Atomic carriers; /* made when first needed: few threads, since writes contend */
@@ -50,6 +51,15 @@ int read_blocking(int fd, uint64_t offset, const struct iov *iov);
 int write_blocking(int fd, uint64_t offset, const struct iov *iov);
 
 void file_writer_init(struct file_writer *writer);
+
+/* file_leave.c: calls that can be left behind (co_may_leave). */
+
+/* As read_blocking() on the pool; -ECANCELED: it was left. */
+int file_read_or_leave(struct file_io *file, uint64_t offset, const struct iov *iov) CO_FN;
+/* Asks ask_for_way(), which takes a pointer to the descriptor; the same. */
+int file_ask_or_leave(struct file_io *file, int (*ask)(void *fd)) CO_FN;
+/* close(2), at the end: nobody hears what it says when it was left, or is done by a call that was. */
+int file_io_close(struct file_io *file) CO_FN;
 
 /* Queues a buffered write and waits for it. */
 int file_writer_write(struct file_io *file, uint64_t offset, const struct iov *iov) CO_FN;

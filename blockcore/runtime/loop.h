@@ -39,8 +39,9 @@ void runtime_run_coroutine(const char *name, void (*entry)(void *arg), void *arg
 
 /* Ends the I/O threads and frees everything. No coroutine may be alive (the process ends with a list of those that are)
  * and no call on the pool, except with @abandon: then threads that hang in a system call on dead storage are left
- * behind with all memory, and the caller must end the process. Control thread, outside coroutines. */
-void runtime_stop(bool abandon);
+ * behind with all memory, and the caller must end the process. Control thread, outside coroutines. Returns how many
+ * threads run calls that were left behind (co_blocking_or_leave): if any, the process must end by _exit(2). */
+unsigned runtime_stop(bool abandon);
 
 struct loop *loop_current(void); /* NULL on a thread without a loop (pool threads) */
 struct loop *loop_control(void);

@@ -32,6 +32,7 @@ struct worker {
     struct list link; /* in the pool's `idle` */
     pthread_cond_t wake;
     struct pool_job *job; /* what it shall do next; NULL: nothing */
+    bool left;            /* nobody waits for what it runs */
     bool stays;           /* until the pool stops; the others end when they have been idle for a while */
 };
 
@@ -46,6 +47,8 @@ static struct {
     struct list idle;     /* workers; the last that went idle is the first to work again: its caches are warm */
     struct list runnable; /* domains below their limit that have queued jobs; served in turn */
     unsigned threads;
+    unsigned threads_left; /* run what was left behind */
+    unsigned calls_left;   /* those, and what is queued */
     bool stopping;
     struct pool_domain *shared;
 } pool = { .mutex = PTHREAD_MUTEX_INITIALIZER, .thread_ended = PTHREAD_COND_INITIALIZER };
@@ -123,14 +126,33 @@ static void hand_over(struct worker *worker, struct pool_job *job)
     pthread_cond_signal(&worker->wake);
 }
 
+/* The mutex is held. */
+static void note_left(struct worker *worker)
+{
+    worker->left = true;
+    pool.threads_left++;
+}
+
+static void note_back(struct worker *worker)
+{
+    worker->left = false;
+    pool.threads_left--;
+    pool.calls_left--;
+}
+
 /* Runs the worker's job. The mutex is held before and after, not meanwhile. */
 static void work(struct worker *worker)
 {
     struct pool_job *job = worker->job;
     struct pool_domain *domain = job->domain;
+    job->worker = worker;
+    if (job->left)
+        note_left(worker);
     pthread_mutex_unlock(&pool.mutex);
     job->run(job);
     pthread_mutex_lock(&pool.mutex);
+    if (worker->left)
+        note_back(worker);
     domain->running--;
     update_runnable(domain);
     pool_domain_unref(domain);
@@ -206,6 +228,8 @@ void pool_submit(struct pool_domain *domain, struct pool_job *job)
     if (!domain)
         domain = pool.shared;
     job->domain = pool_domain_ref(domain);
+    job->worker = NULL;
+    job->left = false;
     list_init(&job->link);
 
     bool need_thread = false;
@@ -252,6 +276,82 @@ int co_blocking(struct pool_domain *domain, int (*fn)(void *arg), void *arg)
     return call.result;
 }
 
+/* Left behind ----------------------------------------------------------------------------------------------------- */
+
+enum call_state {
+    CALL_WANTED,
+    CALL_LEFT,  /* who runs it frees it */
+    CALL_ENDED, /* who waits for it frees it */
+};
+
+struct own_call {
+    struct pool_job job;
+    struct co_event done;
+    int (*fn)(void *arg);
+    void (*release)(void *arg);
+    void *arg;
+    int result;
+    _Atomic int state;
+};
+
+static void run_own_call(struct pool_job *job)
+{
+    struct own_call *call = CONTAINER_OF(job, struct own_call, job);
+    if (atomic_load(&call->state) == CALL_WANTED)
+        call->result = call->fn(call->arg);
+    int wanted = CALL_WANTED;
+    if (atomic_compare_exchange_strong(&call->state, &wanted, CALL_ENDED)) {
+        co_event_set(&call->done);
+        return;
+    }
+    call->release(call->arg);
+    free(call);
+}
+
+/* False: it has ended meanwhile, or too many were left already. Whoever runs it needs the mutex before it begins and
+ * after it has ended, so until it is given back both the job and its worker are there. */
+static bool leave_call(struct own_call *call)
+{
+    int wanted = CALL_WANTED;
+    pthread_mutex_lock(&pool.mutex);
+    struct worker *worker = call->job.worker;
+    bool left = pool.calls_left < POOL_LEFT_MAX;
+    if (left && !worker)
+        call->job.left = true;
+    left = left && atomic_compare_exchange_strong(&call->state, &wanted, CALL_LEFT);
+    if (left && worker)
+        note_left(worker);
+    pool.calls_left += left;
+    pthread_mutex_unlock(&pool.mutex);
+    return left;
+}
+
+bool co_blocking_or_leave(struct pool_domain *domain, int (*fn)(void *arg), void (*release)(void *arg), void *arg,
+                          int *ret)
+{
+    static const char what[] = "a blocking call";
+    struct own_call *call = xmalloc(sizeof(*call));
+    *call = (struct own_call){ .job.run = run_own_call, .fn = fn, .release = release, .arg = arg };
+    co_event_init(&call->done);
+    pool_submit(domain, &call->job);
+    if (!co_event_wait_unless_cancelled(&call->done, what)) {
+        if (leave_call(call))
+            return false;
+        co_event_wait(&call->done, what);
+    }
+    *ret = call->result;
+    free(call);
+    return true;
+}
+
+unsigned pool_threads_left(void)
+{
+    pthread_mutex_lock(&pool.mutex);
+    unsigned count = pool.threads_left;
+    pthread_mutex_unlock(&pool.mutex);
+    return count;
+}
+
 int pool_start(void)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -273,7 +373,7 @@ void pool_stop(void)
     pool.stopping = true;
     list_for_each (worker, &pool.idle, link)
         pthread_cond_signal(&worker->wake);
-    while (pool.threads > 0)
+    while (pool.threads > pool.threads_left)
         pthread_cond_wait(&pool.thread_ended, &pool.mutex);
     pthread_mutex_unlock(&pool.mutex);
     pool_domain_unref(pool.shared);

@@ -14,8 +14,11 @@
 
 #include "blockcore/base/annotations.h"
 
+#include <stdbool.h>
+
 #define POOL_THREADS_MAX 1024      /* in the process */
 #define POOL_DOMAIN_THREADS_MAX 16 /* default of a domain */
+#define POOL_LEFT_MAX 256          /* calls that were left behind and have not come back */
 
 struct pool_domain;
 
@@ -27,5 +30,14 @@ void pool_domain_unref(struct pool_domain *domain);
 /* Runs @fn(@arg) on a thread of the pool and waits; returns what it returned. @domain NULL: a shared one for work
  * that uses the processor (compression) and cannot hang. */
 int co_blocking(struct pool_domain *domain, int (*fn)(void *arg), void *arg) CO_FN;
+
+/* The same, until the coroutine is cancelled: then the call is left behind, alone with @arg, which is its own from then
+ * on; when it comes back, @release(@arg) frees that on the thread of the pool. So @arg must lead to nothing that others
+ * free or change: memory and descriptors of its own. A call that had not begun is not made, only released.
+ *
+ * True: it has ended, *ret is what it returned, and @arg is the caller's as before. False: it was left. Beyond
+ * POOL_LEFT_MAX calls are waited for all the same. */
+bool co_blocking_or_leave(struct pool_domain *domain, int (*fn)(void *arg), void (*release)(void *arg), void *arg,
+                          int *ret) CO_FN;
 
 #endif

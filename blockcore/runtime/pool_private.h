@@ -5,9 +5,13 @@
 #include "blockcore/base/list.h"
 #include "blockcore/runtime/pool.h"
 
+struct worker;
+
 struct pool_job {
     struct list link;
     struct pool_domain *domain;
+    struct worker *worker;             /* that runs it; NULL: none yet */
+    bool left;                         /* behind, before it ran */
     void (*run)(struct pool_job *job); /* on a thread of the pool; the job may be gone when it returns */
 };
 
@@ -19,7 +23,10 @@ struct pool_domain *pool_domain_ref(struct pool_domain *domain);
 /* Starts the thread that is always there; -errno when the system gives none. */
 int pool_start(void) MUST_CHECK;
 
-/* Ends the threads and waits for them. */
+/* Ends the threads and waits for them, but for those that run what was left behind. */
 void pool_stop(void);
+
+/* Threads that run what was left behind: while there are some, the process must end by _exit(2). */
+unsigned pool_threads_left(void);
 
 #endif

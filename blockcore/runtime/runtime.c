@@ -175,13 +175,13 @@ static void join_threads(void)
     pool_stop();
 }
 
-void runtime_stop(bool abandon)
+unsigned runtime_stop(bool abandon)
 {
     assert(on_control_thread());
     stop_io_loops();
     if (abandon) {
         abandon_threads();
-        return;
+        return pool_threads_left();
     }
     join_threads();
     for (unsigned i = 0; i < runtime.io_count; i++)
@@ -190,6 +190,7 @@ void runtime_stop(bool abandon)
     loop_destroy(runtime.control);
     runtime.control = NULL;
     current_loop = NULL;
+    return pool_threads_left();
 }
 
 bool runtime_io_uring_disabled(void)

@@ -34,18 +34,42 @@ static size_t begin_of_unit(const struct plan *plan, size_t end)
     return first;
 }
 
+/* Forwards in one coroutine and back in another: once the first one is cancelled, whatever it asks for is refused. */
+struct applying {
+    const struct apply_request *request;
+    struct step_state *states;
+    struct co_note note; /* of who asked: the step that is taken, and its coroutine */
+    char *doing;
+    size_t taken; /* steps */
+    struct error *err;
+    bool lost;      /* what the step that failed was to replace */
+    char *failures; /* on the way back */
+    struct co_event over;
+};
+
+/* To those who ask what the command waits for. */
+static void tell_step(struct applying *applying, const char *prefix, const struct plan_step *step)
+{
+    free(applying->doing);
+    applying->doing =
+        xasprintf("%s%s %s '%s'", prefix, config_action_name(step->action), plan_item_text(step->item), step->name);
+    applying->note.doing = applying->doing;
+}
+
 /* Back from before step @end to the beginning. What cannot be undone is told; the rest is undone all the same. NULL:
  * all of it. The caller frees the text. */
-static char *go_back(const struct apply_request *request, struct step_state *states, size_t end) CO_FN;
+static char *go_back(struct applying *applying, size_t end) CO_FN;
 
-static char *go_back(const struct apply_request *request, struct step_state *states, size_t end)
+static char *go_back(struct applying *applying, size_t end)
 {
-    const struct plan *plan = request->plan;
+    const struct plan *plan = applying->request->plan;
+    struct command_context *asker = applying->request->asker;
     char *failures = NULL;
     while (end > 0) {
         size_t first = begin_of_unit(plan, end);
+        tell_step(applying, "undo: ", &plan->steps[first]);
         CLEANUP(error_free)
-        struct error *err = steps_undo(&plan->steps[first], &states[first], end - first, request->asker);
+        struct error *err = steps_undo(&plan->steps[first], &applying->states[first], end - first, asker);
         if (err) {
             char *more = xasprintf("%s%s%s: %s", failures ? failures : "", failures ? "; " : "",
                                    plan->steps[first].text, error_message(err));
@@ -85,21 +109,46 @@ void apply_cancel(struct apply_wish *wish)
         co_cancel(wish->step);
 }
 
+struct part {
+    struct apply_wish *wish;
+    struct error *(*fn)(void *arg);
+    void *arg;
+    struct error *err;
+    struct co_note note;
+    struct co_event over;
+};
+
+static void run_part(void *arg)
+{
+    struct part *part = arg;
+    struct apply_wish *wish = part->wish;
+    if (wish)
+        wish->step = co_self();
+    part->note.worker = co_self();
+    part->err = part->fn(part->arg);
+    part->note.worker = NULL;
+    if (wish)
+        wish->step = NULL;
+    co_event_set(&part->over);
+}
+
+struct error *apply_run(struct apply_wish *wish, const char *name, struct error *(*fn)(void *arg), void *arg)
+{
+    struct part part = { .wish = wish, .fn = fn, .arg = arg };
+    if (wish && wish->over)
+        return error_errno(ECANCELED, "%s", name);
+    co_event_init(&part.over);
+    co_note_begin(&part.note, name, NULL);
+    co_start(name, run_part, &part);
+    co_event_wait(&part.over, name);
+    co_note_end(&part.note);
+    return part.err;
+}
+
 static bool is_unwanted(const struct apply_request *request)
 {
     return *request->ends || (request->wish && request->wish->over);
 }
-
-/* Forwards in one coroutine and back in another: once the first one is cancelled, whatever it asks for is refused. */
-struct applying {
-    const struct apply_request *request;
-    struct step_state *states;
-    size_t taken; /* steps */
-    struct error *err;
-    bool lost;      /* what the step that failed was to replace */
-    char *failures; /* on the way back */
-    struct co_event over;
-};
 
 static struct error *take(struct applying *applying, size_t first, size_t end) CO_FN;
 
@@ -112,6 +161,7 @@ static struct error *take(struct applying *applying, size_t first, size_t end)
     if (is_unwanted(request))
         return error_errno(ECANCELED, "applying a configuration");
     applying->states[first].wish = request->wish;
+    tell_step(applying, "", steps);
     if (may_end_early)
         request->wish->step = co_self();
     struct error *err = steps_take(steps, &applying->states[first], end - first, request->asker);
@@ -124,6 +174,7 @@ static void go_forward(void *arg)
 {
     struct applying *applying = arg;
     const struct plan *plan = applying->request->plan;
+    applying->note.worker = co_self();
     while (applying->taken < plan->count && !applying->err) {
         size_t end = end_of_unit(plan, applying->taken);
         struct error *err = take(applying, applying->taken, end);
@@ -136,6 +187,7 @@ static void go_forward(void *arg)
         if (end % STEPS_AT_ONCE == 0)
             co_yield ();
     }
+    applying->note.worker = NULL;
     co_event_set(&applying->over);
 }
 
@@ -155,8 +207,10 @@ static void put_bitmaps_back(const struct cairn_config *now)
 static void go_backward(void *arg)
 {
     struct applying *applying = arg;
-    applying->failures = go_back(applying->request, applying->states, applying->taken);
+    applying->note.worker = co_self();
+    applying->failures = go_back(applying, applying->taken);
     put_bitmaps_back(applying->request->now);
+    applying->note.worker = NULL;
     co_event_set(&applying->over);
 }
 
@@ -165,8 +219,10 @@ static void run(struct applying *applying, coroutine_entry *way) CO_FN;
 static void run(struct applying *applying, coroutine_entry *way)
 {
     co_event_init(&applying->over);
+    co_note_begin(&applying->note, "applying a configuration", NULL);
     co_start("applying a configuration", way, applying);
     co_event_wait(&applying->over, "steps of a configuration");
+    co_note_end(&applying->note);
 }
 
 struct error *apply_plan(const struct apply_request *request)
@@ -174,9 +230,11 @@ struct error *apply_plan(const struct apply_request *request)
     CLEANUP(free) struct step_state *states = xcalloc(request->plan->count + 1, sizeof(*states));
     struct applying applying = { .request = request, .states = states };
     run(&applying, go_forward);
+    if (applying.err)
+        run(&applying, go_backward);
+    free(applying.doing);
     if (!applying.err)
         return NULL;
-    run(&applying, go_backward);
     struct error *err = tell(applying.err, applying.failures, applying.lost);
     free(applying.failures);
     return err;

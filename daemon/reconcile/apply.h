@@ -26,6 +26,11 @@ struct apply_wish {
 /* It is wanted no more: the step that runs ends early where it can, and all goes back. Does not wait. */
 void apply_cancel(struct apply_wish *wish) CONTROL_FN;
 
+/* Runs @fn(@arg) in a coroutine of its own, which apply_cancel() cancels: the rest of the step can go on in the one
+ * that called, where nothing is refused. @name is static text. */
+struct error *apply_run(struct apply_wish *wish, const char *name, struct error *(*fn)(void *arg), void *arg)
+    CO_FN CONTROL_FN MUST_CHECK;
+
 struct apply_request {
     const struct config *config; /* the plan's, for places in messages */
     const struct plan *plan;

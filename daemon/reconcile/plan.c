@@ -132,16 +132,21 @@ void plan_add_step(struct planning *planning, enum plan_phase phase, const struc
     steps->steps[steps->count++] = *step;
 }
 
-const char *plan_text(struct planning *planning, enum config_action action, enum config_item item, const char *name,
-                      const char *changes)
+const char *plan_item_text(enum config_item item)
 {
     static const char *const items[] = {
         [CONFIG_ITEM_OBJECT] = "object",         [CONFIG_ITEM_NODE] = "node",     [CONFIG_ITEM_BITMAP] = "bitmap",
         [CONFIG_ITEM_NBD_SERVER] = "NBD server", [CONFIG_ITEM_EXPORT] = "export", [CONFIG_ITEM_MONITOR] = "monitor",
         [CONFIG_ITEM_SETTING] = "setting",
     };
+    return items[item];
+}
+
+const char *plan_text(struct planning *planning, enum config_action action, enum config_item item, const char *name,
+                      const char *changes)
+{
     bool any = changes && *changes;
-    return arena_printf(planning->arena, "%s %s '%s'%s%s", config_action_name(action), items[item], name,
+    return arena_printf(planning->arena, "%s %s '%s'%s%s", config_action_name(action), plan_item_text(item), name,
                         any ? ": " : "", any ? changes : "");
 }
 

@@ -51,6 +51,9 @@ struct plan_request {
  * cannot be done at all. Any thread that may use @arena. */
 struct error *plan_make(const struct plan_request *request, struct arena *arena, struct plan *plan) MUST_CHECK;
 
+/* "NBD server" */
+const char *plan_item_text(enum config_item item);
+
 /* "node/disk0" */
 const char *plan_key(struct arena *arena, enum config_item item, const char *name);
 

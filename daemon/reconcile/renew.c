@@ -32,12 +32,20 @@ static struct error *open_vacancy(uint64_t bytes, struct node **out)
     return node_open(&vacancy, out);
 }
 
-/* The users of @vacancy get the node that @options describe. */
-static struct error *move_in(const struct blockdev_options *options, struct node *vacancy) CO_FN;
+static struct error *add(void *arg) CO_FN;
 
-static struct error *move_in(const struct blockdev_options *options, struct node *vacancy)
+static struct error *add(void *arg)
 {
-    struct error *err = blockdev_add(options);
+    return blockdev_add(arg);
+}
+
+/* The users of @vacancy get the node that @options describe, unless it is not wanted any more while it is opened. */
+static struct error *move_in(const struct blockdev_options *options, struct node *vacancy, struct apply_wish *wish)
+    CO_FN;
+
+static struct error *move_in(const struct blockdev_options *options, struct node *vacancy, struct apply_wish *wish)
+{
+    struct error *err = apply_run(wish, "opening the new node", add, (void *)(uintptr_t)options);
     if (err)
         return err;
     struct node *node = node_ref(node_find(options->node_name));
@@ -64,10 +72,10 @@ static struct error *tell_if_lost(struct error *err, struct error *back, const s
 
 /* The old node has been left by its users. */
 static struct error *exchange(const struct blockdev_options *now, const struct blockdev_options *then,
-                              struct node *vacancy, bool *lost) CO_FN;
+                              struct node *vacancy, struct apply_wish *wish, bool *lost) CO_FN;
 
 static struct error *exchange(const struct blockdev_options *now, const struct blockdev_options *then,
-                              struct node *vacancy, bool *lost)
+                              struct node *vacancy, struct apply_wish *wish, bool *lost)
 {
     /* Somebody else may have been faster. */
     struct error *err = node_find(now->node_name) ? blockdev_del(now->node_name) : NULL;
@@ -77,47 +85,32 @@ static struct error *exchange(const struct blockdev_options *now, const struct b
         struct error *back = node ? node_replace(vacancy, node, NULL) : node_not_found(now->node_name);
         return tell_if_lost(err, back, now, lost);
     }
-    err = move_in(then, vacancy);
-    return err ? tell_if_lost(err, move_in(now, vacancy), now, lost) : NULL;
+    err = move_in(then, vacancy, wish);
+    return err ? tell_if_lost(err, move_in(now, vacancy, NULL), now, lost) : NULL;
 }
 
-/* Their requests may not end, and whoever asked lose interest. From a coroutine of its own, since in one that was
- * cancelled the rest of the way would be refused. */
 struct leaving {
     struct node *old;
     struct node *vacancy;
-    struct apply_wish *wish;
-    struct error *err;
-    struct co_event over;
 };
 
-static void go_to_vacancy(void *arg)
+static struct error *go_to_vacancy(void *arg) CO_FN;
+
+static struct error *go_to_vacancy(void *arg)
 {
-    struct leaving *leaving = arg;
-    struct apply_wish *wish = leaving->wish;
-    if (wish)
-        wish->step = co_self();
-    leaving->err = node_replace(leaving->old, leaving->vacancy, NULL);
-    if (wish)
-        wish->step = NULL;
-    co_event_set(&leaving->over);
+    const struct leaving *leaving = arg;
+    return node_replace(leaving->old, leaving->vacancy, NULL);
 }
 
-/* All users of @old go to @vacancy. */
+/* All users of @old go to @vacancy. Their requests may not end, and whoever asked lose interest. */
 static struct error *leave(struct node *old, struct node *vacancy, struct apply_wish *wish) CO_FN;
 
 static struct error *leave(struct node *old, struct node *vacancy, struct apply_wish *wish)
 {
-    struct leaving leaving = { .old = node_ref(old), .vacancy = vacancy, .wish = wish };
-    if (wish && wish->over) {
-        leaving.err = error_errno(ECANCELED, "replacing a node");
-    } else {
-        co_event_init(&leaving.over);
-        co_start("leaving a node", go_to_vacancy, &leaving);
-        co_event_wait(&leaving.over, "requests of its users");
-    }
+    struct leaving leaving = { .old = node_ref(old), .vacancy = vacancy };
+    struct error *err = apply_run(wish, "leaving a node", go_to_vacancy, &leaving);
     node_unref(old);
-    return leaving.err;
+    return err;
 }
 
 struct error *node_renew(const struct blockdev_options *now, const struct blockdev_options *then,
@@ -139,7 +132,7 @@ struct error *node_renew(const struct blockdev_options *now, const struct blockd
     if (!err && node_parent_next(old, NULL))
         err = leave(old, vacancy, wish);
     if (!err)
-        err = exchange(now, then, vacancy, lost);
+        err = exchange(now, then, vacancy, wish, lost);
     drain_end(drain);
     node_unref(vacancy);
     return err;

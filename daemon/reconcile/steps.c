@@ -196,19 +196,28 @@ static struct error *make_again(const struct block_export_options *from, const s
     return err;
 }
 
+struct moving {
+    struct node *node;
+    struct node *other;
+    struct handle *handle;
+};
+
+static struct error *replace(void *arg) CO_FN;
+
+static struct error *replace(void *arg)
+{
+    const struct moving *moving = arg;
+    return node_replace(moving->node, moving->other, moving->handle);
+}
+
 /* As long as its requests do not end, it can be cancelled. */
 static struct error *move_handle(struct node *node, struct node *other, struct handle *handle, struct apply_wish *wish)
     CO_FN;
 
 static struct error *move_handle(struct node *node, struct node *other, struct handle *handle, struct apply_wish *wish)
 {
-    node_ref(node);
-    node_ref(other);
-    if (wish)
-        wish->step = co_self();
-    struct error *err = node_replace(node, other, handle);
-    if (wish)
-        wish->step = NULL;
+    struct moving moving = { .node = node_ref(node), .other = node_ref(other), .handle = handle };
+    struct error *err = apply_run(wish, "moving an export", replace, &moving);
     node_unref(other);
     node_unref(node);
     return err;

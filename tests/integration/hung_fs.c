@@ -8,7 +8,8 @@
  *     hang-read      read(2) (and write)    hang-close   close(2)
  *     hang-none      nothing hangs
  *
- * Prints "ready" when mounted. SIGTERM unmounts; what hangs then ends with an error. */
+ * Prints "ready" when mounted, and "hangs" for each call that does. SIGTERM unmounts; what hangs then ends with an
+ * error. */
 #define FUSE_USE_VERSION 31
 
 #include "blockcore/base/cleanup.h"
@@ -40,6 +41,8 @@ static void hold(fuse_req_t request)
 {
     held = xrealloc_array(held, held_count + 1, sizeof(*held));
     held[held_count++] = request;
+    puts("hangs");
+    fflush(stdout);
 }
 
 static void fail_held(void)

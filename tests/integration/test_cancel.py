@@ -1,6 +1,6 @@
 """Commands that wait: seen by everybody, overtaken out of band, given up.
 
-What waits here does so for a gate, or for files of a file system that never answers."""
+What waits here does so for a gate; opens of storage that never answers are in test_open_cancelled.py."""
 
 import nbd
 import pytest
@@ -8,7 +8,7 @@ import pytest
 import nbd_client
 from images import MIB, create
 from qmp import QMP
-from test_hung import hung_fs, wait_until  # noqa: F401 (hung_fs is a fixture)
+from test_hung import wait_until
 
 
 @pytest.fixture
@@ -99,28 +99,6 @@ def test_what_cannot_be_cancelled(qmp, daemon):
         assert qmp.error("cancel-command", arguments).desc == "one of 'number' and 'id' must be given"
     assert out_of_band(client, "query-version")["desc"] == "The command query-version does not support OOB"
     assert in_flight(qmp) == []
-
-
-@pytest.mark.parametrize("call", ["hang-lookup", "hang-open", "hang-read"])
-def test_opening_what_never_answers_can_be_cancelled(hung_fs, daemon, call):  # noqa: F811
-    """The client goes on at once; the name stays taken until the file answers, and then nothing is left of the node."""
-    victim, control = daemon.connect(), daemon.connect()
-    command = victim.start("blockdev-add", driver="qcow2", node_name="hung",
-                           file={"driver": "file", "node-name": "below", "filename": hung_fs / call})
-    wait_until(lambda: in_flight(control))
-    wait_until(lambda: "opening node" in in_flight(control)[0]["waits-for"])
-    running, = in_flight(control)
-    control.execute("cancel-command", number=running["number"])
-    reply = victim.receive_reply()
-    assert reply["id"] == command and "was cancelled while it waited for opening node" in reply["error"]["desc"]
-    victim.execute("query-version")
-    assert "hung" in control.error("blockdev-add", driver="null-co", node_name="hung").desc
-    assert [left["state"] for left in in_flight(control)] == ["cancelled"]
-
-    hung_fs.release()
-    wait_until(lambda: in_flight(control) == [])
-    assert control.execute("query-named-block-nodes", flat=True) == []
-    control.execute("blockdev-add", driver="null-co", node_name="hung")
 
 
 def test_an_open_that_ends_after_all_leaves_no_node(daemon, qmp, tmp_path):

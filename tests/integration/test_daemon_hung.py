@@ -15,8 +15,8 @@ def test_what_hangs_is_named_and_the_status_tells(hung_fs, start_daemon):  # noq
     daemon = start_daemon("--pidfile", "pid", "--blockdev", "null-co,node-name=well")
     daemon.expected_status = 1
     stuck = daemon.connect()
-    stuck.start("blockdev-add", driver="qcow2", node_name="hung",
-                file={"driver": "file", "filename": hung_fs / "hang-read"})
+    stuck.execute("blockdev-add", driver="file", node_name="hung", filename=hung_fs / "hang-close")
+    stuck.start("blockdev-del", node_name="hung")
     stuck.expect_silence(0.2)
 
     begin = time.monotonic()
@@ -24,7 +24,7 @@ def test_what_hangs_is_named_and_the_status_tells(hung_fs, start_daemon):  # noq
         control.execute("quit")
     daemon.wait_for_log("storage did not answer", deadline=GIVES_UP_AFTER + 10)
     assert GIVES_UP_AFTER - 1 < time.monotonic() - begin < GIVES_UP_AFTER + 5
-    assert "blockdev-add" in daemon.log
+    assert "blockdev-del" in daemon.log
     wait_until(lambda: not daemon.socket.exists() and not (daemon.directory / "pid").exists())
     hung_fs.release()  # the kernel lets a process go only when its calls have come back
     assert daemon.wait() == 1

@@ -106,6 +106,11 @@ def hung_fs(daemon, tmp_path):
             return str(mountpoint / name)
 
         @staticmethod
+        def wait_for_call():
+            """Until one more call hangs."""
+            assert server.stdout.readline() == b"hangs\n"
+
+        @staticmethod
         def release():
             """From now on what hangs fails."""
             server.terminate()

@@ -8,6 +8,7 @@
 #include "blockcore/graph/node.h"
 #include "blockcore/graph/notice.h"
 #include "blockcore/net/host_policy.h"
+#include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/loop.h"
 #include "blockcore/runtime/pool.h"
 #include "blockcore/runtime/sync.h"
@@ -349,6 +350,16 @@ static int free_connections(void *arg)
     return 0;
 }
 
+static void remote_free(struct remote *remote)
+{
+    pool_domain_unref(remote->domain);
+    credentials_fini(&remote->credentials);
+    free(remote->node_name);
+    free(remote->url);
+    free(remote->name);
+    free(remote);
+}
+
 void remote_cancel(struct remote *remote)
 {
     atomic_store(&remote->cancelled, true);
@@ -358,27 +369,75 @@ void remote_close(struct remote *remote)
 {
     if (!list_empty(&remote->idle))
         (void)co_blocking(remote->domain, free_connections, remote);
-    pool_domain_unref(remote->domain);
-    credentials_fini(&remote->credentials);
-    free(remote->node_name);
-    free(remote->url);
-    free(remote->name);
-    free(remote);
+    remote_free(remote);
 }
 
-static struct error *find_length(struct remote *remote) CO_FN;
-
-static struct error *find_length(struct remote *remote)
-{
+/* The first request. When it is left behind, all of the remote file is. */
+struct first_fetch {
+    struct fetch fetch;
     char byte;
-    struct fetch fetch = { .remote = remote, .range = range_make(0, 1), .data = &byte, .probing = true };
-    int ret = fetch_run(&fetch);
+};
+
+static int first_fetch_blocking(void *arg)
+{
+    struct first_fetch *first = arg;
+    return fetch_blocking(&first->fetch);
+}
+
+static void first_fetch_release(void *arg)
+{
+    struct first_fetch *first = arg;
+    (void)free_connections(first->fetch.remote);
+    remote_free(first->fetch.remote);
+    free(first);
+}
+
+static struct error *judge_length(struct remote *remote, const struct fetch *fetch, int ret)
+{
     if (ret < 0)
-        return error_new("cannot read '%s': %s", remote->name, fetch.why);
-    remote->length = fetch.told.total;
+        return error_new("cannot read '%s': %s", remote->name, fetch->why);
+    remote->length = fetch->told.total;
     if (remote->length > NODE_LENGTH_MAX)
         return error_new("'%s' has %" PRIu64 " bytes, which is too much", remote->name, remote->length);
     return NULL;
+}
+
+/* What is left behind ends soon. */
+struct giving_up {
+    struct co_on_cancel on_cancel;
+    struct remote *remote;
+};
+
+static void give_up(struct co_on_cancel *on_cancel)
+{
+    remote_cancel(CONTAINER_OF(on_cancel, struct giving_up, on_cancel)->remote);
+}
+
+/* *remote becomes NULL when it was left. */
+static struct error *find_length(struct remote **remote) CO_FN;
+
+static struct error *find_length(struct remote **remote)
+{
+    struct first_fetch *first = xcalloc(1, sizeof(*first));
+    CLEANUP(free) char *name = xstrdup((*remote)->name);
+    struct giving_up giving_up = { .remote = *remote };
+    int ret;
+    first->fetch = (struct fetch){
+        .remote = *remote,
+        .range = range_make(0, 1),
+        .data = &first->byte,
+        .probing = true,
+    };
+    co_on_cancel_begin(&giving_up.on_cancel, give_up);
+    bool ended = co_blocking_or_leave((*remote)->domain, first_fetch_blocking, first_fetch_release, first, &ret);
+    co_on_cancel_end(&giving_up.on_cancel);
+    if (!ended) {
+        *remote = NULL;
+        return error_errno(ECANCELED, "asking for '%s'", name);
+    }
+    struct error *err = judge_length(*remote, &first->fetch, ret);
+    free(first);
+    return err;
 }
 
 struct error *remote_open(const struct remote_options *options, struct credentials *credentials, struct remote **out)
@@ -394,13 +453,12 @@ struct error *remote_open(const struct remote_options *options, struct credentia
     remote->domain = pool_domain_create(remote->name, REMOTE_CONNECTIONS_MAX);
     spinlock_init(&remote->lock);
     list_init(&remote->idle);
-    struct error *err = find_length(remote);
-    if (err) {
+    struct error *err = find_length(&remote);
+    if (!err)
+        *out = remote;
+    else if (remote)
         remote_close(remote);
-        return err;
-    }
-    *out = remote;
-    return NULL;
+    return err;
 }
 
 uint64_t remote_length(const struct remote *remote)

@@ -4,6 +4,7 @@
 #include "blockcore/base/arena.h"
 #include "blockcore/base/memory.h"
 #include "blockcore/io/offload.h"
+#include "blockcore/runtime/coroutine.h"
 #include "schema/cairn_types.h"
 
 #include <errno.h>
@@ -21,16 +22,55 @@ static struct error *check_options(const struct blockdev_options *options, const
     return NULL;
 }
 
-/* The pool may have no thread for it. */
-static struct error *run_step(struct pool_domain *domain, int (*step)(void *probe), struct probe *probe)
+static struct probe *probe_new(const struct blockdev_options *options, const struct blockdev_options_file *own,
+                               const struct open_context *context, bool device)
 {
-    int ret = co_blocking(domain, step, probe);
+    struct probe *probe = xmalloc(sizeof(*probe));
 
-    return ret < 0 && !probe->err ? error_errno(-ret, "cannot open '%s'", probe->filename) : steal(&probe->err);
+    *probe = (struct probe){
+        .filename = xstrdup(own->filename),
+        .device = device,
+        .direct = options->cache && options->cache->has_direct && options->cache->direct,
+        .read_only = open_read_only(context),
+        .auto_read_only = open_auto_read_only(context) && !open_read_only(context),
+        .directories = open_directories(context),
+        .fd = -1,
+    };
+    return probe;
+}
+
+/* Blocks when the file is open. */
+static void probe_free(void *arg)
+{
+    struct probe *probe = arg;
+
+    if (probe->fd >= 0)
+        close(probe->fd);
+    error_free(probe->err);
+    free(probe->filename);
+    free(probe);
+}
+
+/* *probe becomes NULL when it was left behind. The pool may have no thread for it. */
+static struct error *run_step(struct pool_domain *domain, int (*step)(void *probe), struct probe **probe) CO_FN;
+
+static struct error *run_step(struct pool_domain *domain, int (*step)(void *probe), struct probe **probe)
+{
+    int ret;
+
+    if (!co_blocking_or_leave(domain, step, probe_free, *probe, &ret)) {
+        *probe = NULL;
+        return error_errno(ECANCELED, "opening the file");
+    }
+    return ret < 0 && !(*probe)->err ? error_errno(-ret, "cannot open '%s'", (*probe)->filename)
+                                     : steal(&(*probe)->err);
 }
 
 /* Looks first and opens second: a file that would close a loop is not even opened. */
-static struct error *look_and_open(struct probe *probe, struct node *node, struct pool_domain *domain,
+static struct error *look_and_open(struct probe **probe, struct node *node, struct pool_domain *domain,
+                                   const struct open_context *context) CO_FN;
+
+static struct error *look_and_open(struct probe **probe, struct node *node, struct pool_domain *domain,
                                    const struct open_context *context)
 {
     dev_t device;
@@ -39,8 +79,8 @@ static struct error *look_and_open(struct probe *probe, struct node *node, struc
     struct error *err = run_step(domain, probe_name, probe);
     if (err)
         return err;
-    probe_identity(probe, &device, &inode);
-    err = open_check_loop(context, device, inode, probe->filename);
+    probe_identity(*probe, &device, &inode);
+    err = open_check_loop(context, device, inode, (*probe)->filename);
     if (!err)
         err = run_step(domain, probe_open, probe);
     if (!err)
@@ -77,6 +117,27 @@ static void set_state(struct node *node, const struct blockdev_options *options,
     file->open_for_writing = !probe->auto_read_only && !probe->read_only;
 }
 
+/* What was found goes over to the node. */
+static void take_over(struct node *node, const struct blockdev_options *options,
+                      const struct blockdev_options_file *own, struct probe *probe, struct pool_domain *domain)
+{
+    struct file_io_options io_options = {
+        .direct = probe->direct,
+        .use_threads = own->has_aio && own->aio == BLOCKDEV_AIO_OPTIONS_THREADS,
+    };
+
+    set_state(node, options, own, probe);
+    ((struct file *)node_state(node))->io = file_io_create(steal_fd(&probe->fd), domain, &io_options);
+    set_limits(node, probe);
+    node_set_read_only(node, probe->read_only);
+    node_set_length(node, probe->length);
+    node_set_filename(node, own->filename);
+}
+
+static struct error *open_any(struct node *node, const struct blockdev_options *options,
+                              const struct blockdev_options_file *own, const struct open_context *context, bool device)
+    CO_FN;
+
 static struct error *open_any(struct node *node, const struct blockdev_options *options,
                               const struct blockdev_options_file *own, const struct open_context *context, bool device)
 {
@@ -84,35 +145,19 @@ static struct error *open_any(struct node *node, const struct blockdev_options *
     if (err)
         return err;
     struct pool_domain *domain = pool_domain_create(own->filename, 0);
-    struct probe probe = {
-        .filename = own->filename,
-        .device = device,
-        .direct = options->cache && options->cache->has_direct && options->cache->direct,
-        .read_only = open_read_only(context),
-        .auto_read_only = open_auto_read_only(context) && !open_read_only(context),
-        .directories = open_directories(context),
-        .fd = -1,
-    };
+    struct probe *probe = probe_new(options, own, context, device);
     err = look_and_open(&probe, node, domain, context);
-    if (!err && own->has_locking && own->locking == ON_OFF_AUTO_ON && !probe.locks_work) {
-        co_close(domain, probe.fd);
+    if (!err && own->has_locking && own->locking == ON_OFF_AUTO_ON && !probe->locks_work) {
+        co_close(domain, steal_fd(&probe->fd));
         err = error_new("locking: '%s' cannot be locked on this system", own->filename);
     }
-    if (err) {
+    if (err)
         pool_domain_unref(domain);
-        return err;
-    }
-    struct file_io_options io_options = {
-        .direct = probe.direct,
-        .use_threads = own->has_aio && own->aio == BLOCKDEV_AIO_OPTIONS_THREADS,
-    };
-    set_state(node, options, own, &probe);
-    ((struct file *)node_state(node))->io = file_io_create(probe.fd, domain, &io_options);
-    set_limits(node, &probe);
-    node_set_read_only(node, probe.read_only);
-    node_set_length(node, probe.length);
-    node_set_filename(node, own->filename);
-    return NULL;
+    else
+        take_over(node, options, own, probe, domain);
+    if (probe)
+        probe_free(probe);
+    return err;
 }
 
 static struct error *file_open(struct node *node, const struct blockdev_options *options,

@@ -77,11 +77,11 @@ struct file {
 
 /* What is found out about a name before and while it is opened. */
 struct probe {
-    const char *filename;
-    bool device;                         /* must be a device; else a regular file */
-    bool direct;                         /* open with O_DIRECT */
-    bool read_only;                      /* in: open so; out: writing is not possible */
-    bool auto_read_only;                 /* open read-only at first; no error when writing is not possible */
+    char *filename;      /* all of this is left behind when the open hangs and nobody wants it any more */
+    bool device;         /* must be a device; else a regular file */
+    bool direct;         /* open with O_DIRECT */
+    bool read_only;      /* in: open so; out: writing is not possible */
+    bool auto_read_only; /* open read-only at first; no error when writing is not possible */
     const struct path_list *directories; /* an image names the file, and it must be in one of these; NULL: anywhere */
     struct stat st;                      /* of what the name led to when it was looked at */
     int fd;

@@ -161,16 +161,16 @@ static bool access_is_possible(const char *filename)
 }
 
 /* May the file be opened for writing? Without doing so, since that has effects on some devices and on watchers. */
-static bool writing_is_possible(const struct probe *probe)
+static bool writing_is_possible(const char *filename, int fd, mode_t mode)
 {
-    return access_is_possible(probe->filename) && !device_is_read_only(probe->fd, probe->st.st_mode);
+    return access_is_possible(filename) && !device_is_read_only(fd, mode);
 }
 
 bool file_is_not_writable(int fd, const char *filename)
 {
-    struct probe probe = { .filename = filename, .fd = fd };
+    struct stat st;
 
-    return fstat(fd, &probe.st) < 0 || !writing_is_possible(&probe);
+    return fstat(fd, &st) < 0 || !writing_is_possible(filename, fd, st.st_mode);
 }
 
 static struct error *open_file(struct probe *probe)
@@ -190,7 +190,7 @@ static struct error *open_file(struct probe *probe)
         return error_errno(-probe->fd, "cannot open '%s'%s", probe->filename, writing ? " for writing" : "");
     if (writing && device_is_read_only(probe->fd, probe->st.st_mode))
         return error_new("cannot open '%s' for writing: the device is read-only", probe->filename);
-    if (probe->auto_read_only && !writing_is_possible(probe))
+    if (probe->auto_read_only && !writing_is_possible(probe->filename, probe->fd, probe->st.st_mode))
         probe->read_only = true;
     return NULL;
 }

@@ -31,8 +31,8 @@ struct file_reopen {
     bool switched; /* then spare is the old descriptor */
     struct mode restored;
     bool drop_cache;
-    int spare; /* the new descriptor, then the old one */
-    struct probe probe;
+    int spare;          /* the new descriptor, then the old one */
+    struct probe probe; /* of an open file: without a name */
     struct error *err;
 };
 
@@ -78,7 +78,7 @@ static struct error *open_in_new_mode(struct file_reopen *own)
     if (fd < 0)
         return error_errno(-fd, "cannot open '%s'%s", own->file->filename, own->new.writing ? " for writing" : "");
     own->spare = fd;
-    own->probe = (struct probe){ .filename = own->file->filename, .fd = fd, .direct = own->new.direct };
+    own->probe = (struct probe){ .fd = fd, .direct = own->new.direct };
     if (fstat(fd, &own->probe.st) < 0)
         return error_errno(errno, "cannot read the status of '%s'", own->file->filename);
     probe_alignment(&own->probe);

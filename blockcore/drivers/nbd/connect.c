@@ -32,17 +32,24 @@ static struct error *interrupted(const struct nbd_link *link)
 
 /* Names --------------------------------------------------------------------------------------------------------- */
 
-/* A look-up on the pool. When it is given up it ends by itself, whenever the name server answers. */
+/* What a look-up on the pool needs. When it is given up all of this is left behind with it. */
 struct lookup {
-    struct nbd_link *link; /* NULL: given up */
     struct socket_address *address;
     struct resolved resolved;
     struct error *error;
-    bool done;
 };
 
-static void lookup_free(struct lookup *lookup)
+/* Its coroutine: the one of the link may be told to end while it waits for it. */
+struct looking {
+    struct nbd_link *link;
+    struct lookup *lookup; /* NULL: it was left */
+    struct coroutine *co;
+    bool ended;
+};
+
+static void lookup_free(void *arg)
 {
+    struct lookup *lookup = arg;
     error_free(lookup->error);
     resolved_fini(&lookup->resolved);
     address_free(lookup->address);
@@ -59,15 +66,15 @@ static int lookup_blocking(void *arg)
 /* A name server that does not answer holds one thread, which belongs to this call alone. */
 static void lookup_entry(void *arg)
 {
-    struct lookup *lookup = arg;
+    struct looking *looking = arg;
     struct pool_domain *domain = pool_domain_create("nbd", 1);
-    co_blocking(domain, lookup_blocking, lookup);
+    int ignored;
+    looking->co = co_self();
+    if (!co_blocking_or_leave(domain, lookup_blocking, lookup_free, looking->lookup, &ignored))
+        looking->lookup = NULL;
     pool_domain_unref(domain);
-    lookup->done = true;
-    if (lookup->link)
-        link_wake(lookup->link);
-    else
-        lookup_free(lookup);
+    looking->ended = true;
+    link_wake(looking->link);
 }
 
 static struct error *look_up_slowly(struct nbd_link *link, struct resolved *out) CO_FN;
@@ -75,15 +82,17 @@ static struct error *look_up_slowly(struct nbd_link *link, struct resolved *out)
 static struct error *look_up_slowly(struct nbd_link *link, struct resolved *out)
 {
     struct lookup *lookup = xcalloc(1, sizeof(*lookup));
-    lookup->link = link;
     lookup->address = address_copy(link->server);
-    co_start("looking up a name", lookup_entry, lookup);
-    while (!lookup->done && !link->closing && !link->given_up)
+    struct looking looking = { .link = link, .lookup = lookup };
+    co_start("looking up a name", lookup_entry, &looking);
+    while (!looking.ended && !link->closing && !link->given_up)
         link_nap(link, 0);
-    if (!lookup->done) {
-        lookup->link = NULL;
+    if (!looking.ended)
+        co_cancel(looking.co);
+    while (!looking.ended)
+        link_nap(link, 0);
+    if (!looking.lookup)
         return interrupted(link);
-    }
     *out = lookup->resolved;
     lookup->resolved.pinned = false;
     struct error *err = steal(&lookup->error);

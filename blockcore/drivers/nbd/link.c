@@ -264,6 +264,7 @@ void nbd_links_give_up(void)
 
 static void link_free(struct nbd_link *link)
 {
+    error_free(link->open_error);
     address_free(link->server);
     free(link->node_name);
     free(link->server_text);
@@ -301,13 +302,14 @@ struct error *nbd_link_open(const struct nbd_link_options *options, struct nbd_l
     co_event_init(&link->ended);
     list_append(&links, &link->in_links);
     co_start_on(link->home, "nbd client", link_main, link);
-    co_event_wait(&link->open_done, "an NBD server");
-    if (!link->open_error) {
+    bool wanted = co_event_wait_unless_cancelled(&link->open_done, "an NBD server");
+    if (wanted && !link->open_error) {
         *out = link;
         *properties = link->properties;
         return NULL;
     }
-    struct error *err = link->open_error;
+    struct error *err =
+        wanted ? steal(&link->open_error) : error_errno(ECANCELED, "connecting to '%s'", link->server_text);
     nbd_link_close(link);
     return err;
 }

@@ -1,11 +1,13 @@
 #include "blockcore/runtime/pool.h"
 
+#include "blockcore/runtime/pool_private.h"
 #include "tests/unit/runtime/co_test.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <time.h>
 #include <unistd.h>
 
 /* A gate: calls hang in read(2) until the test lets one through per byte. */
@@ -284,13 +286,19 @@ CO_TEST(calls_wait_for_the_thread_that_is_there_if_the_system_gives_no_other)
     gate_destroy();
 }
 
+#define GOING_IDLE_NS 20000000L
+
 /* The one that is there ends its call and goes idle while the system looks for another. */
 static void let_the_thread_go_idle(void)
 {
     while_refusing = NULL;
     gate_open(1);
-    for (int i = 0; i < 20000; i++)
+    struct timespec begin, now;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    do { /* on a machine with other things to do each turn takes long */
         sched_yield();
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    } while ((now.tv_sec - begin.tv_sec) * 1000000000L + now.tv_nsec - begin.tv_nsec < GOING_IDLE_NS);
 }
 
 CO_TEST(a_thread_that_goes_idle_meanwhile_is_given_the_call)
@@ -310,6 +318,150 @@ CO_TEST(a_thread_that_goes_idle_meanwhile_is_given_the_call)
     gate_destroy();
 }
 
+/* A call with memory of its own, and whoever waits for it. */
+struct own {
+    _Atomic int *released;
+};
+
+static struct own *own_new(_Atomic int *released)
+{
+    struct own *own = malloc(sizeof(*own));
+    *own = (struct own){ .released = released };
+    return own;
+}
+
+static void own_release(void *arg)
+{
+    struct own *own = arg;
+    (*own->released)++;
+    free(own);
+}
+
+struct leaver {
+    struct pool_domain *domain;
+    struct own *own;
+    struct coroutine *co;
+    bool over;
+    bool ended;
+    int result;
+};
+
+static void call_or_leave(void *arg)
+{
+    struct leaver *leaver = arg;
+    leaver->co = co_self();
+    leaver->ended = co_blocking_or_leave(leaver->domain, hang, own_release, leaver->own, &leaver->result);
+    leaver->over = true;
+    if (leaver->ended)
+        free(leaver->own);
+}
+
+CO_TEST(a_call_that_is_not_left_is_one_like_any_other)
+{
+    _Atomic int released = 0;
+    struct leaver leaver = { .own = own_new(&released) };
+    gate_create();
+    gate_open(1);
+    call_or_leave(&leaver);
+    expect(leaver.ended);
+    expect_int(leaver.result, 1);
+    expect_int(released, 0);
+    gate_destroy();
+}
+
+/*   dead [#]  one hangs, one is queued: both are left; the one comes back, the other is never made */
+CO_TEST(a_call_that_is_left_frees_what_is_its_own_when_it_comes_back)
+{
+    _Atomic int released = 0;
+    struct pool_domain *dead = pool_domain_create("dead", 1);
+    struct leaver leavers[2];
+    gate_create();
+    for (int i = 0; i < 2; i++) {
+        leavers[i] = (struct leaver){ .domain = dead, .own = own_new(&released) };
+        co_start("leaves", call_or_leave, &leavers[i]);
+    }
+    pool_domain_unref(dead);
+    await_that(begun == 1);
+    for (int i = 0; i < 2; i++) {
+        co_cancel(leavers[i].co);
+        await_that(leavers[i].over);
+        expect(!leavers[i].ended);
+    }
+    expect_int(pool_threads_left(), 1);
+    expect_int(released, 0);
+    gate_open(1);
+    await_that(released == 2);
+    await_that(pool_threads_left() == 0);
+    expect_int(begun, 1);
+    gate_destroy();
+}
+
+CO_TEST(who_is_cancelled_before_makes_no_call_that_can_be_left)
+{
+    _Atomic int released = 0;
+    struct leaver leaver = { .own = own_new(&released) };
+    gate_create();
+    co_cancel(co_self());
+    call_or_leave(&leaver);
+    expect(!leaver.ended || leaver.result == 1);
+    gate_open(1);
+    await_that(released == 1);
+    await_that(pool_threads_left() == 0);
+    gate_destroy();
+}
+
+CO_TEST(no_more_are_left_than_the_limit_says)
+{
+    static struct leaver leavers[POOL_LEFT_MAX + 1];
+    _Atomic int released = 0;
+    struct pool_domain *dead = pool_domain_create("dead", 1);
+    gate_create();
+    for (int i = 0; i <= POOL_LEFT_MAX; i++) {
+        leavers[i] = (struct leaver){ .domain = dead, .own = own_new(&released) };
+        co_start("leaves", call_or_leave, &leavers[i]);
+    }
+    await_that(begun == 1);
+    for (int i = 0; i <= POOL_LEFT_MAX; i++)
+        co_cancel(leavers[i].co);
+    await_that(leavers[POOL_LEFT_MAX - 1].over);
+    expect(!leavers[POOL_LEFT_MAX].over);
+    gate_open(2); /* that of the first, and that of the last, which was not left */
+    await_that(leavers[POOL_LEFT_MAX].over);
+    expect(leavers[POOL_LEFT_MAX].ended);
+    expect_int(begun, 2);
+    await_that(released == POOL_LEFT_MAX);
+    await_that(pool_threads_left() == 0);
+    pool_domain_unref(dead);
+    gate_destroy();
+}
+
+/* The end of the process does not wait for a thread that hangs: the caller is told, and the thread may come back. */
+static _Atomic int released_late;
+
+static void leave_one(void *arg)
+{
+    struct leaver leaver = { .own = own_new(&released_late) };
+    (void)arg;
+    gate_create();
+    co_start("leaves", call_or_leave, &leaver);
+    await_that(begun == 1);
+    co_cancel(leaver.co);
+    await_that(leaver.over);
+}
+
+static void the_end_does_not_wait_for_what_was_left(void **state)
+{
+    (void)state;
+    struct error *err = runtime_start(&(struct runtime_options){ .io_loops = 1 });
+    expect(!err);
+    runtime_run_coroutine("leaves", leave_one, NULL);
+    expect_int(runtime_stop(false), 1);
+    expect_int(released_late, 0);
+    gate_open(1);
+    while (released_late == 0 || pool_threads_left() > 0)
+        sched_yield();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -321,6 +473,11 @@ int main(void)
         cmocka_unit_test(hundreds_of_calls_may_hang_at_once),
         cmocka_unit_test(calls_wait_for_the_thread_that_is_there_if_the_system_gives_no_other),
         cmocka_unit_test(a_thread_that_goes_idle_meanwhile_is_given_the_call),
+        cmocka_unit_test(a_call_that_is_not_left_is_one_like_any_other),
+        cmocka_unit_test(a_call_that_is_left_frees_what_is_its_own_when_it_comes_back),
+        cmocka_unit_test(who_is_cancelled_before_makes_no_call_that_can_be_left),
+        cmocka_unit_test(no_more_are_left_than_the_limit_says),
+        cmocka_unit_test(the_end_does_not_wait_for_what_was_left), /* last: the thread still ends */
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
