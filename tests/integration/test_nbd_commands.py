@@ -3,6 +3,8 @@ Source: NetworkBlockDevice/nbd, doc/proto.md, "Transmission", "Request types" an
 extension-ext-header."""
 
 import os
+import pathlib
+import re
 import struct
 
 import pytest
@@ -12,7 +14,8 @@ from images import KIB, MIB, create, qemu_io
 from nbd_raw import (CHUNK_ERROR_OFFSET, CMD_BLOCK_STATUS, CMD_CACHE, CMD_DISC, CMD_FLUSH, CMD_READ, CMD_RESIZE, CMD_TRIM,
                      CMD_WRITE, CMD_WRITE_ZEROES, DF, EINVAL, EIO, ENOSPC, ENOTSUP, EOVERFLOW, EPERM, EXTENDED,
                      FAST_ZERO, FUA, MODES, NO_HOLE, NONE, OFFSET_DATA, OFFSET_HOLE, PAYLOAD_LEN, REQ_ONE, SIMPLE,
-                     STRUCTURED, Raw, enter)
+                     STRUCTURED, Closed, Raw, enter)
+from process import BUILD
 
 SIZE = 8 << 30
 NAMES = {CMD_READ: "read", CMD_WRITE: "write", CMD_FLUSH: "flush", CMD_TRIM: "trim", CMD_CACHE: "cache",
@@ -270,20 +273,102 @@ def test_a_read_only_export_is_not_written(server, mode):
     assert alive(client)
 
 
+# More data than the maximum --------------------------------------------------------------------------------------------
+# INFO_BLOCK_SIZE says 32 MiB. A client that did not ask for it does not know; what it wants is moved in pieces.
+
+
 @pytest.mark.parametrize("mode", MODES)
-def test_data_have_a_maximum(server, mode):
-    """32 MiB, as INFO_BLOCK_SIZE says. More is refused, and nothing is lost of what follows."""
+def test_more_data_than_the_maximum(server, mode):
     client = enter(server, "disk", mode)
-    assert client.ask(CMD_READ, 0, 32 * MIB).error == 0
-    assert client.ask(CMD_READ, 0, 32 * MIB + 1).error == EINVAL
-    assert client.ask(CMD_READ, 0, 2 ** 32 - 1).error == EINVAL
+    content = pattern(40 * MIB + 3)
+    assert client.ask(CMD_WRITE, 12345, payload=content).error == 0
+    reply = client.ask(CMD_READ, 12345, len(content))
+    assert reply.error == 0 and reply.data == content
+    assert all(kind == OFFSET_HOLE or len(what[1]) <= 32 * MIB for kind, what in reply.chunks)
+    assert client.ask(CMD_READ, 12344, 1).data + client.ask(CMD_READ, 12345 + len(content), 1).data == bytes(2)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_more_data_than_anybody_gets(server, mode):
+    client = enter(server, "disk", mode)
     if mode != SIMPLE:
+        assert client.ask(CMD_READ, 0, 32 * MIB, DF).error == 0
         assert client.ask(CMD_READ, 0, 32 * MIB + 1, DF).error == EOVERFLOW
     if mode == EXTENDED:
-        assert client.ask(CMD_READ, 0, 5 << 30).error == EINVAL
-    assert client.ask(CMD_WRITE, 0, payload=bytes(32 * MIB)).error == 0
-    assert client.ask(CMD_WRITE, 0, payload=bytes(32 * MIB + 1)).error == EINVAL
-    assert client.ask(CMD_WRITE, 0, payload=bytes(100 * MIB)).error == EINVAL
+        assert client.ask(CMD_READ, 0, 1 << 32).error == EINVAL
+    assert client.ask(CMD_READ, SIZE - 40 * MIB, 40 * MIB + 1).error == EINVAL
+    assert client.ask(CMD_WRITE, SIZE - 40 * MIB, payload=bytes(40 * MIB + 1)).error == ENOSPC
+    assert alive(client)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_long_read_among_others(server, mode):
+    """The reply of one is whole before that of the next begins, where nothing else could tell them apart."""
+    client = enter(server, "disk", mode)
+    for index, offset in enumerate((0, 1 << 30, 2 << 30)):
+        assert client.ask(CMD_WRITE, offset, payload=pattern(64 * KIB, index)).error == 0
+    client.send(b"".join(client.request(CMD_READ, 0, offset, length)
+                         for offset, length in ((0, 64 * KIB), (1 << 30, 50 * MIB), (2 << 30, 64 * KIB))))
+    replies = dict(client.reply() for _ in range(3))
+    for index, (_, reply) in enumerate(sorted(replies.items())):
+        assert reply.data[:64 * KIB] == pattern(64 * KIB, index)
+
+
+def test_a_long_read_holds_little_memory(server, daemon):
+    """Nobody takes the data: a part of them waits, the rest has not been read yet."""
+    client = enter(server, "disk", SIMPLE)
+    client.send(client.request(CMD_READ, 0, 0, 2 << 30))
+    assert client.receive(16)
+    assert client.receive(100 * MIB) == bytes(100 * MIB)
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", pathlib.Path(f"/proc/{daemon.pid}/status").read_text())[1]) * KIB
+    assert peak < (1024 if BUILD.name in ("asan", "tsan") else 128) * MIB
+    client.close()
+    assert alive(enter(server, "disk", SIMPLE))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_long_write_that_is_to_last_is_flushed(server, qmp, mode):
+    client = enter(server, "disk", mode)
+    flushes = lambda: qmp.execute("query-blockstats", query_nodes=True)[0]["stats"]["flush_operations"]
+    assert client.ask(CMD_WRITE, 0, payload=bytes(33 * MIB)).error == 0
+    before = flushes()
+    assert client.ask(CMD_WRITE, 0, flags=FUA, payload=bytes(33 * MIB)).error == 0
+    assert flushes() == before + 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_long_write_of_which_half_comes(server, mode):
+    client = enter(server, "disk", mode)
+    flags = PAYLOAD_LEN if mode == EXTENDED else 0
+    client.send(client.request(CMD_WRITE, flags, 0, 40 * MIB) + pattern(20 * MIB))
+    client.close()
+    assert alive(enter(server, "disk", mode))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_storage_fails_under_long_requests(qmp, tmp_path, mode):
+    """A simple reply that has begun with success can only end with the connection."""
+    bad = 34 * MIB
+    with open(tmp_path / "disk.raw", "wb") as file:
+        file.write(pattern(36 * MIB))
+    qmp.execute("blockdev-add", driver="blkdebug", node_name="bad",
+                image={"driver": "file", "filename": str(tmp_path / "disk.raw")},
+                inject_error=[{"event": "none", "iotype": "read", "errno": 5, "sector": bad // 512},
+                              {"event": "none", "iotype": "write", "errno": 28, "sector": bad // 512}])
+    server = nbd_client.start_server(qmp, tmp_path)
+    nbd_client.export(qmp, "bad", writable=True)
+    client = enter(server, "bad", mode)
+    assert client.ask(CMD_WRITE, 0, payload=pattern(36 * MIB, 5)).error == ENOSPC
+    assert alive(client)
+    written = (tmp_path / "disk.raw").read_bytes()
+    assert written[:bad - 4 * MIB] == pattern(36 * MIB, 5)[:bad - 4 * MIB]
+    assert written[bad:] == pattern(36 * MIB)[bad:]
+    if mode == SIMPLE:
+        with pytest.raises(Closed):
+            client.ask(CMD_READ, 0, 36 * MIB)
+        return
+    reply = client.ask(CMD_READ, 0, 36 * MIB)
+    assert reply.error == EIO and bad - 4 * MIB <= reply.error_offset <= bad
     assert alive(client)
 
 
@@ -319,7 +404,7 @@ def test_messages_say_why(server, mode):
     client = enter(server, "locked", mode)
     for request, words in (((CMD_WRITE_ZEROES, 0, 512), "read-only"), ((CMD_READ, SIZE, 512), "end of the export"),
                            ((4711, 0, 0), "unknown command"), ((CMD_READ, 0, 512, 1 << 14), "flags"),
-                           ((CMD_READ, 0, 33 * MIB), "32 MiB"), ((CMD_BLOCK_STATUS, 0, 512), "context")):
+                           ((CMD_READ, 0, 33 * MIB, DF), "32 MiB"), ((CMD_BLOCK_STATUS, 0, 512), "context")):
         assert words in client.ask(*request).message
 
 

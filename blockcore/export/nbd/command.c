@@ -29,16 +29,30 @@ static bool wants_fua(const struct nbd_request *request)
     return (request->header.flags & NBD_CMD_FLAG_FUA) || request->conn->access.writethrough;
 }
 
-static int run_write(struct nbd_request *request)
-{
-    struct iov iov = iov_of(&request->vec, request->buffer, request->header.bytes);
-    unsigned flags = wants_fua(request) ? REQ_FUA : 0;
-    return handle_pwritev(request->conn->access.handle, range_of(request), &iov, flags);
-}
-
 static int run_flush(struct nbd_request *request)
 {
     return handle_flush(request->conn->access.handle);
+}
+
+static int write_range(struct nbd_request *request, struct range range, unsigned flags)
+{
+    struct iov iov = iov_of(&request->vec, request->buffer, (size_t)range.bytes);
+    return handle_pwritev(request->conn->access.handle, range, &iov, flags);
+}
+
+static int run_write(struct nbd_request *request)
+{
+    return write_range(request, range_of(request), wants_fua(request) ? REQ_FUA : 0);
+}
+
+int nbd_write_piece(struct nbd_request *request, struct range piece)
+{
+    return write_range(request, piece, 0);
+}
+
+int nbd_write_end(struct nbd_request *request)
+{
+    return wants_fua(request) ? run_flush(request) : 0;
 }
 
 static int run_trim(struct nbd_request *request)
@@ -157,12 +171,18 @@ int nbd_command_check(const struct nbd_connection *conn, const struct nbd_reques
         return refuse(message, -EINVAL, "this command does not go with these flags");
     if (command->writes && !conn->access.writable)
         return refuse(message, -EPERM, "the export is read-only");
-    if (command->moves_data && header->bytes > NBD_PAYLOAD_MAX)
-        return refuse(message, header->flags & NBD_CMD_FLAG_DF ? -EOVERFLOW : -EINVAL,
-                      "more than 32 MiB of data in one request");
+    if (command->moves_data && header->bytes > NBD_LONG_MAX)
+        return refuse(message, -EINVAL, "4 GiB of data or more in one request");
+    if (nbd_command_is_long(conn, header) && header->flags & NBD_CMD_FLAG_DF)
+        return refuse(message, -EOVERFLOW, "more than 32 MiB of data in one chunk");
     if (command->has_range && !range_inside(range_make(header->offset, header->bytes), conn->bytes))
         return refuse(message, command->beyond_end, "the range ends behind the end of the export");
     return header->type == NBD_CMD_BLOCK_STATUS ? check_status(header, contexts, message) : 0;
+}
+
+bool nbd_command_is_long(const struct nbd_connection *conn, const struct nbd_request_header *header)
+{
+    return commands[header->type].moves_data && header->bytes > conn->options.whole_bytes;
 }
 
 uint64_t nbd_command_bytes(const struct nbd_request_header *header, uint64_t contexts)

@@ -50,6 +50,8 @@ struct nbd_connection_options {
     const struct nbd_security *security; /* lives as long */
     uint64_t handshake_ms;               /* 0: any time */
     uint64_t stall_ms;                   /* NBD_STALL_MS, or less in tests */
+    uint64_t whole_bytes;                /* data of a request that are in memory at once: NBD_PAYLOAD_MAX, or less in
+                                          * tests, a power of two; more are moved in pieces */
     bool single;                         /* the server lets in one connection at a time */
     /* On the control thread, when the client has gone but requests of it have been in the graph for stall_ms since, as
      * those to dead storage may be for ever. Called once at most; closed() comes when they have ended. */

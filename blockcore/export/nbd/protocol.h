@@ -104,6 +104,7 @@ enum nbd_transmission_flags {
 #define NBD_EXTENDED_EXTENT_BYTES 16
 
 #define NBD_PAYLOAD_MAX (UINT32_C(32) << 20) /* bytes of data in one request or reply */
+#define NBD_LONG_MAX UINT32_MAX              /* bytes that a client may ask for nevertheless, and gets in pieces */
 
 enum nbd_command {
     NBD_CMD_READ = 0,

@@ -16,13 +16,13 @@
 static bool may_have_holes(const struct nbd_request *request)
 {
     return request->conn->agreed.mode != NBD_MODE_SIMPLE && !(request->header.flags & NBD_CMD_FLAG_DF) &&
-           request->header.bytes >= ASK_BYTES;
+           request->piece.bytes >= ASK_BYTES;
 }
 
 /* A read of no bytes has no buffer. */
 static void *place_of(const struct nbd_request *request, uint64_t offset)
 {
-    uint64_t skip = offset - request->header.offset;
+    uint64_t skip = offset - request->piece.offset;
     return skip == 0 ? request->buffer : (uint8_t *)request->buffer + skip;
 }
 
@@ -67,14 +67,14 @@ static void put_run(struct nbd_request *request, struct range run, bool hole, bo
 
 static int read_in_runs(struct nbd_request *request, const struct extents *extents)
 {
-    uint64_t end = request->header.offset + request->header.bytes;
+    uint64_t end = range_end(request->piece);
     size_t index = 0;
     request->parts = buffer_get(NBD_READ_PARTS_MAX * sizeof(*request->parts));
     if (!request->parts) {
         request->parts = request->own;
         return -ENOMEM;
     }
-    for (uint64_t at = request->header.offset; at < end;) {
+    for (uint64_t at = request->piece.offset; at < end;) {
         bool hole;
         struct range run = next_run(extents, &index, at, end, &hole);
         if (request->parts_count == NBD_READ_PARTS_MAX - 1 && range_end(run) < end) {
@@ -85,31 +85,33 @@ static int read_in_runs(struct nbd_request *request, const struct extents *exten
         if (ret < 0)
             return ret;
         at = range_end(run);
-        put_run(request, run, hole, at == end);
+        put_run(request, run, hole, at == end && !nbd_request_continues(request));
     }
     return 0;
 }
 
 static int read_whole(struct nbd_request *request)
 {
-    struct range range = range_make(request->header.offset, request->header.bytes);
+    struct range range = request->piece;
     struct nbd_reply_to to = nbd_reply_to(request);
     int ret = read_range(request, range);
     if (ret < 0)
         return ret;
     struct nbd_part *part = nbd_reply_part(request, request->buffer, (size_t)range.bytes);
     if (to.mode == NBD_MODE_SIMPLE)
-        part->head_bytes = (uint32_t)nbd_put_simple_reply(part->head, &to, NBD_SUCCESS);
+        part->head_bytes =
+            nbd_request_is_continued(request) ? 0 : (uint32_t)nbd_put_simple_reply(part->head, &to, NBD_SUCCESS);
     else if (range.bytes == 0)
         part->head_bytes = (uint32_t)nbd_put_chunk(part->head, &to, true, NBD_REPLY_TYPE_NONE, 0);
     else
-        part->head_bytes = (uint32_t)nbd_put_data_chunk(part->head, &to, true, range.offset, (uint32_t)range.bytes);
+        part->head_bytes = (uint32_t)nbd_put_data_chunk(part->head, &to, !nbd_request_continues(request), range.offset,
+                                                        (uint32_t)range.bytes);
     return 0;
 }
 
 int nbd_read(struct nbd_request *request)
 {
-    struct range range = range_make(request->header.offset, request->header.bytes);
+    struct range range = request->piece;
     if (!may_have_holes(request))
         return read_whole(request);
     CLEANUP(extents_fini) struct extents extents;

@@ -328,6 +328,105 @@ static int receive_header(struct receiver *receiver, struct intake *intake)
     return ret;
 }
 
+/* Long requests ----------------------------------------------------------------------------------------------- */
+
+#define PIECE_BYTES_MAX (UINT64_C(2) << 20) /* the largest buffers that are kept for the next one */
+
+/* The next piece: its end is a multiple of the length of pieces, so that it cuts no block of the storage. */
+static struct range piece_of(const struct nbd_connection *conn, struct range left)
+{
+    uint64_t bytes = min_u64(conn->options.whole_bytes, PIECE_BYTES_MAX);
+    return range_between(left.offset, min_u64(align_down(left.offset, bytes) + bytes, range_end(left)));
+}
+
+/* Data, and other requests, wait in the socket until the storage has a piece. The rest of what failed is skipped. */
+static int write_in_pieces(struct receiver *receiver, struct nbd_request *request)
+{
+    struct nbd_connection *conn = receiver->conn;
+    struct range left = range_make(request->header.offset, request->header.bytes);
+    int result = 0;
+    while (left.bytes > 0 && result == 0) {
+        struct range piece = piece_of(conn, left);
+        int ret = wait_for_place(conn, piece.bytes);
+        if (ret == 0)
+            ret = provide_data(receiver, request, piece.bytes, piece.bytes);
+        if (ret < 0)
+            return ret;
+        stop_reading(conn);
+        result = request->buffer ? nbd_write_piece(request, piece) : -ENOMEM;
+        conn->reading = true;
+        nbd_request_release_data(request);
+        left = range_between(range_end(piece), range_end(left));
+        take_turns(receiver, piece.bytes);
+    }
+    int ret = skip_data(receiver, left.bytes);
+    if (ret < 0)
+        return ret;
+    stop_reading(conn);
+    nbd_request_end(request, result < 0 ? result : nbd_write_end(request));
+    conn->reading = true;
+    return 0;
+}
+
+/* Nothing may come between the pieces of a simple reply. */
+static int wait_for_others(struct nbd_connection *conn)
+{
+    while (conn->in_flight > 0 && !conn->gives_up) {
+        stop_reading(conn);
+        if (conn->in_flight > 0 && !conn->gives_up)
+            nbd_connection_park(conn, "requests before a long one");
+        conn->reading = true;
+    }
+    return conn->gives_up ? -ECANCELED : 0;
+}
+
+/* 0 or -errno as storage says; *@ret: whether the connection can go on. */
+static int read_piece(struct receiver *receiver, const struct intake *intake, struct range piece, int *ret)
+{
+    struct nbd_connection *conn = receiver->conn;
+    struct nbd_request *request = nbd_request_create(conn, &intake->header);
+    request->piece = piece;
+    *ret = provide_data(receiver, request, piece.bytes, 0);
+    if (*ret < 0) {
+        nbd_request_destroy(request);
+        return *ret;
+    }
+    stop_reading(conn);
+    int result = request->buffer ? nbd_read(request) : -ENOMEM;
+    nbd_request_end(request, result);
+    conn->reading = true;
+    return result;
+}
+
+/* Each piece is a request of its own, as far as memory and the queue of replies are concerned. */
+static int read_in_pieces(struct receiver *receiver, const struct intake *intake)
+{
+    struct nbd_connection *conn = receiver->conn;
+    struct range left = range_make(intake->header.offset, intake->header.bytes);
+    int result = 0;
+    int ret = wait_for_others(conn);
+    while (left.bytes > 0 && result == 0 && ret == 0) {
+        struct range piece = piece_of(conn, left);
+        ret = wait_for_place(conn, piece.bytes);
+        if (ret == 0)
+            result = read_piece(receiver, intake, piece, &ret);
+        left = range_between(range_end(piece), range_end(left));
+        take_turns(receiver, piece.bytes);
+    }
+    return ret;
+}
+
+static int receive_long(struct receiver *receiver, const struct intake *intake)
+{
+    if (intake->header.type == NBD_CMD_READ)
+        return read_in_pieces(receiver, intake);
+    struct nbd_request *request = nbd_request_create(receiver->conn, &intake->header);
+    int ret = write_in_pieces(receiver, request);
+    if (ret < 0)
+        nbd_request_destroy(request);
+    return ret;
+}
+
 /* Reads and starts one request. */
 static int receive_request(struct receiver *receiver)
 {
@@ -336,6 +435,8 @@ static int receive_request(struct receiver *receiver)
     int ret = receive_header(receiver, &intake);
     if (ret < 0)
         return ret;
+    if (intake.result == 0 && nbd_command_is_long(conn, &intake.header))
+        return receive_long(receiver, &intake);
     uint64_t bytes = intake.result == 0 ? nbd_command_bytes(&intake.header, intake.contexts) : 0;
     ret = wait_for_place(conn, bytes);
     if (ret < 0)

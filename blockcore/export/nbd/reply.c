@@ -33,6 +33,7 @@ struct nbd_request *nbd_request_create(struct nbd_connection *conn, const struct
         request = xmalloc(sizeof(*request));
     request->conn = conn;
     request->header = *header;
+    request->piece = range_make(header->offset, header->bytes);
     request->contexts = 0;
     request->result = 0;
     request->message = NULL;
@@ -65,8 +66,7 @@ struct nbd_part *nbd_reply_part(struct nbd_request *request, const void *data, s
     return part;
 }
 
-/* The data are not needed any more. */
-static void release_data(struct nbd_request *request)
+void nbd_request_release_data(struct nbd_request *request)
 {
     struct nbd_connection *conn = request->conn;
     buffer_put(request->buffer, request->buffer_bytes);
@@ -83,7 +83,7 @@ void nbd_request_destroy(struct nbd_request *request)
 {
     struct nbd_connection *conn = request->conn;
     struct spare *pool = spare_of_loop();
-    release_data(request);
+    nbd_request_release_data(request);
     drop_parts(request);
     request->link.next = (struct list *)(void *)pool->first;
     pool->first = request;
@@ -230,6 +230,18 @@ static void tell_of_failure(const struct nbd_request *request, uint32_t error, i
         notice_give(&notice);
 }
 
+/* Where success has been told and data were sent, there is no other way to say that it is none. */
+static void compose_simple_error(struct nbd_request *request, const struct nbd_reply_to *to, uint32_t error)
+{
+    if (nbd_request_is_continued(request)) {
+        nbd_connection_complain(request->conn, "a read failed after a part of its data had been sent");
+        nbd_connection_cut(request->conn);
+        return;
+    }
+    struct nbd_part *part = nbd_reply_part(request, NULL, 0);
+    part->head_bytes = (uint32_t)nbd_put_simple_reply(part->head, to, error);
+}
+
 /* A read that was begun and failed says where; what it is about lies within the request. */
 static void compose_error(struct nbd_request *request, int ret)
 {
@@ -238,8 +250,7 @@ static void compose_error(struct nbd_request *request, int ret)
     drop_parts(request);
     tell_of_failure(request, error, ret);
     if (to.mode == NBD_MODE_SIMPLE) {
-        struct nbd_part *part = nbd_reply_part(request, NULL, 0);
-        part->head_bytes = (uint32_t)nbd_put_simple_reply(part->head, &to, error);
+        compose_simple_error(request, &to, error);
         return;
     }
     const char *message = request->message ? request->message : strerrordesc_np(-ret);
@@ -277,9 +288,9 @@ static bool finish_reply(struct nbd_request *request)
 static void count_ended(const struct nbd_request *request, int ret)
 {
     struct nbd_connection *conn = request->conn;
-    nbd_count(&conn->requests, 1);
+    nbd_count(&conn->requests, nbd_request_continues(request) && ret == 0 ? 0 : 1);
     if (ret == 0 && request->header.type == NBD_CMD_READ)
-        nbd_count(&conn->bytes_read, request->header.bytes);
+        nbd_count(&conn->bytes_read, request->piece.bytes);
     else if (ret == 0 && request->header.type == NBD_CMD_WRITE)
         nbd_count(&conn->bytes_written, request->header.bytes);
 }
@@ -297,7 +308,7 @@ void nbd_request_end(struct nbd_request *request, int ret)
     else if (request->parts_count == 0)
         compose_success(request);
     if (!finish_reply(request) || ret < 0)
-        release_data(request);
+        nbd_request_release_data(request);
     list_append(&conn->replies, &request->link);
     if (conn->reading || conn->sending)
         return;

@@ -55,10 +55,16 @@ struct nbd_server {
 static struct list servers = LIST_INIT(servers);
 
 static uint64_t stall_ms = NBD_STALL_MS;
+static uint64_t whole_bytes = NBD_PAYLOAD_MAX;
 
 void nbd_server_set_stall_ms(uint64_t ms)
 {
     stall_ms = ms;
+}
+
+void nbd_server_set_whole_bytes(uint64_t bytes)
+{
+    whole_bytes = bytes;
 }
 
 /* In whatever state. There are few servers. */
@@ -194,6 +200,7 @@ static struct nbd_server *server_create(const struct nbd_server_options *options
         .security = &server->security,
         .handshake_ms = (uint64_t)seconds * MS_PER_SECOND,
         .stall_ms = stall_ms,
+        .whole_bytes = whole_bytes,
         .single = server->connections_max == 1,
         .lingers = connection_lingers,
         .closed = connection_closed,

@@ -57,6 +57,9 @@ void nbd_server_describe(const struct nbd_server *server, struct arena *arena, s
 /* For tests, which have no time to wait for NBD_STALL_MS: for servers that are started from now on. */
 void nbd_server_set_stall_ms(uint64_t ms) CONTROL_FN;
 
+/* For tests: servers that are started from now on move requests with more data than that, a power of two, in pieces. */
+void nbd_server_set_whole_bytes(uint64_t bytes) CONTROL_FN;
+
 /* A socket it listens on, for tests that ask for its port. */
 int nbd_server_fd(const struct nbd_server *server) CONTROL_FN;
 

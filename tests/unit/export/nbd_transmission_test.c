@@ -135,24 +135,85 @@ NBD_TEST(an_export_that_is_not_writable_is_not_written)
     leave(client);
 }
 
-NBD_TEST(data_have_a_maximum_length)
+NBD_TEST(zeroes_have_no_maximum_length)
 {
     export_null("disk", 128 * MIB);
     struct client *client = enter("disk");
     ask(client, NBD_CMD_READ, 0, 1, 0, NBD_PAYLOAD_MAX);
     expect_simple(client, 0, 1);
     expect_data(client, NBD_PAYLOAD_MAX, 0);
-    ask(client, NBD_CMD_READ, 0, 2, 0, NBD_PAYLOAD_MAX + 1);
-    expect_simple(client, NBD_EINVAL, 2);
-    ask(client, NBD_CMD_WRITE, 0, 3, 0, NBD_PAYLOAD_MAX);
-    put_filled(client, NBD_PAYLOAD_MAX, 'x');
-    expect_simple(client, 0, 3);
-    ask(client, NBD_CMD_WRITE, 0, 4, 0, NBD_PAYLOAD_MAX + 1);
-    put_filled(client, NBD_PAYLOAD_MAX + 1, 'x');
-    expect_simple(client, NBD_EINVAL, 4);
-    ask(client, NBD_CMD_WRITE_ZEROES, 0, 5, 0, 128 * MIB);
-    expect_simple(client, 0, 5);
+    ask(client, NBD_CMD_WRITE_ZEROES, 0, 2, 0, 128 * MIB);
+    expect_simple(client, 0, 2);
     expect_alive(client);
+    leave(client);
+}
+
+/* Requests with more data are moved in pieces. */
+#define WHOLE_BYTES (64 * 1024)
+
+static void restart_server_with_pieces(void)
+{
+    nbd_server_set_whole_bytes(WHOLE_BYTES);
+    restart_server_with(0, 10);
+    nbd_server_set_whole_bytes(NBD_PAYLOAD_MAX);
+}
+
+NBD_TEST(long_requests_move_all_their_data)
+{
+    restart_server_with_pieces();
+    export_file("disk", MIB);
+    struct client *client = enter("disk");
+    ask(client, NBD_CMD_WRITE, NBD_CMD_FLAG_FUA, 1, 1000, 300000);
+    put_filled(client, 300000, 'x');
+    expect_simple(client, 0, 1);
+    ask(client, NBD_CMD_READ, 0, 2, 999, 1);
+    ask(client, NBD_CMD_READ, 0, 3, 1000, 300000);
+    ask(client, NBD_CMD_READ, 0, 4, 301000, 1);
+    expect_simple(client, 0, 2);
+    expect_data(client, 1, 0);
+    expect_simple(client, 0, 3);
+    expect_data(client, 300000, 'x');
+    expect_simple(client, 0, 4);
+    expect_data(client, 1, 0);
+    leave(client);
+}
+
+NBD_TEST(a_long_read_is_a_chunk_for_each_piece)
+{
+    restart_server_with_pieces();
+    export_file("disk", MIB);
+    struct client *client = enter_structured("disk");
+    ask(client, NBD_CMD_WRITE, 0, 1, 0, 200000);
+    put_filled(client, 200000, 'x');
+    expect_simple(client, 0, 1);
+    ask(client, NBD_CMD_READ, 0, 2, 60000, 100000);
+    static const uint32_t ends[] = { 60000, 65536, 131072, 160000 };
+    for (unsigned i = 1; i < ARRAY_SIZE(ends); i++) {
+        uint8_t chunk[NBD_CHUNK_BYTES + 8];
+        get_raw(client, chunk, sizeof(chunk));
+        expect(load_be16(chunk + 4) == (ends[i] == 160000 ? NBD_REPLY_FLAG_DONE : 0));
+        expect(load_be16(chunk + 6) == NBD_REPLY_TYPE_OFFSET_DATA);
+        expect(load_be64(chunk + 8) == 2);
+        expect(load_be32(chunk + 16) == 8 + ends[i] - ends[i - 1]);
+        expect(load_be64(chunk + 20) == ends[i - 1]);
+        expect_data(client, ends[i] - ends[i - 1], 'x');
+    }
+    ask(client, NBD_CMD_READ, NBD_CMD_FLAG_DF, 3, 0, NBD_PAYLOAD_MAX + 1);
+    expect_error_chunk(client, NBD_EOVERFLOW, 3);
+    expect_alive(client);
+    leave(client);
+}
+
+/* With nothing in flight for it, an export can be taken away while half of a request has come. */
+NBD_TEST(a_long_write_may_never_end)
+{
+    restart_server_with_pieces();
+    export_file("disk", MIB);
+    struct client *client = enter("disk");
+    ask(client, NBD_CMD_WRITE, 0, 1, 0, 300000);
+    put_filled(client, 200000, 'x');
+    expect_success(export_del("disk", BLOCK_EXPORT_REMOVE_MODE_HARD));
+    expect_closed(client);
     leave(client);
 }
 
@@ -556,7 +617,10 @@ int main(void)
         cmocka_unit_test(requests_outside_the_export_are_refused),
         cmocka_unit_test(requests_of_no_bytes_do_nothing),
         cmocka_unit_test(an_export_that_is_not_writable_is_not_written),
-        cmocka_unit_test(data_have_a_maximum_length),
+        cmocka_unit_test(zeroes_have_no_maximum_length),
+        cmocka_unit_test(long_requests_move_all_their_data),
+        cmocka_unit_test(a_long_read_is_a_chunk_for_each_piece),
+        cmocka_unit_test(a_long_write_may_never_end),
         cmocka_unit_test(a_wrong_magic_ends_the_connection),
         cmocka_unit_test(forced_unit_access_flushes_what_it_wrote),
         cmocka_unit_test(a_writethrough_export_flushes_every_write),
