@@ -267,7 +267,12 @@ static struct error *confine(const struct options *options)
     const char *files[] = { options->pidfile, options->audit ? options->audit->path : NULL, trace_path(),
                             options->metrics ? metrics_path(options->metrics) : NULL };
     const char **readable = xcalloc(options->count + 1, sizeof(*readable));
-    struct sandbox_needs needs = { .files = files, .files_count = ARRAY_SIZE(files), .readable = readable };
+    struct sandbox_needs needs = {
+        .files = files,
+        .files_count = ARRAY_SIZE(files),
+        .readable = readable,
+        .socket = options->metrics ? metrics_path(options->metrics) : NULL,
+    };
     struct error *missing = NULL;
     for (size_t i = 0; i < options->count; i++) {
         if (options->items[i].config)

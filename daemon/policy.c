@@ -52,6 +52,18 @@ static void set_nodes(const struct policy_options *options, const struct limits_
     node_policy_set(&nodes);
 }
 
+static void set_paths(void)
+{
+    has_paths = true;
+    path_policy_set(&paths);
+}
+
+void policy_imply_paths(const struct path_list *implied)
+{
+    paths = *implied;
+    set_paths();
+}
+
 struct error *policy_begin(const struct policy_options *options, const struct limits_options *limits)
 {
     set_nodes(options, limits);
@@ -61,9 +73,7 @@ struct error *policy_begin(const struct policy_options *options, const struct li
     if (!options->has_paths)
         return NULL;
     struct error *err = policy_resolve_paths("paths", options->paths, options->paths_count, &paths);
-    if (err)
-        return err;
-    has_paths = true;
-    path_policy_set(&paths);
-    return NULL;
+    if (!err)
+        set_paths();
+    return err;
 }

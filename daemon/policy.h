@@ -16,6 +16,9 @@ struct policy_options;
  * followed once, now. NULL: everything. Blocks: before the service begins. */
 struct error *policy_begin(const struct policy_options *options, const struct limits_options *limits) MUST_CHECK;
 
+/* Where the policy names none: @implied, which live as long as the process. */
+void policy_imply_paths(const struct path_list *implied);
+
 /* The paths, without links; NULL: all. */
 const struct path_list *policy_paths(void);
 

@@ -28,11 +28,13 @@ struct sandbox_needs {
     size_t files_count;
     const char *const *readable; /* NULL, and what does not exist, is skipped */
     size_t readable_count;
+    const char *socket; /* one of the files, where the daemon listens for its own sake; NULL: none */
 };
 
 /* Confines the process, which has one thread. @policy: the paths where @options name none; NULL: there are none either,
- * an error with Landlock. Blocks: before the service begins. Errors say what this kernel lacks; with mode `auto`,
- * *missing (to be freed) does instead, and the rest takes effect. */
+ * an error with Landlock; those that @options name hold for what clients name, too, then (policy.h). Blocks: before the
+ * service begins. Errors say what this kernel lacks; with mode `auto`, *missing (to be freed) does instead, and the
+ * rest takes effect. */
 struct error *sandbox_begin(const struct sandbox_options *options, const struct path_list *policy,
                             const struct sandbox_needs *needs, struct error **missing) MUST_CHECK;
 

@@ -43,7 +43,7 @@ def test_the_kernel_refuses_paths_that_no_policy_forbids(world, start):
     create(world / "out" / "base.qcow2", "1M")
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", world / "out" / "base.qcow2", "-F", "qcow2",
                     world / "in" / "overlay.qcow2"], check=True)
-    daemon, qmp = start(f"sandbox: {{paths: [ {world}/in ]}}")
+    daemon, qmp = start(f"policy: {{paths: [ / ]}}\nsandbox: {{paths: [ {world}/in ]}}")
     qmp.execute("blockdev-add", driver="file", node_name="good", filename=f"{world}/in/disk.raw")
     for path in ("out/disk.raw", "in/link"):
         error = qmp.error("blockdev-add", driver="file", node_name="no", filename=str(world / path))
@@ -55,6 +55,31 @@ def test_the_kernel_refuses_paths_that_no_policy_forbids(world, start):
     assert error.desc.endswith("Permission denied")
     error = qmp.error("nbd-server-start", {"addr": {"type": "unix", "data": {"path": f"{world}/out/nbd"}}})
     assert error.desc.endswith("Permission denied") and not (world / "out" / "nbd").exists()
+    qmp.close()
+
+
+SYSTEM = ("/etc/passwd", "/usr/bin/env", "/proc/self/environ", "/sys/kernel/uevent_seqnum")
+
+
+@pytest.mark.parametrize("more", ["", ", landlock: false", ", mode: auto, seccomp: false"])
+def test_clients_cannot_read_what_the_process_may(world, start, more):
+    """The paths of the sandbox are those of the policy, if that names none."""
+    daemon, qmp = start(f"sandbox: {{paths: [ {world}/in ]{more}}}")
+    for path in SYSTEM:
+        for error in (qmp.error("blockdev-add", driver="file", node_name="no", filename=path, read_only=True),
+                      qmp.error("object-add", qom_type="secret", id="no", file=path)):
+            assert "the policy does not allow" in error.desc and path in error.desc
+    error = qmp.error("config-apply", path="/etc/hostname")
+    assert "the policy does not allow" in error.desc
+    qmp.execute("blockdev-add", driver="file", node_name="good", filename=f"{world}/in/disk.raw")
+    qmp.close()
+
+
+@pytest.mark.parametrize("text", ["policy: {{paths: [ {}, /etc ]}}\nsandbox: {{paths: [ {} ]}}",
+                                  "sandbox: {{mode: off, paths: [ {} ]}}"])
+def test_paths_that_the_policy_names_count(world, start, text):
+    daemon, qmp = start(text.format(f"{world}/in", f"{world}/in"))
+    qmp.execute("blockdev-add", driver="file", node_name="etc", filename="/etc/passwd", read_only=True)
     qmp.close()
 
 
