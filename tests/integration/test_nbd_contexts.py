@@ -90,6 +90,26 @@ def test_extents_are_multiples_of_the_block_that_was_advertised(qmp, tmp_path):
     assert client.ask_status(64 * KIB, 64 * KIB, flags=REQ_ONE) == {BASE: [(64 * KIB, 3)], dirty("b"): [(64 * KIB, 0)]}
 
 
+def test_extents_stay_in_blocks_when_the_graph_changes(qmp, tmp_path):
+    """A node of finer blocks is put on top: a client goes by what it was told."""
+    (tmp_path / "disk.raw").write_bytes(bytes(1 * MIB))
+    qmp.execute("blockdev-add", driver="blkdebug", node_name="disk", align=64 * KIB,
+                image={"driver": "file", "filename": str(tmp_path / "disk.raw")})
+    server = nbd_client.start_server(qmp, tmp_path)
+    nbd_client.export(qmp, "disk", writable=True, allocation_depth=True)
+    client = enter(server, "disk", STRUCTURED, [BASE, DEPTH], [INFO_BLOCK_SIZE])
+    top = create(tmp_path / "top.qcow2", 1 * MIB, cluster_size=4096)
+    qmp.execute("blockdev-add", driver="qcow2", node_name="top", backing=None,
+                file={"driver": "file", "filename": str(top)})
+    qmp.execute("blockdev-snapshot", node="disk", overlay="top")
+    client.ask(CMD_WRITE_ZEROES, 0, 1 * MIB)
+    for offset in (68 * KIB, 124 * KIB, 1020 * KIB):
+        client.ask(CMD_WRITE, offset, payload=b"x" * 4 * KIB)
+    assert client.ask_status(0, 1 * MIB)[BASE] == [(64 * KIB, 3), (64 * KIB, 0), (832 * KIB, 3), (64 * KIB, 0)]
+    assert client.ask_status(68 * KIB, 256 * KIB)[BASE] == [(60 * KIB, 0), (196 * KIB, 3)]
+    assert client.ask_status(64 * KIB, 128 * KIB, flags=REQ_ONE) == {BASE: [(64 * KIB, 0)], DEPTH: [(128 * KIB, 1)]}
+
+
 def test_depth_is_offered_only_if_the_export_says_so(qmp, server):
     nbd_client.export(qmp, "disk")
     client = Raw(server)

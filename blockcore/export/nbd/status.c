@@ -23,8 +23,10 @@ _Static_assert(REPLY_BYTES / NBD_CONTEXTS_MAX >= CHUNK_ONE_BYTES, "each context 
 /* A chunk under construction. */
 struct chunk {
     uint8_t *at;
-    size_t bytes;     /* so far, header included */
-    uint64_t covered; /* of the range */
+    size_t bytes;           /* so far, header included */
+    uint64_t covered;       /* of the range */
+    uint64_t partial_bytes; /* behind that: of a block whose rest is not known yet */
+    uint32_t partial_flags;
     size_t extents;
     size_t extents_max;
     bool extended;
@@ -79,6 +81,20 @@ static bool chunk_append(struct chunk *chunk, uint64_t bytes, uint32_t flags)
     return true;
 }
 
+/* The flags of a block that has both. */
+static uint32_t join_allocation(uint32_t one, uint32_t other)
+{
+    return one & other;
+}
+
+/* The upper one of the layers. */
+static uint32_t join_depth(uint32_t one, uint32_t other)
+{
+    if (one == 0 || other == 0)
+        return one | other;
+    return (uint32_t)min_u64(one, other);
+}
+
 static uint32_t allocation_flags(const struct extent *extent)
 {
     return (extent->flags & EXTENT_DATA ? 0 : NBD_STATE_HOLE) | (extent->flags & EXTENT_ZERO ? NBD_STATE_ZERO : 0);
@@ -92,15 +108,44 @@ static uint32_t depth_flags(const struct extent *extent)
 static const struct {
     unsigned ask;
     uint32_t (*flags)(const struct extent *extent);
+    uint32_t (*join)(uint32_t one, uint32_t other);
 } layers[NBD_CONTEXT_BITMAPS] = {
-    [NBD_CONTEXT_ALLOCATION] = { ASK_ZERO | ASK_MAP, allocation_flags },
-    [NBD_CONTEXT_DEPTH] = { ASK_ALLOCATED, depth_flags },
+    [NBD_CONTEXT_ALLOCATION] = { ASK_ZERO | ASK_MAP, allocation_flags, join_allocation },
+    [NBD_CONTEXT_DEPTH] = { ASK_ALLOCATED, depth_flags, join_depth },
 };
+
+static uint64_t end_of_known(const struct chunk *chunk, const struct nbd_status_query *query)
+{
+    return query->range.offset + chunk->covered + chunk->partial_bytes;
+}
+
+/* As chunk_append(), in whole blocks. The graph may have changed since the client was told the block, so that what it
+ * says now ends inside of one. */
+static bool append_in_blocks(struct chunk *chunk, const struct nbd_status_query *query, unsigned context,
+                             uint64_t bytes, uint32_t flags)
+{
+    while (bytes > 0) {
+        uint64_t at = end_of_known(chunk, query);
+        uint64_t whole = align_down(at + bytes, query->block);
+        bool begins = chunk->partial_bytes == 0;
+        uint64_t piece = begins && whole > at ? whole - at : min_u64(bytes, align_up(at + 1, query->block) - at);
+        chunk->partial_flags = begins ? flags : layers[context].join(chunk->partial_flags, flags);
+        chunk->partial_bytes += piece;
+        bytes -= piece;
+        at += piece;
+        if (!is_aligned(at, query->block) && at < range_end(query->range))
+            continue;
+        if (!chunk_append(chunk, chunk->partial_bytes, chunk->partial_flags))
+            return false;
+        chunk->partial_bytes = 0;
+    }
+    return true;
+}
 
 /* 1 when there is room for more. */
 static int append_next(struct chunk *chunk, const struct nbd_status_query *query, unsigned context)
 {
-    struct range left = range_between(query->range.offset + chunk->covered, range_end(query->range));
+    struct range left = range_between(end_of_known(chunk, query), range_end(query->range));
     CLEANUP(extents_fini) struct extents extents;
     extents_init(&extents, query->one ? ASK_EXTENTS_ONE : ASK_EXTENTS);
     int ret = handle_block_status(query->handle, left, layers[context].ask, NULL, false, &extents);
@@ -108,7 +153,7 @@ static int append_next(struct chunk *chunk, const struct nbd_status_query *query
         return ret;
     for (size_t i = 0; i < extents.count; i++) {
         const struct extent *extent = &extents.items[i];
-        if (!chunk_append(chunk, extent->bytes, layers[context].flags(extent)))
+        if (!append_in_blocks(chunk, query, context, extent->bytes, layers[context].flags(extent)))
             return 0;
     }
     return chunk->covered < query->range.bytes;
@@ -117,7 +162,7 @@ static int append_next(struct chunk *chunk, const struct nbd_status_query *query
 static int fill_from_layers(struct chunk *chunk, const struct nbd_status_query *query, unsigned context)
 {
     int ret = 1;
-    for (unsigned i = 0; i < ASKS_MAX && ret == 1; i++)
+    for (unsigned i = 0; (i < ASKS_MAX || chunk->extents == 0) && ret == 1; i++)
         ret = append_next(chunk, query, context);
     return ret < 0 ? ret : 0;
 }
