@@ -18,10 +18,8 @@ _Thread_local struct loop *current_loop;
 
 void loop_awake(struct loop *loop)
 {
-    if (atomic_load_explicit(&loop->asleep, memory_order_relaxed)) {
+    if (atomic_load_explicit(&loop->asleep, memory_order_relaxed))
         atomic_store_explicit(&loop->asleep, false, memory_order_relaxed);
-        loop->now_ns = uv_hrtime();
-    }
 }
 
 static void nothing_to_do(uv_idle_t *handle)
@@ -97,6 +95,7 @@ static bool go_to_sleep(struct loop *loop)
 static void loop_turn(struct loop *loop)
 {
     loop_awake(loop);
+    loop->now_known = false;
     bool more = true;
     for (int pass = 0; more && pass < PASSES_MAX; pass++) {
         take_inbox(loop);
@@ -110,6 +109,7 @@ static void loop_turn(struct loop *loop)
         uv_idle_stop(&loop->busy);
     else
         uv_idle_start(&loop->busy, nothing_to_do);
+    loop->now_known = false; /* sockets and timers come next, perhaps after a sleep */
 }
 
 static void before_sleep(uv_prepare_t *handle)
@@ -166,7 +166,6 @@ void loop_init(struct loop *loop, unsigned index)
     uv_prepare_start(&loop->before_sleep, before_sleep);
     uv_poll_start(&loop->wakeup, UV_READABLE, woken);
     timer_heap_init(loop);
-    loop->now_ns = uv_hrtime();
 }
 
 void loop_adopt(struct loop *loop)
@@ -250,7 +249,10 @@ unsigned loop_index(const struct loop *loop)
 
 uint64_t loop_now_ns(void)
 {
-    loop_awake(current_loop);
+    if (!current_loop->now_known) {
+        current_loop->now_ns = uv_hrtime();
+        current_loop->now_known = true;
+    }
     return current_loop->now_ns;
 }
 

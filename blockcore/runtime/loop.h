@@ -66,7 +66,8 @@ struct loop_task {
 /* Any thread; wakes the loop if it sleeps. In order per posting thread. */
 void loop_post(struct loop *loop, struct loop_task *task);
 
-/* Nanoseconds of the monotonic clock as of the begin of this turn. */
+/* Nanoseconds of the monotonic clock, the same in all of a turn of the loop: of the moment when they were first asked
+ * for in it. */
 uint64_t loop_now_ns(void);
 
 /* One-shot timer with a callback, on the loop it was created on. */

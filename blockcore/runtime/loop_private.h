@@ -26,6 +26,7 @@ struct loop {
     unsigned index;
     pthread_t thread; /* that runs it */
     struct loop_task stop;
+    bool now_known; /* somebody has asked for the time in this turn */
     uint64_t now_ns;
 
     /* What is ready: one chain, first in, first out. */

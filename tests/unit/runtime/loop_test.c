@@ -229,6 +229,31 @@ CO_TEST(the_time_of_a_turn_moves_on)
     expect(loop_now_ns() >= before + 2000000);
 }
 
+static int sleep_2_ms(void *arg)
+{
+    (void)arg;
+    usleep(2000);
+    return 0;
+}
+
+CO_TEST(the_time_moves_on_when_another_thread_wakes_the_loop)
+{
+    uint64_t before = loop_now_ns();
+    for (int i = 0; i < 3; i++)
+        co_blocking(NULL, sleep_2_ms, NULL);
+    expect(loop_now_ns() >= before + 6000000);
+}
+
+CO_TEST(the_time_moves_on_while_the_loop_never_sleeps)
+{
+    uint64_t before = loop_now_ns();
+    for (uint64_t begin = clock_ns(); clock_ns() < begin + 2000000;)
+        co_yield ();
+    for (int i = 0; i < 100; i++) /* into another turn */
+        co_yield ();
+    expect(loop_now_ns() >= before + 2000000);
+}
+
 static void quit(void *arg)
 {
     (void)arg;
@@ -358,6 +383,8 @@ int main(void)
         cmocka_unit_test(a_timer_can_be_stopped_moved_and_used_again),
         cmocka_unit_test(many_timers_expire_in_order),
         cmocka_unit_test(the_time_of_a_turn_moves_on),
+        cmocka_unit_test(the_time_moves_on_when_another_thread_wakes_the_loop),
+        cmocka_unit_test(the_time_moves_on_while_the_loop_never_sleeps),
         cmocka_unit_test(runtime_run_goes_on_until_it_is_told_to_quit),
         cmocka_unit_test(the_number_of_loops_has_a_limit_and_a_default),
         cmocka_unit_test(the_runtime_can_be_started_again),
