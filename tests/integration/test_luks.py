@@ -137,6 +137,19 @@ def test_reopening_on_a_copy_but_not_on_another_volume(qmp, disk, tmp_path):
     assert node(qmp, "crypt0")["file"] == str(tmp_path / "copy.luks")
 
 
+def test_a_volume_that_nobody_uses_grows(qmp, disk):
+    assert create(qmp, "disk0", 1 * MIB) is None
+    qmp.execute("blockdev-add", driver="luks", node_name="crypt0", file="disk0", key_secret="s0")
+    qmp.execute("block_resize", node_name="crypt0", size=2 * MIB)
+    qmp.execute("block_resize", node_name="crypt0", size=512)
+    qmp.execute("block_resize", node_name="crypt0", size=3 * MIB)
+    qmp.execute("blockdev-del", node_name="crypt0")
+    qmp.execute("blockdev-del", node_name="disk0")
+    output = run("qemu-io", "--object", SECRET, "--image-opts", f"driver=luks,key-secret=s,file.filename={disk}",
+                 "-c", "read -P 0 512 3145216").stdout
+    assert "read 3145216/3145216" in output and "failed" not in output
+
+
 def test_qemu_and_cairn_take_turns(start_daemon, tmp_path):
     path = tmp_path / "a.luks"
     create_encrypted(path, "1M", SECRET, **{"key-secret": "s", "iter-time": 50})

@@ -113,15 +113,16 @@ static void luks_close(struct node *node)
     cipher_free(luks->cipher);
 }
 
-/* Data is the parents' business, as it is with raw. The header is read always and written when the slots change, which
- * somebody with permission to write does; those who look at it meanwhile must not be in the way. */
+/* Data is the parents' business, as it is with raw, but for what a volume gets that becomes longer: zeroes are written
+ * there. The header is read always and written when the slots change, which somebody with permission to write does;
+ * those who look at it meanwhile must not be in the way. */
 static void luks_child_permissions(const struct node *node, const struct child *child, unsigned perm, unsigned shared,
                                    unsigned *child_perm, unsigned *child_shared)
 {
     const struct luks *luks = node_state((struct node *)(uintptr_t)node);
     bool holds_header = strcmp(child_name(child), "header") == 0 || luks->header_child == luks->file;
     *child_perm = perm | PERM_CONSISTENT_READ;
-    if (holds_header && (perm & PERM_WRITE_UNCHANGED))
+    if ((holds_header && (perm & PERM_WRITE_UNCHANGED)) || (perm & PERM_RESIZE))
         *child_perm |= PERM_WRITE;
     *child_shared = shared & ~(unsigned)PERM_RESIZE;
 }
