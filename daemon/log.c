@@ -3,6 +3,8 @@
 #include "blockcore/base/cleanup.h"
 #include "daemon/log_format.h"
 #include "daemon/log_sink.h"
+#include "rpc/hide.h"
+#include "schema/codec/text.h"
 
 #include <pthread.h>
 #include <stdarg.h>
@@ -170,6 +172,16 @@ static void make_one_line(char *text)
     }
 }
 
+static void hide_in_line(char **line)
+{
+    struct text text = { 0 };
+    text_append_string(&text, *line);
+    hide_secrets(&text, 0, HIDE_IN_TEXT);
+    text_append(&text, "", 1);
+    free(*line);
+    *line = text.data;
+}
+
 static void PRINTF_LIKE(3, 0)
     log_line(enum log_level level, const struct log_about *about, const char *format, va_list args)
 {
@@ -179,6 +191,7 @@ static void PRINTF_LIKE(3, 0)
     CLEANUP(free) char *text = NULL;
     if (vasprintf(&text, format, args) < 0)
         return;
+    hide_in_line(&text);
     if (strnlen(text, LOG_LINE_BYTES_MAX) == LOG_LINE_BYTES_MAX)
         text[LOG_LINE_BYTES_MAX] = 0;
     make_one_line(text);

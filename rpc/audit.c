@@ -1,6 +1,7 @@
 #include "rpc/audit.h"
 
 #include "blockcore/base/memory.h"
+#include "rpc/hide.h"
 #include "rpc/request.h"
 #include "rpc/session.h"
 #include "schema/codec/encode.h"
@@ -10,8 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-
-#define HIDDEN "(secret)"
 
 static void append_member(struct text *line, const char *name, const char *value)
 {
@@ -53,37 +52,6 @@ static void append_peer(struct text *line, const struct rpc_peer *peer)
     append_member(line, "tls-name", peer->tls_name);
 }
 
-/* Bytes of the user in an address that begins at @at; 0: there is none. */
-static size_t user_bytes(const char *at, const char *end)
-{
-    const char *last = NULL;
-    for (const char *byte = at; byte < end && *byte != '/' && *byte != '"'; byte++) {
-        if (*byte == '@')
-            last = byte;
-        byte += *byte == '\\'; /* and what it escapes */
-    }
-    return last ? (size_t)(last - at) : 0;
-}
-
-void audit_hide_users(struct text *line, uint64_t begin)
-{
-    struct text hidden = { 0 };
-    const char *at = line->data + begin;
-    const char *end = line->data + line->length;
-    const char *mark;
-    while ((mark = memmem(at, (size_t)(end - at), "://", 3))) {
-        size_t user = user_bytes(mark + 3, end);
-        text_append(&hidden, at, (size_t)(mark + 3 - at));
-        if (user > 0)
-            text_append_string(&hidden, HIDDEN);
-        at = mark + 3 + user;
-    }
-    text_append(&hidden, at, (size_t)(end - at));
-    line->length = begin;
-    text_append(line, hidden.data, hidden.length);
-    text_fini(&hidden);
-}
-
 /* Of JSON that is too long, here and below, the begin is shown as a string. */
 static void append_id(struct text *line, const char *id)
 {
@@ -114,7 +82,7 @@ static void append_desc(struct text *line, const char *message)
     size_t bytes = strlen(message);
     CLEANUP(free) char *head = xstrndup(message, AUDIT_DESC_MAX);
     append_member(line, "desc", head);
-    audit_hide_users(line, begin);
+    hide_secrets(line, begin, HIDE_IN_JSON);
     if (bytes > AUDIT_DESC_MAX)
         append_number(line, "desc-bytes", bytes);
 }
@@ -132,7 +100,7 @@ static void append_arguments(struct text *line, const struct command_context *re
         text_append_string(line, "null");
         return;
     }
-    audit_hide_users(line, begin);
+    hide_secrets(line, begin, HIDE_IN_JSON);
     if (line->length - begin > AUDIT_ARGUMENTS_MAX)
         shorten_arguments(line, begin);
 }

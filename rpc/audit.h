@@ -28,7 +28,4 @@ void audit_begin_line(struct text *line, const struct command_context *request);
 /* Appends what became of it, @ns after its begin, and the line feed. */
 void audit_end_line(struct text *line, const struct command_context *request, uint64_t ns);
 
-/* Replaces what stands before the '@' of addresses ("https://user:password@host") in @line from byte @begin on. */
-void audit_hide_users(struct text *line, uint64_t begin);
-
 #endif

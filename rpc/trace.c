@@ -1,7 +1,7 @@
 #include "rpc/trace.h"
 
 #include "blockcore/base/memory.h"
-#include "rpc/audit.h"
+#include "rpc/hide.h"
 #include "rpc/request.h"
 #include "schema/codec/encode.h"
 
@@ -19,7 +19,7 @@ static void append_value(struct text *text, const struct type_descriptor *type, 
 
 static void finish(struct text *text, size_t begin)
 {
-    audit_hide_users(text, begin);
+    hide_secrets(text, begin, HIDE_IN_JSON);
     if (text->length - begin <= TRACE_LINE_MAX)
         return;
     CLEANUP(free) char *end = xasprintf("... (%zu bytes)", text->length - begin);

@@ -10,6 +10,7 @@ import subprocess
 import pytest
 from images import create_encrypted, rng_of
 from process import run_cairnd
+from test_hung import wait_until
 
 KEY = bytes(range(32))
 VECTOR = bytes(range(16))
@@ -185,3 +186,27 @@ def test_the_log_of_commands_does_not_show_it(start_daemon):
     assert '"qom-type": "secret", "id": "s0", "data": "(secret)"' in log
     assert "sesame" not in log
     assert log.count("-->") == log.count("<--") == 7  # with the negotiation
+
+
+def test_descriptions_in_strings_show_none_of_them(start_daemon, tmp_path):
+    """Not in the log, where commands and their errors are told, and not in the audit log."""
+    audit = tmp_path / "audit.log"
+    daemon = start_daemon("--log", "level=debug", "--audit", f"path={audit}")
+    inner = {"driver": "https", "url": "https://me:hunter1@127.0.0.1:1/a", "cookie": "hunter2", "password": "hunter3"}
+    nested = {"driver": "raw", "file.filename": "json:" + json.dumps(inner), "key": "hunter4", "data": {"x": "hunter5"}}
+    with daemon.connect() as qmp:
+        for description in (inner, nested):
+            name = "json:" + json.dumps(description)
+            qmp.error("change-backing-file", device="none", image_node_name="none", backing_file=name)
+            qmp.error("blockdev-add", driver="file", node_name="n", filename=name)
+    wait_until(lambda: audit.exists() and audit.read_text().count("\n") == 4)
+    daemon.wait_for_log("<-- blockdev-add", count=2)
+    for text in (daemon.log, audit.read_text()):
+        assert "hunter" not in text and "(secret)" in text and "127.0.0.1" in text
+    for line in audit.read_text().splitlines():
+        json.loads(line)
+
+
+def test_descriptions_show_none_of_them_when_it_does_not_start(tmp_path):
+    result = run_cairnd("--blockdev", """file,node-name=n,filename=json:{'password':'hunter'}""", cwd=tmp_path)
+    assert result.returncode == 1 and "hunter" not in result.stderr and "(secret)" in result.stderr

@@ -1,6 +1,6 @@
 /* Any string in the arguments of a command: what is hidden in its line leaves JSON behind, and no user of an address.
  */
-#include "rpc/audit.h"
+#include "rpc/hide.h"
 
 #include "blockcore/base/error.h"
 #include "schema/codec/json_parse.h"
@@ -37,7 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     text_append_string(&line, "[");
     text_append_json(&line, copy);
     text_append_string(&line, "]");
-    audit_hide_users(&line, 0);
+    hide_secrets(&line, 0, HIDE_IN_JSON);
     struct error *err = json_parse(line.data, line.length, 16, &tree);
     if (err)
         abort();
