@@ -8,6 +8,7 @@ import subprocess
 import threading
 
 import pytest
+from images import create
 from process import BUILD, run_cairnd
 from qmp import QMP, QMPError
 from test_hung import hung_fs, wait_until  # noqa: F401 (hung_fs is a fixture)
@@ -86,18 +87,20 @@ def test_the_order_is_that_in_which_commands_ended_and_quit_is_the_last(start_da
     assert lines[-1]["command"] == "quit"
 
 
-def test_a_command_that_was_cancelled_has_a_line_when_it_has_ended(hung_fs, start_daemon, log):  # noqa: F811
-    daemon = start_daemon("--audit", f"path={log}")
+def test_a_command_that_was_cancelled_has_a_line_when_it_has_ended(start_daemon, log, tmp_path):
+    daemon = start_daemon("--audit", f"path={log}", "--blockdev",
+                          f"gate,node-name=gate,file.driver=file,file.filename={create(tmp_path / 'disk.qcow2', MIB)}")
     stuck = daemon.connect()
     with daemon.connect() as qmp:
-        stuck.start("blockdev-add", driver="file", node_name="hung", filename=str(hung_fs / "hang-open"))
-        wait_until(lambda: qmp.execute("query-commands-in-flight"))
+        qmp.execute("x-gate-hold", node_name="gate")
+        stuck.start("blockdev-add", driver="qcow2", node_name="held", file="gate")
+        wait_until(lambda: qmp.execute("x-gate-query", node_name="gate")["held"] > 0)
         qmp.execute("cancel-command", number=qmp.execute("query-commands-in-flight")[0]["number"])
         with pytest.raises(QMPError, match="cancelled"):
             stuck.finish(2)
-        assert [line["command"] for line in waits_for_lines(log, 1)] == ["cancel-command"]
-        hung_fs.release()
-        _, line = waits_for_lines(log, 2)
+        assert [line["command"] for line in waits_for_lines(log, 2)] == ["x-gate-hold", "cancel-command"]
+        qmp.execute("x-gate-release", node_name="gate")
+        line = next(line for line in waits_for_lines(log, 4) if line["command"] == "blockdev-add")
     assert line["command"] == "blockdev-add" and line["cancelled"] and line["result"] == "error"
 
 
