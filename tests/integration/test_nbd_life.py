@@ -1,5 +1,6 @@
 """The life of exports under clients that work: removed, stopped, resized, quit, with requests in flight on all threads."""
 
+import struct
 import threading
 
 import nbd
@@ -84,6 +85,43 @@ def test_quitting_does_what_was_asked(daemon, qmp, gated):
     for client in clients:
         client.expect_end()
     assert_written(path)
+
+
+@pytest.mark.parametrize("how", ["remove", "stop", "quit"])
+def test_what_was_done_is_answered(daemon, qmp, gated, how):
+    """Whatever of their queues was begun when the end came."""
+    path, socket = gated
+    clients = [RawClient(socket).enter("disk") for _ in range(CLIENTS)]
+    ends = [None] * CLIENTS
+    sent = threading.Semaphore(0)
+
+    def write(number, client):
+        try:
+            for place in range(2048):
+                client.send(request(CMD_WRITE, place, number * MIB + place * 512, 512), b"w" * 512)
+                sent.release()
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        ends[number] = client.expect_end()
+
+    writers = [threading.Thread(target=write, args=each) for each in enumerate(clients)]
+    for writer in writers:
+        writer.start()
+    for _ in range(1000):
+        sent.acquire()
+    if how == "remove":
+        qmp.execute("block-export-del", id="export-disk", mode="hard")
+    else:
+        qmp.execute("nbd-server-stop" if how == "stop" else "quit")
+    for writer in writers:
+        writer.join()
+    if how == "quit":
+        assert daemon.wait() == 0
+    data = path.read_bytes()
+    for number, end in enumerate(ends):
+        answered = {cookie for magic, error, cookie in struct.iter_unpack(">IIQ", end) if error == 0}
+        done = {place for place in range(2048) if data[number * MIB + place * 512] == ord("w")}
+        assert answered == done and len(end) == 16 * len(done)
 
 
 def test_no_reply_is_lost_where_the_connection_stays(qmp, gated):
