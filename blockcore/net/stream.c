@@ -3,6 +3,7 @@
 #include "blockcore/base/memory.h"
 #include "blockcore/net/tls_context.h"
 #include "blockcore/net/tls_session.h"
+#include "blockcore/runtime/coroutine.h"
 #include "blockcore/runtime/fd_watch.h"
 #include "blockcore/runtime/pool.h"
 
@@ -22,9 +23,11 @@ struct stream {
     int fd;
     struct fd_watch *watch;
     struct tls_session *tls; /* NULL: what is sent is what is written */
+    bool tcp;
 };
 
-static void tune(int fd)
+/* Whether it is TCP. */
+static bool tune(int fd)
 {
     static const int on = 1;
     static const int send_bytes = SEND_BUFFER_BYTES;
@@ -33,15 +36,16 @@ static void tune(int fd)
     getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &bytes);
     if (family == AF_UNIX)
         setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof(send_bytes));
-    else if (family == AF_INET || family == AF_INET6)
+    bool tcp = family == AF_INET || family == AF_INET6;
+    if (tcp)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    return tcp;
 }
 
 struct stream *stream_create(int fd)
 {
     struct stream *stream = xmalloc(sizeof(*stream));
-    *stream = (struct stream){ .fd = fd, .watch = fd_watch_create(fd) };
-    tune(fd);
+    *stream = (struct stream){ .fd = fd, .watch = fd_watch_create(fd), .tcp = tune(fd) };
     return stream;
 }
 
@@ -143,6 +147,36 @@ void stream_wake(struct stream *stream)
 void stream_wake_reader(struct stream *stream)
 {
     fd_watch_cancel_reading(stream->watch);
+}
+
+/* 1: some were there; 0: wait; -1: there will be no more. */
+static int drop_input(struct stream *stream)
+{
+    char dropped[4096];
+    ssize_t n = recv(stream->fd, dropped, sizeof(dropped), MSG_DONTWAIT);
+    if (n > 0)
+        return 1;
+    return n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
+}
+
+void stream_finish(struct stream *stream, uint64_t timeout_ms)
+{
+    int ret = 0;
+    if (!stream->tcp)
+        return;
+    if (stream->tls)
+        tls_session_end(stream->tls);
+    shutdown(stream->fd, SHUT_WR);
+    fd_watch_resume_reading(stream->watch);
+    while (ret == 0) {
+        int more = drop_input(stream);
+        if (more < 0)
+            return;
+        if (more > 0)
+            co_yield ();
+        else
+            ret = fd_watch_readable(stream->watch, timeout_ms);
+    }
 }
 
 /* TLS ----------------------------------------------------------------------------------------------------------- */

@@ -52,6 +52,12 @@ void stream_wake(struct stream *stream) LOOP_FN;
 /* The same for who reads, and forgets stream_when_readable(). Writing goes on. */
 void stream_wake_reader(struct stream *stream) LOOP_FN;
 
+/* Before stream_destroy(): waits until the other side has ended its direction, too, so that all that was written
+ * reaches it. TCP throws away what is under way when bytes that came are not read, and these are dropped here. At most
+ * until
+ * @timeout_ms have passed without any, or stream_cut(). */
+void stream_finish(struct stream *stream, uint64_t timeout_ms) CO_FN LOOP_FN;
+
 /* Encrypts what is sent and received from now on: a handshake of TLS, on the side of @context. Waits for the other side
  * as long as it takes: who has less time cuts the stream. Bytes that it sent before must not have been read. The error
  * is for people; the other side was told with an alert. After it the stream is good for nothing but stream_cut().

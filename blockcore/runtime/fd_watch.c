@@ -179,6 +179,12 @@ void fd_watch_cancel_reading(struct fd_watch *watch)
     cancel(watch, READ);
 }
 
+void fd_watch_resume_reading(struct fd_watch *watch)
+{
+    assert(watch->loop == current_loop);
+    watch->cancelled[READ] = false;
+}
+
 void fd_watch_cancel(struct fd_watch *watch)
 {
     fd_watch_cancel_reading(watch);

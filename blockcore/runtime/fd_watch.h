@@ -30,7 +30,8 @@ void fd_watch_when_readable(struct fd_watch *watch, void (*ready)(void *arg), vo
 
 /* Wakes the waiters; from now on every wait returns -ECANCELED. */
 void fd_watch_cancel(struct fd_watch *watch) LOOP_FN;
-/* The same for who wants to read; writing goes on. */
+/* The same for who wants to read, until it is resumed; writing goes on. */
 void fd_watch_cancel_reading(struct fd_watch *watch) LOOP_FN;
+void fd_watch_resume_reading(struct fd_watch *watch) LOOP_FN;
 
 #endif

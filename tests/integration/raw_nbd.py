@@ -25,12 +25,13 @@ def go(name):
 
 
 class RawClient:
-    """Connected to a Unix socket; nothing sent yet."""
+    """Connected to a Unix socket, or to a local TCP port; nothing sent yet."""
 
     def __init__(self, path, deadline=60):
-        self.socket = sockets.socket(sockets.AF_UNIX)
+        tcp = isinstance(path, int)
+        self.socket = sockets.socket(sockets.AF_INET if tcp else sockets.AF_UNIX)
         self.socket.settimeout(deadline)
-        self.socket.connect(str(path))
+        self.socket.connect(("127.0.0.1", path) if tcp else str(path))
 
     def send(self, *pieces):
         self.socket.sendall(b"".join(pieces))

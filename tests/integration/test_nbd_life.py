@@ -87,10 +87,15 @@ def test_quitting_does_what_was_asked(daemon, qmp, gated):
     assert_written(path)
 
 
+@pytest.mark.parametrize("transport", ["unix", "tcp"])
 @pytest.mark.parametrize("how", ["remove", "stop", "quit"])
-def test_what_was_done_is_answered(daemon, qmp, gated, how):
+def test_what_was_done_is_answered(daemon, qmp, gated, how, transport):
     """Whatever of their queues was begun when the end came."""
     path, socket = gated
+    if transport == "tcp":
+        qmp.execute("nbd-server-start", id="tcp", addr={"type": "inet", "data": {"host": "127.0.0.1", "port": "0"}})
+        servers = {server["id"]: server for server in qmp.execute("query-nbd-servers")}
+        socket = int(servers["tcp"]["addresses"][0]["port"])
     clients = [RawClient(socket).enter("disk") for _ in range(CLIENTS)]
     ends = [None] * CLIENTS
     sent = threading.Semaphore(0)
@@ -111,8 +116,10 @@ def test_what_was_done_is_answered(daemon, qmp, gated, how):
         sent.acquire()
     if how == "remove":
         qmp.execute("block-export-del", id="export-disk", mode="hard")
+    elif how == "stop":
+        qmp.execute("nbd-server-stop", id="tcp" if transport == "tcp" else "default")
     else:
-        qmp.execute("nbd-server-stop" if how == "stop" else "quit")
+        qmp.execute("quit")
     for writer in writers:
         writer.join()
     if how == "quit":

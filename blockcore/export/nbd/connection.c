@@ -89,6 +89,7 @@ struct dismissal {
     struct timer *timer;
     uint64_t sent; /* bytes of replies, at the last tick */
     unsigned ticks_left;
+    bool was_busy; /* there may be replies on their way */
 };
 
 static void dismissal_tick(void *arg)
@@ -110,12 +111,15 @@ static void dismissal_begin(struct nbd_connection *conn)
         .timer = timer_create_on_loop(dismissal_tick, conn),
         .sent = conn->sent,
         .ticks_left = TICKS,
+        .was_busy = conn->state == NBD_FINISHING && !conn->asleep,
     };
     timer_start(conn->dismissal->timer, TICK_MS);
 }
 
-static void dismissal_end(struct nbd_connection *conn)
+static void CO_FN dismissal_end(struct nbd_connection *conn)
 {
+    if (conn->dismissal && conn->dismissal->was_busy && conn->state != NBD_CUT)
+        stream_finish(conn->stream, TICK_MS);
     if (conn->dismissal)
         timer_destroy(conn->dismissal->timer);
     free(conn->dismissal);

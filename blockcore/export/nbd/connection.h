@@ -12,7 +12,8 @@
  *
  * Dismissed means: the export was removed, or the server was stopped. Nothing more is waited for. Requests inside the
  * graph end and are answered, and so is an option; if that takes more than half a second, or the client does not take
- * its replies, it is cut.
+ * its replies, it is cut. Over TCP the last replies would be lost if what the client still sends was not read, so that
+ * is dropped until it stops.
  *
  * Cut means: the handshake took too long or ended without an export, the client broke the protocol, the socket failed.
  * It can happen in any state and between any two bytes; the socket is shut down at once and replies are dropped.
