@@ -5,6 +5,7 @@
 #include "blockcore/graph/flush.h"
 #include "blockcore/graph/inner.h"
 #include "blockcore/graph/layout.h"
+#include "blockcore/graph/reopen.h"
 #include "blockcore/runtime/coroutine.h"
 
 #include <errno.h>
@@ -63,12 +64,16 @@ struct error *overlay_describe(struct node *node, struct node *overlay, struct c
     return err;
 }
 
+/* What is below is not written any more: as in QEMU it becomes read-only, so that other programs can open it to copy
+ * it. Where that cannot be it stays as it is. */
 void overlay_settle(struct node *node, struct node *overlay)
 {
     struct error *err = node_flush_in_use(node, "a snapshot");
     if (!err)
         atomic_store(&overlay->flush_backing, false);
-    /* The snapshot is there, and those who need to know hear of the error with their next flush. */
+    if (!err && !node_is_read_only(node))
+        err = node_reopen_read_only(node);
+    /* The snapshot is there, and those who need to know hear of an error with their next flush. */
     error_free(err);
 }
 

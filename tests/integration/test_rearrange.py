@@ -5,7 +5,7 @@ import random
 import threading
 
 import pytest
-from graphs import add_image, children
+from graphs import add_image, children, node
 from images import MIB, check, content, create, qemu_io, run
 from nbd_client import connect, export, start_server
 from qmp import QMPError
@@ -72,6 +72,38 @@ def test_an_overlay_is_made_on_the_way(daemon, qmp, tmp_path, mode):
     daemon.stop()
     assert content(tmp_path / "overlay")[:8192] == b"b" * 4096 + b"a" * 4096
     assert content(tmp_path / "base")[:8192] == b"a" * 8192
+
+
+@pytest.mark.parametrize("how", ["blockdev-snapshot", "blockdev-snapshot-sync", "transaction"])
+def test_others_may_copy_what_a_snapshot_keeps(qmp, tmp_path, how):
+    """It is read-only from then on, as in QEMU, so that other programs can open it; a job can still write it."""
+    add_image(qmp, create(tmp_path / "base", MIB), "base")
+    socket = start_server(qmp, tmp_path)
+    export(qmp, "base", writable=True)
+    handle = connect(socket, "base")
+    handle.pwrite(b"a" * 65536, 0)
+    refused_by_locks = run("qemu-img", "check", "-f", "qcow2", tmp_path / "base", check=False)
+    assert "lock" in refused_by_locks.stderr
+    if how == "blockdev-snapshot-sync":
+        qmp.execute(how, node_name="base", snapshot_file=str(tmp_path / "overlay"), snapshot_node_name="overlay")
+    else:
+        add_image(qmp, create(tmp_path / "overlay", MIB, backing=tmp_path / "base"), "overlay", backing=None)
+        snapshot = {"node": "base", "overlay": "overlay"}
+        qmp.execute(how, snapshot if how == "blockdev-snapshot"
+                    else {"actions": [{"type": "blockdev-snapshot", "data": snapshot}]})
+    assert node(qmp, "base")["ro"] and node(qmp, "base-file")["ro"]
+    handle.pwrite(b"b" * 4096, 0)
+    run("qemu-img", "convert", "-f", "qcow2", "-O", "raw", tmp_path / "base", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes()[:65536] == b"a" * 65536
+
+    qmp.execute("block-commit", job_id="j", device="overlay", auto_dismiss=False)
+    qmp.wait_event("BLOCK_JOB_READY")
+    qmp.execute("block-job-complete", device="j")
+    assert qmp.wait_job("j") is None
+    assert not node(qmp, "base")["ro"]
+    handle.pwrite(b"c" * 4096, 4096)
+    handle.flush()
+    assert handle.pread(12288, 0) == b"b" * 4096 + b"c" * 4096 + b"a" * 4096
 
 
 def test_a_filter_under_one_export_of_two(qmp, tmp_path):
