@@ -160,6 +160,9 @@ struct error *node_open_ref(const struct blockdev_ref *ref, struct node **out)
 
 struct error *child_attach(struct node *parent, const char *name, unsigned role, struct node *node, struct child **out)
 {
+    /* It may have been deleted while who holds it waited for something: see change.c. */
+    if (node->phase == NODE_CLOSING)
+        return error_new("%s: node '%s' is being closed", name, node->name);
     if (node->set.inactive && !parent->set.inactive)
         return error_new("Inactive '%s' can't be a %s child of active '%s'", node->name, name, parent->name);
     if (!height_raise(parent, node->height))

@@ -1,6 +1,9 @@
 /* Nodes: names, references, how they come and go. */
 #include "tests/unit/graph/fixture.h"
 
+#include "blockcore/drivers/drivers.h"
+#include "blockcore/graph/inner.h"
+
 IN_GRAPH(a_name_is_taken_once)
 {
     add_mem("disk", 4096);
@@ -48,6 +51,26 @@ IN_GRAPH(a_failed_open_leaves_nothing)
     assert_null(node_find("top"));
     add_mem("missing", 4096);
     expect_success(try_add_filter("top", "missing"));
+}
+
+/* Who holds the node has waited for something meanwhile. Its filter would keep the node for good: it could not be taken
+ * from a node that is being closed, which would wait for it. */
+IN_GRAPH(a_node_that_is_being_deleted_gets_no_filter)
+{
+    add_mem("disk", 4096);
+    struct node *disk = node_ref(node_find("disk"));
+    struct deletion deletion;
+    delete_start(&deletion, "disk");
+    settle();
+
+    struct node *filter;
+    struct child *child;
+    expect_success(inner_node_begin(&copy_on_read_driver, NULL, "job 'j'", &filter));
+    expect_error(inner_node_attach(filter, "file", CHILD_FILTERED, disk, &child), "node 'disk' is being closed");
+    inner_node_give_up(filter);
+
+    node_unref(disk);
+    co_event_wait(&deletion.done, "test");
 }
 
 IN_GRAPH(a_node_in_use_is_not_deleted)
@@ -225,6 +248,7 @@ int main(void)
         cmocka_unit_test(a_name_is_taken_once),
         cmocka_unit_test(a_name_is_reserved_while_its_node_opens),
         cmocka_unit_test(a_failed_open_leaves_nothing),
+        cmocka_unit_test(a_node_that_is_being_deleted_gets_no_filter),
         cmocka_unit_test(a_node_in_use_is_not_deleted),
         cmocka_unit_test(a_node_is_flushed_before_it_closes),
         cmocka_unit_test(deletion_ends_when_the_node_is_gone),
