@@ -39,6 +39,7 @@ struct dirty_bitmap {
     bool readonly;
     bool copier;
     bool followed;
+    bool planned;
 };
 
 static uint64_t bits_for(const struct dirty_bitmap *bitmap, uint64_t bytes)
@@ -253,6 +254,16 @@ bool dirty_bitmap_is_persistent(const struct dirty_bitmap *bitmap)
 void dirty_bitmap_set_persistent(struct dirty_bitmap *bitmap, bool persistent)
 {
     bitmap->persistent = persistent;
+}
+
+bool dirty_bitmap_is_planned(const struct dirty_bitmap *bitmap)
+{
+    return bitmap->planned;
+}
+
+void dirty_bitmap_set_planned(struct dirty_bitmap *bitmap, bool planned)
+{
+    bitmap->planned = planned;
 }
 
 bool dirty_bitmap_is_inconsistent(const struct dirty_bitmap *bitmap)

@@ -65,6 +65,9 @@ void dirty_bitmap_set_copier(struct dirty_bitmap *bitmap) CONTROL_FN;
 /* To be kept in the image. */
 bool dirty_bitmap_is_persistent(const struct dirty_bitmap *bitmap);
 void dirty_bitmap_set_persistent(struct dirty_bitmap *bitmap, bool persistent) CONTROL_FN;
+/* A mark for the driver while it stores them: it has this one in its plan. A new one has none. */
+bool dirty_bitmap_is_planned(const struct dirty_bitmap *bitmap);
+void dirty_bitmap_set_planned(struct dirty_bitmap *bitmap, bool planned) CONTROL_FN;
 /* Writes may be missing: of no use but to be removed. It does not record, and has no bits. */
 bool dirty_bitmap_is_inconsistent(const struct dirty_bitmap *bitmap);
 void dirty_bitmap_set_inconsistent(struct dirty_bitmap *bitmap) CONTROL_FN;

@@ -388,6 +388,7 @@ static int store_bitmap(struct qcow2 *q, struct plan *plan, struct dirty_bitmap 
 static int store_bitmap(struct qcow2 *q, struct plan *plan, struct dirty_bitmap *bitmap, const struct qcow2_bitmap *old)
 {
     make_room(plan);
+    dirty_bitmap_set_planned(bitmap, true);
     struct qcow2_bitmap *entry = &plan->list[plan->count];
     *entry = new_entry(bitmap, old);
     if (plan->ahead)
@@ -400,15 +401,21 @@ static int store_bitmap(struct qcow2 *q, struct plan *plan, struct dirty_bitmap 
     return ret;
 }
 
-/* The oldest of those that are not in the image, and not planned yet. */
-static struct dirty_bitmap *oldest_new(const struct qcow2 *q, const struct dirty_bitmap *before)
+/* The oldest of those that are not planned yet: they are not in the image. */
+static struct dirty_bitmap *oldest_new(const struct qcow2 *q)
 {
     struct dirty_bitmap *oldest = NULL;
-    for (struct dirty_bitmap *bitmap = NULL; (bitmap = dirty_bitmap_next(q->node, bitmap)) && bitmap != before;) {
-        if (is_to_be_stored(bitmap) && !find_entry(q, dirty_bitmap_name(bitmap)))
+    for (struct dirty_bitmap *bitmap = NULL; (bitmap = dirty_bitmap_next(q->node, bitmap));) {
+        if (is_to_be_stored(bitmap) && !dirty_bitmap_is_planned(bitmap))
             oldest = bitmap;
     }
     return oldest;
+}
+
+static void begin_plan(struct qcow2 *q)
+{
+    for (struct dirty_bitmap *bitmap = NULL; (bitmap = dirty_bitmap_next(q->node, bitmap));)
+        dirty_bitmap_set_planned(bitmap, false);
 }
 
 /* Writes the bits of each bitmap; what is not ours stays as it is. The order stays, new ones come behind. */
@@ -417,6 +424,7 @@ static int plan_store(struct qcow2 *q, struct plan *plan) CO_FN;
 static int plan_store(struct qcow2 *q, struct plan *plan)
 {
     int ret = 0;
+    begin_plan(q);
     for (uint32_t i = 0; i < q->bitmap_count && ret == 0; i++) {
         struct dirty_bitmap *bitmap = bitmap_of(q, &q->bitmaps[i]);
         if (bitmap && is_to_be_stored(bitmap)) {
@@ -431,7 +439,8 @@ static int plan_store(struct qcow2 *q, struct plan *plan)
         if (q->ahead && copy->usable)
             copy->flags |= QCOW2_BITMAP_IN_USE;
     }
-    for (struct dirty_bitmap *bitmap = NULL; ret == 0 && (bitmap = oldest_new(q, bitmap));)
+    struct dirty_bitmap *bitmap;
+    while (ret == 0 && (bitmap = oldest_new(q)))
         ret = store_bitmap(q, plan, bitmap, NULL);
     return ret;
 }

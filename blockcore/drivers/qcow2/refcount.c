@@ -251,6 +251,9 @@ int refcount_alloc_run(struct qcow2 *q, uint64_t count, uint64_t *host)
     if (ret == 0) {
         *host = first << q->geometry.cluster_bits;
         hand_out(q, *host, count);
+        /* What a longer run has passed over may be free. */
+        if (count == 1 || first == q->free_hint)
+            q->free_hint = first + count;
     }
     return ret;
 }
