@@ -6,13 +6,13 @@
 #include "blockcore/net/complaint.h"
 #include "daemon/chardev.h"
 #include "daemon/daemon.h"
+#include "daemon/full_path.h"
 #include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/monitor_roles.h"
 #include "rpc/peer.h"
 #include "rpc/server.h"
 #include "schema/cairn_descriptors.h"
-#include "schema/codec/copy.h"
 
 #include <stdlib.h>
 
@@ -111,7 +111,7 @@ static struct error *let_in(struct chardev *chardev, bool pretty, struct monitor
     monitor->pretty = pretty;
     monitor->roles = roles;
     arena_init_small(&monitor->arena, SIZE_MAX);
-    monitor->given = given ? value_copy(&monitor_config_descriptor, given, &monitor->arena) : NULL;
+    monitor->given = given ? full_path_copy_for_later(&monitor_config_descriptor, given, &monitor->arena) : NULL;
     list_append(&monitors, &monitor->link);
     struct error *err = chardev_take(chardev, on_connected, monitor);
     if (err)

@@ -1,26 +1,28 @@
 #include "daemon/node_options.h"
 
 #include "blockcore/graph/options.h"
+#include "daemon/full_path.h"
 #include "daemon/image_name.h"
 #include "schema/cairn_descriptors.h"
 #include "schema/cairn_types.h"
 #include "schema/codec/compare.h"
-#include "schema/codec/copy.h"
 #include "schema/codec/overlay.h"
+
+#include <errno.h>
 
 static struct blockdev_options *copy(const struct blockdev_options *options, struct arena *arena)
 {
-    return value_copy(&blockdev_options_descriptor, options, arena);
+    return full_path_copy_for_later(&blockdev_options_descriptor, options, arena);
 }
 
 static struct block_export_options *copy_export(const struct block_export_options *options, struct arena *arena)
 {
-    return value_copy(&block_export_options_descriptor, options, arena);
+    return full_path_copy_for_later(&block_export_options_descriptor, options, arena);
 }
 
 static struct nbd_server_options *copy_server(const struct nbd_server_options *options, struct arena *arena)
 {
-    return value_copy(&nbd_server_options_descriptor, options, arena);
+    return full_path_copy_for_later(&nbd_server_options_descriptor, options, arena);
 }
 
 /* What is secret is not even copied: nobody would overwrite it. */
@@ -30,7 +32,7 @@ static struct object_options *copy_object(const struct object_options *options, 
     if (shown.qom_type == OBJECT_TYPE_SECRET)
         shown.u.secret.data = NULL;
     shown.has_if_absent = shown.if_absent = false;
-    return value_copy(&object_options_descriptor, &shown, arena);
+    return full_path_copy_for_later(&object_options_descriptor, &shown, arena);
 }
 
 static struct object_options *overlay_object(const struct object_options *options, const struct object_options *over,
@@ -43,7 +45,11 @@ static struct error *diff(const struct blockdev_options *a, const struct blockde
                           const char *const **paths, size_t *count)
 {
     struct value_changes changes = { 0 };
-    struct error *err = value_diff(&blockdev_options_descriptor, a, b, arena, &changes);
+    const void *full_a = full_path_copy(&blockdev_options_descriptor, a, arena);
+    const void *full_b = full_path_copy(&blockdev_options_descriptor, b, arena);
+    if (!full_a || !full_b)
+        return error_errno(ENOMEM, "comparing options");
+    struct error *err = value_diff(&blockdev_options_descriptor, full_a, full_b, arena, &changes);
     *paths = changes.paths;
     *count = changes.count;
     return err;

@@ -7,6 +7,8 @@
 /* The process will change its directory (--daemonize): from now on relative paths are made absolute. */
 void path_will_move(void);
 
+bool path_moves(void);
+
 /* @path, made absolute if need be. The caller frees it. */
 char *path_for_later(const char *path);
 

@@ -6,17 +6,17 @@
 #include "blockcore/graph/dirty_bitmap.h"
 #include "blockcore/graph/node.h"
 #include "blockcore/objects/object.h"
+#include "daemon/full_path.h"
 #include "daemon/monitor.h"
 #include "daemon/reconcile/inventory_private.h"
 #include "schema/cairn_descriptors.h"
-#include "schema/codec/copy.h"
 
 #include <string.h>
 
 void *inventory_copy(struct inventory *inventory, const struct type_descriptor *type, const void *value,
                      struct arena *arena)
 {
-    void *copy = value_copy(type, value, arena);
+    void *copy = full_path_copy(type, value, arena);
     inventory->incomplete = inventory->incomplete || !copy;
     return copy;
 }

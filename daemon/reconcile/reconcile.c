@@ -8,6 +8,7 @@
 #include "daemon/check.h"
 #include "daemon/config.h"
 #include "daemon/daemon.h"
+#include "daemon/full_path.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
 #include "daemon/path.h"
@@ -16,6 +17,7 @@
 #include "daemon/reconcile/plan.h"
 #include "daemon/service_manager.h"
 #include "rpc/server.h"
+#include "schema/cairn_descriptors.h"
 #include "schema/cairn_events.h"
 
 #include <errno.h>
@@ -146,6 +148,10 @@ void reconcile_begin(const struct options *options)
         reconcile.settings.image_policy = options->image_policy;
     if (options->pidfile)
         reconcile.settings.pidfile = options->pidfile;
+    const struct cairn_config *full =
+        full_path_copy(&cairn_config_descriptor, &reconcile.settings, &reconcile.at_start.arena);
+    if (full)
+        reconcile.settings = *full;
 }
 
 void reconcile_allow(void)
@@ -244,6 +250,12 @@ static void tell_steps(const struct plan *plan, struct arena *arena, struct conf
 static int compare(void *arg)
 {
     struct comparison *comparison = arg;
+    comparison->request.wanted =
+        full_path_copy(&cairn_config_descriptor, comparison->request.wanted, comparison->arena);
+    if (!comparison->request.wanted) {
+        comparison->err = error_errno(ENOMEM, "comparing configurations");
+        return 0;
+    }
     comparison->names = names_of(comparison->request.wanted);
     comparison->err = check_wanted(comparison);
     if (!comparison->err)

@@ -14,4 +14,13 @@
  * NULL when the arena's limit is reached or there is no memory. Any thread that may use @arena. */
 void *value_copy(const struct type_descriptor *type, const void *value, struct arena *arena) MUST_CHECK;
 
+/* What stands in the place of @text in a copy, from @arena; NULL: the same. @object is the copy of who has the member,
+ * with those before it. */
+typedef const char *value_text(const struct type_descriptor *type, const void *object,
+                               const struct member_descriptor *member, const char *text, struct arena *arena);
+
+/* The same, asking @text about each text that is a member or an item of one. */
+void *value_copy_with(const struct type_descriptor *type, const void *value, struct arena *arena,
+                      value_text *text) MUST_CHECK;
+
 #endif

@@ -9,6 +9,8 @@ import images
 import pytest
 import yaml
 from cairnctl import cairnctl
+from process import run_cairnd
+from qmp import QMP
 from test_config_files import write
 
 CONFIG = """\
@@ -69,6 +71,8 @@ def test_what_is_saved_is_what_was_described(start_daemon, directory):
     text = saved(daemon)
     assert text.startswith("# yaml-language-server: $schema=")
     described = yaml.safe_load(textwrap.dedent(CONFIG).replace("$$", "$").replace("@", str(directory)))
+    for server in (described["nbd-server"], *described["nbd-servers"]):
+        server["addr"]["path"] = f"{directory}/{server['addr']['path']}"
     assert yaml.safe_load(text.replace("$$", "$")) == described  # which stands for a dollar in double quotes
 
 
@@ -182,6 +186,64 @@ def test_every_name_is_the_same_in_a_file(daemon, qmp, tmp_path):
     assert [name for name in read if "$" not in name] == [name for name in NAMES if "$" not in name]
     (tmp_path / "saved.yaml").write_text(text)
     assert cairnctl(daemon.socket, "apply", tmp_path / "saved.yaml").stdout == "nothing to do\n"
+
+
+RELATIVE = """
+policy: {paths: [ . ]}
+pidfile: pid
+objects:
+- {qom-type: secret, id: key0, file: key}
+nodes:
+- {driver: qcow2, node-name: disk0, file: {driver: file, node-name: file0, filename: a.qcow2}}
+- {driver: blkdebug, node-name: debug0, image: disk0, config: rules}
+- {driver: raw, node-name: far0, file: {driver: "null-co", size: 512}}
+nbd-server: {addr: {type: unix, path: nbd.sock}}
+"""
+
+
+def test_names_of_files_are_saved_in_full(start_daemon, tmp_path):
+    """So that a saved configuration means the same elsewhere; and it is no other one than that with the short names."""
+    images.create(tmp_path / "a.qcow2", "1M")
+    (tmp_path / "key").write_text("hunter2")
+    (tmp_path / "rules").write_text("")
+    (tmp_path / "cairn.yaml").write_text(RELATIVE)
+    first = start_daemon("--config", "cairn.yaml")
+    text = cairnctl(first.socket, "save").stdout
+    config = yaml.safe_load(text)
+    assert config["nodes"][0]["file"]["filename"] == f"{tmp_path}/a.qcow2"
+    assert config["nodes"][1]["config"] == f"{tmp_path}/rules"
+    assert config["objects"][0]["file"] == f"{tmp_path}/key"
+    assert config["nbd-server"]["addr"]["path"] == f"{tmp_path}/nbd.sock"
+    assert (config["pidfile"], config["policy"]["paths"]) == (f"{tmp_path}/pid", [f"{tmp_path}/."])
+    (tmp_path / "saved.yaml").write_text(text)
+    for name in ("cairn.yaml", "saved.yaml"):
+        assert cairnctl(first.socket, "apply", tmp_path / name).stdout == "nothing to do\n"
+
+    qmp = first.connect()
+    assert "filename" in qmp.error("blockdev-reopen", options=[
+        {"driver": "file", "node-name": "file0", "filename": "b.qcow2"}]).desc
+    for name in ("a.qcow2", str(tmp_path / "a.qcow2")):
+        qmp.execute("blockdev-reopen", options=[{"driver": "file", "node-name": "file0", "filename": name}])
+    qmp.execute("quit")
+    assert first.wait() == 0
+    second = start_daemon("--config", tmp_path / "saved.yaml", "--chardev",
+                          f"socket,id=m,path={tmp_path}/m,server=on,wait=off", "--monitor", "m", monitor=False)
+    second.wait_for_socket(tmp_path / "m")
+    assert second.directory != tmp_path
+    assert yaml.safe_load(cairnctl(tmp_path / "m", "save").stdout) == config
+
+
+def test_names_are_those_of_the_directory_that_the_daemon_came_from(start_daemon, tmp_path):
+    """In the background it has left that."""
+    (tmp_path / "a.raw").write_bytes(bytes(512))
+    run = run_cairnd("--daemonize", "--pidfile", "pid", "--blockdev", "file,node-name=a,filename=a.raw", "--chardev",
+                     "socket,id=m,path=m,server=on,wait=off", "--monitor", "m", cwd=tmp_path)
+    assert run.returncode == 0
+    with QMP(tmp_path / "m") as qmp:
+        config = qmp.execute("query-config")["config"]
+        assert qmp.execute("config-apply", config={"nodes": config["nodes"]})["steps"] == []
+        qmp.execute("quit")
+    assert (config["nodes"][0]["filename"], config["pidfile"]) == (f"{tmp_path}/a.raw", f"{tmp_path}/pid")
 
 
 def test_a_name_in_a_comment_is_no_line_of_its_own(daemon, qmp, tmp_path):

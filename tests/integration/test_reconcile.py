@@ -305,7 +305,8 @@ def test_a_node_inside_of_another_that_is_used_by_itself(qmp, directory):
     before = running(qmp)
     other = {**config, "nodes": [{**node, "file": {**node["file"], "filename": "b.raw"}}]}
     assert qmp.error("config-apply", config=other).desc == (
-        "replace node 'outer': file.filename: \"a.raw\" -> \"b.raw\": node 'inner' inside of it is in use by export 'e'")
+        f"replace node 'outer': file.filename: \"{directory}/a.raw\" -> \"{directory}/b.raw\": "
+        "node 'inner' inside of it is in use by export 'e'")
     assert running(qmp) == before
 
 
@@ -337,7 +338,7 @@ WHO_COMES = {
 
 @pytest.mark.parametrize("who", WHO_COMES)
 def test_who_comes_while_steps_are_taken_is_not_run_over(daemon, qmp, directory, who):
-    before = {"nodes": [{"driver": "file", "node-name": "n", "filename": "a.raw"}, null("t")]}
+    before = {"nodes": [{"driver": "file", "node-name": "n", "filename": str(directory / "a.raw")}, null("t")]}
     apply(qmp, before)
     os.mkfifo(directory / "pipe")
     client = daemon.connect()
