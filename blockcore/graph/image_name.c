@@ -56,21 +56,59 @@ static struct error *check_nbd(const struct socket_address *server)
     }
 }
 
-struct path_check {
-    const char *path;
+/* A look at a path, which is left behind when it hangs and nobody wants to know any more. */
+struct look {
+    char *path;
     bool allowed;
+    bool device;
     int errnum;
 };
+
+static void look_free(void *arg)
+{
+    struct look *look = arg;
+    free(look->path);
+    free(look);
+}
+
+/* NULL: it was left. The caller frees it. */
+static struct look *look_at(const char *path, int (*fn)(void *look)) CO_FN;
+
+static struct look *look_at(const char *path, int (*fn)(void *look))
+{
+    struct look *look = xcalloc(1, sizeof(*look));
+    struct pool_domain *domain = pool_domain_create(path, 1);
+    int ignored;
+    look->path = xstrdup(path);
+    bool ended = co_blocking_or_leave(domain, fn, look_free, look, &ignored);
+    pool_domain_unref(domain);
+    return ended ? look : NULL;
+}
+
+static struct error *look_was_left(const char *path)
+{
+    return error_errno(ECANCELED, "looking up '%s', which an image names", path);
+}
 
 /* Links are followed first: it counts where the file is. They may be changed before it is opened, so the driver looks
  * once more at what it opens, see open_directories(). */
 static int check_path(void *arg)
 {
-    struct path_check *check = arg;
-    CLEANUP(free) char *real = realpath(check->path, NULL);
-    check->errnum = real ? 0 : errno;
-    check->allowed = real && path_list_has(&policy->directories, real);
+    struct look *look = arg;
+    CLEANUP(free) char *real = realpath(look->path, NULL);
+    look->errnum = real ? 0 : errno;
+    look->allowed = real && path_list_has(&policy->directories, real);
     return 0;
+}
+
+static struct error *judge_path(const struct look *look)
+{
+    if (look->errnum)
+        return error_errno(look->errnum, "cannot look up '%s', which an image names", look->path);
+    if (look->allowed)
+        return NULL;
+    return error_new("an image names '%s', which is in none of the directories that the image policy allows",
+                     look->path);
 }
 
 static struct error *check_file(const char *path) CO_FN;
@@ -79,15 +117,12 @@ static struct error *check_file(const char *path)
 {
     if (policy->any_directory)
         return NULL;
-    struct path_check check = { .path = path };
-    struct pool_domain *domain = pool_domain_create(path, 1);
-    (void)co_blocking(domain, check_path, &check);
-    pool_domain_unref(domain);
-    if (check.errnum)
-        return error_errno(check.errnum, "cannot look up '%s', which an image names", path);
-    if (check.allowed)
-        return NULL;
-    return error_new("an image names '%s', which is in none of the directories that the image policy allows", path);
+    struct look *look = look_at(path, check_path);
+    if (!look)
+        return look_was_left(path);
+    struct error *err = judge_path(look);
+    look_free(look);
+    return err;
 }
 
 const struct path_list *image_policy_directories(void)
@@ -169,29 +204,13 @@ static struct error *find_path(struct named *named, const char *name)
     return NULL;
 }
 
-struct looked_up {
-    const char *path;
-    bool device;
-};
-
-static int look_up(void *arg)
-{
-    struct looked_up *found = arg;
-    struct stat st;
-    found->device = stat(found->path, &st) == 0 && (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode));
-    return 0;
-}
-
 /* A path that cannot be looked at is taken for a file; opening it tells the user why. */
-static enum blockdev_driver protocol_of(const char *path) CO_FN;
-
-static enum blockdev_driver protocol_of(const char *path)
+static int find_device(void *arg)
 {
-    struct looked_up found = { .path = path };
-    struct pool_domain *domain = pool_domain_create(path, 1);
-    co_blocking(domain, look_up, &found);
-    pool_domain_unref(domain);
-    return found.device ? BLOCKDEV_DRIVER_HOST_DEVICE : BLOCKDEV_DRIVER_FILE;
+    struct look *look = arg;
+    struct stat st;
+    look->device = stat(look->path, &st) == 0 && (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode));
+    return 0;
 }
 
 static struct error *describe_path(struct named *named) CO_FN;
@@ -202,8 +221,12 @@ static struct error *describe_path(struct named *named)
     struct error *err = find_path(named, name);
     if (err)
         return err;
+    struct look *look = look_at(named->path, find_device);
+    if (!look)
+        return look_was_left(named->path);
     struct blockdev_options *options = arena_alloc(&named->arena, sizeof(*options));
-    options->driver = protocol_of(named->path);
+    options->driver = look->device ? BLOCKDEV_DRIVER_HOST_DEVICE : BLOCKDEV_DRIVER_FILE;
+    look_free(look);
     options->u.file.filename = named->path; /* 'host_device' has the same options */
     named->options = options;
     return NULL;

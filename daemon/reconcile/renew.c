@@ -32,11 +32,20 @@ static struct error *open_vacancy(uint64_t bytes, struct node **out)
     return node_open(&vacancy, out);
 }
 
+struct adding {
+    const struct blockdev_options *options;
+    struct node *node; /* held, since others may delete it before whoever waits for this has its turn */
+};
+
 static struct error *add(void *arg) CO_FN;
 
 static struct error *add(void *arg)
 {
-    return blockdev_add(arg);
+    struct adding *adding = arg;
+    struct error *err = blockdev_add(adding->options);
+    if (!err)
+        adding->node = node_ref(node_find(adding->options->node_name));
+    return err;
 }
 
 /* The users of @vacancy get the node that @options describe, unless it is not wanted any more while it is opened. */
@@ -45,13 +54,13 @@ static struct error *move_in(const struct blockdev_options *options, struct node
 
 static struct error *move_in(const struct blockdev_options *options, struct node *vacancy, struct apply_wish *wish)
 {
-    struct error *err = apply_run(wish, "opening the new node", add, (void *)(uintptr_t)options);
+    struct adding adding = { .options = options };
+    struct error *err = apply_run(wish, "opening the new node", add, &adding);
     if (err)
         return err;
-    struct node *node = node_ref(node_find(options->node_name));
     if (node_parent_next(vacancy, NULL))
-        err = node_replace(vacancy, node, NULL);
-    node_unref(node);
+        err = node_replace(vacancy, adding.node, NULL);
+    node_unref(adding.node);
     if (!err)
         return NULL;
     struct error *closing = blockdev_del(options->node_name);

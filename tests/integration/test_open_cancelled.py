@@ -22,12 +22,12 @@ SOON = 5 * (4 if "san" in BUILD.name else 1)  # seconds; a daemon that waits for
 
 @pytest.fixture
 def mute(tmp_path):
-    """Listens, and never says anything: a path for NBD and a port for HTTP."""
+    """Listens, and never says anything: a path for NBD and a port for HTTP. And where an overlay can be made."""
     path = str(tmp_path / "mute.sock")
     with socket.socket(socket.AF_UNIX) as nbd, socket.create_server(("127.0.0.1", 0)) as http:
         nbd.bind(path)
         nbd.listen(64)
-        yield {"path": path, "port": http.getsockname()[1]}
+        yield {"path": path, "port": http.getsockname()[1], "overlay": str(tmp_path / "overlay.qcow2")}
 
 
 def storage(kind, hung_fs, mute):  # noqa: F811
@@ -38,10 +38,14 @@ def storage(kind, hung_fs, mute):  # noqa: F811
         return {"driver": "nbd", "server": {"type": "unix", "path": mute["path"] + ".none"}, "open-timeout": 1000}
     if kind == "http":
         return {"driver": "http", "url": f"http://127.0.0.1:{mute['port']}/image", "timeout": 1000, "read-only": True}
+    if kind == "hang-backing":  # is at hand itself, and names what is not
+        images.run("qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", hung_fs / "hang-lookup", "-F", "raw",
+                   mute["overlay"], "1M")
+        return {"driver": "qcow2", "file": {"driver": "file", "filename": mute["overlay"]}}
     return {"driver": "qcow2", "file": {"driver": "file", "filename": hung_fs / kind}}
 
 
-KINDS = ["hang-lookup", "hang-open", "hang-read", "nbd", "nbd-slow", "http"]
+KINDS = ["hang-lookup", "hang-open", "hang-read", "hang-backing", "nbd", "nbd-slow", "http"]
 
 
 def in_flight(client):
@@ -76,6 +80,20 @@ def test_a_command_that_is_cancelled_leaves_nothing_behind(hung_fs, mute, daemon
 
     hung_fs.release()
     wait_until(lambda: not any("hang-" in link for link in open_files(daemon)))
+
+
+def test_a_name_in_an_image_that_the_policy_looks_at(hung_fs, mute, start_daemon, tmp_path):  # noqa: F811
+    daemon = start_daemon("--image-policy", f"directories.0={tmp_path},json=on")
+    victim, control = daemon.connect(), daemon.connect()
+    images.run("qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b",
+               'json:{"driver": "file", "filename": "%s"}' % (hung_fs / "hang-lookup"), "-F", "raw", mute["overlay"], "1M")
+    victim.start("blockdev-add", node_name="hung", driver="qcow2",
+                 file={"driver": "file", "filename": mute["overlay"]})
+    hung_fs.wait_for_call()
+    control.execute("cancel-command", number=in_flight(control)[0]["number"])
+    assert "was cancelled" in victim.receive_reply()["error"]["desc"]
+    wait_until(lambda: in_flight(control) == [])
+    assert control.execute("query-named-block-nodes", flat=True) == []
 
 
 def test_an_image_whose_server_hangs_after_the_handshake(start_daemon, daemon, qmp, tmp_path):
