@@ -33,13 +33,15 @@ struct worker {
     pthread_cond_t wake;
     struct pool_job *job; /* what it shall do next; NULL: nothing */
     bool left;            /* nobody waits for what it runs */
+    bool apart;           /* what it runs does not count for its domain any more */
     bool stays;           /* until the pool stops; the others end when they have been idle for a while */
 };
 
 /* Everything is read and written with the mutex held, so a worker that goes idle and a job that is submitted come one
  * after the other. Invariant: while a domain is runnable no worker is idle. Whoever puts a job into a queue has found
- * none idle (pool_submit) or sets those to work that are (queue_without_thread); a worker goes idle only when nothing
- * is runnable (take_job). And one worker is always there, so what is queued is done even if the system gives no thread.
+ * none idle (pool_submit) or sets those to work that are (employ_idle), as does whoever makes room in a domain; a
+ * worker goes idle only when nothing is runnable (take_job). And one worker is always there, so what is queued is done
+ * even if the system gives no thread.
  */
 static struct {
     pthread_mutex_t mutex;
@@ -127,6 +129,13 @@ static void hand_over(struct worker *worker, struct pool_job *job)
 }
 
 /* The mutex is held. */
+static void employ_idle(void)
+{
+    while (!list_empty(&pool.runnable) && !list_empty(&pool.idle))
+        hand_over(list_first(&pool.idle, struct worker, link), take_job());
+}
+
+/* The mutex is held. */
 static void note_left(struct worker *worker)
 {
     worker->left = true;
@@ -153,8 +162,11 @@ static void work(struct worker *worker)
     pthread_mutex_lock(&pool.mutex);
     if (worker->left)
         note_back(worker);
-    domain->running--;
-    update_runnable(domain);
+    if (!worker->apart) {
+        domain->running--;
+        update_runnable(domain);
+    }
+    worker->apart = false;
     pool_domain_unref(domain);
     worker->job = take_job();
 }
@@ -218,8 +230,7 @@ static void queue_without_thread(struct pool_job *job)
     domain->running--;
     list_prepend(&domain->queue, &job->link);
     update_runnable(domain);
-    while (!list_empty(&pool.runnable) && !list_empty(&pool.idle))
-        hand_over(list_first(&pool.idle, struct worker, link), take_job());
+    employ_idle();
     pthread_mutex_unlock(&pool.mutex);
 }
 
@@ -308,21 +319,40 @@ static void run_own_call(struct pool_job *job)
     free(call);
 }
 
+/* What was left must not use up the threads of its domain, which others wait for: one more may run. Returns a job that
+ * needs a new thread, or NULL. The mutex is held. */
+static struct pool_job *set_apart(struct worker *worker, struct pool_domain *domain)
+{
+    worker->apart = true;
+    domain->running--;
+    update_runnable(domain);
+    employ_idle();
+    if (list_empty(&pool.runnable) || pool.threads >= POOL_THREADS_MAX)
+        return NULL;
+    pool.threads++;
+    return take_job();
+}
+
 /* False: it has ended meanwhile, or too many were left already. Whoever runs it needs the mutex before it begins and
  * after it has ended, so until it is given back both the job and its worker are there. */
 static bool leave_call(struct own_call *call)
 {
     int wanted = CALL_WANTED;
+    struct pool_job *next = NULL;
     pthread_mutex_lock(&pool.mutex);
     struct worker *worker = call->job.worker;
     bool left = pool.calls_left < POOL_LEFT_MAX;
     if (left && !worker)
         call->job.left = true;
     left = left && atomic_compare_exchange_strong(&call->state, &wanted, CALL_LEFT);
-    if (left && worker)
+    if (left && worker) {
         note_left(worker);
+        next = set_apart(worker, call->job.domain);
+    }
     pool.calls_left += left;
     pthread_mutex_unlock(&pool.mutex);
+    if (next && start_worker(next) != 0)
+        queue_without_thread(next);
     return left;
 }
 

@@ -35,8 +35,8 @@ int co_blocking(struct pool_domain *domain, int (*fn)(void *arg), void *arg) CO_
  * on; when it comes back, @release(@arg) frees that on the thread of the pool. So @arg must lead to nothing that others
  * free or change: memory and descriptors of its own. A call that had not begun is not made, only released.
  *
- * True: it has ended, *ret is what it returned, and @arg is the caller's as before. False: it was left. Beyond
- * POOL_LEFT_MAX calls are waited for all the same. */
+ * True: it has ended, *ret is what it returned, and @arg is the caller's as before. False: it was left, and does not
+ * count for the limit of its domain any more. Beyond POOL_LEFT_MAX calls are waited for all the same. */
 bool co_blocking_or_leave(struct pool_domain *domain, int (*fn)(void *arg), void (*release)(void *arg), void *arg,
                           int *ret) CO_FN;
 

@@ -369,7 +369,7 @@ CO_TEST(a_call_that_is_not_left_is_one_like_any_other)
     gate_destroy();
 }
 
-/*   dead [#]  one hangs, one is queued: both are left; the one comes back, the other is never made */
+/*   dead [#]  one hangs, one is queued: the other is left, then the one, which comes back; the other is never made */
 CO_TEST(a_call_that_is_left_frees_what_is_its_own_when_it_comes_back)
 {
     _Atomic int released = 0;
@@ -382,17 +382,46 @@ CO_TEST(a_call_that_is_left_frees_what_is_its_own_when_it_comes_back)
     }
     pool_domain_unref(dead);
     await_that(begun == 1);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 1; i >= 0; i--) {
         co_cancel(leavers[i].co);
         await_that(leavers[i].over);
         expect(!leavers[i].ended);
     }
-    expect_int(pool_threads_left(), 1);
-    expect_int(released, 0);
+    await_that(released == 1); /* the one that was never made */
+    await_that(pool_threads_left() == 1);
     gate_open(1);
     await_that(released == 2);
     await_that(pool_threads_left() == 0);
     expect_int(begun, 1);
+    gate_destroy();
+}
+
+/*   dead [#]  hangs, and is left: others have the thread that the domain may have */
+CO_TEST(what_is_left_uses_up_no_thread_of_its_domain)
+{
+    enum { HANGING = 5 };
+    _Atomic int released = 0;
+    struct pool_domain *dead = pool_domain_create("dead", 1);
+    struct leaver leavers[HANGING];
+    struct question question = { .asker = pthread_self(), .result = 42 };
+    gate_create();
+    for (int i = 0; i < HANGING; i++) {
+        leavers[i] = (struct leaver){ .domain = dead, .own = own_new(&released) };
+        co_start("leaves", call_or_leave, &leavers[i]);
+    }
+    for (int i = 0; i < HANGING; i++) {
+        await_that(begun == i + 1); /* each when the one before it was left */
+        co_cancel(leavers[i].co);
+        await_that(leavers[i].over);
+        expect(!leavers[i].ended);
+    }
+    expect_int(co_blocking(dead, answer, &question), 42);
+    expect_int(pool_threads_left(), HANGING);
+    gate_open(HANGING);
+    await_that(released == HANGING);
+    await_that(pool_threads_left() == 0);
+    expect_int(co_blocking(dead, answer, &question), 42);
+    pool_domain_unref(dead);
     gate_destroy();
 }
 
@@ -412,22 +441,24 @@ CO_TEST(who_is_cancelled_before_makes_no_call_that_can_be_left)
 
 CO_TEST(no_more_are_left_than_the_limit_says)
 {
-    static struct leaver leavers[POOL_LEFT_MAX + 1];
+    enum { LAST = POOL_LEFT_MAX + 1 }; /* the first holds the thread, and is not left; those between are */
+    static struct leaver leavers[LAST + 1];
     _Atomic int released = 0;
     struct pool_domain *dead = pool_domain_create("dead", 1);
     gate_create();
-    for (int i = 0; i <= POOL_LEFT_MAX; i++) {
+    for (int i = 0; i <= LAST; i++) {
         leavers[i] = (struct leaver){ .domain = dead, .own = own_new(&released) };
         co_start("leaves", call_or_leave, &leavers[i]);
     }
     await_that(begun == 1);
-    for (int i = 0; i <= POOL_LEFT_MAX; i++)
+    for (int i = 1; i <= LAST; i++)
         co_cancel(leavers[i].co);
-    await_that(leavers[POOL_LEFT_MAX - 1].over);
-    expect(!leavers[POOL_LEFT_MAX].over);
-    gate_open(2); /* that of the first, and that of the last, which was not left */
-    await_that(leavers[POOL_LEFT_MAX].over);
-    expect(leavers[POOL_LEFT_MAX].ended);
+    await_that(leavers[LAST - 1].over);
+    expect(!leavers[LAST].over);
+    gate_open(2);
+    await_that(leavers[LAST].over);
+    expect(leavers[LAST].ended);
+    await_that(leavers[0].over);
     expect_int(begun, 2);
     await_that(released == POOL_LEFT_MAX);
     await_that(pool_threads_left() == 0);
@@ -475,6 +506,7 @@ int main(void)
         cmocka_unit_test(a_thread_that_goes_idle_meanwhile_is_given_the_call),
         cmocka_unit_test(a_call_that_is_not_left_is_one_like_any_other),
         cmocka_unit_test(a_call_that_is_left_frees_what_is_its_own_when_it_comes_back),
+        cmocka_unit_test(what_is_left_uses_up_no_thread_of_its_domain),
         cmocka_unit_test(who_is_cancelled_before_makes_no_call_that_can_be_left),
         cmocka_unit_test(no_more_are_left_than_the_limit_says),
         cmocka_unit_test(the_end_does_not_wait_for_what_was_left), /* last: the thread still ends */
