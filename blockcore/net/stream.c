@@ -8,10 +8,12 @@
 #include "blockcore/runtime/pool.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -147,6 +149,12 @@ void stream_wake(struct stream *stream)
 void stream_wake_reader(struct stream *stream)
 {
     fd_watch_cancel_reading(stream->watch);
+}
+
+bool stream_has_output(const struct stream *stream)
+{
+    int bytes = 0;
+    return stream->tcp && ioctl(stream->fd, SIOCOUTQ, &bytes) == 0 && bytes > 0;
 }
 
 /* 1: some were there; 0: wait; -1: there will be no more. */

@@ -8,6 +8,7 @@
 #include "blockcore/base/annotations.h"
 #include "blockcore/base/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -52,10 +53,12 @@ void stream_wake(struct stream *stream) LOOP_FN;
 /* The same for who reads, and forgets stream_when_readable(). Writing goes on. */
 void stream_wake_reader(struct stream *stream) LOOP_FN;
 
+/* Over TCP: something that was written has not reached the other side yet, as far as that is known. */
+bool stream_has_output(const struct stream *stream) LOOP_FN;
+
 /* Before stream_destroy(): waits until the other side has ended its direction, too, so that all that was written
  * reaches it. TCP throws away what is under way when bytes that came are not read, and these are dropped here. At most
- * until
- * @timeout_ms have passed without any, or stream_cut(). */
+ * until @timeout_ms have passed without any, or stream_cut(). */
 void stream_finish(struct stream *stream, uint64_t timeout_ms) CO_FN LOOP_FN;
 
 /* Encrypts what is sent and received from now on: a handshake of TLS, on the side of @context. Waits for the other side

@@ -8,7 +8,7 @@ import pytest
 
 import nbd_client
 from images import KIB, MIB
-from raw_nbd import CMD_FLUSH, CMD_READ, CMD_WRITE, RawClient, request
+from raw_nbd import CMD_FLUSH, CMD_READ, CMD_WRITE, REPLY_MAGIC, RawClient, request
 
 SIZE = 16 * MIB
 CLIENTS = 6
@@ -129,6 +129,26 @@ def test_what_was_done_is_answered(daemon, qmp, gated, how, transport):
         answered = {cookie for magic, error, cookie in struct.iter_unpack(">IIQ", end) if error == 0}
         done = {place for place in range(2048) if data[number * MIB + place * 512] == ord("w")}
         assert answered == done and len(end) == 16 * len(done)
+
+
+def test_a_late_reply_reaches_who_goes_on_asking(daemon, qmp, gated):
+    """Over TCP, where a request that nobody reads any more would throw away what is under way."""
+    _, path = gated
+    qmp.execute("nbd-server-start", id="tcp", addr={"type": "inet", "data": {"host": "127.0.0.1", "port": "0"}})
+    servers = {server["id"]: server for server in qmp.execute("query-nbd-servers")}
+    client = RawClient(int(servers["tcp"]["addresses"][0]["port"])).enter("disk")
+    idle = RawClient(path).enter("disk")
+    qmp.execute("x-gate-hold", node_name="disk", operation="read")
+    client.send(request(CMD_READ, 1, 0, 4 * MIB))
+    wait_held(qmp, 1)
+    arguments = {"id": "export-disk", "mode": "hard"}
+    removal = threading.Thread(target=daemon.connect().execute, args=("block-export-del", arguments))
+    removal.start()
+    idle.expect_end()
+    client.send(request(CMD_READ, 2, 0, 4 * MIB))
+    qmp.execute("x-gate-release", node_name="disk")
+    assert client.expect_end() == struct.pack(">IIQ", REPLY_MAGIC, 0, 1) + bytes(4 * MIB)
+    removal.join()
 
 
 def test_no_reply_is_lost_where_the_connection_stays(qmp, gated):

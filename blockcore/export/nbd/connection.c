@@ -89,14 +89,22 @@ struct dismissal {
     struct timer *timer;
     uint64_t sent; /* bytes of replies, at the last tick */
     unsigned ticks_left;
-    bool was_busy; /* there may be replies on their way */
+    bool has_waited; /* there were replies to send at the last tick */
+    bool was_busy;   /* there may be replies on their way */
 };
+
+static bool is_busy(const struct nbd_connection *conn)
+{
+    return conn->in_flight > 0 || conn->sending;
+}
 
 static void dismissal_tick(void *arg)
 {
     struct nbd_connection *conn = arg;
     struct dismissal *dismissal = conn->dismissal;
-    bool deaf = !list_empty(&conn->replies) && conn->sent == dismissal->sent;
+    bool waits = !list_empty(&conn->replies);
+    bool deaf = waits && dismissal->has_waited && conn->sent == dismissal->sent;
+    dismissal->has_waited = waits;
     dismissal->sent = conn->sent;
     if (deaf || --dismissal->ticks_left == 0)
         nbd_connection_cut(conn);
@@ -111,7 +119,8 @@ static void dismissal_begin(struct nbd_connection *conn)
         .timer = timer_create_on_loop(dismissal_tick, conn),
         .sent = conn->sent,
         .ticks_left = TICKS,
-        .was_busy = conn->state == NBD_FINISHING && !conn->asleep,
+        .has_waited = !list_empty(&conn->replies),
+        .was_busy = conn->state == NBD_FINISHING && (!conn->asleep || is_busy(conn) || stream_has_output(conn->stream)),
     };
     timer_start(conn->dismissal->timer, TICK_MS);
 }
@@ -167,11 +176,6 @@ static void lose_patience(void *arg)
     struct nbd_connection *conn = arg;
     conn->impatient = true;
     nbd_connection_wake(conn);
-}
-
-static bool is_busy(const struct nbd_connection *conn)
-{
-    return conn->in_flight > 0 || conn->sending;
 }
 
 static void CO_FN wait_for_requests(struct nbd_connection *conn)
