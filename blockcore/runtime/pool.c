@@ -334,20 +334,21 @@ static struct pool_job *set_apart(struct worker *worker, struct pool_domain *dom
 }
 
 /* False: it has ended meanwhile, or too many were left already. Whoever runs it needs the mutex before it begins and
- * after it has ended, so until it is given back both the job and its worker are there. */
+ * after it has ended, so until it is given back its worker and its domain are there; the call is, until it is left. */
 static bool leave_call(struct own_call *call)
 {
     int wanted = CALL_WANTED;
     struct pool_job *next = NULL;
     pthread_mutex_lock(&pool.mutex);
     struct worker *worker = call->job.worker;
+    struct pool_domain *domain = call->job.domain;
     bool left = pool.calls_left < POOL_LEFT_MAX;
     if (left && !worker)
         call->job.left = true;
     left = left && atomic_compare_exchange_strong(&call->state, &wanted, CALL_LEFT);
     if (left && worker) {
         note_left(worker);
-        next = set_apart(worker, call->job.domain);
+        next = set_apart(worker, domain);
     }
     pool.calls_left += left;
     pthread_mutex_unlock(&pool.mutex);
