@@ -237,7 +237,11 @@ static struct error *open_by_options(struct node *parent, const char *name, unsi
         inherited.options.read_only = true;
     struct node *node;
     struct error *err = open_below(&inherited.options, options, context, from_image ? OPEN_FROM_IMAGE : 0, &node);
-    if (!err) {
+    if (!err && !opening_is_wanted()) {
+        /* It was done all the same; the requests that the parent would send now are abandoned by nobody. */
+        err = error_errno(ECANCELED, "node '%s'", node->name);
+        node_unref(node);
+    } else if (!err) {
         node->made_with = parent->serial;
         node->made_as = role;
         err = attach(parent, name, role, node, context, out);

@@ -425,6 +425,30 @@ CO_TEST(what_is_left_uses_up_no_thread_of_its_domain)
     gate_destroy();
 }
 
+/* Both at once, often: the sanitizers see who touches what the other one has freed. */
+CO_TEST(a_call_may_come_back_while_it_is_being_left)
+{
+    _Atomic int released = 0;
+    int left = 0;
+    struct pool_domain *domain = pool_domain_create("racing", 1);
+    gate_create();
+    for (int i = 0; i < 500; i++) {
+        struct leaver leaver = { .domain = domain, .own = own_new(&released) };
+        int before = begun;
+        co_start("leaves", call_or_leave, &leaver);
+        if (i % 2)
+            await_that(begun > before);
+        gate_open(1);
+        co_cancel(leaver.co);
+        await_that(leaver.over);
+        left += !leaver.ended;
+    }
+    await_that(released == left);
+    await_that(pool_threads_left() == 0);
+    pool_domain_unref(domain);
+    gate_destroy();
+}
+
 CO_TEST(who_is_cancelled_before_makes_no_call_that_can_be_left)
 {
     _Atomic int released = 0;
@@ -507,6 +531,7 @@ int main(void)
         cmocka_unit_test(a_call_that_is_not_left_is_one_like_any_other),
         cmocka_unit_test(a_call_that_is_left_frees_what_is_its_own_when_it_comes_back),
         cmocka_unit_test(what_is_left_uses_up_no_thread_of_its_domain),
+        cmocka_unit_test(a_call_may_come_back_while_it_is_being_left),
         cmocka_unit_test(who_is_cancelled_before_makes_no_call_that_can_be_left),
         cmocka_unit_test(no_more_are_left_than_the_limit_says),
         cmocka_unit_test(the_end_does_not_wait_for_what_was_left), /* last: the thread still ends */
