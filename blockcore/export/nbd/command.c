@@ -34,25 +34,15 @@ static int run_flush(struct nbd_request *request)
     return handle_flush(request->conn->access.handle);
 }
 
-static int write_range(struct nbd_request *request, struct range range, unsigned flags)
-{
-    struct iov iov = iov_of(&request->vec, request->buffer, (size_t)range.bytes);
-    return handle_pwritev(request->conn->access.handle, range, &iov, flags);
-}
-
+/* Of a long write the pieces are flushed together, after the last one. */
 static int run_write(struct nbd_request *request)
 {
-    return write_range(request, range_of(request), wants_fua(request) ? REQ_FUA : 0);
-}
-
-int nbd_write_piece(struct nbd_request *request, struct range piece)
-{
-    return write_range(request, piece, 0);
-}
-
-int nbd_write_end(struct nbd_request *request)
-{
-    return wants_fua(request) ? run_flush(request) : 0;
+    bool whole = request->piece.bytes == request->header.bytes;
+    struct iov iov = iov_of(&request->vec, request->buffer, (size_t)request->piece.bytes);
+    unsigned flags = whole && wants_fua(request) ? REQ_FUA : 0;
+    int ret = handle_pwritev(request->conn->access.handle, request->piece, &iov, flags);
+    bool at_end = !whole && !nbd_request_continues(request);
+    return ret == 0 && at_end && wants_fua(request) ? run_flush(request) : ret;
 }
 
 static int run_trim(struct nbd_request *request)

@@ -46,6 +46,7 @@ struct nbd_connection {
     bool asleep;              /* no main coroutine: one is started when there is something to read */
     bool reading;             /* the main coroutine runs requests, and will send the replies */
     bool sending;             /* a coroutine waits to send, or sends, the replies */
+    bool piece_failed;        /* of a long request: the others are not begun */
     struct list replies;      /* requests that are to be answered, first come first served */
     size_t reply_sent;        /* bytes of the first of them */
     uint64_t sent;            /* bytes of all replies */
@@ -87,7 +88,7 @@ struct nbd_request {
     struct list link; /* in the connection's replies, or among the spare ones */
     struct nbd_connection *conn;
     struct nbd_request_header header;
-    struct range piece;  /* what is moved now: of a long read a part, else all that the header says */
+    struct range piece;  /* what is moved now: of a long request a part, else all that the header says */
     uint64_t contexts;   /* that BLOCK_STATUS asks about */
     int result;          /* decided before it was started, or 0 */
     const char *message; /* for people, why it failed; static; NULL: what the error's number says */
@@ -137,9 +138,6 @@ int nbd_command_check(const struct nbd_connection *conn, const struct nbd_reques
                       const char **message);
 /* More data than are held in memory at once: receive.c moves them piece by piece. */
 bool nbd_command_is_long(const struct nbd_connection *conn, const struct nbd_request_header *header);
-/* A piece of a long write, from the buffer; and what comes after the last one. 0 or -errno. */
-int nbd_write_piece(struct nbd_request *request, struct range piece) CO_FN LOOP_FN;
-int nbd_write_end(struct nbd_request *request) CO_FN LOOP_FN;
 /* Bytes of memory that the command needs for data, at most 32 MiB, given that it is allowed and not long. */
 uint64_t nbd_command_bytes(const struct nbd_request_header *header, uint64_t contexts);
 /* Runs in a coroutine of its own; @arg is the request, whose charge is taken and whose data to write are there. */
@@ -155,7 +153,7 @@ static inline struct nbd_reply_to nbd_reply_to(const struct nbd_request *request
     return (struct nbd_reply_to){ request->conn->agreed.mode, request->header.cookie, request->header.offset };
 }
 
-/* A part of its reply has been given already; another one comes after this. */
+/* A piece was before this one; another one comes after it. */
 static inline bool nbd_request_is_continued(const struct nbd_request *request)
 {
     return request->piece.offset > request->header.offset;
@@ -171,9 +169,6 @@ struct nbd_part *nbd_reply_part(struct nbd_request *request, const void *data, s
 
 /* A request with nothing charged yet. Counted in in_flight. */
 struct nbd_request *nbd_request_create(struct nbd_connection *conn, const struct nbd_request_header *header) LOOP_FN;
-
-/* Gives the buffer back, and what was charged for it. */
-void nbd_request_release_data(struct nbd_request *request) LOOP_FN;
 
 /* Without a reply: the rest of it never came. Nothing of it runs. */
 void nbd_request_destroy(struct nbd_request *request) LOOP_FN;

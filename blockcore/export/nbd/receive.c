@@ -339,92 +339,48 @@ static struct range piece_of(const struct nbd_connection *conn, struct range lef
     return range_between(left.offset, min_u64(align_down(left.offset, bytes) + bytes, range_end(left)));
 }
 
-/* Data, and other requests, wait in the socket until the storage has a piece. The rest of what failed is skipped. */
-static int write_in_pieces(struct receiver *receiver, struct nbd_request *request)
-{
-    struct nbd_connection *conn = receiver->conn;
-    struct range left = range_make(request->header.offset, request->header.bytes);
-    int result = 0;
-    while (left.bytes > 0 && result == 0) {
-        struct range piece = piece_of(conn, left);
-        int ret = wait_for_place(conn, piece.bytes);
-        if (ret == 0)
-            ret = provide_data(receiver, request, piece.bytes, piece.bytes);
-        if (ret < 0)
-            return ret;
-        stop_reading(conn);
-        result = request->buffer ? nbd_write_piece(request, piece) : -ENOMEM;
-        conn->reading = true;
-        nbd_request_release_data(request);
-        left = range_between(range_end(piece), range_end(left));
-        take_turns(receiver, piece.bytes);
-    }
-    int ret = skip_data(receiver, left.bytes);
-    if (ret < 0)
-        return ret;
-    stop_reading(conn);
-    nbd_request_end(request, result < 0 ? result : nbd_write_end(request));
-    conn->reading = true;
-    return 0;
-}
-
 /* Nothing may come between the pieces of a simple reply. */
 static int wait_for_others(struct nbd_connection *conn)
 {
     while (conn->in_flight > 0 && !conn->gives_up) {
         stop_reading(conn);
         if (conn->in_flight > 0 && !conn->gives_up)
-            nbd_connection_park(conn, "requests before a long one");
+            nbd_connection_park(conn, "a long request, or those before it");
         conn->reading = true;
     }
     return conn->gives_up ? -ECANCELED : 0;
 }
 
-/* 0 or -errno as storage says; *@ret: whether the connection can go on. */
-static int read_piece(struct receiver *receiver, const struct intake *intake, struct range piece, int *ret)
+static int start_piece(struct receiver *receiver, const struct intake *intake, struct range piece)
 {
-    struct nbd_connection *conn = receiver->conn;
-    struct nbd_request *request = nbd_request_create(conn, &intake->header);
+    struct nbd_request *request = nbd_request_create(receiver->conn, &intake->header);
     request->piece = piece;
-    *ret = provide_data(receiver, request, piece.bytes, 0);
-    if (*ret < 0) {
+    int ret = provide_data(receiver, request, piece.bytes, intake->header.type == NBD_CMD_WRITE ? piece.bytes : 0);
+    if (ret < 0)
         nbd_request_destroy(request);
-        return *ret;
-    }
-    stop_reading(conn);
-    int result = request->buffer ? nbd_read(request) : -ENOMEM;
-    nbd_request_end(request, result);
-    conn->reading = true;
-    return result;
+    else if (request->result < 0)
+        nbd_request_end(request, request->result);
+    else
+        co_start("NBD request", nbd_command_run, request);
+    return ret;
 }
 
-/* Each piece is a request of its own, as far as memory and the queue of replies are concerned. */
-static int read_in_pieces(struct receiver *receiver, const struct intake *intake)
+/* Each piece is a request like any other, and the only one on its way. The rest of a write that failed is skipped. */
+static int receive_long(struct receiver *receiver, const struct intake *intake)
 {
     struct nbd_connection *conn = receiver->conn;
     struct range left = range_make(intake->header.offset, intake->header.bytes);
-    int result = 0;
     int ret = wait_for_others(conn);
-    while (left.bytes > 0 && result == 0 && ret == 0) {
+    conn->piece_failed = false;
+    while (ret == 0 && left.bytes > 0 && !conn->piece_failed) {
         struct range piece = piece_of(conn, left);
-        ret = wait_for_place(conn, piece.bytes);
-        if (ret == 0)
-            result = read_piece(receiver, intake, piece, &ret);
+        ret = start_piece(receiver, intake, piece);
         left = range_between(range_end(piece), range_end(left));
         take_turns(receiver, piece.bytes);
+        if (ret == 0)
+            ret = wait_for_others(conn);
     }
-    return ret;
-}
-
-static int receive_long(struct receiver *receiver, const struct intake *intake)
-{
-    if (intake->header.type == NBD_CMD_READ)
-        return read_in_pieces(receiver, intake);
-    struct nbd_request *request = nbd_request_create(receiver->conn, &intake->header);
-    int ret = write_in_pieces(receiver, request);
-    if (ret < 0)
-        nbd_request_destroy(request);
-    return ret;
+    return ret == 0 && intake->header.type == NBD_CMD_WRITE ? skip_data(receiver, left.bytes) : ret;
 }
 
 /* Reads and starts one request. */

@@ -66,7 +66,8 @@ struct nbd_part *nbd_reply_part(struct nbd_request *request, const void *data, s
     return part;
 }
 
-void nbd_request_release_data(struct nbd_request *request)
+/* The data are not needed any more. */
+static void release_data(struct nbd_request *request)
 {
     struct nbd_connection *conn = request->conn;
     buffer_put(request->buffer, request->buffer_bytes);
@@ -83,7 +84,7 @@ void nbd_request_destroy(struct nbd_request *request)
 {
     struct nbd_connection *conn = request->conn;
     struct spare *pool = spare_of_loop();
-    nbd_request_release_data(request);
+    release_data(request);
     drop_parts(request);
     request->link.next = (struct list *)(void *)pool->first;
     pool->first = request;
@@ -233,7 +234,7 @@ static void tell_of_failure(const struct nbd_request *request, uint32_t error, i
 /* Where success has been told and data were sent, there is no other way to say that it is none. */
 static void compose_simple_error(struct nbd_request *request, const struct nbd_reply_to *to, uint32_t error)
 {
-    if (nbd_request_is_continued(request)) {
+    if (request->header.type == NBD_CMD_READ && nbd_request_is_continued(request)) {
         nbd_connection_complain(request->conn, "a read failed after a part of its data had been sent");
         nbd_connection_cut(request->conn);
         return;
@@ -292,14 +293,16 @@ static void count_ended(const struct nbd_request *request, int ret)
     if (ret == 0 && request->header.type == NBD_CMD_READ)
         nbd_count(&conn->bytes_read, request->piece.bytes);
     else if (ret == 0 && request->header.type == NBD_CMD_WRITE)
-        nbd_count(&conn->bytes_written, request->header.bytes);
+        nbd_count(&conn->bytes_written, request->piece.bytes);
 }
 
 void nbd_request_end(struct nbd_request *request, int ret)
 {
     struct nbd_connection *conn = request->conn;
     count_ended(request, ret);
-    if (conn->state == NBD_CUT && !conn->sending) {
+    conn->piece_failed = conn->piece_failed || ret < 0;
+    bool silent = ret == 0 && request->header.type == NBD_CMD_WRITE && nbd_request_continues(request);
+    if (silent || (conn->state == NBD_CUT && !conn->sending)) {
         nbd_request_destroy(request);
         return;
     }
@@ -308,7 +311,7 @@ void nbd_request_end(struct nbd_request *request, int ret)
     else if (request->parts_count == 0)
         compose_success(request);
     if (!finish_reply(request) || ret < 0)
-        nbd_request_release_data(request);
+        release_data(request);
     list_append(&conn->replies, &request->link);
     if (conn->reading || conn->sending)
         return;
