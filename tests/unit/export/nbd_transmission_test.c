@@ -217,6 +217,28 @@ NBD_TEST(a_long_write_may_never_end)
     leave(client);
 }
 
+/* The connection gives its place to others, as with a short request. */
+NBD_TEST(a_long_request_that_hangs_keeps_no_place)
+{
+    nbd_server_set_stall_ms(50);
+    nbd_server_set_whole_bytes(WHOLE_BYTES);
+    restart_server_with(1, 10);
+    nbd_server_set_whole_bytes(NBD_PAYLOAD_MAX);
+    nbd_server_set_stall_ms(10000);
+    struct node *gate = export_gated("hung", MIB);
+    gate_hold(gate, GATE_ANY, GATE_ALL);
+    export_null("disk", MIB);
+    struct client *hung = enter("hung");
+    ask(hung, NBD_CMD_READ, 0, 1, 0, 300000);
+    gate_wait_held(gate, 1);
+    expect_success(export_del("hung", BLOCK_EXPORT_REMOVE_MODE_HARD));
+    struct client *client = enter("disk");
+    expect_alive(client);
+    leave(client);
+    gate_release(gate, GATE_ANY, GATE_ALL);
+    leave(hung);
+}
+
 NBD_TEST(a_wrong_magic_ends_the_connection)
 {
     export_null("disk", MIB);
@@ -621,6 +643,7 @@ int main(void)
         cmocka_unit_test(long_requests_move_all_their_data),
         cmocka_unit_test(a_long_read_is_a_chunk_for_each_piece),
         cmocka_unit_test(a_long_write_may_never_end),
+        cmocka_unit_test(a_long_request_that_hangs_keeps_no_place),
         cmocka_unit_test(a_wrong_magic_ends_the_connection),
         cmocka_unit_test(forced_unit_access_flushes_what_it_wrote),
         cmocka_unit_test(a_writethrough_export_flushes_every_write),
