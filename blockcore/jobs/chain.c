@@ -4,6 +4,7 @@
 #include "blockcore/graph/driver.h"
 #include "blockcore/graph/handle.h"
 #include "blockcore/graph/inner.h"
+#include "blockcore/graph/notice.h"
 #include "blockcore/graph/reopen.h"
 #include "blockcore/jobs/chain_copy.h"
 #include "blockcore/runtime/coroutine.h"
@@ -262,4 +263,15 @@ struct error *chain_write_backing(struct node *overlay, struct node *base, const
         return error_wrap(back, "node '%s' stays writable", node_name(overlay));
     error_free(back);
     return err;
+}
+
+void chain_restore_backing(struct node *overlay, bool mask_protocol)
+{
+    const struct child *backing = node_backing(overlay);
+    struct node *layer = backing ? layer_of(child_node(backing)) : NULL;
+    struct error *err = chain_write_backing(overlay, layer, NULL, mask_protocol);
+    if (err)
+        notice_give(&(struct notice){
+            .kind = NOTICE_LEFT_OVER, .node_name = node_name(overlay), .message = error_message(err) });
+    error_free(err);
 }

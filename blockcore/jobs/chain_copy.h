@@ -147,5 +147,8 @@ struct error *chain_check_name(struct node *base) CONTROL_FN MUST_CHECK;
  * instead of its name. @mask_protocol: "raw" for what has no format. @base NULL: none. */
 struct error *chain_write_backing(struct node *overlay, struct node *base, const char *file, bool mask_protocol)
     CO_FN CONTROL_FN MUST_CHECK;
+/* The graph did not follow: the header names the layer below @overlay again, with its whole name. One that is ahead of
+ * the graph reads the same, but later jobs do not know of the layer that it names, and let it go. */
+void chain_restore_backing(struct node *overlay, bool mask_protocol) CO_FN CONTROL_FN;
 
 #endif

@@ -198,6 +198,18 @@ static struct error *write_headers(struct commit *commit)
     return err;
 }
 
+static void restore_headers(struct commit *commit) CO_FN;
+
+static void restore_headers(struct commit *commit)
+{
+    CLEANUP(free) struct node **overlays = xcalloc(OVERLAYS_MAX, sizeof(struct node *));
+    size_t count = find_overlays(commit, overlays);
+    for (size_t i = 0; i < count; i++) {
+        chain_restore_backing(overlays[i], commit->copy.mask_protocol);
+        node_unref(overlays[i]);
+    }
+}
+
 static struct error *switch_over(struct chain_copy *copy)
 {
     struct commit *commit = CONTAINER_OF(copy, struct commit, copy);
@@ -206,13 +218,16 @@ static struct error *switch_over(struct chain_copy *copy)
     struct error *err = node_flush_in_use(commit->base, copy->owner);
     if (!err && chain_copy_is_over(copy))
         err = error_new("the job was cancelled");
-    if (!err)
-        err = write_headers(commit);
     if (err)
         return err;
-    commit->filter->holds_base = false;
-    err = chain_copy_switch(copy, change_begin(), commit->base);
-    commit->filter->holds_base = err;
+    err = write_headers(commit);
+    if (!err) {
+        commit->filter->holds_base = false;
+        err = chain_copy_switch(copy, change_begin(), commit->base);
+        commit->filter->holds_base = err;
+    }
+    if (err)
+        restore_headers(commit);
     return err;
 }
 

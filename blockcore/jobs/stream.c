@@ -88,11 +88,16 @@ static struct error *let_go_of_layers(struct stream *stream, struct node *below)
     struct error *err = node_flush_in_use(stream->top, copy->owner);
     if (!err && chain_copy_is_over(copy))
         err = error_new("the job was cancelled");
-    if (!err && node_backing(stream->top))
+    bool writes = !err && node_backing(stream->top);
+    if (writes)
         err = chain_write_backing(stream->top, layer_of(below), copy->backing_file, copy->mask_protocol);
     if (!err)
         err = check_chain(&stream->copy);
-    return err ? err : switch_graph(stream, below);
+    if (!err)
+        err = switch_graph(stream, below);
+    if (err && writes)
+        chain_restore_backing(stream->top, copy->mask_protocol);
+    return err;
 }
 
 static struct error *switch_over(struct chain_copy *copy)

@@ -6,6 +6,7 @@ they wrote. Some jobs are let go to their end, so the graph changes all the time
 CAIRN_TEST_JOBS says how many jobs (thousands are for nights); CAIRN_TEST_SEED adds a seed.
 """
 
+import json
 import os
 import time
 
@@ -13,7 +14,7 @@ import pytest
 
 import nbd_client
 from guests import Guests
-from images import KIB, MIB, check, compare, create, rng_of, seeds
+from images import KIB, MIB, check, compare, create, rng_of, run, seeds
 from jobs import until_allowed
 from process import BUILD
 from qmp import QMPError
@@ -196,3 +197,35 @@ def test_jobs_end_at_any_moment_in_any_way(daemon, qmp, tmp_path, seed):
     for image in disk.layers + disk.targets:
         if disk.format(image) == "qcow2":
             check(disk.path(image))
+
+
+@pytest.mark.parametrize("kind", ["stream", "commit"])
+def test_a_header_does_not_run_ahead_of_the_graph(qmp, tmp_path, kind):
+    """Cancelled while the last step writes the header of "top": the chain stays what it was, and so does what the header
+    says. Else a later job, which knows the graph, would let go of a layer that the image still names."""
+    paths = {name: tmp_path / f"{name}.img" for name in ("base", "middle", "low", "top")}
+    below = None
+    for name, path in paths.items():
+        create(path, SIZE, **({"backing": below} if below else {}))
+        below = path
+    node = None
+    for name, path in paths.items():
+        file = {"driver": "file", "filename": str(path)}
+        if name == "top":
+            file = {"driver": "gate", "node-name": "gate", "file": file}
+        qmp.execute("blockdev-add", driver="qcow2", node_name=name, file=file, backing=node)
+        node = name
+    command = ("block-stream", {"device": "top", "base-node": "middle"}) if kind == "stream" else \
+        ("block-commit", {"device": "top", "top-node": "low", "base-node": "middle"})
+    qmp.execute(command[0], {"job-id": "j", "auto-finalize": False, **command[1]})
+    qmp.wait_event("JOB_STATUS_CHANGE", lambda data: data["status"] == "pending")
+    qmp.execute("x-gate-hold", node_name="gate", operation="write")
+    qmp.execute("job-finalize", id="j")
+    while qmp.execute("x-gate-query", node_name="gate")["held"] == 0:
+        pass
+    qmp.execute("job-cancel", id="j")
+    qmp.execute("x-gate-release", node_name="gate")
+    qmp.wait_event("JOB_STATUS_CHANGE", lambda data: data["status"] == "null")
+    until_allowed(lambda: qmp.execute("blockdev-del", node_name="top"))
+    info = json.loads(run("qemu-img", "info", "--output=json", paths["top"]).stdout)
+    assert info["full-backing-filename"] == str(paths["low"])
