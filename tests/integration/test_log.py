@@ -102,7 +102,7 @@ def test_yaml(start_daemon, tmp_path):
     (tmp_path / "c.yaml").write_text("log: { level: info, target: json }\n")
     daemon = start_daemon("--config", "c.yaml")
     daemon.wait_for_log("in service")
-    assert json.loads(daemon.log.splitlines()[0])["message"] == "in service"
+    assert "in service" in [json.loads(line)["message"] for line in daemon.log.splitlines()]
 
 
 def test_a_stranger_cannot_forge_lines(tmp_path):
@@ -144,7 +144,7 @@ def test_secrets_are_in_no_form_of_it(start_daemon, journal, tmp_path):
 
 def test_the_journal_gets_fields(start_daemon, journal, tmp_path):
     daemon = start_daemon("--log", f"info,target=journal,journal-socket={tmp_path}/journal")
-    ready = journal.entry()
+    ready = journal.entry_with("in service")  # a client that is quick may be told of before
     assert ready == {"PRIORITY": "6", "SYSLOG_IDENTIFIER": "cairnd", "SYSLOG_FACILITY": "3", "MESSAGE": "in service",
                      "MESSAGE_ID": ready["MESSAGE_ID"]}
     qmp = daemon.connect()
