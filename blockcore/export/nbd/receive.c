@@ -273,6 +273,19 @@ static int provide_data(struct receiver *receiver, struct nbd_request *request, 
                                           : skip_data(receiver, payload);
 }
 
+/* Receives what belongs to @request, and lets it run. */
+static int start_request(struct receiver *receiver, struct nbd_request *request, uint64_t bytes, uint64_t payload)
+{
+    int ret = provide_data(receiver, request, bytes, payload);
+    if (ret < 0)
+        nbd_request_destroy(request);
+    else if (request->result < 0)
+        nbd_request_end(request, request->result);
+    else
+        co_start("NBD request", nbd_command_run, request);
+    return ret;
+}
+
 /* A request as it comes in, before it has anything. */
 struct intake {
     struct nbd_request_header header;
@@ -355,14 +368,7 @@ static int start_piece(struct receiver *receiver, const struct intake *intake, s
 {
     struct nbd_request *request = nbd_request_create(receiver->conn, &intake->header);
     request->piece = piece;
-    int ret = provide_data(receiver, request, piece.bytes, intake->header.type == NBD_CMD_WRITE ? piece.bytes : 0);
-    if (ret < 0)
-        nbd_request_destroy(request);
-    else if (request->result < 0)
-        nbd_request_end(request, request->result);
-    else
-        co_start("NBD request", nbd_command_run, request);
-    return ret;
+    return start_request(receiver, request, piece.bytes, intake->header.type == NBD_CMD_WRITE ? piece.bytes : 0);
 }
 
 /* Each piece is a request like any other, and the only one on its way. The rest of a write that failed is skipped. */
@@ -401,13 +407,7 @@ static int receive_request(struct receiver *receiver)
     request->contexts = intake.contexts;
     request->result = intake.result;
     request->message = intake.message;
-    ret = provide_data(receiver, request, bytes, intake.payload);
-    if (ret < 0)
-        nbd_request_destroy(request);
-    else if (request->result < 0)
-        nbd_request_end(request, request->result);
-    else
-        co_start("NBD request", nbd_command_run, request);
+    ret = start_request(receiver, request, bytes, intake.payload);
     take_turns(receiver, max_u64(bytes, REQUEST_COST));
     return ret;
 }
